@@ -1,0 +1,37 @@
+"""Structured logs: JSON in containers, readable lines on a terminal; always on standard error.
+
+`SKYFAN_LOG_FORMAT` (json, text; default: text on a terminal, else json) and `SKYFAN_LOG_LEVEL` (default info)
+choose. Run id, rank and service are bound with `structlog.contextvars` where they are known.
+"""
+
+import logging
+import os
+import sys
+
+import structlog
+
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+def configure(service: str | None = None, level: str | None = None) -> None:
+    """Sets up structlog for this process; `service` is then in every line."""
+    chosen = os.environ.get("SKYFAN_LOG_FORMAT") or ("text" if sys.stderr.isatty() else "json")
+    threshold = _LEVELS.get((level or os.environ.get("SKYFAN_LOG_LEVEL", "info")).lower(), logging.INFO)
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if chosen == "json":
+        shared += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    else:
+        shared.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()))
+    structlog.configure(
+        processors=shared,
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    structlog.contextvars.clear_contextvars()
+    if service:
+        structlog.contextvars.bind_contextvars(service=service)

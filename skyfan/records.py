@@ -1,0 +1,160 @@
+"""What a rank reports of itself, and what a run reports of all ranks.
+
+`RankRecord` has the reference system's keys (`total_cpu_time (seconds)` and so on) with true values in them,
+and ours beside them. The reference measured profiler time (nested operators counted more than once) and the
+sum of all allocations; a record with a `schema` key holds process CPU time and peak resident memory instead.
+Nothing may average records with and without that key (docs/records.md).
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+RECORD_SCHEMA: Literal["skyfan.rank-record/1"] = "skyfan.rank-record/1"
+SUMMARY_SCHEMA: Literal["skyfan.summary/1"] = "skyfan.summary/1"
+MB = 2**20
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, populate_by_name=True, protected_namespaces=(), ser_json_inf_nan="null")
+
+
+class RankRecord(_Record):
+    """Measurements of one rank. `<rank>.json` is its JSON, by alias."""
+
+    # The reference system's keys.
+    cpu_s: float = Field(alias="total_cpu_time (seconds)", description="CPU seconds of the process in this rank")
+    peak_rss_mb: float = Field(alias="total_cpu_memory (MB)", description="peak resident memory / 2^20")
+    batch_s: float = Field(alias="execution_time (seconds/batch)", description="wall seconds of compute a batch")
+    num_batches: int
+    batch_size: int
+    device: str
+    throughput_bps: float = Field(description="bits of tensor data read / wall seconds")
+    sample_persec: float = Field(description="samples / wall seconds")
+    result_path: str
+    data_path: str
+    s3_num_requests: int
+    s3_total_time: float
+    s3_avg_time: float | None
+    s3_min_time: float | None
+    s3_max_time: float | None
+    # Ours.
+    schema_: Literal["skyfan.rank-record/1"] = Field(default=RECORD_SCHEMA, alias="schema")
+    run_id: str
+    rank: int
+    world_size: int
+    attempt: int = Field(ge=1, description="the attempt that committed")
+    samples: int
+    samples_missing: int = Field(description="samples without a prediction, such as those with NaN pixels")
+    missing_indices: tuple[int, ...] = Field(description="dataset indices of the first hundred missing samples")
+    wall_s: float
+    load_s: float = Field(description="opening the model; 0 when it was loaded already")
+    read_s: float = Field(description="wall seconds of reading; overlaps with compute")
+    wait_s: float = Field(description="wall seconds that compute waited for data")
+    compute_s: float
+    write_s: float = Field(description="encoding the predictions; their upload follows the record's end")
+    peak_rss_bytes: int
+    bytes_read: int
+    started_at: str
+    ended_at: str
+    host: str
+    pid: int
+    threads: int
+    engine: str
+    engine_version: str
+    engine_reason: str
+    torch_version: str | None
+    precision: str
+    deviation: dict[str, float] | None = Field(
+        default=None, description="measured deviation of a reduced-precision engine from float32"
+    )
+    model_digest: str
+    cold_start: bool
+    extra: dict[str, Any] = Field(default_factory=dict)
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """The dictionary that `<rank>.json` and `combined_data.json` hold."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+class Completeness(_Record):
+    """What was asked for and what is there."""
+
+    ranks_planned: int
+    ranks_present: int
+    missing_ranks: tuple[int, ...]
+    samples_planned: int
+    samples_predicted: int
+    samples_missing: int
+    missing_reasons: dict[str, int] = Field(description="reason → number of samples")
+    missing_sample_ranges: tuple[tuple[int, int], ...] = Field(
+        description="dataset sample ranges [start, stop) of absent ranks"
+    )
+
+    @property
+    def complete(self) -> bool:
+        """Every sample has a prediction."""
+        return self.samples_missing == 0 and self.ranks_present == self.ranks_planned
+
+
+class Timing(_Record):
+    """Wall times of the run, in seconds."""
+
+    wall_s: float = Field(description="from the request to the summary, as the driver saw it")
+    plan_s: float
+    map_s: float = Field(description="first rank's start to last rank's end")
+    aggregate_s: float
+    rank_s_median: float
+    rank_s_max: float
+    launch_skew_s: float = Field(description="last rank's start − first rank's start")
+
+
+class Throughput(_Record):
+    """Rates of the whole run; by map time and by wall time."""
+
+    samples_per_s_map: float
+    samples_per_s_wall: float
+    bits_per_s_map: float
+    bits_per_s_wall: float
+
+
+class Cost(_Record):
+    """What the run was billed, or would be billed on AWS; says which, and how it was reckoned."""
+
+    total_usd: float
+    items_usd: dict[str, float]
+    basis: str
+    prices_dated: str
+
+
+class Summary(_Record):
+    """summary.json."""
+
+    schema_: Literal["skyfan.summary/1"] = Field(default=SUMMARY_SCHEMA, alias="schema")
+    run_id: str
+    state: Literal["complete", "incomplete", "failed"]
+    dataset: str
+    model: str
+    model_digest: str
+    output: str
+    target: str
+    options: dict[str, Any]
+    world_size: int
+    workers: int | None
+    partition_size_bytes: int | None
+    samples: int
+    data_bytes: int
+    completeness: Completeness
+    timing: Timing
+    throughput: Throughput
+    cost: Cost | None
+    science: dict[str, float | None] | None
+    attempts: int = Field(description="attempts of all ranks together")
+    reused_ranks: int = Field(description="ranks that an earlier start of this run had already committed")
+    failures: dict[int, str] = Field(default_factory=dict, description="rank → last error, first hundred")
+    environment: dict[str, Any]
+    created_at: str
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """The dictionary that `summary.json` holds."""
+        return self.model_dump(mode="json", by_alias=True)

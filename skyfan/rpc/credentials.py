@@ -1,0 +1,74 @@
+"""Mutual TLS by files named in the environment; plain text where none is named.
+
+| variable | meaning |
+|---|---|
+| `SKYFAN_TLS_CERT` | this end's certificate chain, PEM |
+| `SKYFAN_TLS_KEY`  | its private key, PEM |
+| `SKYFAN_TLS_CA`   | the authority that the other end's certificate must come from, PEM |
+| `SKYFAN_TOKEN`    | a shared secret that every call carries and every server checks |
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from grpc import aio
+
+from skyfan.errors import BadInput
+from skyfan.rpc.options import channel_options
+
+_VARIABLES = ("SKYFAN_TLS_CERT", "SKYFAN_TLS_KEY", "SKYFAN_TLS_CA")
+TOKEN_VARIABLE = "SKYFAN_TOKEN"  # noqa: S105 (the variable's name, not a secret)
+
+
+@dataclass(frozen=True)
+class TlsFiles:
+    """The PEM contents of certificate, key and authority."""
+
+    certificate: bytes
+    key: bytes
+    authority: bytes
+
+
+def tls_from_environment() -> TlsFiles | None:
+    """The TLS files named in the environment; None when none is; an error when only some are."""
+    named = [os.environ.get(variable, "") for variable in _VARIABLES]
+    if not any(named):
+        return None
+    if not all(named):
+        raise BadInput(f"TLS needs all of {', '.join(_VARIABLES)}; set the missing ones or none of them.")
+    contents = []
+    for variable, name in zip(_VARIABLES, named, strict=True):
+        try:
+            contents.append(Path(name).read_bytes())
+        except OSError as error:
+            raise BadInput(f"{variable} names {name}, which cannot be read: {error.strerror}.") from error
+    return TlsFiles(*contents)
+
+
+def open_channel(address: str, interceptors: list[aio.ClientInterceptor] | None = None) -> aio.Channel:
+    """A client channel to `host:port`, with TLS if the environment names its files."""
+    tls = tls_from_environment()
+    if tls is None:
+        return aio.insecure_channel(address, options=channel_options(), interceptors=interceptors)
+    credentials = grpc.ssl_channel_credentials(tls.authority, tls.key, tls.certificate)
+    return aio.secure_channel(address, credentials, options=channel_options(), interceptors=interceptors)
+
+
+def bind(server: aio.Server, address: str) -> int:
+    """Makes `server` listen on `host:port` and returns the port (useful when 0 was asked for)."""
+    tls = tls_from_environment()
+    try:
+        if tls is None:
+            port = server.add_insecure_port(address)
+        else:
+            credentials = grpc.ssl_server_credentials(
+                [(tls.key, tls.certificate)], root_certificates=tls.authority, require_client_auth=True
+            )
+            port = server.add_secure_port(address, credentials)
+    except RuntimeError as error:
+        raise BadInput(f"cannot listen on {address}: {error}. Choose another --address.") from error
+    if port == 0:
+        raise BadInput(f"cannot listen on {address}: the port is taken or the address is not this machine's.")
+    return port

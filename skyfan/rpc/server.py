@@ -1,0 +1,75 @@
+"""A gRPC server with health, reflection and a drain on SIGTERM; the same for every service."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+import structlog
+from grpc import aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from skyfan.rpc.credentials import bind
+from skyfan.rpc.errors import ErrorInterceptor
+from skyfan.rpc.options import server_options
+
+DRAIN_S = 20.0
+
+
+async def serve(
+    service: str,
+    full_name: str,
+    register: Callable[[aio.Server], None],
+    address: str,
+    *,
+    announce: bool = False,
+    max_concurrent_calls: int = 64,
+) -> None:
+    """Serves until SIGTERM or SIGINT, then lets calls in flight end within `DRAIN_S` seconds.
+
+    With `announce` the port is written to standard output as one JSON line, and the server also stops when
+    standard input closes: a parent process that dies takes its servers with it.
+    """
+    log = structlog.get_logger(service)
+    server = aio.server(
+        interceptors=[ErrorInterceptor(service)],
+        options=server_options(),
+        maximum_concurrent_rpcs=max_concurrent_calls,
+    )
+    register(server)
+    checks = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    reflection.enable_server_reflection((full_name, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    port = bind(server, address)
+    await server.start()
+    for name in ("", full_name):
+        await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
+    log.info("serving", port=port)
+    stop = _stop_event(announce)
+    if announce:
+        sys.stdout.write(json.dumps({"service": service, "port": port}) + "\n")
+        sys.stdout.flush()
+    await stop.wait()
+    log.info("draining", at_most_s=DRAIN_S)
+    await checks.enter_graceful_shutdown()
+    await server.stop(DRAIN_S)
+    log.info("stopped")
+
+
+def _stop_event(watch_stdin: bool) -> asyncio.Event:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if watch_stdin:
+
+        def at_input() -> None:
+            if not os.read(sys.stdin.fileno(), 1):
+                loop.remove_reader(sys.stdin)
+                stop.set()
+
+        loop.add_reader(sys.stdin, at_input)
+    return stop

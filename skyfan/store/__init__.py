@@ -1,0 +1,45 @@
+"""Objects by URI: plain paths, `file://`, `s3://bucket/key` and `memory://key` (of this process).
+
+Calls block and are thread-safe; S3 clients are made once per bucket. S3 honours `AWS_ENDPOINT_URL(_S3)`,
+`AWS_REGION`, `AWS_PROFILE` and the rest of boto3's credential chain. Errors are `LocationError` (mend the
+address, the rights or the network) and `Transient` (throttling, a broken connection: try again).
+"""
+
+from skyfan.store._api import (
+    copy_in,
+    delete,
+    exists,
+    head,
+    list,  # noqa: A004 - read as store.list
+    put,
+    put_if_match,
+    put_new,
+    read,
+    read_into,
+    read_range,
+    read_tail,
+)
+from skyfan.store._location import StrPath, join, local_path
+from skyfan.store._types import AlreadyExists, ObjectInfo, PreconditionFailed, ReadStats
+
+__all__ = [
+    "AlreadyExists",
+    "ObjectInfo",
+    "PreconditionFailed",
+    "ReadStats",
+    "StrPath",
+    "copy_in",
+    "delete",
+    "exists",
+    "head",
+    "join",
+    "list",
+    "local_path",
+    "put",
+    "put_if_match",
+    "put_new",
+    "read",
+    "read_into",
+    "read_range",
+    "read_tail",
+]

@@ -1,0 +1,159 @@
+"""The store's blocking functions. All may be called from any thread."""
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+from skyfan.errors import LocationError
+from skyfan.store import _s3
+from skyfan.store._local import LocalBackend
+from skyfan.store._location import Location, StrPath, parse
+from skyfan.store._objects import PART_BYTES, ObjectBackend
+from skyfan.store._types import Backend, Buffer, ByteRange, ObjectInfo, Progress, ReadStats
+
+_LOCAL = LocalBackend()
+_buckets: dict[tuple[str | None, ...], ObjectBackend] = {}
+_buckets_lock = threading.Lock()
+
+
+def head(uri: StrPath) -> ObjectInfo:
+    """Size and ETag; `LocationError` where there is no such object."""
+    location, backend = _object(uri)
+    return backend.head(location.key)
+
+
+def exists(uri: StrPath) -> bool:
+    """Whether there is an object; an unreachable or forbidden place still raises."""
+    location, backend = _object(uri)
+    return backend.exists(location.key)
+
+
+def read(uri: StrPath, *, stats: ReadStats | None = None) -> bytes:
+    """The whole object."""
+    location, backend = _object(uri)
+    return backend.read(location.key, stats or ReadStats())
+
+
+def read_range(
+    uri: StrPath, start: int, stop: int, *, etag: str | None = None, stats: ReadStats | None = None
+) -> bytes:
+    """Bytes [start, stop), all of them, else `LocationError`."""
+    data = bytearray(stop - start)
+    read_into(uri, [(start, stop)], memoryview(data), etag=etag, stats=stats)
+    return bytes(data)
+
+
+def read_tail(uri: StrPath, length_bytes: int, *, stats: ReadStats | None = None) -> tuple[ObjectInfo, bytes]:
+    """The last `length_bytes` bytes (fewer where the object is shorter) and what `head` would say, in one request."""
+    location, backend = _object(uri)
+    return backend.read_tail(location.key, length_bytes, stats or ReadStats())
+
+
+def read_into(
+    uri: StrPath,
+    ranges: Sequence[ByteRange],
+    buffer: memoryview,
+    *,
+    etag: str | None = None,
+    stats: ReadStats | None = None,
+) -> None:
+    """Fill `buffer` with the byte ranges [start, stop), one after another.
+
+    `buffer` is writable, contiguous and exactly as long as the ranges together. With `etag` the read fails
+    with `PreconditionFailed` if the object is no longer the one that had it.
+    """
+    view = memoryview(buffer).cast("B")
+    total_bytes = 0
+    for start, stop in ranges:
+        if not 0 <= start <= stop:
+            raise ValueError(f"byte range [{start}, {stop}) is not a range")
+        total_bytes += stop - start
+    if total_bytes != len(view):
+        raise ValueError(f"the ranges hold {total_bytes} bytes, the buffer {len(view)}")
+    location, backend = _object(uri)
+    backend.read_into(location.key, ranges, view, etag, stats or ReadStats())
+
+
+def put(uri: StrPath, data: Buffer) -> ObjectInfo:
+    """Write or replace the whole object at once: a reader sees the old one or the new one."""
+    location, backend = _object(uri)
+    return backend.put(location.key, memoryview(data).cast("B"))
+
+
+def put_new(uri: StrPath, data: Buffer) -> ObjectInfo:
+    """Write an object that must not exist yet; `AlreadyExists` for all but one of several writers."""
+    location, backend = _object(uri)
+    return backend.put_new(location.key, memoryview(data).cast("B"))
+
+
+def put_if_match(uri: StrPath, data: Buffer, etag: str) -> ObjectInfo:
+    """Replace the object only if it still has `etag`, else `PreconditionFailed`.
+
+    On local files this excludes other conditional writers; a plain `put` at the same instant may still win.
+    """
+    location, backend = _object(uri)
+    return backend.put_if_match(location.key, memoryview(data).cast("B"), etag)
+
+
+def copy_in(source: StrPath, uri: StrPath, progress: Progress | None = None) -> ObjectInfo:
+    """Upload the local file `source` in parts, in little memory.
+
+    `progress` is called with the bytes sent so far. Whatever it raises, and Ctrl-C, stops the upload and
+    leaves nothing behind: the object appears when it is complete.
+    """
+    origin, (location, backend) = parse(source), _object(uri)
+    if origin.scheme != "file":
+        raise LocationError(f"{origin.uri} is not a local file; only local files can be uploaded.")
+    size_bytes = _LOCAL.head(origin.key).size_bytes
+    return backend.upload(location.key, _chunks(Path(origin.key), progress), size_bytes)
+
+
+def list(prefix: StrPath) -> Iterator[ObjectInfo]:  # noqa: A001 - read as store.list
+    """Every object below `prefix`, recursively, in the order that the store gives; nothing below: nothing."""
+    location = parse(prefix)
+    return _backend(location).list(location.key)
+
+
+def delete(uri: StrPath) -> None:
+    """Remove the object; it is no error where there is none."""
+    location, backend = _object(uri)
+    backend.delete(location.key)
+
+
+def _object(uri: StrPath) -> tuple[Location, Backend]:
+    location = parse(uri)
+    if not location.key:
+        raise LocationError(f"{location.uri} names no object; write {location.scheme}://…/name.")
+    return location, _backend(location)
+
+
+def _backend(location: Location) -> Backend:
+    if location.scheme == "file":
+        return _LOCAL
+    if location.scheme == "memory":
+        return _memory()
+    identity = (location.bucket, *(os.environ.get(name) for name in _s3.ENVIRONMENT))
+    with _buckets_lock:
+        if identity not in _buckets:
+            _buckets[identity] = _s3.open_bucket(location.with_key(""))
+        return _buckets[identity]
+
+
+@cache
+def _memory() -> ObjectBackend:
+    from obstore.store import MemoryStore
+
+    store = MemoryStore()
+    return ObjectBackend(Location("memory", "", ""), store, store)
+
+
+def _chunks(source: Path, progress: Progress | None) -> Iterator[memoryview]:
+    sent_bytes = 0
+    with source.open("rb", buffering=0) as file:
+        while chunk := file.read(PART_BYTES):
+            yield memoryview(chunk)
+            sent_bytes += len(chunk)
+            if progress is not None:
+                progress(sent_bytes)

@@ -1,0 +1,6 @@
+"""A sky of real galaxies: measured SDSS magnitudes and redshifts, rendered into pixels (`docs/simulated-sky.md`)."""
+
+from skyfan.sky.catalog import BANDS, COLUMNS, Catalog, Subset, load_catalog, subset_rows
+from skyfan.sky.simulate import simulate
+
+__all__ = ["BANDS", "COLUMNS", "Catalog", "Subset", "load_catalog", "simulate", "subset_rows"]

@@ -1,0 +1,153 @@
+"""Simulate a dataset: catalogue rows in, `.pt` file in the reference layout out, in parallel processes.
+
+Every galaxy has a random generator of its own, seeded by (seed, number of the galaxy), so that the bytes depend on
+neither the number of processes nor the order in which they finish. Workers never import torch.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skyfan.errors import BadInput, SkyfanError
+from skyfan.sky.catalog import Catalog, load_catalog
+from skyfan.sky.profiles import draw_shape
+from skyfan.sky.render import render
+from skyfan.sky.survey import SEEING_LN_SCATTER, nanomaggies, observe
+
+Progress = Callable[[int, int], None]
+"""Called with (galaxies done, galaxies in all)."""
+
+_CHUNK_GALAXIES = 64
+_CHUNKS_IN_FLIGHT_PER_PROCESS = 3
+_SERIAL_BELOW_GALAXIES = 256
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Galaxies [start, start + len) of a dataset with their catalogue rows; what one task of a worker holds."""
+
+    seed: int
+    start: int
+    redshift: NDArray[np.float64]
+    magnitude: NDArray[np.float64]
+    magnitude_error: NDArray[np.float64]
+    resampled: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """`image` float32 [n, 5, 32, 32] in nanomaggies per pixel, `magnitude` float32 [n, 5], `redshift` float32 [n]."""
+
+    image: NDArray[np.float32]
+    magnitude: NDArray[np.float32]
+    redshift: NDArray[np.float32]
+
+
+def simulate(
+    n: int,
+    seed: int,
+    out: str | Path,
+    catalog: Catalog | None = None,
+    processes: int | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Render `n` galaxies into the `.pt` file `out`: image, magnitude, redshift (see `Rendered`).
+
+    Galaxy i is row i of `catalog` (the packaged SDSS galaxies by default) with the measured magnitudes; beyond its
+    end the rows come round again with new shape, orientation, noise and magnitudes drawn within the measured
+    errors. The pixels hold the flux of exactly the magnitudes in the magnitude tensor. The file appears under
+    its name only when it is complete. `processes` defaults to the CPUs at hand.
+    """
+    chosen = load_catalog() if catalog is None else catalog
+    path = Path(out)
+    if n < 1:
+        raise BadInput(f"galaxies {n} must be at least 1.")
+    if processes is not None and processes < 1:
+        raise BadInput(f"processes {processes} must be at least 1.")
+    if seed < 0:
+        raise BadInput(f"seed {seed} must not be negative.")
+    if not path.parent.is_dir():
+        raise BadInput(f"the folder of {path} does not exist; create it first.")
+    workers = processes or (1 if n < _SERIAL_BELOW_GALAXIES else len(os.sched_getaffinity(0)))
+    _write(path, n, _report(_rendered(_chunks(n, seed, chosen), workers), n, progress))
+    return path
+
+
+def render_chunk(chunk: Chunk) -> Rendered:
+    """Render each galaxy of a chunk with its own generator."""
+    count = len(chunk.redshift)
+    images = np.empty((count, 5, 32, 32), dtype=np.float32)
+    magnitudes = np.empty((count, 5), dtype=np.float32)
+    for position in range(count):
+        rng = np.random.default_rng(np.random.SeedSequence(chunk.seed, spawn_key=(chunk.start + position,)))
+        magnitude = chunk.magnitude[position]
+        if chunk.resampled[position]:
+            magnitude = magnitude + chunk.magnitude_error[position] * rng.standard_normal(5)
+        shape = draw_shape(magnitude, float(chunk.redshift[position]), rng)
+        seeing = float(np.exp(SEEING_LN_SCATTER * rng.standard_normal()))
+        across, along = rng.uniform(-0.5, 0.5, size=2)
+        clean = render(shape, nanomaggies(magnitude), seeing, (float(across), float(along)))
+        images[position] = observe(clean, rng)
+        magnitudes[position] = magnitude
+    return Rendered(images, magnitudes, chunk.redshift.astype(np.float32))
+
+
+def _chunks(n: int, seed: int, catalog: Catalog) -> Iterator[Chunk]:
+    for start in range(0, n, _CHUNK_GALAXIES):
+        numbers = np.arange(start, min(start + _CHUNK_GALAXIES, n))
+        rows = catalog.take(numbers % len(catalog))
+        resampled = numbers >= len(catalog)
+        yield Chunk(seed, start, rows.redshift, rows.magnitude, rows.magnitude_error, resampled)
+
+
+def _rendered(chunks: Iterator[Chunk], workers: int) -> Iterator[Rendered]:
+    """Rendered chunks in order, with a bounded number of them in flight."""
+    if workers == 1:
+        yield from map(render_chunk, chunks)
+        return
+    # Spawned, not forked: the caller may hold threads (torch, gRPC) that a fork would copy in mid-step.
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    in_flight: deque[Future[Rendered]] = deque()
+    try:
+        for chunk in chunks:
+            in_flight.append(pool.submit(render_chunk, chunk))
+            if len(in_flight) >= workers * _CHUNKS_IN_FLIGHT_PER_PROCESS:
+                yield in_flight.popleft().result()
+        while in_flight:
+            yield in_flight.popleft().result()
+    except BrokenProcessPool as error:
+        raise SkyfanError("a rendering process died (out of memory?); try fewer with --processes.") from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _report(parts: Iterator[Rendered], n: int, progress: Progress | None) -> Iterator[Rendered]:
+    done = 0
+    for part in parts:
+        yield part
+        done += len(part.redshift)
+        if progress:
+            progress(done, n)
+
+
+def _write(path: Path, n: int, parts: Iterator[Rendered]) -> None:
+    import torch
+
+    every = list(parts)
+    dataset = torch.utils.data.TensorDataset(
+        *(
+            torch.from_numpy(np.concatenate([getattr(part, name) for part in every]))
+            for name in ("image", "magnitude", "redshift")
+        )
+    )
+    partial = path.with_name(f".{path.name}.part")
+    torch.save(dataset, partial)
+    partial.replace(path)

@@ -12,7 +12,7 @@ from typing import IO, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from skyfan.errors import BadInput
+from skyfan.errors import BadInput, LocationError
 
 BANDS = ("u", "g", "r", "i", "z")
 COLUMNS = ("z_spec", *BANDS, *(f"{band}_err" for band in BANDS))
@@ -70,7 +70,7 @@ def load_catalog(path: str | Path | None = None, columns: Mapping[str, str] | No
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
             return _parse(file, str(path), mapping)
     except OSError as error:
-        raise BadInput(f"catalogue {path} cannot be read: {error.strerror}.") from error
+        raise LocationError(f"catalogue {path} cannot be read: {error.strerror}; check the path.") from error
     except UnicodeDecodeError as error:
         raise BadInput(f"catalogue {path} is not a UTF-8 text file of comma-separated values.") from error
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from skyfan.sky.cosmology import distance_modulus, kpc_per_arcsec
 
-U, G, R, I, Z = range(5)
+_U, _G, _R = 0, 1, 2
 
 # Strateva et al. 2001, AJ 122, 1861: u − r = 2.22 separates early from late types; the width is ours.
 _TYPE_COLOUR_MAG, _TYPE_WIDTH_MAG = 2.22, 0.2
-# Median bulge r_e / disc scale length of Graham & Worley 2008, MNRAS 388, 1708; half-light radius = 1.678 scale lengths.
+# Bulge r_e / disc scale length: Graham & Worley 2008, MNRAS 388, 1708; half-light radius = 1.678 scale lengths.
 _BULGE_TO_DISC_RADIUS, _BULGE_TO_DISC_LN_SCATTER = 0.22 / 1.678, 0.35
 # (bulge − disc) colour of a late type, band − r: bulges redder (Kennedy et al. 2016, MNRAS 460, 3458); sizes are ours.
 _BULGE_COLOUR_MAG = np.array([0.50, 0.20, 0.0, -0.10, -0.15])
@@ -48,7 +48,7 @@ class Shape:
 def draw_shape(magnitude: NDArray[np.float64], z: float, rng: np.random.Generator) -> Shape:
     """A shape for a galaxy with AB magnitudes [5] (u g r i z) at redshift z."""
     luminosity_mag = absolute_magnitude_r(magnitude, z)
-    redness = (magnitude[U] - magnitude[R] - _TYPE_COLOUR_MAG) / _TYPE_WIDTH_MAG
+    redness = (magnitude[_U] - magnitude[_R] - _TYPE_COLOUR_MAG) / _TYPE_WIDTH_MAG
     early = bool(rng.random() < 1 / (1 + math.exp(-min(max(redness, -50.0), 50.0))))
     fraction_r, bulge_n = _bulge(early, rng)
     radius_arcsec = draw_radius_kpc(luminosity_mag, early, rng) / kpc_per_arcsec(z)
@@ -73,9 +73,9 @@ def absolute_magnitude_r(magnitude: NDArray[np.float64], z: float) -> float:
     Their fit ends at z = 0.5; beyond it the correction stays what it is there.
     """
     powers_z = min(z, 0.5) ** np.arange(6)
-    colour = min(max(float(magnitude[G] - magnitude[R]), -0.1), 1.9)
+    colour = min(max(float(magnitude[_G] - magnitude[_R]), -0.1), 1.9)
     correction = float(powers_z @ _K_R_FROM_GR @ colour ** np.arange(4))
-    return float(magnitude[R]) - distance_modulus(z) - correction
+    return float(magnitude[_R]) - distance_modulus(z) - correction
 
 
 _K_R_FROM_GR = np.array(
@@ -156,7 +156,7 @@ _RADII = np.logspace(-3.5, 2, 600)
 
 @lru_cache(maxsize=64)
 def _growth_curve(sersic_n: float) -> NDArray[np.float64]:
-    """Share of a Sérsic profile's flux within `_RADII` (half-light radii); b_n of Ciotti & Bertin 1999, A&A 352, 447."""
+    """Share of a Sérsic profile's flux within `_RADII` half-light radii; b_n: Ciotti & Bertin 1999, A&A 352, 447."""
     b = 2 * sersic_n - 1 / 3 + 4 / (405 * sersic_n) + 46 / (25515 * sersic_n**2)
     ring = np.exp(-b * _RADII ** (1 / sersic_n)) * _RADII**2
     inner = np.concatenate([[0.0], np.cumsum((ring[1:] + ring[:-1]) / 2)])

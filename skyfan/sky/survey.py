@@ -45,4 +45,5 @@ def observe(image: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.
     sky = SKY_ELECTRONS[:, None, None]
     expected = np.clip(image, 0, None) * per_nanomaggy + sky
     dark = rng.standard_normal(image.shape) * DARK_ELECTRONS_RMS[:, None, None]
-    return ((rng.poisson(expected) + dark - sky) / per_nanomaggy).astype(np.float32)
+    observed: NDArray[np.float32] = ((rng.poisson(expected) + dark - sky) / per_nanomaggy).astype(np.float32)
+    return observed

@@ -1,0 +1,106 @@
+"""`simulate` writes the reference layout, the same bytes for the same seed, and nothing when it fails."""
+
+import hashlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+
+from skyfan.errors import BadInput
+from skyfan.sky import load_catalog, simulate
+
+
+@pytest.fixture(scope="module")
+def small_catalog():
+    return load_catalog().take(np.arange(40))
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory, small_catalog):
+    path = tmp_path_factory.mktemp("sky") / "sky.pt"
+    return simulate(90, 7, path, small_catalog, processes=1)
+
+
+def tensors(path):
+    with torch.serialization.safe_globals([TensorDataset]):
+        return [tensor.numpy() for tensor in torch.load(path, weights_only=True).tensors]
+
+
+def test_layout_is_the_references(dataset):
+    image, magnitude, redshift = tensors(dataset)
+    assert (image.shape, magnitude.shape, redshift.shape) == ((90, 5, 32, 32), (90, 5), (90,))
+    assert {image.dtype, magnitude.dtype, redshift.dtype} == {np.dtype("float32")}
+    assert np.isfinite(image).all()
+
+
+def test_first_round_holds_the_measured_values(dataset, small_catalog):
+    _, magnitude, redshift = tensors(dataset)
+    np.testing.assert_array_equal(magnitude[:40], small_catalog.magnitude.astype(np.float32))
+    np.testing.assert_array_equal(redshift, np.tile(small_catalog.redshift, 3)[:90].astype(np.float32))
+
+
+def test_later_rounds_are_new_galaxies_within_the_measured_errors(dataset, small_catalog):
+    image, magnitude, _ = tensors(dataset)
+    pull = (magnitude[40:80] - small_catalog.magnitude) / small_catalog.magnitude_error
+    assert 0.8 < pull.std() < 1.2
+    assert np.abs(pull).max() < 5
+    signal = image[:, 2].reshape(90, -1) - image[:, 2].mean(axis=(1, 2))[:, None]
+    assert not np.allclose(signal[:40], signal[40:80], atol=0.2)
+
+
+def test_same_bytes_whatever_the_number_of_processes(tmp_path, dataset, small_catalog):
+    again = simulate(90, 7, tmp_path / "sky.pt", small_catalog, processes=2)
+    assert hashlib.sha256(again.read_bytes()).digest() == hashlib.sha256(dataset.read_bytes()).digest()
+
+
+def test_another_seed_is_another_sky_of_the_same_galaxies(tmp_path, dataset, small_catalog):
+    other = simulate(40, 8, tmp_path / "sky.pt", small_catalog, processes=1)
+    assert not np.array_equal(tensors(other)[0], tensors(dataset)[0][:40])
+    np.testing.assert_array_equal(tensors(other)[1], tensors(dataset)[1][:40])
+
+
+def test_a_longer_dataset_starts_with_the_shorter_one(tmp_path, dataset, small_catalog):
+    short = simulate(10, 7, tmp_path / "sky.pt", small_catalog, processes=1)
+    np.testing.assert_array_equal(tensors(short)[0], tensors(dataset)[0][:10])
+
+
+def test_progress_reaches_the_end(tmp_path, small_catalog):
+    steps = []
+    simulate(70, 7, tmp_path / "sky.pt", small_catalog, processes=1, progress=lambda done, n: steps.append((done, n)))
+    assert steps == [(64, 70), (70, 70)]
+
+
+def test_an_interrupted_simulation_leaves_nothing_behind(tmp_path, small_catalog):
+    def interrupt(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        simulate(90, 7, tmp_path / "sky.pt", small_catalog, processes=1, progress=interrupt)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n": 0}, "galaxies 0 must be at least 1"),
+        ({"seed": -1}, "seed -1 must not be negative"),
+        ({"processes": 0}, "processes 0 must be at least 1"),
+    ],
+)
+def test_bad_arguments_are_one_sentence(tmp_path, small_catalog, arguments, message):
+    good = {"n": 1, "seed": 7, "out": tmp_path / "sky.pt", "catalog": small_catalog}
+    with pytest.raises(BadInput, match=message):
+        simulate(**(good | arguments))
+
+
+def test_missing_folder_is_named(tmp_path):
+    with pytest.raises(BadInput, match=r"the folder of .*absent/sky\.pt does not exist"):
+        simulate(1, 7, tmp_path / "absent" / "sky.pt")
+
+
+def test_workers_do_not_load_torch():
+    code = "import sys, skyfan.sky.simulate; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

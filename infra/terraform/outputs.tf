@@ -1,0 +1,57 @@
+output "run_command" {
+  description = "What to type next."
+  value = join(" ", compact([
+    "skyfan run --on aws",
+    "--name-prefix ${local.name}",
+    "--region ${local.region}",
+    "--dataset s3://${aws_s3_bucket.this.id}/data/demo.pt",
+    "--partition-size 25MB",
+    "--max-concurrency ${var.map_concurrency}",
+    var.tolerated_failure_percentage > 0 ? "--tolerated-failure-percentage ${var.tolerated_failure_percentage}" : "",
+    "--output s3://${aws_s3_bucket.this.id}/runs/first",
+  ]))
+}
+
+output "upload_command" {
+  description = "How data get into the bucket."
+  value       = "aws s3 cp demo.pt s3://${aws_s3_bucket.this.id}/data/demo.pt"
+}
+
+output "bucket" {
+  description = "Bucket with data/, models/ and runs/."
+  value       = aws_s3_bucket.this.id
+}
+
+output "state_machine_arn" {
+  description = "The pipeline."
+  value       = aws_sfn_state_machine.pipeline.arn
+}
+
+output "function_arns" {
+  description = "ARN of each service's function."
+  value       = { for service, function in aws_lambda_function.this : service => function.arn }
+}
+
+output "image_uris" {
+  description = "The image that each service runs."
+  value       = local.image_uris
+}
+
+output "runner_policy_arn" {
+  description = "Policy for people who start and follow runs."
+  value       = aws_iam_policy.runner.arn
+}
+
+output "dashboard_url" {
+  description = "The dashboard, or null where it is not created."
+  value       = one([for dashboard in aws_cloudwatch_dashboard.this : "https://${local.region}.console.aws.amazon.com/cloudwatch/home?region=${local.region}#dashboards:name=${dashboard.dashboard_name}"])
+}
+
+output "rendezvous" {
+  description = "Address of the rendezvous service and the secret that holds its token, for a run's input; null where it is off."
+  value = one([for balancer in aws_lb.rendezvous : {
+    address          = "${balancer.dns_name}:${local.rendezvous_ports.grpc}"
+    address_port     = local.rendezvous_ports.address
+    token_secret_arn = aws_secretsmanager_secret.rendezvous_token["this"].arn
+  }])
+}

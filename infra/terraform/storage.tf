@@ -1,0 +1,114 @@
+# One bucket: data/ and models/ are put there by the user, runs/ by the functions.
+
+locals {
+  bucket_name = coalesce(var.bucket_name, "${local.name}-${local.account_id}-${local.region}")
+}
+
+resource "aws_s3_bucket" "this" {
+  #checkov:skip=CKV_AWS_18: access logs need a second bucket and cost more than they tell about a bucket that only its owner's roles reach; CloudTrail data events do the same where an account wants them
+  #checkov:skip=CKV_AWS_144: results can be computed again from the data, so that a copy in a second region is not worth its price
+  #checkov:skip=CKV_AWS_145: S3's own keys encrypt at rest; a customer key costs a request per object read, and the data are public sky surveys
+  #checkov:skip=CKV2_AWS_62: nothing acts on new objects; the state machine says when a run is over
+  bucket        = local.bucket_name
+  force_destroy = var.force_destroy
+}
+
+resource "aws_s3_bucket_public_access_block" "this" {
+  bucket                  = aws_s3_bucket.this.id
+  block_public_acls       = true
+  block_public_policy     = true
+  ignore_public_acls      = true
+  restrict_public_buckets = true
+}
+
+resource "aws_s3_bucket_ownership_controls" "this" {
+  bucket = aws_s3_bucket.this.id
+
+  rule {
+    object_ownership = "BucketOwnerEnforced"
+  }
+}
+
+resource "aws_s3_bucket_server_side_encryption_configuration" "this" {
+  bucket = aws_s3_bucket.this.id
+
+  rule {
+    apply_server_side_encryption_by_default {
+      sse_algorithm = "AES256"
+    }
+  }
+}
+
+resource "aws_s3_bucket_versioning" "this" {
+  bucket = aws_s3_bucket.this.id
+
+  versioning_configuration {
+    status = "Enabled"
+  }
+}
+
+resource "aws_s3_bucket_lifecycle_configuration" "this" {
+  bucket = aws_s3_bucket.this.id
+
+  rule {
+    id     = "tidy"
+    status = "Enabled"
+
+    filter {}
+
+    abort_incomplete_multipart_upload {
+      days_after_initiation = 2
+    }
+
+    # Versions are a net for mistakes, not an archive.
+    noncurrent_version_expiration {
+      noncurrent_days = 14
+    }
+  }
+
+  dynamic "rule" {
+    for_each = var.results_expire_days > 0 ? [var.results_expire_days] : []
+
+    content {
+      id     = "expire-results"
+      status = "Enabled"
+
+      filter {
+        prefix = "runs/"
+      }
+
+      expiration {
+        days = rule.value
+      }
+    }
+  }
+}
+
+data "aws_iam_policy_document" "bucket" {
+  statement {
+    sid    = "DenyPlainHttp"
+    effect = "Deny"
+    # A Deny may be as broad as it likes: nobody, by whatever action, without TLS.
+    actions   = ["s3:*"]
+    resources = [aws_s3_bucket.this.arn, "${aws_s3_bucket.this.arn}/*"]
+
+    principals {
+      type        = "*"
+      identifiers = ["*"]
+    }
+
+    condition {
+      test     = "Bool"
+      variable = "aws:SecureTransport"
+      values   = ["false"]
+    }
+  }
+}
+
+resource "aws_s3_bucket_policy" "this" {
+  bucket = aws_s3_bucket.this.id
+  policy = data.aws_iam_policy_document.bucket.json
+
+  # S3 refuses two changes of a bucket's access settings at the same moment.
+  depends_on = [aws_s3_bucket_public_access_block.this]
+}

@@ -1,0 +1,215 @@
+"""From the bytes of a checkpoint to a plain state dict, for every format that holds AstroMAE weights."""
+
+import json
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from torch import Tensor
+
+from skyfan.errors import ModelError
+from skyfan.models._inert import Inert, StoredTensor, load_inert
+from skyfan.models.config import UNSHAPED_FIELDS, AstroMAEConfig
+
+StateDict = dict[str, Tensor]
+CheckpointFormat = Literal["safetensors", "state_dict", "module"]
+
+CONFIG_METADATA_KEY = "skyfan.config"
+# Published checkpoints register this layer twice; files of ours hold it once, under the second name.
+STEM_ALIAS = "inception_model.conv2d_init."
+STEM = "inception_model.vis_inception.0."
+# Names under which training scripts keep the weights beside the optimiser's state.
+_NESTED_KEYS = ("state_dict", "model_state_dict", "model", "module", "net", "ema")
+_MAX_NESTING = 4
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights by parameter name, and what the file tells beyond their shapes.
+
+    `attributes` holds those of `UNSHAPED_FIELDS` that the file tells, `metadata` its text entries
+    (safetensors), `root` the class of a pickled module.
+    """
+
+    format: CheckpointFormat
+    state: StateDict
+    attributes: dict[str, float] = field(default_factory=dict)
+    attributes_from: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+    root: str = ""
+
+
+def read_safetensors(data: bytes, where: str) -> Checkpoint:
+    """Weights and metadata of a safetensors file."""
+    if not data:
+        raise ModelError(f"{where} is empty")
+    try:
+        state = load_safetensors(data)
+        (length,) = struct.unpack("<Q", data[:8])
+        header = json.loads(data[8 : 8 + length])
+    except (SafetensorError, ValueError, struct.error, RuntimeError) as error:
+        raise ModelError(f"{where} is no complete safetensors file: {error}") from error
+    metadata = {str(key): str(value) for key, value in (header.get("__metadata__") or {}).items()}
+    attributes: dict[str, float] = {}
+    if CONFIG_METADATA_KEY in metadata:
+        attributes = _attributes_from_metadata(metadata[CONFIG_METADATA_KEY], where)
+    return Checkpoint("safetensors", _plain_names(state), attributes, "metadata", metadata)
+
+
+def write_safetensors(state: Mapping[str, Tensor], config: AstroMAEConfig, extra: Mapping[str, str]) -> bytes:
+    """The bytes of a safetensors file with the configuration in its metadata; same input, same bytes."""
+    tensors = {
+        name: tensor.detach().cpu().contiguous().clone()
+        for name, tensor in sorted(state.items())
+        if not name.startswith(STEM_ALIAS)
+    }
+    metadata = {CONFIG_METADATA_KEY: json.dumps(config.to_dict(), sort_keys=True), **extra}
+    written: bytes = save_safetensors(tensors, metadata=metadata)
+    return written
+
+
+def read_torch(data: bytes, where: str) -> Checkpoint:
+    """Weights of a `torch.save` file: a state dict, one inside a training checkpoint, or a whole module."""
+    found = load_inert(data, where)
+    for _ in range(_MAX_NESTING):
+        if isinstance(found, Inert) and isinstance(found.state.get("_modules"), dict):
+            return _from_module(found, where)
+        if not isinstance(found, Mapping):
+            break
+        if _looks_like_state_dict(found):
+            return Checkpoint("state_dict", _plain_names(_to_tensors(found, where)))
+        key = next((key for key in _NESTED_KEYS if key in found), None)
+        if key is None:
+            break
+        found = found[key]
+    held = found.path if isinstance(found, Inert) else type(found).__name__
+    raise ModelError(
+        f"{where} holds neither a state dict nor a module ({held}); save model.state_dict() or export the model "
+        "with torch.export.save to a .pt2 file"
+    )
+
+
+def _to_tensors(found: Mapping[Any, Any], where: str) -> StateDict:
+    """The stored tensors among the values as torch tensors of their own memory."""
+    buffers: dict[str, Tensor] = {}
+    state: StateDict = {}
+    for name, stored in found.items():
+        if isinstance(stored, StoredTensor):
+            state[str(name)] = _to_tensor(stored, buffers, f"{where}: {name}")
+    return state
+
+
+def _to_tensor(stored: StoredTensor, buffers: dict[str, Tensor], what: str) -> Tensor:
+    dtype: torch.dtype = getattr(torch, stored.dtype)
+    size, stride, offset = stored.size, stored.stride, stored.offset
+    if not all(type(n) is int and n >= 0 for n in (offset, *size, *stride)) or len(size) != len(stride):
+        raise ModelError(f"{what} has the impossible shape {list(size)}")
+    if 0 in size:
+        return torch.empty(size, dtype=dtype)
+    count = len(stored.storage.data) // dtype.itemsize
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    if last >= count or math.prod(size) > count:
+        raise ModelError(f"{what} has the shape {list(size)} but only {count} values are stored for it")
+    key = stored.storage.key
+    if key not in buffers:
+        buffers[key] = torch.frombuffer(bytearray(stored.storage.data), dtype=torch.uint8)
+    return buffers[key][: count * dtype.itemsize].view(dtype).as_strided(size, stride, offset).clone()
+
+
+def _looks_like_state_dict(found: Mapping[Any, Any]) -> bool:
+    return any(isinstance(value, StoredTensor) and "." in str(name) for name, value in found.items())
+
+
+def _attributes_from_metadata(text: str, where: str) -> dict[str, float]:
+    try:
+        config = json.loads(text)
+    except ValueError as error:
+        raise ModelError(f"the metadata of {where} cannot be read: {error}") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"the metadata of {where} holds no configuration")
+    return {name: config[name] for name in UNSHAPED_FIELDS if isinstance(config.get(name), int | float)}
+
+
+def _plain_names(state: StateDict) -> StateDict:
+    """Names without the prefixes of wrappers (`module.`, `_orig_mod.`), aliases dropped, float32 values."""
+    for prefix in ("module.", "_orig_mod.", "model."):
+        if state and all(name.startswith(prefix) for name in state):
+            return _plain_names({name.removeprefix(prefix): value for name, value in state.items()})
+    plain = dict(state)
+    for name in [name for name in plain if name.startswith(STEM_ALIAS)]:
+        alias = plain.pop(name)
+        kept = plain.setdefault(STEM + name.removeprefix(STEM_ALIAS), alias)
+        if not torch.equal(kept, alias):
+            raise ModelError(f"the weights hold two different versions of one layer: {name} and its alias")
+    return {name: v.to(torch.float32) if v.is_floating_point() else v for name, v in plain.items()}
+
+
+def _from_module(root: Inert, where: str) -> Checkpoint:
+    module = root
+    while module.path.startswith("torch.nn.parallel."):
+        wrapped = module.state["_modules"].get("module")
+        if not isinstance(wrapped, Inert):
+            raise ModelError(f"{where} holds a {module.path} without a model in it")
+        module = wrapped
+    stored: dict[str, StoredTensor] = {}
+    _collect(module, "", stored, depth=0)
+    state = _plain_names(_to_tensors(stored, where))
+    return Checkpoint("module", state, _module_attributes(module), "module", {}, module.path)
+
+
+def _collect(module: Inert, prefix: str, state: dict[str, StoredTensor], depth: int) -> None:
+    """Adds the parameters and persistent buffers of a module and all below it, as `state_dict()` would."""
+    if depth > 64:
+        raise ModelError("the pickled module is nested without end")
+    transient = module.state.get("_non_persistent_buffers_set") or ()
+    for kind in ("_parameters", "_buffers"):
+        for name, value in (module.state.get(kind) or {}).items():
+            if isinstance(value, StoredTensor) and not (kind == "_buffers" and name in transient):
+                state[f"{prefix}{name}"] = value
+    for name, child in (module.state.get("_modules") or {}).items():
+        if isinstance(child, Inert):
+            _collect(child, f"{prefix}{name}.", state, depth + 1)
+
+
+def _child(module: Inert, path: str) -> Inert | None:
+    found: Any = module
+    for name in path.split("."):
+        found = (found.state.get("_modules") or {}).get(name) if isinstance(found, Inert) else None
+    return found if isinstance(found, Inert) else None
+
+
+def _module_attributes(module: Inert) -> dict[str, float]:
+    """The values of `UNSHAPED_FIELDS` as the layers of a pickled AstroMAE hold them."""
+    places = {
+        "num_heads": ("blocks.0.attn", "num_heads"),
+        "norm_eps": ("blocks.0.norm1", "eps"),
+        "fc_norm_eps": ("fc_norm", "eps"),
+        "batch_norm_eps": ("blocks.0.PCM.1", "eps"),
+    }
+    found: dict[str, float] = {}
+    for name, (path, attribute) in places.items():
+        layer = _child(module, path)
+        value = layer.state.get(attribute) if layer else None
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            found[name] = value
+    _check_attention_scale(module, found)
+    return found
+
+
+def _check_attention_scale(module: Inert, found: Mapping[str, float]) -> None:
+    attention = _child(module, "blocks.0.attn")
+    qkv = _child(module, "blocks.0.attn.qkv")
+    if attention is None or qkv is None or "num_heads" not in found:
+        return
+    weight = (qkv.state.get("_parameters") or {}).get("weight")
+    scale = attention.state.get("scale")
+    if isinstance(weight, StoredTensor) and isinstance(scale, float):
+        usual = (weight.size[0] / 3 / found["num_heads"]) ** -0.5
+        if abs(scale - usual) > 1e-6 * usual:
+            raise ModelError(f"the module scales its attention by {scale}, AstroMAE by {usual}; export it as .pt2")

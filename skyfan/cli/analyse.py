@@ -1,0 +1,122 @@
+"""`skyfan analyse`: the predecessor's tables from its records, and the true numbers beside them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from skyfan import store
+from skyfan.cli.console import err, out
+from skyfan.cost import load_prices
+from skyfan.published import Analysis, Corrected, TableCheck, analyse, write_csv
+from skyfan.published.corrected import Configuration
+from skyfan.published.tables import Cell, Row
+from skyfan.units import format_duration
+
+
+def analyse_command(
+    path: Annotated[str, typer.Argument(help="A run's folder, or a folder of runs (any URI).", metavar="PATH")],
+    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON on stdout.")] = False,
+    output: Annotated[Path | None, typer.Option(help="Also write each table as a CSV file here.")] = None,
+    region: Annotated[str, typer.Option(help="AWS region whose prices to use.")] = "us-east-1",
+    prices: Annotated[Path | None, typer.Option(help="Another price file.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No remarks on stderr.")] = False,
+) -> None:
+    """Prints published tables as they were computed, then each run's true throughput, completeness and cost."""
+    analysis = analyse(path, load_prices(prices), region)
+    if output:
+        for name, rows in analysis.tables.items():
+            stem = name.removesuffix(".csv").replace(", ", "-").replace(" ", "_")
+            store.put(str(output / f"{stem}.csv"), write_csv(rows).encode())
+    if json:
+        out.print_json(data=analysis.to_json_dict())
+        return
+    _print(analysis)
+    if not quiet and not analysis.incomplete:
+        err.print("All runs are complete.")
+
+
+def _print(analysis: Analysis) -> None:
+    for name, rows in analysis.tables.items():
+        out.print(_table(name, rows))
+    for check in analysis.checks:
+        out.print(_verdict(check))
+    out.print(_corrected_table(analysis.corrected))
+    if analysis.configurations:
+        out.print(_configuration_table(analysis.configurations))
+    for row in analysis.corrected:
+        for flag in row.flags:
+            out.print(f"[yellow]![/] {row.run}: {flag}", highlight=False)
+
+
+def _table(title: str, rows: Sequence[Row]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in rows[0]:
+        table.add_column(column, justify="right", overflow="fold")
+    for row in rows:
+        table.add_row(*map(_cell, row.values()), style="bold" if row.get("run") == "mean" else None)
+    return table
+
+
+def _cell(value: Cell) -> str:
+    if value is None:
+        return ""
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def _verdict(check: TableCheck) -> str:
+    there = check.printed_rows - len(check.without_run)
+    text = f"{check.table}: {check.reproduced_rows} of {there} rows reproduced to the printed digits"
+    if check.without_run:
+        text += f"; {len(check.without_run)} more have no run here"
+    for difference in check.differences:
+        text += f"\n  differs: {difference.row}, {difference.column}: {difference.printed} ≠ {difference.computed}"
+    return text
+
+
+def _corrected_table(rows: Sequence[Corrected]) -> Table:
+    table = Table(title="By true definitions (bits ÷ wall time; billed cost)", title_justify="left")
+    table.add_column("run", overflow="fold")
+    for name in ("ranks", "wall", "published Gbit/s", "true Gbit/s", "by map", "samples/s", "cost", "at most"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        planned = "?" if row.ranks_planned is None else f"{row.ranks_planned:,}"
+        table.add_row(
+            row.run,
+            f"{row.ranks_present:,} of {planned}",
+            format_duration(row.wall_s) if row.wall_s else "",
+            _gbit(row.published_bps),
+            _gbit(row.wall_bps),
+            _gbit(row.map_bps),
+            f"{row.samples_per_s_wall:,.0f}" if row.samples_per_s_wall else "",
+            _usd(row.cost_usd),
+            _usd(row.cost_at_most_usd),
+            style="yellow" if row.complete is False else None,
+        )
+    return table
+
+
+def _configuration_table(rows: Sequence[Configuration]) -> Table:
+    table = Table(title="Published against true throughput, complete runs only", title_justify="left")
+    for name in ("partition", "data", "complete runs", "published Gbit/s", "true Gbit/s", "overstated"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(
+            f"{row.partition_mb} MB",
+            f"{row.data_gb:g} GB",
+            f"{row.complete_runs} of {row.runs}",
+            _gbit(row.published_bps),
+            _gbit(row.wall_bps),
+            f"{row.overstated:.1f}×",
+        )
+    return table
+
+
+def _gbit(bits_per_s: float | None) -> str:
+    return f"{bits_per_s / 1e9:.3g}" if bits_per_s else ""
+
+
+def _usd(amount: float | None) -> str:
+    return f"${amount:,.3g}" if amount is not None else ""

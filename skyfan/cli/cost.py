@@ -1,0 +1,188 @@
+"""`skyfan cost`: a run as AWS bills it, item by item, and the same at other memory sizes."""
+
+import json as json_format
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from skyfan import store
+from skyfan.cli.console import out
+from skyfan.cost import (
+    Bill,
+    LambdaReport,
+    MemoryOption,
+    Prices,
+    Usage,
+    bill,
+    compare,
+    fetch_reports,
+    load_prices,
+    parse_reports,
+    pipeline_transitions,
+    rank_times,
+    usage_of_ranks,
+)
+from skyfan.cost.prices import Architecture
+from skyfan.errors import BadInput
+from skyfan.published.runs import Run, find_runs
+
+
+def cost_command(
+    run: Annotated[str | None, typer.Argument(help="A run's folder (any URI).", metavar="[RUN]")] = None,
+    memory: Annotated[
+        int, typer.Option(help="Configured memory of the executor, in MB.", min=128, max=10_240)
+    ] = 10_240,
+    arch: Annotated[str, typer.Option(help="x86_64 or arm64.")] = "x86_64",
+    region: Annotated[str, typer.Option(help="AWS region whose prices to use.")] = "us-east-1",
+    report_lines: Annotated[Path | None, typer.Option(help="File with Lambda's REPORT lines of the run.")] = None,
+    log_group: Annotated[str | None, typer.Option(help="CloudWatch log group to read REPORT lines from.")] = None,
+    since: Annotated[datetime | None, typer.Option(help="Start of the run (UTC), with --log-group.")] = None,
+    until: Annotated[datetime | None, typer.Option(help="End of the run (UTC); default now.")] = None,
+    compare_sizes: Annotated[bool, typer.Option("--compare", help="Also at other memory sizes, x86 and Arm.")] = False,
+    prices: Annotated[Path | None, typer.Option(help="Another price file.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+) -> None:
+    """Prints what the run was billed (from REPORT lines), or would be billed on AWS (from its rank records)."""
+    if arch not in ("x86_64", "arm64"):
+        raise BadInput(f"--arch {arch!r} is unknown; choose x86_64 or arm64.")
+    architecture: Architecture = "arm64" if arch == "arm64" else "x86_64"
+    listed = load_prices(prices)
+    reports = _reports(report_lines, log_group, since, until)
+    if reports:
+        usage, basis = _reported_usage(reports, architecture)
+    elif run:
+        usage, basis = _recorded_usage(_one_run(run), memory, architecture)
+    else:
+        raise BadInput("nothing to bill: name a run's folder, or give --report-lines or --log-group.")
+    result = bill(usage, listed, region)
+    options = _options(run, listed, region, memory) if compare_sizes else []
+    if json:
+        out.print_json(json_format.dumps(_as_json(result, basis, options)))
+        return
+    out.print(_bill_table(result, basis))
+    if options:
+        out.print(_options_table(options))
+
+
+def _reports(
+    file: Path | None, log_group: str | None, since: datetime | None, until: datetime | None
+) -> list[LambdaReport]:
+    if file and log_group:
+        raise BadInput("--report-lines and --log-group are two sources of the same numbers; give one.")
+    if file:
+        return parse_reports(store.read(str(file)).decode(errors="replace").splitlines())
+    if not log_group:
+        return []
+    if not since:
+        raise BadInput("--log-group needs --since, when the run started (UTC).")
+    end = until.replace(tzinfo=UTC) if until else datetime.now(UTC)
+    return fetch_reports(log_group, since.replace(tzinfo=UTC), end)
+
+
+def _reported_usage(reports: Sequence[LambdaReport], architecture: Architecture) -> tuple[Usage, str]:
+    sizes = {report.memory_mb for report in reports}
+    if len(sizes) > 1:
+        raise BadInput(f"REPORT lines of several memory sizes ({sorted(sizes)} MB); give one function's log at a time.")
+    usage = Usage(
+        invocations=[report.invocation() for report in reports],
+        memory_mb=sizes.pop(),
+        architecture=architecture,
+        transitions=pipeline_transitions(len(reports)),
+    )
+    return usage, f"{len(reports):,} REPORT lines of Lambda; requests to S3 and logs are not in them"
+
+
+def _one_run(place: str) -> Run:
+    runs = find_runs(place)
+    if len(runs) > 1:
+        raise BadInput(f"{place} holds {len(runs)} runs; name one of them, such as {runs[0].name}.")
+    return runs[0]
+
+
+def _recorded_usage(run: Run, memory_mb: int, architecture: Architecture) -> tuple[Usage, str]:
+    stored_bytes = sum(info.size_bytes for info in store.list(run.name))
+    usage = usage_of_ranks(
+        rank_times(run.records),
+        attempts=(run.summary or {}).get("attempts"),
+        memory_mb=memory_mb,
+        architecture=architecture,
+        stored_bytes=stored_bytes,
+    )
+    basis = "wall seconds of the rank records, without Lambda's own initialisation"
+    if (run.summary or {}).get("target") != "aws":
+        basis += "; the run was not on AWS: this is what its ranks would be billed if they took as long there"
+    return usage, basis
+
+
+def _options(run: str | None, prices: Prices, region: str, memory_mb: int) -> list[MemoryOption]:
+    if not run:
+        raise BadInput("--compare needs the run's folder: REPORT lines do not say how much of the time was compute.")
+    found = _one_run(run)
+    on_aws = (found.summary or {}).get("target") == "aws"
+    return compare(
+        rank_times(found.records),
+        prices,
+        region,
+        measured_memory_mb=memory_mb if on_aws else None,
+        architectures=("x86_64", "arm64"),
+    )
+
+
+def _bill_table(result: Bill, basis: str) -> Table:
+    table = Table(title=f"Bill, {result.region}, list prices of {result.prices_dated}", caption=basis)
+    table.add_column("item")
+    for name in ("quantity", "unit price", "USD"):
+        table.add_column(name, justify="right")
+    table.add_column("unit")
+    for item in result.items:
+        if item.quantity:
+            table.add_row(item.name, f"{item.quantity:,.6g}", f"{item.unit_usd:.10f}", f"{item.usd:,.6f}", item.unit)
+    table.add_row("total", "", "", f"{result.total_usd:,.6f}", "", style="bold")
+    return table
+
+
+def _options_table(options: Sequence[MemoryOption]) -> Table:
+    table = Table(
+        title="The same ranks at other memory sizes",
+        caption="compute scaled by processors (90% in parallel), the rest as measured; Arm taken as fast as x86",
+    )
+    for name in ("memory", "architecture", "median rank", "USD", "fits"):
+        table.add_column(name, justify="right")
+    cheapest = min((option.bill.total_usd for option in options if option.fits), default=None)
+    for option in options:
+        best = option.fits and option.bill.total_usd == cheapest
+        table.add_row(
+            f"{option.memory_mb:,} MB",
+            option.architecture,
+            f"{option.rank_s:.1f} s",
+            f"{option.bill.total_usd:,.6f}",
+            "yes" if option.fits else "no: too little memory",
+            style="bold" if best else None,
+        )
+    return table
+
+
+def _as_json(result: Bill, basis: str, options: Sequence[MemoryOption]) -> dict[str, Any]:
+    return {
+        "schema": "skyfan.bill/1",
+        "region": result.region,
+        "prices_dated": result.prices_dated,
+        "basis": basis,
+        "total_usd": result.total_usd,
+        "items": [{**asdict(item), "usd": item.usd} for item in result.items],
+        "compare": [
+            {
+                "memory_mb": option.memory_mb,
+                "architecture": option.architecture,
+                "rank_s": option.rank_s,
+                "total_usd": option.bill.total_usd,
+                "fits": option.fits,
+            }
+            for option in options
+        ],
+    }

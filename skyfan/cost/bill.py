@@ -1,0 +1,130 @@
+"""A bill: what was used × its list price, item by item.
+
+Lambda bills the memory that was *configured*, for the duration of each invocation rounded up to the next
+millisecond, initialisation included; not the memory that was used, and not CPU time.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+from skyfan.cost.prices import Architecture, Prices
+from skyfan.errors import BadInput
+from skyfan.records import Cost
+
+GB = 2**30
+FREE_EPHEMERAL_MB = 512
+MEMORY_RANGE_MB = (128, 10_240)
+MONTH_DAYS = 30.0
+# Express workflows are billed in steps of 100 ms and of 64 MB.
+_EXPRESS_STEP_S = 0.1
+_EXPRESS_MEMORY_GB = 64 / 1024
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Invocation:
+    """One Lambda invocation: how long it ran, and how long it initialised before (0 when warm)."""
+
+    duration_s: float
+    init_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.duration_s < 0 or self.init_s < 0:
+            raise BadInput(f"an invocation lasted {self.duration_s} s with {self.init_s} s init; neither can be < 0.")
+
+    @property
+    def billed_s(self) -> float:
+        """Duration and initialisation, rounded up to whole milliseconds."""
+        # round() first: 40.908 s must not become 40,909 ms because 40.908 * 1000 is 40908.00000000001.
+        return math.ceil(round((self.duration_s + self.init_s) * 1000, 6)) / 1000
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Usage:
+    """Everything a run used that AWS puts on a bill."""
+
+    invocations: Sequence[Invocation]
+    memory_mb: int = 10_240
+    architecture: Architecture = "x86_64"
+    ephemeral_mb: int = FREE_EPHEMERAL_MB
+    transitions: int = 0
+    express_durations_s: Sequence[float] = ()
+    s3_puts: int = 0
+    s3_gets: int = 0
+    log_bytes: int = 0
+    stored_bytes: int = 0
+    kept_days: float = MONTH_DAYS
+
+    def __post_init__(self) -> None:
+        low, high = MEMORY_RANGE_MB
+        if not low <= self.memory_mb <= high:
+            raise BadInput(f"a Lambda function of {self.memory_mb} MB does not exist; choose {low} to {high} MB.")
+        for name in ("transitions", "s3_puts", "s3_gets", "log_bytes", "stored_bytes", "kept_days"):
+            if getattr(self, name) < 0:
+                raise BadInput(f"{name} is {getattr(self, name)}; it cannot be less than zero.")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BillItem:
+    """One line: quantity × unit price."""
+
+    name: str
+    quantity: float
+    unit: str
+    unit_usd: float
+
+    @property
+    def usd(self) -> float:
+        """Quantity × unit price."""
+        return self.quantity * self.unit_usd
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Bill:
+    """All lines, and which prices were used."""
+
+    items: tuple[BillItem, ...]
+    region: str
+    prices_dated: str
+
+    @property
+    def total_usd(self) -> float:
+        """Sum of all lines."""
+        return math.fsum(item.usd for item in self.items)
+
+    def as_cost(self, basis: str) -> Cost:
+        """The bill as `summary.json` holds it; `basis` says where the quantities are from."""
+        return Cost(
+            total_usd=self.total_usd,
+            items_usd={item.name: item.usd for item in self.items},
+            basis=basis,
+            prices_dated=self.prices_dated,
+        )
+
+
+def bill(usage: Usage, prices: Prices, region: str = "us-east-1") -> Bill:
+    """What `usage` costs at `prices`. Lines that are zero are kept: they say what was looked at.
+
+    Raises:
+        BadInput: no prices for this region.
+    """
+    unit = prices.region(region)
+    billed_s = math.fsum(invocation.billed_s for invocation in usage.invocations)
+    extra_gb = max(0, usage.ephemeral_mb - FREE_EPHEMERAL_MB) / 1024
+    express_s = math.fsum(math.ceil(round(s / _EXPRESS_STEP_S, 6)) * _EXPRESS_STEP_S for s in usage.express_durations_s)
+    months = usage.kept_days / MONTH_DAYS
+    lambda_price = unit.lambda_gb_s[usage.architecture]
+    lines = (
+        ("Lambda compute", billed_s * usage.memory_mb / 1024, "GB-s", lambda_price),
+        ("Lambda requests", len(usage.invocations), "requests", unit.lambda_request),
+        ("Lambda ephemeral storage", billed_s * extra_gb, "GB-s", unit.lambda_ephemeral_gb_s),
+        ("Step Functions transitions", usage.transitions, "transitions", unit.transition),
+        ("Step Functions Express requests", len(usage.express_durations_s), "requests", unit.express_request),
+        ("Step Functions Express memory", express_s * _EXPRESS_MEMORY_GB, "GB-s", unit.express_gb_s),
+        ("S3 PUT", usage.s3_puts, "requests", unit.s3_put),
+        ("S3 GET", usage.s3_gets, "requests", unit.s3_get),
+        ("S3 storage", usage.stored_bytes / GB * months, "GB-months", unit.s3_gb_month),
+        ("Logs ingested", usage.log_bytes / GB, "GB", unit.logs_ingested_gb),
+        ("Logs stored", usage.log_bytes / GB * months, "GB-months", unit.logs_stored_gb_month),
+    )
+    return Bill(tuple(BillItem(*line) for line in lines), region, prices.dated)

@@ -1,0 +1,89 @@
+"""List prices by region, from one dated file.
+
+`prices.json` beside this module is what `skyfan cost` and the forecast use. Another file of the same form can
+be named where prices have changed or a region is missing: an option, or the variable SKYFAN_PRICES.
+"""
+
+import functools
+import json
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from skyfan.errors import BadInput
+
+Architecture = Literal["x86_64", "arm64"]
+
+PRICES_VARIABLE = "SKYFAN_PRICES"
+_PACKAGED = Path(__file__).with_name("prices.json")
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class RegionPrices(_Frozen):
+    """US dollars a unit, in one region. GB is 2³⁰ bytes, `_gb_s` a GB held for one second."""
+
+    lambda_gb_s: dict[Architecture, float]
+    lambda_request: float = Field(ge=0)
+    lambda_ephemeral_gb_s: float = Field(ge=0, description="only above the 512 MB that every function has")
+    transition: float = Field(ge=0, description="one state transition of a Standard workflow")
+    express_request: float = Field(ge=0)
+    express_gb_s: float = Field(ge=0)
+    s3_put: float = Field(ge=0, description="one PUT, COPY, POST or LIST")
+    s3_get: float = Field(ge=0)
+    s3_gb_month: float = Field(ge=0)
+    logs_ingested_gb: float = Field(ge=0)
+    logs_stored_gb_month: float = Field(ge=0)
+    fargate_vcpu_h: float = Field(ge=0)
+    fargate_gb_h: float = Field(ge=0)
+
+
+class Prices(_Frozen):
+    """The whole price file."""
+
+    schema_: Literal["skyfan.prices/1"] = Field(alias="schema")
+    dated: str
+    currency: Literal["USD"]
+    note: str
+    sources: dict[str, str]
+    regions: dict[str, RegionPrices]
+
+    def region(self, name: str) -> RegionPrices:
+        """Prices of one region.
+
+        Raises:
+            BadInput: the file has no prices of this region.
+        """
+        if name not in self.regions:
+            raise BadInput(
+                f"no prices for region {name!r} in the file of {self.dated} (it has {', '.join(self.regions)}); "
+                f"name a file with them by --prices or {PRICES_VARIABLE}."
+            )
+        return self.regions[name]
+
+
+@functools.cache
+def _load(path: Path) -> Prices:
+    try:
+        return Prices.model_validate(json.loads(path.read_text()))
+    except OSError as error:
+        raise BadInput(f"price file {path} cannot be read ({error.strerror}); check the name.") from error
+    except json.JSONDecodeError as error:
+        raise BadInput(f"price file {path} is not JSON: {error}.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadInput(f"price file {path}, {where}: {first['msg'].lower()}.") from error
+
+
+def load_prices(path: str | Path | None = None) -> Prices:
+    """The price file at `path`, else the one that SKYFAN_PRICES names, else the packaged one.
+
+    Raises:
+        BadInput: the file cannot be read or is not a price file.
+    """
+    return _load(Path(path or os.environ.get(PRICES_VARIABLE) or _PACKAGED))

@@ -19,13 +19,15 @@ from skyfan.store._api import (
     read_range,
     read_tail,
 )
+from skyfan.store._local import temporary_beside
 from skyfan.store._location import StrPath, join, local_path
-from skyfan.store._types import AlreadyExists, ObjectInfo, PreconditionFailed, ReadStats
+from skyfan.store._types import AlreadyExists, ObjectInfo, PreconditionFailed, Progress, ReadStats
 
 __all__ = [
     "AlreadyExists",
     "ObjectInfo",
     "PreconditionFailed",
+    "Progress",
     "ReadStats",
     "StrPath",
     "copy_in",
@@ -42,4 +44,5 @@ __all__ = [
     "read_into",
     "read_range",
     "read_tail",
+    "temporary_beside",
 ]

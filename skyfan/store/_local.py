@@ -81,6 +81,11 @@ class LocalBackend:
             Path(key).unlink(missing_ok=True)
 
 
+def temporary_beside(target: Path) -> Path:
+    """A fresh hidden name in the folder of `target`, which `list` leaves out."""
+    return target.with_name(f".{target.name[:200]}.{secrets.token_hex(8)}{_TEMPORARY_SUFFIX}")
+
+
 def _info(key: str, status: os.stat_result) -> ObjectInfo:
     if not Path(key).is_file():
         raise IsADirectoryError
@@ -133,7 +138,7 @@ def _temporary(key: str, chunks: Iterator[memoryview]) -> Iterator[Path]:
     """A complete, synced file beside `key`, gone at the end unless it was renamed."""
     target = Path(key)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(8)}{_TEMPORARY_SUFFIX}")
+    temporary = temporary_beside(target)
     try:
         with temporary.open("xb", buffering=0) as file:
             for chunk in chunks:

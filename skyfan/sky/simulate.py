@@ -5,13 +5,13 @@ neither the number of processes nor the order in which they finish. Workers neve
 """
 
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +20,14 @@ from skyfan.errors import BadInput, SkyfanError
 from skyfan.sky.catalog import Catalog, load_catalog
 from skyfan.sky.profiles import draw_shape
 from skyfan.sky.render import render
-from skyfan.sky.survey import SEEING_LN_SCATTER, nanomaggies, observe
+from skyfan.sky.survey import SEEING_LN_SCATTER, STAMP_PIXELS, nanomaggies, observe
+from skyfan.store import StrPath
+from skyfan.tensorfile import TensorFileWriter
 
 Progress = Callable[[int, int], None]
 """Called with (galaxies done, galaxies in all)."""
 
+_LAYOUT = [("float32", (5, STAMP_PIXELS, STAMP_PIXELS)), ("float32", (5,)), ("float32", ())]
 _CHUNK_GALAXIES = 64
 _CHUNKS_IN_FLIGHT_PER_PROCESS = 3
 _SERIAL_BELOW_GALAXIES = 256
@@ -54,37 +57,39 @@ class Rendered:
 def simulate(
     n: int,
     seed: int,
-    out: str | Path,
+    out: StrPath,
     catalog: Catalog | None = None,
     processes: int | None = None,
     progress: Progress | None = None,
-) -> Path:
-    """Render `n` galaxies into the `.pt` file `out`: image, magnitude, redshift (see `Rendered`).
+) -> None:
+    """Render `n` galaxies into the `.pt` file `out` (a path or URI): image, magnitude, redshift (see `Rendered`).
 
     Galaxy i is row i of `catalog` (the packaged SDSS galaxies by default) with the measured magnitudes; beyond its
     end the rows come round again with new shape, orientation, noise and magnitudes drawn within the measured
-    errors. The pixels hold the flux of exactly the magnitudes in the magnitude tensor. The file appears under
-    its name only when it is complete. `processes` defaults to the CPUs at hand.
+    errors. The pixels hold the flux of exactly the magnitudes in the magnitude tensor. The file is written
+    chunk by chunk and appears under its name only when it is complete. `processes` defaults to the CPUs at hand.
     """
     chosen = load_catalog() if catalog is None else catalog
-    path = Path(out)
     if n < 1:
         raise BadInput(f"galaxies {n} must be at least 1.")
     if processes is not None and processes < 1:
         raise BadInput(f"processes {processes} must be at least 1.")
     if seed < 0:
         raise BadInput(f"seed {seed} must not be negative.")
-    if not path.parent.is_dir():
-        raise BadInput(f"the folder of {path} does not exist; create it first.")
-    workers = processes or (1 if n < _SERIAL_BELOW_GALAXIES else len(os.sched_getaffinity(0)))
-    _write(path, n, _report(_rendered(_chunks(n, seed, chosen), workers), n, progress))
-    return path
+    workers = processes or (1 if n < _SERIAL_BELOW_GALAXIES else _cpus())
+    done = 0
+    with TensorFileWriter(out, n, _LAYOUT) as writer:
+        for part in _rendered(_chunks(n, seed, chosen), workers):
+            writer.write(part.image, part.magnitude, part.redshift)
+            done += len(part.redshift)
+            if progress:
+                progress(done, n)
 
 
 def render_chunk(chunk: Chunk) -> Rendered:
     """Render each galaxy of a chunk with its own generator."""
     count = len(chunk.redshift)
-    images = np.empty((count, 5, 32, 32), dtype=np.float32)
+    images = np.empty((count, 5, STAMP_PIXELS, STAMP_PIXELS), dtype=np.float32)
     magnitudes = np.empty((count, 5), dtype=np.float32)
     for position in range(count):
         rng = np.random.default_rng(np.random.SeedSequence(chunk.seed, spawn_key=(chunk.start + position,)))
@@ -129,25 +134,6 @@ def _rendered(chunks: Iterator[Chunk], workers: int) -> Iterator[Rendered]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _report(parts: Iterator[Rendered], n: int, progress: Progress | None) -> Iterator[Rendered]:
-    done = 0
-    for part in parts:
-        yield part
-        done += len(part.redshift)
-        if progress:
-            progress(done, n)
-
-
-def _write(path: Path, n: int, parts: Iterator[Rendered]) -> None:
-    import torch
-
-    every = list(parts)
-    dataset = torch.utils.data.TensorDataset(
-        *(
-            torch.from_numpy(np.concatenate([getattr(part, name) for part in every]))
-            for name in ("image", "magnitude", "redshift")
-        )
-    )
-    partial = path.with_name(f".{path.name}.part")
-    torch.save(dataset, partial)
-    partial.replace(path)
+def _cpus() -> int:
+    """CPUs that this process may use, where the system tells (Linux), else all."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

@@ -14,8 +14,9 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from skyfan.errors import ModelError
-from skyfan.models._inert import Inert, StoredTensor, load_inert
+from skyfan.models._inert import Inert, InertFile, load_inert
 from skyfan.models.config import UNSHAPED_FIELDS, AstroMAEConfig
+from skyfan.tensorfile._unpickle import UNTYPED, TensorRef
 
 StateDict = dict[str, Tensor]
 CheckpointFormat = Literal["safetensors", "state_dict", "module"]
@@ -27,6 +28,7 @@ STEM = "inception_model.vis_inception.0."
 # Names under which training scripts keep the weights beside the optimiser's state.
 _NESTED_KEYS = ("state_dict", "model_state_dict", "model", "module", "net", "ema")
 _MAX_NESTING = 4
+_MAX_MODULES = 100_000
 
 
 @dataclass(frozen=True)
@@ -76,14 +78,15 @@ def write_safetensors(state: Mapping[str, Tensor], config: AstroMAEConfig, extra
 
 def read_torch(data: bytes, where: str) -> Checkpoint:
     """Weights of a `torch.save` file: a state dict, one inside a training checkpoint, or a whole module."""
-    found = load_inert(data, where)
+    file = load_inert(data, where)
+    found = file.tree
     for _ in range(_MAX_NESTING):
         if isinstance(found, Inert) and isinstance(found.state.get("_modules"), dict):
-            return _from_module(found, where)
+            return _from_module(found, file)
         if not isinstance(found, Mapping):
             break
         if _looks_like_state_dict(found):
-            return Checkpoint("state_dict", _plain_names(_to_tensors(found, where)))
+            return Checkpoint("state_dict", _plain_names(_to_tensors(found, file)))
         key = next((key for key in _NESTED_KEYS if key in found), None)
         if key is None:
             break
@@ -95,35 +98,35 @@ def read_torch(data: bytes, where: str) -> Checkpoint:
     )
 
 
-def _to_tensors(found: Mapping[Any, Any], where: str) -> StateDict:
-    """The stored tensors among the values as torch tensors of their own memory."""
-    buffers: dict[str, Tensor] = {}
+def _to_tensors(found: Mapping[Any, Any], file: InertFile) -> StateDict:
+    """The tensors among the values, each with memory of its own."""
+    storages: dict[str, Tensor] = {}
     state: StateDict = {}
-    for name, stored in found.items():
-        if isinstance(stored, StoredTensor):
-            state[str(name)] = _to_tensor(stored, buffers, f"{where}: {name}")
+    for name, reference in found.items():
+        if isinstance(reference, TensorRef):
+            key = reference.storage.key
+            if key not in storages:
+                storages[key] = torch.frombuffer(bytearray(file.storage(key) or b"\0"), dtype=torch.uint8)
+            state[str(name)] = _to_tensor(reference, storages[key], f"{file.where}: the weight {name}")
     return state
 
 
-def _to_tensor(stored: StoredTensor, buffers: dict[str, Tensor], what: str) -> Tensor:
-    dtype: torch.dtype = getattr(torch, stored.dtype)
-    size, stride, offset = stored.size, stored.stride, stored.offset
-    if not all(type(n) is int and n >= 0 for n in (offset, *size, *stride)) or len(size) != len(stride):
-        raise ModelError(f"{what} has the impossible shape {list(size)}")
+def _to_tensor(reference: TensorRef, storage: Tensor, what: str) -> Tensor:
+    dtype: torch.dtype = getattr(torch, reference.dtype)
+    size, stride, offset = reference.shape, reference.stride, reference.offset
     if 0 in size:
         return torch.empty(size, dtype=dtype)
-    count = len(stored.storage.data) // dtype.itemsize
+    count = storage.numel() // dtype.itemsize
+    if reference.storage.dtype != UNTYPED:
+        count = min(count, reference.storage.numel)
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if last >= count or math.prod(size) > count:
-        raise ModelError(f"{what} has the shape {list(size)} but only {count} values are stored for it")
-    key = stored.storage.key
-    if key not in buffers:
-        buffers[key] = torch.frombuffer(bytearray(stored.storage.data), dtype=torch.uint8)
-    return buffers[key][: count * dtype.itemsize].view(dtype).as_strided(size, stride, offset).clone()
+        raise ModelError(f"{what} has the shape {list(size)} but only {count} values are stored for it.")
+    return storage[: count * dtype.itemsize].view(dtype).as_strided(size, stride, offset).clone()
 
 
 def _looks_like_state_dict(found: Mapping[Any, Any]) -> bool:
-    return any(isinstance(value, StoredTensor) and "." in str(name) for name, value in found.items())
+    return any(isinstance(value, TensorRef) and "." in str(name) for name, value in found.items())
 
 
 def _attributes_from_metadata(text: str, where: str) -> dict[str, float]:
@@ -150,37 +153,47 @@ def _plain_names(state: StateDict) -> StateDict:
     return {name: v.to(torch.float32) if v.is_floating_point() else v for name, v in plain.items()}
 
 
-def _from_module(root: Inert, where: str) -> Checkpoint:
+def _from_module(root: Inert, file: InertFile) -> Checkpoint:
     module = root
-    while module.path.startswith("torch.nn.parallel."):
-        wrapped = module.state["_modules"].get("module")
-        if not isinstance(wrapped, Inert):
-            raise ModelError(f"{where} holds a {module.path} without a model in it")
-        module = wrapped
-    stored: dict[str, StoredTensor] = {}
-    _collect(module, "", stored, depth=0)
-    state = _plain_names(_to_tensors(stored, where))
+    for _ in range(_MAX_NESTING):
+        if module.path.startswith("torch.nn.parallel."):
+            wrapped = _part(module, "_modules").get("module")
+            if not isinstance(wrapped, Inert):
+                raise ModelError(f"{file.where} holds a {module.path} without a model in it.")
+            module = wrapped
+    state = _plain_names(_to_tensors(_collect(module, file.where), file))
     return Checkpoint("module", state, _module_attributes(module), "module", {}, module.path)
 
 
-def _collect(module: Inert, prefix: str, state: dict[str, StoredTensor], depth: int) -> None:
-    """Adds the parameters and persistent buffers of a module and all below it, as `state_dict()` would."""
-    if depth > 64:
-        raise ModelError("the pickled module is nested without end")
-    transient = module.state.get("_non_persistent_buffers_set") or ()
-    for kind in ("_parameters", "_buffers"):
-        for name, value in (module.state.get(kind) or {}).items():
-            if isinstance(value, StoredTensor) and not (kind == "_buffers" and name in transient):
+def _part(module: Inert, kind: str) -> dict[str, Any]:
+    """`_parameters`, `_buffers` or `_modules` of a module."""
+    found = module.state.get(kind)
+    return found if isinstance(found, dict) else {}
+
+
+def _collect(root: Inert, where: str) -> dict[str, TensorRef]:
+    """The parameters and persistent buffers of a module and all below it, named as in `state_dict()`."""
+    state: dict[str, TensorRef] = {}
+    pending = [("", root)]
+    for _ in range(_MAX_MODULES):
+        if not pending:
+            return state
+        prefix, module = pending.pop()
+        transient = module.state.get("_non_persistent_buffers_set")
+        dropped = transient if isinstance(transient, set) else set()
+        for name, value in [*_part(module, "_parameters").items(), *_part(module, "_buffers").items()]:
+            if isinstance(value, TensorRef) and name not in dropped:
                 state[f"{prefix}{name}"] = value
-    for name, child in (module.state.get("_modules") or {}).items():
-        if isinstance(child, Inert):
-            _collect(child, f"{prefix}{name}.", state, depth + 1)
+        for name, child in _part(module, "_modules").items():
+            if isinstance(child, Inert):
+                pending.append((f"{prefix}{name}.", child))
+    raise ModelError(f"{where} holds a module of more than {_MAX_MODULES:,} parts.")
 
 
 def _child(module: Inert, path: str) -> Inert | None:
     found: Any = module
     for name in path.split("."):
-        found = (found.state.get("_modules") or {}).get(name) if isinstance(found, Inert) else None
+        found = _part(found, "_modules").get(name) if isinstance(found, Inert) else None
     return found if isinstance(found, Inert) else None
 
 
@@ -207,9 +220,9 @@ def _check_attention_scale(module: Inert, found: Mapping[str, float]) -> None:
     qkv = _child(module, "blocks.0.attn.qkv")
     if attention is None or qkv is None or "num_heads" not in found:
         return
-    weight = (qkv.state.get("_parameters") or {}).get("weight")
+    weight = _part(qkv, "_parameters").get("weight")
     scale = attention.state.get("scale")
-    if isinstance(weight, StoredTensor) and isinstance(scale, float):
-        usual = (weight.size[0] / 3 / found["num_heads"]) ** -0.5
+    if isinstance(weight, TensorRef) and isinstance(scale, float):
+        usual = (weight.shape[0] / 3 / found["num_heads"]) ** -0.5
         if abs(scale - usual) > 1e-6 * usual:
             raise ModelError(f"the module scales its attention by {scale}, AstroMAE by {usual}; export it as .pt2")

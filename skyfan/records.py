@@ -47,6 +47,7 @@ class RankRecord(_Record):
     samples: int
     samples_missing: int = Field(description="samples without a prediction, such as those with NaN pixels")
     missing_indices: tuple[int, ...] = Field(description="dataset indices of the first hundred missing samples")
+    missing_reasons: dict[str, int] = Field(default_factory=dict, description="reason → number of samples")
     wall_s: float
     load_s: float = Field(description="opening the model; 0 when it was loaded already")
     read_s: float = Field(description="wall seconds of reading; overlaps with compute")
@@ -70,7 +71,6 @@ class RankRecord(_Record):
     )
     model_digest: str
     cold_start: bool
-    extra: dict[str, Any] = Field(default_factory=dict)
 
     def to_json_dict(self) -> dict[str, Any]:
         """The dictionary that `<rank>.json` and `combined_data.json` hold."""

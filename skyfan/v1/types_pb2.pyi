@@ -29,8 +29,8 @@ class TensorSpec(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     DTYPE_FIELD_NUMBER: _builtins.int
     SHAPE_FIELD_NUMBER: _builtins.int
-    STRIDE_FIELD_NUMBER: _builtins.int
     OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
     BYTEORDER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     dtype: _builtins.str
@@ -39,20 +39,22 @@ class TensorSpec(_message.Message):
     @_builtins.property
     def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
-    def stride(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def order(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The row's dimensions from slowest to fastest in memory."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         dtype: _builtins.str = ...,
         shape: _abc.Iterable[_builtins.int] | None = ...,
-        stride: _abc.Iterable[_builtins.int] | None = ...,
         offset_bytes: _builtins.int = ...,
+        order: _abc.Iterable[_builtins.int] | None = ...,
         byteorder: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["byteorder", b"byteorder", "dtype", b"dtype", "name", b"name", "offset_bytes", b"offset_bytes", "shape", b"shape", "stride", b"stride"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["byteorder", b"byteorder", "dtype", b"dtype", "name", b"name", "offset_bytes", b"offset_bytes", "order", b"order", "shape", b"shape"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,1 @@
+"""The aggregator: accounts for every rank, merges, measures the science, reports. Runs without torch."""

@@ -1,0 +1,208 @@
+"""Fan in: account for every rank, merge records and predictions, write the summary and the report."""
+
+import os
+import platform
+import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import structlog
+
+from services.aggregator.requests import AggregateRequest
+from skyfan import __version__, store
+from skyfan.cost import bill, load_prices, rank_times, usage_of_ranks
+from skyfan.metrics import science_metrics
+from skyfan.plan import Plan, Span
+from skyfan.records import Completeness, Cost, RankRecord, Summary, Throughput, Timing
+from skyfan.report import render_run
+from skyfan.runfolder import RunFolder, write_json
+
+READERS = 16
+MAX_LISTED_FAILURES = 100
+ABSENT = "rank is missing"
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What the ranks that are there committed, in rank order."""
+
+    records: tuple[RankRecord, ...]
+    predictions: pa.Table | None
+
+
+def aggregate(request: AggregateRequest) -> Summary:
+    """Writes `<rank>.json` where one is missing, combined_data.json, summary.json and report.html."""
+    start = time.perf_counter()
+    folder = RunFolder(request.output)
+    plan = folder.read_plan()
+    merged = merge(folder, plan)
+    write_json(folder.combined_uri, [record.to_json_dict() for record in merged.records])
+    summary = _summary(request, plan, merged, start)
+    write_json(folder.summary_uri, summary.to_json_dict())
+    store.put(folder.report_uri, render_run(summary, merged.records, merged.predictions).encode())
+    structlog.get_logger("aggregator").info(
+        "aggregated",
+        run_id=request.run_id,
+        state=summary.state,
+        ranks=summary.completeness.ranks_present,
+        of=summary.completeness.ranks_planned,
+    )
+    return summary
+
+
+def merge(folder: RunFolder, plan: Plan) -> Merged:
+    """Reads every committed rank of the plan; a file that is not a rank of this run is an error."""
+    planned = set(plan.working_ranks)
+    ranks = sorted(rank for rank in folder.committed_ranks() if rank in planned)
+
+    def read(rank: int) -> tuple[pa.Table, RankRecord]:
+        table, record = folder.read_predictions(rank, plan.run_id)
+        if not store.exists(folder.record_uri(rank)):
+            folder.write_record(record)
+        return table, record
+
+    with ThreadPoolExecutor(READERS) as readers:
+        found = list(readers.map(read, ranks))
+    tables = [table.replace_schema_metadata(None) for table, _ in found]
+    return Merged(
+        records=tuple(record for _, record in found), predictions=pa.concat_tables(tables) if tables else None
+    )
+
+
+def _summary(request: AggregateRequest, plan: Plan, merged: Merged, start: float) -> Summary:
+    completeness = account(plan, merged.records)
+    state: Literal["complete", "incomplete", "failed"] = (
+        "complete" if completeness.complete else "incomplete" if merged.records else "failed"
+    )
+    now = datetime.now(UTC)
+    timing = _timing(request, merged.records, now, time.perf_counter() - start)
+    return Summary(
+        run_id=plan.run_id,
+        state=state,
+        dataset=plan.dataset,
+        model=plan.model,
+        model_digest=plan.model_digest,
+        output=request.output,
+        target=request.target,
+        options=plan.options.model_dump(),
+        world_size=plan.world_size,
+        workers=request.workers,
+        partition_size_bytes=plan.partition_size_bytes,
+        samples=plan.samples,
+        data_bytes=plan.data_bytes,
+        completeness=completeness,
+        timing=timing,
+        throughput=_throughput(request, merged.records, timing),
+        cost=_cost(merged.records, request.attempts),
+        science=_science(merged.predictions),
+        attempts=max(request.attempts, sum(record.attempt for record in merged.records)),
+        reused_ranks=len(request.reused_ranks),
+        failures=dict(sorted(request.failures.items())[:MAX_LISTED_FAILURES]),
+        environment={
+            "skyfan": __version__,
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+            "system": platform.system(),
+            "cpus": os.cpu_count(),
+            "engines": sorted({f"{r.engine} {r.engine_version}" for r in merged.records}),
+            "hosts": len({record.host for record in merged.records}),
+        },
+        created_at=now.isoformat(),
+    )
+
+
+def account(plan: Plan, records: tuple[RankRecord, ...]) -> Completeness:
+    """Every planned sample is predicted, or missing for a reason that is named."""
+    present = {record.rank for record in records}
+    absent = [rank for rank in plan.working_ranks if rank not in present]
+    reasons: dict[str, int] = {}
+    for record in records:
+        for reason, count in record.missing_reasons.items():
+            reasons[reason] = reasons.get(reason, 0) + count
+    lost = sum(span.samples for rank in absent for span in plan.ranks[rank])
+    if lost:
+        reasons[ABSENT] = lost
+    missing = sum(reasons.values())
+    return Completeness(
+        ranks_planned=len(plan.working_ranks),
+        ranks_present=len(present),
+        missing_ranks=tuple(absent),
+        samples_planned=plan.samples,
+        samples_predicted=plan.samples - missing,
+        samples_missing=missing,
+        missing_reasons=reasons,
+        missing_sample_ranges=_ranges([span for rank in absent for span in plan.ranks[rank]]),
+    )
+
+
+def _ranges(spans: list[Span]) -> tuple[tuple[int, int], ...]:
+    """Dataset sample ranges of the spans, neighbours joined."""
+    merged: list[tuple[int, int]] = []
+    for span in sorted(spans, key=lambda span: span.first_sample):
+        stop = span.first_sample + span.samples
+        if merged and merged[-1][1] == span.first_sample:
+            merged[-1] = (merged[-1][0], stop)
+        else:
+            merged.append((span.first_sample, stop))
+    return tuple(merged)
+
+
+def _timing(request: AggregateRequest, records: tuple[RankRecord, ...], now: datetime, aggregate_s: float) -> Timing:
+    """Times of this start of the run; ranks that an earlier start committed do not count into the map."""
+    fresh = [record for record in records if record.rank not in set(request.reused_ranks)]
+    starts = [datetime.fromisoformat(record.started_at) for record in fresh]
+    ends = [datetime.fromisoformat(record.ended_at) for record in fresh]
+    durations = [record.wall_s for record in records] or [0.0]
+    return Timing(
+        wall_s=(now - request.started_at).total_seconds(),
+        plan_s=request.plan_s,
+        map_s=(max(ends) - min(starts)).total_seconds() if fresh else 0.0,
+        aggregate_s=aggregate_s,
+        rank_s_median=statistics.median(durations),
+        rank_s_max=max(durations),
+        launch_skew_s=(max(starts) - min(starts)).total_seconds() if fresh else 0.0,
+    )
+
+
+def _throughput(request: AggregateRequest, records: tuple[RankRecord, ...], timing: Timing) -> Throughput:
+    """Samples and bits of this start's ranks over its map and wall time."""
+    fresh = [record for record in records if record.rank not in set(request.reused_ranks)]
+    samples = sum(record.samples for record in fresh)
+    bits = 8 * sum(record.bytes_read for record in fresh)
+
+    def rate(amount: float, duration_s: float) -> float:
+        return amount / duration_s if duration_s > 0 else 0.0
+
+    return Throughput(
+        samples_per_s_map=rate(samples, timing.map_s),
+        samples_per_s_wall=rate(samples, timing.wall_s),
+        bits_per_s_map=rate(bits, timing.map_s),
+        bits_per_s_wall=rate(bits, timing.wall_s),
+    )
+
+
+def _science(predictions: pa.Table | None) -> dict[str, float | None] | None:
+    if predictions is None or not {"z_pred", "z_spec"} <= set(predictions.column_names):
+        return None
+    metrics = science_metrics(
+        predictions["z_pred"].to_numpy().astype(np.float64), predictions["z_spec"].to_numpy().astype(np.float64)
+    )
+    if metrics is None:
+        return None
+    return {name: value if np.isfinite(value) else None for name, value in asdict(metrics).items()}
+
+
+def _cost(records: tuple[RankRecord, ...], attempts: int) -> Cost | None:
+    """What this run would be billed on Lambda at the executor's largest size; it was not run there."""
+    if not records:
+        return None
+    times = rank_times(record.to_json_dict() for record in records)
+    usage = usage_of_ranks(times, attempts=max(attempts, len(records)))
+    return bill(usage, load_prices()).as_cost(
+        f"estimate: these ranks' wall times on AWS Lambda with {usage.memory_mb} MB, us-east-1; not billed"
+    )

@@ -1,0 +1,1 @@
+"""The executor: inference of one rank, measured by itself."""

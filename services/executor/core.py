@@ -1,0 +1,230 @@
+"""Inference of one rank: read ahead, predict batch by batch, commit once."""
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from services.executor.measure import Stopwatch, peak_rss_bytes, reset_peak_rss
+from services.executor.model_cache import ModelCache
+from services.executor.reading import Block, ReadAhead
+from services.executor.requests import InferRequest, PreparedModel, PrepareRequest
+from skyfan import store
+from skyfan.engine import Engine
+from skyfan.errors import DatasetError, Interrupted
+from skyfan.records import MB, RankRecord
+from skyfan.runfolder import Predictions, RunFolder
+
+REDSHIFT = "redshift"
+MAX_LISTED_MISSING = 100
+
+Progress = Callable[[int, int], None]
+
+
+def _ignore_progress(_done: int, _total: int) -> None:
+    pass
+
+
+@dataclass
+class Control:
+    """How the caller watches and stops a rank."""
+
+    progress: Progress = _ignore_progress
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass
+class _Outputs:
+    """Predictions as they come in, and why some are missing."""
+
+    outputs: list[NDArray[np.float32]] = field(default_factory=list)
+    index: list[NDArray[np.int64]] = field(default_factory=list)
+    z_spec: list[NDArray[np.float32]] = field(default_factory=list)
+    missing: list[int] = field(default_factory=list)
+    reasons: dict[str, int] = field(default_factory=dict)
+    batches: int = 0
+
+    def miss(self, rows: NDArray[np.bool_], first_sample: int, reason: str) -> None:
+        count = int(rows.sum())
+        if count:
+            self.reasons[reason] = self.reasons.get(reason, 0) + count
+            self.missing += [first_sample + int(row) for row in np.flatnonzero(rows)]
+
+
+def prepare(request: PrepareRequest, models: ModelCache) -> PreparedModel:
+    """Reads the model once, so that what is wrong with it is said before anything is fanned out."""
+    model = models.model(request.model)
+    return PreparedModel(model=request.model, digest=model.digest, format=model.format, parameters=model.parameters)
+
+
+def infer(request: InferRequest, models: ModelCache, control: Control | None = None) -> RankRecord:
+    """Computes one rank and commits its predictions; the answer is the record that counts.
+
+    If the rank was committed before (a retry, a duplicate, a resumed run), nothing is computed again.
+    """
+    control = control or Control()
+    folder = RunFolder(request.output)
+    item = request.item
+    log = structlog.get_logger("executor").bind(run_id=request.run_id, rank=item.rank)
+    if store.exists(folder.predictions_uri(item.rank)):
+        record = folder.read_record(item.rank, request.run_id)
+        folder.write_record(record)
+        log.info("rank was committed before", attempt=request.attempt)
+        return record
+    log.info("rank started", samples=item.samples, attempt=request.attempt, data=item.data_path)
+    reset_peak_rss()
+    watch = Stopwatch()
+    cold_start = not models.ready(request.model_digest, request.options)
+    with watch.phase("load"):
+        engine = models.engine(request.model, request.model_digest, request.options)
+        inputs = engine.bind([spec.name for spec in item.files[0].tensors])
+    reader = ReadAhead(item, {*inputs, REDSHIFT}, request.options.batch_size)
+    outputs = _predict_all(request, engine, inputs, reader, watch, control)
+    with watch.phase("write"):
+        predictions = _predictions(outputs, request.options.z_column if engine.z_column is None else engine.z_column)
+    record = _record(request, engine, watch, reader, outputs, cold_start=cold_start)
+    record = folder.commit(predictions, record)
+    log.info("rank committed", wall_s=round(record.wall_s, 3), samples_per_s=round(record.sample_persec, 1))
+    return record
+
+
+def _predict_all(
+    request: InferRequest,
+    engine: Engine,
+    inputs: tuple[str, ...],
+    reader: ReadAhead,
+    watch: Stopwatch,
+    control: Control,
+) -> _Outputs:
+    item, batch_size = request.item, request.options.batch_size
+    collected = _Outputs()
+    done = 0
+    with reader.blocks() as blocks:
+        while True:
+            with watch.phase("wait"):
+                block = next(blocks, None)
+            if block is None:
+                return collected
+            valid = _valid_rows(block, inputs, collected)
+            for start in range(0, block.count, batch_size):
+                if control.cancelled.is_set():
+                    raise Interrupted(f"rank {item.rank} was stopped after {done} of {item.samples} samples.")
+                rows = slice(start, min(start + batch_size, block.count))
+                with watch.phase("compute"):
+                    _predict_batch(engine, inputs, block, rows, valid, collected)
+                done += rows.stop - rows.start
+                control.progress(done, item.samples)
+
+
+def _valid_rows(block: Block, inputs: tuple[str, ...], collected: _Outputs) -> NDArray[np.bool_]:
+    """Which rows have only finite inputs; the others are counted as missing, by reason."""
+    valid = np.ones(block.count, dtype=np.bool_)
+    for name in inputs:
+        values = block.tensors[name]
+        if not np.issubdtype(values.dtype, np.integer) and values.dtype != np.bool_:
+            finite = np.isfinite(values.reshape(block.count, -1)).all(axis=1)
+            collected.miss(valid & ~finite, block.first_sample, f"NaN or infinite values in {name}")
+            valid &= finite
+    return valid
+
+
+def _predict_batch(
+    engine: Engine,
+    inputs: tuple[str, ...],
+    block: Block,
+    rows: slice,
+    valid: NDArray[np.bool_],
+    collected: _Outputs,
+) -> None:
+    good = valid[rows]
+    tensors = [block.tensors[name][rows] for name in inputs]
+    if not good.all():
+        # Rows that hold NaN are computed as zeros, so that batches keep their shape, and then blanked.
+        tensors = [values.copy() for values in tensors]
+        for values in tensors:
+            values[~good] = 0
+    output = engine.predict(tensors)
+    finite = np.isfinite(output).all(axis=1)
+    first_sample = block.first_sample + rows.start
+    collected.miss(good & ~finite, first_sample, "the model's output is not finite")
+    output = np.where((good & finite)[:, None], output, np.float32(np.nan))
+    collected.outputs.append(output)
+    collected.index.append(np.arange(first_sample, first_sample + len(output), dtype=np.int64))
+    if REDSHIFT in block.tensors:
+        collected.z_spec.append(block.tensors[REDSHIFT][rows].reshape(len(output), -1)[:, 0].astype(np.float32))
+    collected.batches += 1
+
+
+def _predictions(collected: _Outputs, z_column: int | None) -> Predictions:
+    outputs = np.concatenate(collected.outputs)
+    if z_column is not None and z_column >= outputs.shape[1]:
+        raise DatasetError(
+            f"the model gives {outputs.shape[1]} columns, so that --z-column {z_column} is not one of them."
+        )
+    z_spec = np.concatenate(collected.z_spec) if collected.z_spec else None
+    return Predictions(np.concatenate(collected.index), outputs, z_column, z_spec)
+
+
+def _record(
+    request: InferRequest,
+    engine: Engine,
+    watch: Stopwatch,
+    reader: ReadAhead,
+    collected: _Outputs,
+    *,
+    cold_start: bool,
+) -> RankRecord:
+    item, info, stats, wall_s = request.item, engine.info, reader.stats, watch.wall_s
+    peak = peak_rss_bytes()
+    return RankRecord(
+        cpu_s=watch.cpu_s,
+        peak_rss_mb=peak / MB,
+        batch_s=watch.seconds("compute") / collected.batches,
+        num_batches=collected.batches,
+        batch_size=request.options.batch_size,
+        device=info.device,
+        throughput_bps=stats.bytes_read * 8 / wall_s,
+        sample_persec=item.samples / wall_s,
+        result_path=request.output,
+        data_path=item.data_path,
+        s3_num_requests=stats.requests,
+        s3_total_time=stats.total_s,
+        s3_avg_time=stats.total_s / stats.requests if stats.requests else None,
+        s3_min_time=stats.min_s if stats.requests else None,
+        s3_max_time=stats.max_s if stats.requests else None,
+        run_id=request.run_id,
+        rank=item.rank,
+        world_size=item.world_size,
+        attempt=request.attempt,
+        samples=item.samples,
+        samples_missing=len(collected.missing),
+        missing_indices=tuple(sorted(collected.missing)[:MAX_LISTED_MISSING]),
+        missing_reasons=collected.reasons,
+        wall_s=wall_s,
+        load_s=watch.seconds("load"),
+        read_s=reader.read_s,
+        wait_s=watch.seconds("wait"),
+        compute_s=watch.seconds("compute"),
+        write_s=watch.seconds("write"),
+        peak_rss_bytes=peak,
+        bytes_read=stats.bytes_read,
+        started_at=watch.started_at.isoformat(),
+        ended_at=datetime.now(UTC).isoformat(),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        threads=info.threads,
+        engine=info.name,
+        engine_version=info.version,
+        engine_reason=info.reason,
+        precision=info.precision,
+        deviation=info.deviation,
+        torch_version=info.torch_version,
+        model_digest=request.model_digest,
+        cold_start=cold_start,
+    )

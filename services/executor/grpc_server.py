@@ -1,0 +1,81 @@
+"""The executor over gRPC: one rank at a time, progress as it goes, stopped by cancelling the call."""
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator
+
+import structlog
+from grpc import aio
+
+from services.executor import core
+from services.executor.model_cache import ModelCache
+from services.executor.requests import InferRequest, PrepareRequest
+from skyfan.errors import Transient
+from skyfan.records import RankRecord
+from skyfan.rpc.messages import to_message, to_model
+from skyfan.v1 import executor_pb2, executor_pb2_grpc
+
+SERVICE = "executor"
+FULL_NAME = "skyfan.v1.Executor"
+_PROGRESS_EVERY_S = 0.2
+
+Context = aio.ServicerContext[executor_pb2.InferRequest, executor_pb2.InferEvent]
+
+
+class ExecutorServicer(executor_pb2_grpc.ExecutorServicer):
+    """A thin layer over `services.executor.core`."""
+
+    def __init__(self, models: ModelCache) -> None:
+        self._models = models
+        self._busy = asyncio.Lock()
+
+    async def Prepare(self, request: executor_pb2.PrepareRequest, context: object) -> executor_pb2.PrepareReply:
+        """Reads the model."""
+        self._refuse_if_busy()
+        async with self._busy:
+            prepared = await asyncio.to_thread(core.prepare, to_model(request, PrepareRequest), self._models)
+        return to_message(prepared, executor_pb2.PrepareReply)
+
+    async def Infer(
+        self, request: executor_pb2.InferRequest, context: Context
+    ) -> AsyncIterator[executor_pb2.InferEvent]:
+        """Computes one rank on a thread of its own; the loop stays free for health checks."""
+        self._refuse_if_busy()
+        async with self._busy:
+            asked = to_model(request, InferRequest)
+            structlog.contextvars.bind_contextvars(run_id=asked.run_id, rank=asked.item.rank)
+            state = _Progress()
+            control = core.Control(progress=state.update, cancelled=threading.Event())
+            work = asyncio.create_task(asyncio.to_thread(core.infer, asked, self._models, control))
+            try:
+                while not work.done():
+                    await asyncio.wait({work}, timeout=_PROGRESS_EVERY_S)
+                    if state.total and not work.done():
+                        yield executor_pb2.InferEvent(
+                            progress=executor_pb2.Progress(samples_done=state.done, samples_total=state.total)
+                        )
+                yield executor_pb2.InferEvent(record_json=_json(work.result()))
+            finally:
+                # The caller went away or the server stops: the thread ends at the next batch, and only then
+                # is the executor free again.
+                control.cancelled.set()
+                await asyncio.wait({work})
+
+    def _refuse_if_busy(self) -> None:
+        if self._busy.locked():
+            raise Transient("this executor is busy with another rank.")
+
+
+class _Progress:
+    """Written by the working thread, read by the event loop; two integers need no lock."""
+
+    done = 0
+    total = 0
+
+    def update(self, done: int, total: int) -> None:
+        self.done, self.total = done, total
+
+
+def _json(record: RankRecord) -> str:
+    return json.dumps(record.to_json_dict())

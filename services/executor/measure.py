@@ -1,0 +1,64 @@
+"""How a rank measures itself: wall seconds by phase, CPU seconds, peak resident memory."""
+
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+_STATUS = Path("/proc/self/status")
+_CLEAR_REFS = Path("/proc/self/clear_refs")
+
+
+def reset_peak_rss() -> None:
+    """Starts a new peak, where the kernel can (Linux: writing 5 to clear_refs, proc(5))."""
+    try:
+        _CLEAR_REFS.write_text("5")
+    except OSError:
+        return  # no such file or not allowed: the peak is then that of the whole process
+
+
+def peak_rss_bytes() -> int:
+    """Peak resident memory since `reset_peak_rss`, or of the whole process where that is not known."""
+    if _STATUS.exists():
+        for line in _STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+@dataclass
+class Stopwatch:
+    """Seconds by phase of one rank, and its start and end."""
+
+    phases_s: dict[str, float] = field(default_factory=dict)
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    _wall: float = field(default_factory=time.perf_counter)
+    _cpu: float = field(default_factory=time.process_time)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Adds the time spent inside to phase `name`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.phases_s[name] = self.phases_s.get(name, 0.0) + time.perf_counter() - start
+
+    def seconds(self, name: str) -> float:
+        """Seconds of phase `name` so far."""
+        return self.phases_s.get(name, 0.0)
+
+    @property
+    def wall_s(self) -> float:
+        """Wall seconds since the start."""
+        return time.perf_counter() - self._wall
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU seconds of the whole process, all threads, since the start."""
+        return time.process_time() - self._cpu

@@ -1,0 +1,40 @@
+"""The model that this process has loaded: kept from rank to rank, as a warm Lambda environment keeps it."""
+
+from dataclasses import dataclass
+
+from skyfan.engine import Engine, create_engine
+from skyfan.errors import ModelError
+from skyfan.models import load_model
+from skyfan.models.loading import LoadedModel
+from skyfan.plan import RunOptions
+
+
+@dataclass
+class ModelCache:
+    """One model and one engine at a time; another model or option replaces them."""
+
+    threads: int
+    device: str = "cpu"
+    _loaded: tuple[str, LoadedModel] | None = None
+    _engine: tuple[tuple[str, RunOptions], Engine] | None = None
+
+    def model(self, uri: str, digest: str | None = None) -> LoadedModel:
+        """The model at `uri`; with `digest`, refused if the file is not the one that was planned with."""
+        if self._loaded is None or self._loaded[0] != uri or (digest and self._loaded[1].digest != digest):
+            self._loaded = (uri, load_model(uri, device=self.device))
+        loaded = self._loaded[1]
+        if digest and loaded.digest != digest:
+            raise ModelError(f"{uri} changed since the run was planned; plan again with another --output.")
+        return loaded
+
+    def ready(self, digest: str, options: RunOptions) -> bool:
+        """Whether `engine` would answer without loading anything."""
+        return self._engine is not None and self._engine[0] == (digest, options)
+
+    def engine(self, uri: str, digest: str, options: RunOptions) -> Engine:
+        """The engine that runs this model with these options."""
+        key = (digest, options)
+        if self._engine is None or self._engine[0] != key:
+            model = self.model(uri, digest)
+            self._engine = (key, create_engine(model, options, threads=self.threads))
+        return self._engine[1]

@@ -1,0 +1,30 @@
+"""The command line that every gRPC server has."""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+
+import structlog
+from grpc import aio
+
+from skyfan import logs
+from skyfan.errors import SkyfanError
+from skyfan.rpc.server import serve
+
+DEFAULT_ADDRESS = "0.0.0.0:50051"
+
+
+def run_server(service: str, full_name: str, register: Callable[[aio.Server], None]) -> None:
+    """Parses `--address HOST:PORT` and `--announce`, then serves until told to stop."""
+    parser = argparse.ArgumentParser(prog=f"python -m services.{service}")
+    parser.add_argument("--address", default=os.environ.get("SKYFAN_ADDRESS", DEFAULT_ADDRESS))
+    parser.add_argument("--announce", action="store_true", help="write the port to stdout, stop when stdin closes")
+    arguments = parser.parse_args()
+    logs.configure(service)
+    try:
+        asyncio.run(serve(service, full_name, register, arguments.address, announce=arguments.announce))
+    except SkyfanError as error:
+        structlog.get_logger().error(str(error), error=error.error_name())
+        sys.exit(error.exit_code)

@@ -1,0 +1,225 @@
+"""The place of one run: what lies where, who may write it, and when a rank counts as done.
+
+    <output>/plan.json                         the plan; written once, claims the place
+    <output>/items.jsonl, items.json           the same work as items for a Distributed Map
+    <output>/predictions/rank-<rank>.parquet   written once: this put is the rank's commit
+    <output>/<rank>.json                       the rank record, derived from the Parquet footer
+    <output>/combined_data.json                all rank records
+    <output>/summary.json, report.html         the run
+
+A rank that is retried, duplicated or computed by two starts of the same run commits once: the second
+conditional put fails and the first one's record is the answer.
+"""
+
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from skyfan import store
+from skyfan.errors import LocationError, RunConflict
+from skyfan.metrics import delta_z
+from skyfan.plan import Plan
+from skyfan.records import RankRecord
+
+_RECORD_KEY = b"skyfan.rank_record"
+_FOOTER_GUESS_BYTES = 64 * 2**10
+_PREFIX, _SUFFIX = "rank-", ".parquet"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One rank's answers, row by row in dataset order.
+
+    `outputs` has shape [N, width] float32, NaN where a sample has no prediction; `z_column` is the column of
+    `outputs` that holds redshift, if one does; `z_spec` has shape [N], NaN where not known.
+    """
+
+    sample_index: NDArray[np.int64]
+    outputs: NDArray[np.float32]
+    z_column: int | None
+    z_spec: NDArray[np.float32] | None
+
+    def to_table(self) -> pa.Table:
+        """`sample_index`, then `z_pred`, `z_spec`, `delta_z` where known, then outputs that are not redshift."""
+        columns: dict[str, pa.Array] = {"sample_index": pa.array(self.sample_index)}
+        if self.z_column is not None:
+            z_pred = self.outputs[:, self.z_column]
+            columns["z_pred"] = _nullable(z_pred)
+            if self.z_spec is not None:
+                columns["z_spec"] = _nullable(self.z_spec)
+                columns["delta_z"] = _nullable(delta_z(z_pred, self.z_spec).astype(np.float32))
+        for column in range(self.outputs.shape[1]):
+            if column != self.z_column:
+                columns[f"output_{column}"] = _nullable(self.outputs[:, column])
+        return pa.table(columns)
+
+
+def _nullable(values: NDArray[np.float32]) -> pa.Array:
+    return pa.array(values, mask=~np.isfinite(values))
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run under `uri`."""
+
+    uri: str
+
+    @property
+    def plan_uri(self) -> str:
+        """plan.json."""
+        return store.join(self.uri, "plan.json")
+
+    @property
+    def items_uri(self) -> str:
+        """The plan's items, one JSON line a rank."""
+        return store.join(self.uri, "items.jsonl")
+
+    @property
+    def map_items_uri(self) -> str:
+        """What a Distributed Map's ItemReader reads: a JSON array of byte ranges of `items_uri`."""
+        return store.join(self.uri, "items.json")
+
+    @property
+    def summary_uri(self) -> str:
+        """summary.json."""
+        return store.join(self.uri, "summary.json")
+
+    @property
+    def combined_uri(self) -> str:
+        """combined_data.json."""
+        return store.join(self.uri, "combined_data.json")
+
+    @property
+    def report_uri(self) -> str:
+        """report.html."""
+        return store.join(self.uri, "report.html")
+
+    def record_uri(self, rank: int) -> str:
+        """<rank>.json."""
+        return store.join(self.uri, f"{rank}.json")
+
+    def predictions_uri(self, rank: int) -> str:
+        """The rank's Parquet file."""
+        return store.join(self.uri, "predictions", f"{_PREFIX}{rank}{_SUFFIX}")
+
+    def claim(self, plan: Plan, *, resume: bool) -> list[int]:
+        """Writes plan.json and returns the ranks that this very run has committed before.
+
+        Another run's place is refused and left as it is. With `resume=False` the same run starts over: its
+        earlier results are removed.
+        """
+        try:
+            store.put_new(self.plan_uri, plan.model_dump_json(by_alias=True).encode())
+        except store.AlreadyExists:
+            earlier = self.read_plan()
+            if earlier.run_id != plan.run_id:
+                raise RunConflict(
+                    f"{self.uri} holds run {earlier.run_id} and this is run {plan.run_id}: "
+                    f"{_difference(earlier, plan)}. Choose another --output; nothing was written."
+                ) from None
+            if not resume:
+                self._remove_results()
+        return sorted(self.committed_ranks())
+
+    def _remove_results(self) -> None:
+        # Results of this run's own, by name: whatever else lies in the folder is somebody's.
+        for rank in list(self.committed_ranks()):
+            store.delete(self.predictions_uri(rank))
+            if store.exists(self.record_uri(rank)):
+                store.delete(self.record_uri(rank))
+        for uri in (self.summary_uri, self.combined_uri, self.report_uri):
+            if store.exists(uri):
+                store.delete(uri)
+
+    def read_plan(self) -> Plan:
+        """The plan of this place; LocationError where there is none."""
+        try:
+            content = store.read(self.plan_uri)
+        except LocationError as error:
+            raise LocationError(f"{self.uri} holds no run (no plan.json): {error}") from error
+        return Plan.model_validate_json(content)
+
+    def committed_ranks(self) -> Iterator[int]:
+        """Ranks whose predictions are there, in no particular order."""
+        for entry in store.list(store.join(self.uri, "predictions")):
+            name = entry.uri.rsplit("/", 1)[-1]
+            number = name.removeprefix(_PREFIX).removesuffix(_SUFFIX)
+            if name.startswith(_PREFIX) and name.endswith(_SUFFIX) and number.isdigit():
+                yield int(number)
+
+    def commit(self, predictions: Predictions, record: RankRecord) -> RankRecord:
+        """Writes the rank's Parquet file once; returns the record that counts, ours or an earlier one's."""
+        sink = io.BytesIO()
+        table = predictions.to_table()
+        metadata = {_RECORD_KEY: json.dumps(record.to_json_dict()).encode()}
+        pq.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd")
+        try:
+            store.put_new(self.predictions_uri(record.rank), sink.getvalue())
+        except store.AlreadyExists:
+            record = self.read_record(record.rank, record.run_id)
+        self.write_record(record)
+        return record
+
+    def write_record(self, record: RankRecord) -> None:
+        """Writes <rank>.json, which is derived and may be written again."""
+        store.put(self.record_uri(record.rank), _json_bytes(record.to_json_dict()))
+
+    def read_record(self, rank: int, run_id: str) -> RankRecord:
+        """The record in the rank's Parquet footer, read without the predictions."""
+        uri = self.predictions_uri(rank)
+        size_bytes = store.head(uri).size_bytes
+        tail = store.read_range(uri, max(0, size_bytes - _FOOTER_GUESS_BYTES), size_bytes)
+        footer_bytes = int.from_bytes(tail[-8:-4], "little") + 8
+        if footer_bytes > len(tail):
+            tail = store.read_range(uri, size_bytes - footer_bytes, size_bytes)
+        return _record_of(uri, pq.read_metadata(io.BytesIO(tail)).metadata, run_id)
+
+    def read_predictions(self, rank: int, run_id: str) -> tuple[pa.Table, RankRecord]:
+        """The rank's table and record."""
+        uri = self.predictions_uri(rank)
+        table = pq.read_table(io.BytesIO(store.read(uri)))
+        return table, _record_of(uri, table.schema.metadata, run_id)
+
+
+def _record_of(uri: str, metadata: dict[bytes, bytes] | None, run_id: str) -> RankRecord:
+    content = (metadata or {}).get(_RECORD_KEY)
+    if content is None:
+        raise RunConflict(f"{uri} was not written by Skyfan (its footer holds no rank record); move it away.")
+    record = RankRecord.model_validate_json(content)
+    if record.run_id != run_id:
+        raise RunConflict(f"{uri} belongs to run {record.run_id}, not to {run_id}; move it away.")
+    return record
+
+
+def _difference(earlier: Plan, plan: Plan) -> str:
+    """What differs between two plans, in the user's words."""
+    found = [
+        f"{what} was {before}, is {now}"
+        for what, before, now in (
+            ("dataset", earlier.dataset, plan.dataset),
+            ("model", earlier.model, plan.model),
+            ("partition size", earlier.partition_size_bytes, plan.partition_size_bytes),
+            ("world size", earlier.world_size, plan.world_size),
+            ("file limit", earlier.file_limit, plan.file_limit),
+            ("options", earlier.options.model_dump(), plan.options.model_dump()),
+        )
+        if before != now
+    ]
+    if not found and earlier.model_digest != plan.model_digest:
+        found = ["the model file changed"]
+    return "; ".join(found) or "the dataset's files changed"
+
+
+def _json_bytes(value: object) -> bytes:
+    return json.dumps(value, indent=2).encode() + b"\n"
+
+
+def write_json(uri: str, value: object) -> None:
+    """Writes indented JSON atomically."""
+    store.put(uri, _json_bytes(value))

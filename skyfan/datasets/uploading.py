@@ -70,11 +70,9 @@ def _same(path: Path, uri: str) -> bool:
     """Same size, same first and last 64 KiB. The end of a `.pt` file is a ZIP directory with every entry's CRC-32."""
     if not store.exists(uri):
         return False
-    size_bytes = path.stat().st_size
-    if store.head(uri).size_bytes != size_bytes:
+    there, size_bytes = store.head(uri), path.stat().st_size
+    if there.size_bytes != size_bytes:
         return False
     edge_bytes = min(_EDGE_BYTES, size_bytes)
-    return all(
-        store.read_range(str(path), start, start + edge_bytes) == store.read_range(uri, start, start + edge_bytes)
-        for start in {0, size_bytes - edge_bytes}
-    )
+    spans = [(start, start + edge_bytes) for start in (0, size_bytes - edge_bytes)]
+    return all(store.read_range(str(path), *span) == store.read_range(uri, *span, etag=there.etag) for span in spans)

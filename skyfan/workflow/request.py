@@ -37,7 +37,7 @@ class RunRequest(BaseModel):
     world_size: Count | None = Field(None, description="number of ranks")
     file_limit: Count | None = Field(None, description="use only so many of the dataset's files")
     max_concurrency: Annotated[int, Field(ge=0, le=10_000)] = Field(1000, description="0: no limit")
-    tolerated_failure_percentage: Annotated[float, Field(ge=0, le=100)] = 0.0
+    tolerated_failure_percentage: Annotated[int, Field(ge=0, le=100)] = 0
     options: dict[str, Scalar] = Field(default_factory=dict, description="passed to the executors as it is")
     source: Literal["skyfan", "reference"] = "skyfan"
     warnings: tuple[str, ...] = ()

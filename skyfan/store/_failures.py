@@ -10,23 +10,26 @@ from skyfan.errors import LocationError, SkyfanError, Transient
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _S3_CODE = re.compile(r"<Code>(\w+)</Code>")
-_UNREACHABLE = re.compile(r"kind: (Connect|ConnectTimeout)\b|error trying to connect|dns error")
+_UNREACHABLE = re.compile(r"kind: (Connect|Timeout|Request)\b")
 _CREDENTIALS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired"}
 _BUSY = {"SlowDown", "Throttling", "RequestTimeout", "ServiceUnavailable", "InternalError", "RequestTimeTooSkewed"}
 
 
 @contextlib.contextmanager
-def translated(uri: str) -> Iterator[None]:
-    """Raise what obstore raises inside as `LocationError` or `Transient` with `uri` in it."""
+def translated(uri: str, answered: bool) -> Iterator[None]:
+    """Raise what obstore raises inside as `LocationError` or `Transient` with `uri` in it.
+
+    A network failure is `Transient` once the endpoint has `answered`; before that, the address is wrong.
+    """
     try:
         yield
     except SkyfanError:
         raise
     except (BaseError, FileNotFoundError, ValueError) as error:
-        raise _skyfan_error(uri, error) from error
+        raise _skyfan_error(uri, error, answered) from error
 
 
-def _skyfan_error(uri: str, error: Exception) -> SkyfanError:
+def _skyfan_error(uri: str, error: Exception, answered: bool) -> SkyfanError:
     text = str(error)
     found = _S3_CODE.search(text)
     code = found[1] if found else ""
@@ -45,13 +48,15 @@ def _skyfan_error(uri: str, error: Exception) -> SkyfanError:
         )
     if "redirect" in text or status in (301, 307) or code == "AuthorizationHeaderMalformed":
         return LocationError(f"{uri}: the bucket is in another region; set AWS_REGION to the bucket's.")
+    if status == 416 or code == "InvalidRange":
+        return LocationError(f"{uri} is shorter than the bytes asked for; it is truncated or was replaced.")
     if isinstance(error, ValueError):
         return LocationError(f"{uri} is not a valid object name: {_first_line(text)}")
-    return _network_error(uri, text, status, code)
+    return _network_error(uri, text, status, code, answered)
 
 
-def _network_error(uri: str, text: str, status: int, code: str) -> SkyfanError:
-    if _UNREACHABLE.search(text):
+def _network_error(uri: str, text: str, status: int, code: str, answered: bool) -> SkyfanError:
+    if not (answered or status) and _UNREACHABLE.search(text):
         return LocationError(f"{uri} cannot be reached; check the network and AWS_ENDPOINT_URL.")
     if status == 429 or status >= 500 or code in _BUSY or "HttpError" in text or "kind: " in text:
         return Transient(f"{uri}: the store is busy or broke the connection: {_first_line(text)}")

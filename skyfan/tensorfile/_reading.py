@@ -118,7 +118,7 @@ def read_batch(
     arrays, position = {}, 0
     for spec, (first, last) in zip(ordered, ranges, strict=True):
         part = data[position : position + last - first]
-        arrays[spec.name] = spec.rows(part)
+        arrays[spec.name] = spec.rows(part, stop - start)
         position += last - first
     return {spec.name: arrays[spec.name] for spec in specs}
 

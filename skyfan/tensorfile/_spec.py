@@ -52,13 +52,12 @@ class TensorSpec:
             raise DatasetError(f"tensor {self.name!r} has rows 0 to {self.samples}, not [{start}, {stop}).")
         return self.offset_bytes + start * self.row_bytes, self.offset_bytes + stop * self.row_bytes
 
-    def rows(self, data: np.ndarray) -> np.ndarray:
-        """Flat uint8 `data` of whole rows as an array [rows, *row_shape] without a copy.
+    def rows(self, data: np.ndarray, count: int) -> np.ndarray:
+        """Flat uint8 `data` of `count` whole rows as an array [rows, *row_shape] without a copy.
 
         Foreign byte order is mended in place, so `data` must be writable and be given once.
         """
         flat = as_dtype(data, self.dtype, self.byteorder)
-        count = len(data) // self.row_bytes if self.row_bytes else 0
         stored = flat.reshape(count, *(self.row_shape[axis] for axis in self.order))
         return stored.transpose(0, *(1 + self.order.index(axis) for axis in range(len(self.order))))
 

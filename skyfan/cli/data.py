@@ -1,0 +1,181 @@
+"""`skyfan data`: make, look into, clean and upload datasets."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import TransferSpeedColumn as SpeedColumn
+from rich.table import Table
+from skyfan.cli.console import err, out
+
+from skyfan import datasets, store
+from skyfan.datasets import CleanReport, DatasetReport, Rules
+from skyfan.errors import BadInput
+from skyfan.sky import Subset, load_catalog, subset_rows
+from skyfan.sky import simulate as simulate_sky
+from skyfan.units import format_size
+
+app = typer.Typer(no_args_is_help=True, help="Make, inspect, clean and upload datasets.")
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+Advance = Callable[[int, int], None]
+
+
+@app.command()
+def simulate(
+    output: Annotated[str, typer.Argument(metavar="OUT.pt", help="The dataset to write (path or URI).")],
+    galaxies: Annotated[
+        int | None, typer.Option(min=1, help="How many; the whole subset of the catalogue by default.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 7,
+    catalog: Annotated[
+        Path | None, typer.Option(help="Your catalogue (CSV); 5,000 SDSS galaxies come with Skyfan.")
+    ] = None,
+    columns: Annotated[str | None, typer.Option(help="Your column names: z_spec=NAME,u=NAME,…,u_err=NAME,…")] = None,
+    subset: Annotated[Subset, typer.Option(help="A fixed split of the catalogue: 4/5 train, 1/5 test.")] = "all",
+    processes: Annotated[int | None, typer.Option(min=1, help="All CPUs by default.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Render real galaxies into a dataset: measured magnitudes and redshifts, simulated pixels."""
+    table = load_catalog(catalog, _mapping(columns))
+    chosen = table.take(subset_rows(len(table), subset))
+    if not len(chosen):
+        raise BadInput(f"the {subset} subset of {table.source} is empty; the catalogue needs at least 5 galaxies.")
+    count = galaxies or len(chosen)
+    with _progress(f"rendering {count:,} galaxies", quiet) as advance:
+        simulate_sky(count, seed, output, chosen, processes, advance)
+    _say(err, f"wrote {output}: {count:,} galaxies, {format_size(store.head(output).size_bytes)}")
+
+
+@app.command()
+def inspect(
+    dataset: Annotated[str, typer.Argument(metavar="FILE|URI", help="A .pt dataset.")],
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Shapes, types, ranges, NaN and duplicates of a dataset, read once from end to end."""
+    with _progress(f"reading {dataset}", quiet) as advance:
+        report = datasets.inspect(dataset, advance)
+    if as_json:
+        out.print_json(report.model_dump_json())
+    else:
+        out.print(_tensor_table(report))
+        _say(out, f"{report.samples:,} samples, {format_size(report.size_bytes)}; {_duplicates(report)}")
+
+
+@app.command()
+def clean(
+    source: Annotated[str, typer.Argument(metavar="IN", help="The dataset to read (file or URI).")],
+    output: Annotated[str, typer.Argument(metavar="OUT", help="The cleaned copy; OUT.json tells what was dropped.")],
+    brightest_mag: Annotated[float, typer.Option(help="Magnitudes must be above this.")] = 5.0,
+    faintest_mag: Annotated[float, typer.Option(help="Magnitudes must be below this.")] = 30.0,
+    min_z: Annotated[float, typer.Option(help="Redshifts must be above this.")] = 0.0,
+    max_z: Annotated[float, typer.Option(help="Redshifts must not be above this.")] = 10.0,
+    keep_nonfinite: Annotated[bool, typer.Option("--keep-nonfinite", help="Keep NaN and infinities.")] = False,
+    keep_blank: Annotated[bool, typer.Option("--keep-blank", help="Keep images of one single value.")] = False,
+    keep_duplicates: Annotated[bool, typer.Option("--keep-duplicates", help="Keep repeated samples.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Copy a dataset without the samples that cannot be used, and say which and why."""
+    rules = Rules(
+        nonfinite=not keep_nonfinite,
+        brightest_mag=brightest_mag,
+        faintest_mag=faintest_mag,
+        minimum_redshift=min_z,
+        maximum_redshift=max_z,
+        blank_images=not keep_blank,
+        duplicates=not keep_duplicates,
+    )
+    with _progress(f"cleaning {source}", quiet) as advance:
+        report = datasets.clean(source, output, rules, advance)
+    if as_json:
+        out.print_json(report.model_dump_json())
+    else:
+        if report.dropped:
+            out.print(_dropped_table(report))
+        _say(out, f"kept {report.kept:,} of {report.samples:,} samples in {output}; details in {output}.json")
+
+
+@app.command()
+def upload(
+    source: Annotated[Path, typer.Argument(metavar="FILE|FOLDER", help="What to upload.")],
+    destination: Annotated[str, typer.Argument(metavar="URI", help="s3://bucket/key, or a prefix ending with /.")],
+    force: Annotated[bool, typer.Option("--force", help="Upload what is there already, too.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Upload a file or folder; interrupt it when you like, and run it again to take up the rest."""
+    with _progress(f"uploading {source}", quiet, in_bytes=True) as advance:
+        report = datasets.upload(source, destination, force=force, progress=advance)
+    if as_json:
+        out.print_json(report.model_dump_json())
+    else:
+        _say(
+            out,
+            f"uploaded {len(report.uploaded):,} objects ({format_size(report.uploaded_bytes)}), "
+            f"skipped {len(report.skipped):,} that were there already",
+        )
+
+
+def _say(console: Console, sentence: str) -> None:
+    """Print as it is: names of files may hold brackets, and lines are for pipes as well as for eyes."""
+    console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+
+def _mapping(columns: str | None) -> dict[str, str]:
+    pairs = [pair.partition("=") for pair in columns.split(",")] if columns else []
+    for name, equals, theirs in pairs:
+        if not (name.strip() and equals and theirs.strip()):
+            raise BadInput(f"--columns {columns!r} is not a list such as z_spec=REDSHIFT,u=MAG_U.")
+    return {name.strip(): theirs.strip() for name, _, theirs in pairs}
+
+
+@contextmanager
+def _progress(description: str, quiet: bool, in_bytes: bool = False) -> Iterator[Advance]:
+    """A bar on stderr that its callback (done, all) moves; gone when done."""
+    amounts = (DownloadColumn(binary_units=True), SpeedColumn()) if in_bytes else (MofNCompleteColumn(),)
+    text = TextColumn("{task.description}")
+    with Progress(
+        text, BarColumn(), *amounts, TimeRemainingColumn(), console=err, transient=True, disable=quiet
+    ) as bar:
+        task = bar.add_task(escape(description), total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _tensor_table(report: DatasetReport) -> Table:
+    table = Table(title=escape(report.uri), title_justify="left")
+    for column in ("tensor", "dtype", "shape", "minimum", "maximum", "mean", "NaN", "±inf"):
+        table.add_column(column, justify="left" if column in ("tensor", "dtype", "shape") else "right")
+    for tensor in report.tensors:
+        figures = [
+            f"{value:.6g}" if value is not None else "–" for value in (tensor.minimum, tensor.maximum, tensor.mean)
+        ]
+        counts = [f"{tensor.nan_values:,}", f"{tensor.infinite_values:,}"]
+        table.add_row(tensor.name, tensor.dtype, " × ".join(map(str, tensor.shape)), *figures, *counts)
+    return table
+
+
+def _duplicates(report: DatasetReport) -> str:
+    if not report.duplicates:
+        return "no duplicates"
+    listed = ", ".join(map(str, report.first_duplicates))
+    more = ", …" if report.duplicates > len(report.first_duplicates) else ""
+    return f"{report.duplicates:,} duplicates (samples {listed}{more})"
+
+
+def _dropped_table(report: CleanReport) -> Table:
+    table = Table(title=f"dropped from {escape(report.source)}", title_justify="left")
+    table.add_column("reason")
+    table.add_column("samples", justify="right")
+    table.add_column("first indices")
+    for reason, indices in report.dropped.items():
+        more = ", …" if len(indices) > 5 else ""
+        table.add_row(reason, f"{len(indices):,}", ", ".join(map(str, indices[:5])) + more)
+    return table

@@ -5,11 +5,13 @@ neither the number of processes nor the order in which they finish. Workers neve
 """
 
 import os
+import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing import get_context
 
@@ -78,8 +80,8 @@ def simulate(
         raise BadInput(f"seed {seed} must not be negative.")
     workers = processes or (1 if n < _SERIAL_BELOW_GALAXIES else _cpus())
     done = 0
-    with TensorFileWriter(out, n, _LAYOUT) as writer:
-        for part in _rendered(_chunks(n, seed, chosen), workers):
+    with TensorFileWriter(out, n, _LAYOUT) as writer, closing(_rendered(_chunks(n, seed, chosen), workers)) as parts:
+        for part in parts:
             writer.write(part.image, part.magnitude, part.redshift)
             done += len(part.redshift)
             if progress:
@@ -113,13 +115,13 @@ def _chunks(n: int, seed: int, catalog: Catalog) -> Iterator[Chunk]:
         yield Chunk(seed, start, rows.redshift, rows.magnitude, rows.magnitude_error, resampled)
 
 
-def _rendered(chunks: Iterator[Chunk], workers: int) -> Iterator[Rendered]:
+def _rendered(chunks: Iterator[Chunk], workers: int) -> Generator[Rendered]:
     """Rendered chunks in order, with a bounded number of them in flight."""
     if workers == 1:
         yield from map(render_chunk, chunks)
         return
     # Spawned, not forked: the caller may hold threads (torch, gRPC) that a fork would copy in mid-step.
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _leave_interrupts_to_the_parent)
     in_flight: deque[Future[Rendered]] = deque()
     try:
         for chunk in chunks:
@@ -129,9 +131,17 @@ def _rendered(chunks: Iterator[Chunk], workers: int) -> Iterator[Rendered]:
         while in_flight:
             yield in_flight.popleft().result()
     except BrokenProcessPool as error:
-        raise SkyfanError("a rendering process died (out of memory?); try fewer with --processes.") from error
+        raise SkyfanError(
+            "a rendering process died: out of memory (try fewer processes), or simulate() was called by a script "
+            'without `if __name__ == "__main__":`.'
+        ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    """Ctrl-C reaches the whole process group; only the parent tells what became of the dataset."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _cpus() -> int:

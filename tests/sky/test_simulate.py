@@ -1,6 +1,7 @@
 """`simulate` writes the reference layout, the same bytes for the same seed, and nothing when it fails."""
 
 import hashlib
+import multiprocessing
 import subprocess
 import sys
 
@@ -77,13 +78,15 @@ def test_progress_reaches_the_end(tmp_path, small_catalog):
     assert steps == [(64, 70), (70, 70)]
 
 
-def test_an_interrupted_simulation_leaves_nothing_behind(tmp_path, small_catalog):
+@pytest.mark.parametrize("processes", [1, 2])
+def test_an_interrupted_simulation_leaves_nothing_behind(tmp_path, small_catalog, processes):
     def interrupt(done, total):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        simulate(90, 7, tmp_path / "sky.pt", small_catalog, processes=1, progress=interrupt)
+        simulate(200, 7, tmp_path / "sky.pt", small_catalog, processes=processes, progress=interrupt)
     assert list(tmp_path.iterdir()) == []
+    assert multiprocessing.active_children() == []
 
 
 @pytest.mark.parametrize(

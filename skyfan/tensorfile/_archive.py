@@ -9,6 +9,7 @@ from skyfan.errors import BadInput, DatasetError
 from skyfan.tensorfile._unpickle import MAX_PICKLE_BYTES
 
 _TAIL_BYTES = 64 * 2**10
+_WINDOW_BYTES = 16 * 2**10
 _MAX_DIRECTORY_BYTES = 64 * 2**20
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")
@@ -41,6 +42,7 @@ class Archive:
         self._stats = stats or store.ReadStats()
         info, self._tail = store.read_tail(uri, _TAIL_BYTES, stats=self._stats)
         self.uri, self.size_bytes, self.etag = info.uri, info.size_bytes, info.etag
+        self._windows = [(self.size_bytes - len(self._tail), self._tail)]
         entries = self._read_directory()
         folder = self._top_folder(entries)
         self.entries = {name.removeprefix(folder): entry for name, entry in entries.items()}
@@ -58,6 +60,7 @@ class Archive:
             raise self.refuse(f"is incomplete: its entry {name} is missing")
         if entry.size_bytes > limit_bytes:
             raise self.refuse(f"has a {name} of {entry.size_bytes} bytes; at most {limit_bytes} are read")
+        self._bytes(entry.header_bytes_at, entry.header_bytes_at + _LOCAL_HEADER.size)
         start = self.data_offsets([name])[name]
         return self._bytes(start, start + entry.size_bytes)
 
@@ -85,25 +88,34 @@ class Archive:
         return offsets
 
     def _bytes(self, start: int, stop: int) -> bytes:
-        tail_start = self.size_bytes - len(self._tail)
-        if start >= tail_start:
-            return self._tail[start - tail_start : stop - tail_start]
-        return store.read_range(self.uri, start, stop, etag=self.etag, stats=self._stats)
+        found = self._cached(start, stop)
+        if found is not None:
+            return found
+        # the pickle, the byte order and the first storage's header lie together: one request for all
+        end = max(stop, min(start + _WINDOW_BYTES, self.size_bytes))
+        window = store.read_range(self.uri, start, end, etag=self.etag, stats=self._stats)
+        self._windows.append((start, window))
+        return window[: stop - start]
+
+    def _cached(self, start: int, stop: int) -> bytes | None:
+        for window_start, window in self._windows:
+            if window_start <= start and stop <= window_start + len(window):
+                return window[start - window_start : stop - window_start]
+        return None
 
     def _many(self, spans: list[tuple[int, int]]) -> list[bytes]:
-        """Several small ranges, those outside the tail by parallel requests."""
-        tail_start = self.size_bytes - len(self._tail)
-        far = [span for span in spans if span[0] < tail_start]
+        """Several small ranges, those not read yet by parallel requests."""
+        far = [span for span in spans if self._cached(*span) is None]
         buffer = bytearray(sum(stop - start for start, stop in far))
         if far:
             store.read_into(self.uri, far, memoryview(buffer), etag=self.etag, stats=self._stats)
-        found, position = [], 0
+        rest = memoryview(buffer)
+        found = []
         for start, stop in spans:
-            if start >= tail_start:
-                found.append(self._tail[start - tail_start : stop - tail_start])
-            else:
-                found.append(bytes(buffer[position : position + stop - start]))
-                position += stop - start
+            data = self._cached(start, stop)
+            if data is None:
+                data, rest = bytes(rest[: stop - start]), rest[stop - start :]
+            found.append(data)
         return found
 
     def _read_directory(self) -> dict[str, Entry]:

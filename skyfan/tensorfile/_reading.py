@@ -41,7 +41,10 @@ def open_tensorfile(uri: store.StrPath, *, stats: store.ReadStats | None = None)
     """
     archive = Archive(uri, stats=stats)
     tree = RestrictedUnpickler(archive.read("data.pkl"), archive.uri).tree()
-    refs = dict(_named_tensors(tree, archive.uri))
+    named = list(_named_tensors(tree, archive.uri))
+    refs = dict(named)
+    if len(refs) < len(named):
+        raise archive.refuse("has two tensors of one name; rename the keys that hold dots")
     if not refs:
         raise archive.refuse("holds no tensors")
     names = reference_names({name: ref.shape for name, ref in refs.items()})

@@ -8,7 +8,7 @@ from localstack.runtime import hooks
 
 from skyfan_localstack.ready import READY_MARK
 from skyfan_localstack.runtime_api import executor, settings
-from skyfan_localstack.stepfunctions import mend_all
+from skyfan_localstack.stepfunctions.mends import mend_all
 
 LOG = logging.getLogger(__name__)
 WRITTEN_FOR = "2026.3.0"

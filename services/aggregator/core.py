@@ -44,7 +44,7 @@ def aggregate(request: AggregateRequest) -> Summary:
     write_json(folder.combined_uri, [record.to_json_dict() for record in merged.records])
     summary = _summary(request, plan, merged, start)
     write_json(folder.summary_uri, summary.to_json_dict())
-    store.put(folder.report_uri, render_run(summary, merged.records, merged.predictions).encode())
+    _put_report(folder, summary, merged)
     structlog.get_logger("aggregator").info(
         "aggregated",
         run_id=request.run_id,
@@ -53,6 +53,15 @@ def aggregate(request: AggregateRequest) -> Summary:
         of=summary.completeness.ranks_planned,
     )
     return summary
+
+
+def write_report(folder: RunFolder, plan: Plan, summary: Summary) -> None:
+    """Writes report.html again, from a summary that exists."""
+    _put_report(folder, summary, merge(folder, plan))
+
+
+def _put_report(folder: RunFolder, summary: Summary, merged: Merged) -> None:
+    store.put(folder.report_uri, render_run(summary, merged.records, merged.predictions).encode())
 
 
 def merge(folder: RunFolder, plan: Plan) -> Merged:

@@ -16,10 +16,12 @@ from services.executor.model_cache import ModelCache
 from services.executor.reading import Block, ReadAhead
 from services.executor.requests import InferRequest, PreparedModel, PrepareRequest
 from skyfan import store
+from skyfan.dataset import dataset_files, read_layout
 from skyfan.engine import Engine
-from skyfan.errors import DatasetError, Interrupted
+from skyfan.errors import Interrupted, ModelError
 from skyfan.records import MB, RankRecord
 from skyfan.runfolder import Predictions, RunFolder
+from skyfan.tensorfile import numpy_dtype
 
 REDSHIFT = "redshift"
 MAX_LISTED_MISSING = 100
@@ -58,8 +60,16 @@ class _Outputs:
 
 
 def prepare(request: PrepareRequest, models: ModelCache) -> PreparedModel:
-    """Reads the model once, so that what is wrong with it is said before anything is fanned out."""
+    """Reads the model and tries it, so that what does not fit is said before anything is written."""
     model = models.model(request.model)
+    engine = models.engine(request.model, model.digest, request.options)
+    layout = read_layout(dataset_files(request.dataset)[0])
+    specs = {spec.name: spec for spec in layout.tensors}
+    bound = [specs[name] for name in engine.bind(list(specs))]
+    width = engine.predict([np.zeros((1, *spec.row_shape), numpy_dtype(spec.dtype)) for spec in bound]).shape[1]
+    z_column = request.options.z_column
+    if z_column is not None and z_column >= width:
+        raise ModelError(f"the model gives {width} columns, so that --z-column {z_column} is not one of them.")
     return PreparedModel(model=request.model, digest=model.digest, format=model.format, parameters=model.parameters)
 
 
@@ -163,10 +173,6 @@ def _predict_batch(
 
 def _predictions(collected: _Outputs, z_column: int | None) -> Predictions:
     outputs = np.concatenate(collected.outputs)
-    if z_column is not None and z_column >= outputs.shape[1]:
-        raise DatasetError(
-            f"the model gives {outputs.shape[1]} columns, so that --z-column {z_column} is not one of them."
-        )
     z_spec = np.concatenate(collected.z_spec) if collected.z_spec else None
     return Predictions(np.concatenate(collected.index), outputs, z_column, z_spec)
 

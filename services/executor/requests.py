@@ -10,9 +10,10 @@ class _Request(BaseModel):
 
 
 class PrepareRequest(_Request):
-    """Read the model once, before the fan-out."""
+    """Read the model once, before the fan-out, and try it on the shape of the dataset's samples."""
 
     model: str
+    dataset: str
     options: RunOptions = RunOptions()
 
 

@@ -1,21 +1,14 @@
 """Planning: files → layouts → partitions → ranks, from metadata alone."""
 
 import json
-import re
-from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
 from services.partitioner.requests import DatasetCut, PlanReply, PlanRequest
 from skyfan import store
-from skyfan.errors import DatasetError
-from skyfan.plan import FileLayout, Plan, RunOptions, cut, distribute, run_identity
+from skyfan.dataset import read_layouts
+from skyfan.plan import Plan, RunOptions, cut, distribute, run_identity
 from skyfan.runfolder import RunFolder
-from skyfan.tensorfile import open_tensorfile
-
-MAX_FILES = 100_000
-# Reading a header is a few small requests, so it waits on the network, not on the processor.
-HEADER_READERS = 16
 
 
 def plan(request: PlanRequest) -> PlanReply:
@@ -67,56 +60,6 @@ def draft(request: DatasetCut, *, model: str, model_digest: str, options: RunOpt
         files=files,
         ranks=ranks,
     )
-
-
-def read_layouts(dataset: str) -> tuple[FileLayout, ...]:
-    """Layouts of a `.pt` file, or of all `.pt` files of a folder in natural order (2.pt before 10.pt)."""
-    uris = _dataset_files(dataset)
-    with ThreadPoolExecutor(min(HEADER_READERS, len(uris))) as readers:
-        files = tuple(readers.map(_layout, uris))
-    _check_alike(files)
-    return files
-
-
-def _dataset_files(dataset: str) -> list[str]:
-    if dataset.endswith(".pt"):
-        return [dataset]
-    found = sorted((entry.uri for entry in store.list(dataset) if entry.uri.endswith(".pt")), key=_natural)
-    if not found:
-        raise DatasetError(f"{dataset} is neither a .pt file nor a folder with .pt files in it.")
-    if len(found) > MAX_FILES:
-        raise DatasetError(f"{dataset} holds {len(found)} files, more than the {MAX_FILES} that one run takes.")
-    return found
-
-
-def _natural(uri: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", uri)]
-
-
-def _layout(uri: str) -> FileLayout:
-    opened = open_tensorfile(uri)
-    return FileLayout(
-        uri=opened.uri,
-        etag=opened.etag,
-        size_bytes=opened.size_bytes,
-        samples=opened.samples,
-        tensors=tuple(opened.tensors.values()),
-    )
-
-
-def _check_alike(files: tuple[FileLayout, ...]) -> None:
-    """All files of a dataset must hold the same tensors, or a rank would fail long after the start."""
-
-    def signature(file: FileLayout) -> list[tuple[str, str, tuple[int, ...]]]:
-        return [(tensor.name, tensor.dtype, tuple(tensor.shape[1:])) for tensor in file.tensors]
-
-    first = signature(files[0])
-    for file in files[1:]:
-        if signature(file) != first:
-            raise DatasetError(
-                f"{file.uri} holds other tensors than {files[0].uri}: {signature(file)} and {first}; "
-                "put files of one kind into one folder."
-            )
 
 
 def _write_items(planned: Plan, folder: RunFolder, committed: frozenset[int]) -> None:

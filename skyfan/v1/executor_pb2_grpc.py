@@ -52,7 +52,7 @@ class ExecutorServicer:
     """
 
     def Prepare(self, request, context):
-        """Reads the model and gives its digest.
+        """Reads the model, tries it on the shape of the dataset's samples, and gives its digest.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

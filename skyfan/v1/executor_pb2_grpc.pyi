@@ -34,7 +34,7 @@ class ExecutorStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ExecutorAsyncStub: ...
     Prepare: _grpc.UnaryUnaryMultiCallable[_executor_pb2.PrepareRequest, _executor_pb2.PrepareReply]
-    """Reads the model and gives its digest."""
+    """Reads the model, tries it on the shape of the dataset's samples, and gives its digest."""
     Infer: _grpc.UnaryStreamMultiCallable[_executor_pb2.InferRequest, _executor_pb2.InferEvent]
     """Computes one rank and commits its predictions. Cancelling the call stops it within a batch."""
 
@@ -44,7 +44,7 @@ class ExecutorAsyncStub(ExecutorStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Prepare: _aio.UnaryUnaryMultiCallable[_executor_pb2.PrepareRequest, _executor_pb2.PrepareReply]  # type: ignore[assignment]
-    """Reads the model and gives its digest."""
+    """Reads the model, tries it on the shape of the dataset's samples, and gives its digest."""
     Infer: _aio.UnaryStreamMultiCallable[_executor_pb2.InferRequest, _executor_pb2.InferEvent]  # type: ignore[assignment]
     """Computes one rank and commits its predictions. Cancelling the call stops it within a batch."""
 
@@ -57,7 +57,7 @@ class ExecutorServicer(metaclass=_abc_1.ABCMeta):
         request: _executor_pb2.PrepareRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_executor_pb2.PrepareReply, _abc.Awaitable[_executor_pb2.PrepareReply]]:
-        """Reads the model and gives its digest."""
+        """Reads the model, tries it on the shape of the dataset's samples, and gives its digest."""
 
     @_abc_1.abstractmethod
     def Infer(

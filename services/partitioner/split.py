@@ -1,0 +1,29 @@
+"""Partitions as real files, `1.pt`, `2.pt`, …: the layout that the reference system's splitter wrote."""
+
+from collections.abc import Callable
+
+from services.partitioner.requests import DatasetCut
+from skyfan import store
+from skyfan.dataset import read_layouts
+from skyfan.errors import LocationError
+from skyfan.plan import cut
+from skyfan.tensorfile import read_batch, write_tensorfile
+
+Advance = Callable[[int, int], None]
+
+
+def split(request: DatasetCut, output: str, advance: Advance) -> list[str]:
+    """Writes each partition to `<output>/<number>.pt`; refuses a folder that holds such files already."""
+    files = read_layouts(request.dataset)
+    partitions = cut(files, request.partition_size_bytes)[: request.file_limit]
+    if any(entry.uri.endswith(".pt") for entry in store.list(output)):
+        raise LocationError(f"{output} holds .pt files already; choose another --output or remove them.")
+    written = []
+    for number, part in enumerate(partitions, start=1):
+        file = files[part.file]
+        arrays = read_batch(file.uri, file.tensors, part.start, part.stop, etag=file.etag)
+        target = store.join(output, f"{number}.pt")
+        write_tensorfile(target, list(arrays.values()))
+        written.append(target)
+        advance(number, len(partitions))
+    return written

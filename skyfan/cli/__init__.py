@@ -1,0 +1,60 @@
+"""The command line. Each command group is a module of its own."""
+
+import sys
+
+import click
+import typer
+
+from skyfan import __version__
+from skyfan.cli import data
+from skyfan.cli.analyse import analyse_command
+from skyfan.cli.console import err, out
+from skyfan.cli.cost import cost_command
+from skyfan.cli.demo import demo
+from skyfan.cli.partition import partition
+from skyfan.cli.plan import plan
+from skyfan.cli.report import report
+from skyfan.cli.run import run
+from skyfan.errors import Interrupted, SkyfanError
+
+app = typer.Typer(
+    name="skyfan",
+    help="Fans PyTorch inference out over the sky.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(run)
+app.command()(demo)
+app.command()(plan)
+app.command()(partition)
+app.command()(report)
+app.add_typer(data.app, name="data")
+app.command("cost")(cost_command)
+app.command("analyse")(analyse_command)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+    if version:
+        out.print(__version__, highlight=False)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Runs a command; an error of Skyfan's becomes one sentence and its exit code."""
+    try:
+        code = app(standalone_mode=False)
+    except SkyfanError as error:
+        _fail(str(error), error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("interrupted; what was committed is kept.", Interrupted.exit_code)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(sentence: str, code: int) -> None:
+    err.print(f"skyfan: {sentence}", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(code)

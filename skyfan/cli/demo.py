@@ -1,0 +1,56 @@
+"""`skyfan demo`: redshifts of a thousand real galaxies that the packaged model has never seen."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from skyfan import sky, store
+from skyfan.cli import options
+from skyfan.cli.console import err, progress_bar, say
+from skyfan.cli.run import execute, show
+from skyfan.driver import Job
+from skyfan.models import DEMO_MODEL
+
+DEMO_GALAXIES = 1000
+DEMO_SEED = 7
+DEMO_PARTITION_BYTES = 2 * 2**20
+
+
+def demo(
+    output: Annotated[str, typer.Option(help="The run's folder (path or URI).")] = "runs/demo",
+    dataset: Annotated[str, typer.Option(help="Where the demo dataset lies, or is rendered to.")] = "data/demo.pt",
+    on: options.On = "local",
+    workers: options.Workers = None,
+    resume: options.Resume = True,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Render the demo galaxies once, then run the packaged model over them."""
+    make_demo_dataset(dataset, quiet=quiet or as_json)
+    job = Job(
+        dataset=dataset,
+        model=DEMO_MODEL,
+        output=output,
+        partition_size_bytes=DEMO_PARTITION_BYTES,
+        workers=options.positive(workers, "--workers"),
+        resume=resume,
+    )
+    summary = execute(job, on, quiet=quiet or as_json)
+    if summary.reused_ranks == 0 and resume and not quiet and not as_json:
+        say("the same command again reuses these results; --no-resume computes them again.")
+    show(summary, as_json=as_json, quiet=quiet)
+
+
+def make_demo_dataset(dataset: str, *, quiet: bool) -> None:
+    """Renders the 1,000 test galaxies of the packaged catalogue, unless they are there."""
+    if store.exists(dataset):
+        return
+    catalog = sky.load_catalog()
+    test = catalog.take(sky.subset_rows(len(catalog), "test"))
+    if "://" not in dataset:
+        Path(dataset).parent.mkdir(parents=True, exist_ok=True)
+    with progress_bar(f"rendering {DEMO_GALAXIES:,} galaxies", quiet) as advance:
+        sky.simulate(DEMO_GALAXIES, DEMO_SEED, dataset, test, None, advance)
+    if not quiet:
+        err.print(f"rendered {DEMO_GALAXIES:,} galaxies into {dataset}", highlight=False)

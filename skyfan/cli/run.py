@@ -1,0 +1,112 @@
+"""`skyfan run`: the whole job."""
+
+import asyncio
+import json
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from skyfan import logs
+from skyfan.cli import options
+from skyfan.cli.console import out, print_json, say
+from skyfan.cli.progress import RunProgress
+from skyfan.cli.tables import summary_table
+from skyfan.driver import Job, create_target, run_job
+from skyfan.errors import BadInput, Incomplete, LocationError
+from skyfan.models import DEMO_MODEL
+from skyfan.records import Summary
+from skyfan.runfolder import RunFolder
+from skyfan.workflow import parse_request
+
+Payload = Annotated[Path | None, typer.Option(help="A reference system's execution payload (JSON) instead.")]
+
+
+def run(
+    dataset: options.Dataset = "",
+    model: options.Model = DEMO_MODEL,
+    partition_size: options.PartitionSize = options.DEFAULT_PARTITION,
+    batch_size: options.BatchSize = 512,
+    world_size: options.WorldSize = None,
+    file_limit: options.FileLimit = None,
+    workers: options.Workers = None,
+    output: options.Output = None,
+    on: options.On = "local",
+    resume: options.Resume = True,
+    payload: Payload = None,
+    tolerate_failures: options.Tolerate = 0.0,
+    precision: options.Precision = "float32",
+    engine: options.Engine = "auto",
+    z_column: options.ZColumn = None,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Predict every sample of a dataset: partition, infer in parallel, merge.
+
+    Exit codes: 0 complete, 2 bad input, 3 complete but with samples missing, 4 failed, 130 interrupted.
+    """
+    if payload is not None:
+        job = job_of_payload(payload, workers)
+    elif dataset:
+        job = options.make_job(
+            dataset=dataset,
+            model=model,
+            output=output,
+            partition_size=partition_size,
+            world_size=world_size,
+            file_limit=file_limit,
+            workers=workers,
+            options=options.run_options(batch_size, precision, engine, z_column),
+            resume=resume,
+            tolerate=tolerate_failures,
+        )
+    else:
+        raise BadInput("name the data with --dataset FILE_OR_FOLDER, or give a --payload FILE.")
+    show(execute(job, on, quiet=quiet or as_json), as_json=as_json, quiet=quiet)
+
+
+def job_of_payload(path: Path, workers: int | None) -> Job:
+    """The job that a reference payload means: each file is a partition, its script is not run."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise LocationError(f"--payload {path} cannot be read: {error.strerror}.") from error
+    except json.JSONDecodeError as error:
+        raise BadInput(f"--payload {path} is not JSON: {error}.") from error
+    request = parse_request(content)
+    for warning in request.warnings:
+        say(f"warning: {warning}")
+    return Job.of_request(request, workers=workers)
+
+
+def execute(job: Job, on: str, *, quiet: bool) -> Summary:
+    """Runs the job and shows its progress; Ctrl-C and SIGTERM stop it cleanly."""
+    logs.configure("driver", level="warning")
+    return asyncio.run(_execute(job, on, quiet=quiet))
+
+
+async def _execute(job: Job, on: str, *, quiet: bool) -> Summary:
+    task = asyncio.current_task()
+    assert task
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        with RunProgress(quiet=quiet) as progress:
+            async with create_target(on, workers=job.workers) as target:
+                return await run_job(job, target, progress)
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+
+
+def show(summary: Summary, *, as_json: bool, quiet: bool) -> None:
+    """Prints the summary; raises `Incomplete` when samples are missing, so that the exit code says so."""
+    folder = RunFolder(summary.output)
+    if as_json:
+        print_json(summary.to_json_dict())
+    elif not quiet:
+        out.print(summary_table(summary))
+        say(f"report: {folder.report_uri}")
+    missing = summary.completeness.samples_missing
+    if missing:
+        reasons = "; ".join(f"{count:,} {reason}" for reason, count in summary.completeness.missing_reasons.items())
+        raise Incomplete(f"{missing:,} samples have no prediction ({reasons}); {folder.summary_uri} says which.")

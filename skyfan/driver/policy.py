@@ -1,0 +1,33 @@
+"""When a lost attempt is tried again: pure functions with Step Functions' words.
+
+The fields are those of a state's `Retry` (Amazon States Language, "Retrying after an error",
+https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html, read 2026-11).
+"""
+
+import random
+from dataclasses import dataclass
+
+from skyfan.errors import Transient
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Exponential backoff with full jitter. `max_attempts` counts retries, as in Step Functions."""
+
+    interval_s: float = 0.5
+    max_attempts: int = 5
+    backoff_rate: float = 2.0
+    max_delay_s: float = 15.0
+
+    def delay_s(self, retry: int, rng: random.Random) -> float:
+        """How long to wait before retry number `retry` (1, 2, …): uniform below the backed-off interval."""
+        return rng.uniform(0, min(self.max_delay_s, self.interval_s * self.backoff_rate ** (retry - 1)))
+
+    def again(self, error: Exception, retry: int) -> bool:
+        """Whether retry number `retry` should follow `error`."""
+        return isinstance(error, Transient) and retry <= self.max_attempts
+
+
+def exceeds_tolerance(failed: int, total: int, tolerated_percentage: float) -> bool:
+    """Whether a map with `failed` of `total` items failed is itself a failure."""
+    return failed * 100 > tolerated_percentage * total

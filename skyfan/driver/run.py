@@ -1,0 +1,121 @@
+"""The job, written once over any target: prepare, plan, fan out, aggregate."""
+
+import json
+import time
+from datetime import UTC, datetime
+
+import structlog
+
+from services.aggregator.requests import AggregateRequest
+from services.executor.requests import InferRequest, PreparedModel, PrepareRequest
+from services.partitioner.requests import PlanReply, PlanRequest
+from skyfan import store
+from skyfan.driver.events import Listener, PhaseStarted, Planned
+from skyfan.driver.fanout import FanOut
+from skyfan.driver.job import Job
+from skyfan.driver.targets.base import Target
+from skyfan.errors import SkyfanError
+from skyfan.plan import Plan, PlanItem
+from skyfan.records import RankRecord, Summary
+from skyfan.runfolder import RunFolder
+
+
+async def run_job(job: Job, target: Target, listener: Listener) -> Summary:
+    """Runs or resumes the job; what ranks committed stays, whatever happens.
+
+    Raises the first failed rank's error when more ranks failed than the job tolerates; the summary of what is
+    there has been written then, and says what is missing.
+    """
+    started_at = datetime.now(UTC)
+    listener(PhaseStarted("preparing"))
+    prepared = await target.prepare(PrepareRequest(model=job.model, dataset=job.dataset, options=job.options))
+    listener(PhaseStarted("planning"))
+    plan_start = time.perf_counter()
+    reply = await target.plan(_plan_request(job, prepared))
+    plan_s = time.perf_counter() - plan_start
+    structlog.contextvars.bind_contextvars(run_id=reply.run_id)
+    plan = RunFolder(job.output).read_plan()
+    committed = frozenset(reply.committed_ranks)
+    listener(Planned(reply, sum(plan.item(rank).samples for rank in committed)))
+    unchanged = _finished_summary(job, reply)
+    if unchanged:
+        return unchanged
+    fan_out = _fan_out(job, target, plan, committed, listener)
+    listener(PhaseStarted("inferring"))
+    await fan_out.run(item for item in plan.items() if item.rank not in committed)
+    listener(PhaseStarted("aggregating"))
+    summary = await target.aggregate(
+        AggregateRequest(
+            output=job.output,
+            run_id=plan.run_id,
+            target=target.name,
+            workers=job.workers,
+            started_at=started_at,
+            plan_s=plan_s,
+            reused_ranks=tuple(sorted(committed)),
+            failures={rank: str(error) for rank, error in fan_out.failures.items()},
+            attempts=fan_out.attempts,
+        )
+    )
+    if fan_out.failed:
+        raise _first_failure(fan_out, summary)
+    return summary
+
+
+def _plan_request(job: Job, prepared: PreparedModel) -> PlanRequest:
+    return PlanRequest(
+        dataset=job.dataset,
+        output=job.output,
+        model=job.model,
+        model_digest=prepared.digest,
+        options=job.options,
+        partition_size_bytes=job.partition_size_bytes,
+        world_size=job.world_size,
+        file_limit=job.file_limit,
+        resume=job.resume,
+    )
+
+
+def _finished_summary(job: Job, reply: PlanReply) -> Summary | None:
+    """The summary of this run if nothing is left to do and it was written."""
+    folder = RunFolder(job.output)
+    if len(reply.committed_ranks) < reply.ranks or not store.exists(folder.summary_uri):
+        return None
+    summary = Summary.model_validate_json(store.read(folder.summary_uri))
+    return summary if summary.completeness.ranks_present == reply.ranks else None
+
+
+def _fan_out(job: Job, target: Target, plan: Plan, committed: frozenset[int], listener: Listener) -> FanOut:
+    async def call(item: PlanItem, attempt: int) -> RankRecord:
+        request = InferRequest(
+            run_id=plan.run_id,
+            item=item,
+            model=job.model,
+            model_digest=plan.model_digest,
+            output=job.output,
+            options=job.options,
+            attempt=attempt,
+        )
+        return await target.infer(request, listener)
+
+    return FanOut(
+        call=call,
+        total=len(plan.working_ranks) - len(committed),
+        concurrency=target.concurrency,
+        listener=listener,
+        tolerated_failure_percentage=job.tolerated_failure_percentage,
+    )
+
+
+def _first_failure(fan_out: FanOut, summary: Summary) -> SkyfanError:
+    rank, error = min(fan_out.failures.items())
+    count, present = len(fan_out.failures), summary.completeness.ranks_present
+    return type(error)(
+        f"rank {rank} failed: {error} ({count} of {fan_out.total} ranks failed; the {present} that are committed are "
+        "kept, and the same command again computes the rest)"
+    )
+
+
+def summary_json(summary: Summary) -> str:
+    """The summary as it lies in summary.json."""
+    return json.dumps(summary.to_json_dict(), indent=2)

@@ -1,0 +1,26 @@
+"""Where a job runs: one class a target, chosen by name when the run starts."""
+
+from skyfan.driver.targets.base import Target
+from skyfan.errors import BadInput
+
+TARGETS = ("process", "local", "compose")
+
+
+def create_target(name: str, *, workers: int | None = None) -> Target:
+    """The target called `name`; enter it (`async with`) to start its services."""
+    if name == "process":
+        from skyfan.driver.targets.process import ProcessTarget
+
+        return ProcessTarget()
+    if name == "local":
+        from skyfan.driver.targets.local import LocalTarget
+
+        return LocalTarget(workers=workers)
+    if name == "compose":
+        from skyfan.driver.targets.compose import ComposeTarget
+
+        return ComposeTarget(workers=workers)
+    raise BadInput(f"--on {name} is not a target; choose one of {', '.join(TARGETS)}.")
+
+
+__all__ = ["TARGETS", "Target", "create_target"]

@@ -1,0 +1,42 @@
+"""What a place to run is to the driver."""
+
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Self
+
+from services.aggregator.requests import AggregateRequest
+from services.executor.requests import InferRequest, PreparedModel, PrepareRequest
+from services.partitioner.requests import PlanReply, PlanRequest
+from skyfan.driver.events import Listener
+from skyfan.records import RankRecord, Summary
+
+
+class Target(ABC):
+    """Three services behind four calls. Entering starts what must be started, leaving takes it away."""
+
+    name: str
+    concurrency: int
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    @abstractmethod
+    async def prepare(self, request: PrepareRequest) -> PreparedModel:
+        """Reads the model and tries it on the dataset's shapes."""
+
+    @abstractmethod
+    async def plan(self, request: PlanRequest) -> PlanReply:
+        """Plans the run and claims its output place."""
+
+    @abstractmethod
+    async def infer(self, request: InferRequest, listener: Listener) -> RankRecord:
+        """Computes and commits one rank, reporting progress."""
+
+    @abstractmethod
+    async def aggregate(self, request: AggregateRequest) -> Summary:
+        """Merges what is committed."""

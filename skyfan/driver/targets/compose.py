@@ -1,0 +1,57 @@
+"""The services as containers on a private network, found by their names.
+
+| variable | default | meaning |
+|---|---|---|
+| `SKYFAN_PARTITIONER` | `partitioner:50051` | the partitioner |
+| `SKYFAN_AGGREGATOR` | `aggregator:50051` | the aggregator |
+| `SKYFAN_EXECUTORS` | `executor:50051` | the executors: every address behind this name |
+"""
+
+import asyncio
+import os
+import socket
+from types import TracebackType
+from typing import Self
+
+from skyfan.driver.pool import ExecutorPool
+from skyfan.driver.targets.grpc_target import GrpcTarget
+from skyfan.errors import BadInput
+
+# More ranks than executors may wait for one; the pool lends each executor once.
+MAX_CONCURRENCY = 256
+
+
+class ComposeTarget(GrpcTarget):
+    """Nothing is started here: the containers are up, and more of them may come and go."""
+
+    name = "compose"
+
+    def __init__(self, workers: int | None = None) -> None:
+        self.concurrency = workers or MAX_CONCURRENCY
+        self.partitioner_address = os.environ.get("SKYFAN_PARTITIONER", "partitioner:50051")
+        self.aggregator_address = os.environ.get("SKYFAN_AGGREGATOR", "aggregator:50051")
+        host, _, port = os.environ.get("SKYFAN_EXECUTORS", "executor:50051").rpartition(":")
+        if not host or not port.isdigit():
+            raise BadInput("SKYFAN_EXECUTORS must be host:port, such as executor:50051.")
+        self._host, self._port = host, int(port)
+
+    async def __aenter__(self) -> Self:
+        self.pool = ExecutorPool(self._executor_addresses)
+        await self.pool.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.pool.stop()
+
+    async def _executor_addresses(self) -> set[str]:
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        except socket.gaierror:
+            return set()  # the name is gone while no executor is up; the pool keeps looking
+        return {
+            f"[{address[0]}]:{self._port}" if family == socket.AF_INET6 else f"{address[0]}:{self._port}"
+            for family, _, _, _, address in found
+        }

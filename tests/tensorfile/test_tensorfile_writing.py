@@ -110,6 +110,12 @@ def test_a_64_bit_archive_of_the_writer_is_read_by_torch(tmp_path):
     assert not number[-1:].any()
 
 
+def _write_and_be_interrupted(uri):
+    with TensorFileWriter(uri, 5, [("float32", (2,))]) as writer:
+        writer.write(np.zeros((5, 2), np.float32))
+        raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize("scheme", ["file", "memory"])
 def test_nothing_appears_unless_all_rows_were_written(tmp_path, scheme):
     uri = f"{tmp_path}/x.pt" if scheme == "file" else f"memory://{tmp_path.name}/x.pt"
@@ -119,13 +125,8 @@ def test_nothing_appears_unless_all_rows_were_written(tmp_path, scheme):
     ):
         writer.write(np.zeros((3, 2), np.float32))
 
-    def interrupted():
-        yield np.zeros((5, 2), np.float32)
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt), TensorFileWriter(uri, 5, [("float32", (2,))]) as writer:
-        for block in interrupted():
-            writer.write(block)
+    with pytest.raises(KeyboardInterrupt):
+        _write_and_be_interrupted(uri)
     assert not store.exists(uri)
     assert list(tmp_path.iterdir()) == []
 

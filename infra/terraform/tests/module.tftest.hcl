@@ -1,0 +1,229 @@
+# `terraform test` needs neither an account nor a network: every resource and data source is mocked.
+mock_provider "aws" {
+  mock_data "aws_caller_identity" {
+    defaults = { account_id = "123456789012" }
+  }
+  mock_data "aws_partition" {
+    defaults = { partition = "aws" }
+  }
+  mock_data "aws_region" {
+    defaults = { id = "eu-west-1" }
+  }
+  mock_data "aws_iam_policy_document" {
+    defaults = { json = "{\"Version\":\"2012-10-17\",\"Statement\":[]}" }
+  }
+  mock_resource "aws_iam_role" {
+    defaults = { arn = "arn:aws:iam::123456789012:role/mock" }
+  }
+  mock_resource "aws_iam_policy" {
+    defaults = { arn = "arn:aws:iam::123456789012:policy/mock" }
+  }
+  mock_resource "aws_lambda_function" {
+    defaults = { arn = "arn:aws:lambda:eu-west-1:123456789012:function:mock" }
+  }
+  mock_resource "aws_cloudwatch_log_group" {
+    defaults = { arn = "arn:aws:logs:eu-west-1:123456789012:log-group:mock" }
+  }
+  mock_resource "aws_sfn_state_machine" {
+    defaults = { arn = "arn:aws:states:eu-west-1:123456789012:stateMachine:mock" }
+  }
+  mock_resource "aws_lb" {
+    defaults = { arn = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/net/mock/0123456789abcdef" }
+  }
+  mock_resource "aws_lb_target_group" {
+    defaults = { arn = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/mock/0123456789abcdef" }
+  }
+}
+
+variables {
+  build_images = false
+  image_uris = {
+    partitioner = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/p:v1"
+    executor    = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/e:v1"
+    aggregator  = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/a:v1"
+    rendezvous  = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/r:v1"
+  }
+}
+
+run "defaults_suit_a_new_account" {
+  command = plan
+
+  assert {
+    condition     = alltrue([for f in values(aws_lambda_function.this) : f.memory_size <= 3008 && f.timeout <= 900])
+    error_message = "a new account allows 3,008 MB a function, Lambda 900 s"
+  }
+  assert {
+    condition     = alltrue([for f in values(aws_lambda_function.this) : f.reserved_concurrent_executions == -1])
+    error_message = "a new account has no concurrency to reserve"
+  }
+  assert {
+    condition     = sort([for f in values(aws_lambda_function.this) : f.function_name]) == tolist(["skyfan-aggregator", "skyfan-executor", "skyfan-partitioner"])
+    error_message = "the names that the CLI looks for"
+  }
+  assert {
+    condition     = aws_s3_bucket.this.bucket == "skyfan-123456789012-eu-west-1" && aws_s3_bucket.this.force_destroy == false
+    error_message = "one bucket an account and region, kept on destroy"
+  }
+  assert {
+    condition     = aws_s3_bucket_public_access_block.this.block_public_acls && aws_s3_bucket_public_access_block.this.block_public_policy && aws_s3_bucket_public_access_block.this.ignore_public_acls && aws_s3_bucket_public_access_block.this.restrict_public_buckets
+    error_message = "the bucket is private"
+  }
+  assert {
+    condition     = length(aws_ecs_service.rendezvous) == 0 && length(aws_vpc.rendezvous) == 0 && length(aws_lb.rendezvous) == 0
+    error_message = "nothing that costs by the hour unless asked for"
+  }
+  assert {
+    condition     = length(aws_s3_bucket_lifecycle_configuration.this.rule) == 1
+    error_message = "results are kept unless results_expire_days is set"
+  }
+}
+
+run "state_machine_is_the_repositorys" {
+  command = apply
+
+  assert {
+    condition     = aws_sfn_state_machine.pipeline.name == "skyfan-pipeline" && aws_sfn_state_machine.pipeline.type == "STANDARD"
+    error_message = "a Standard machine under the name that the CLI looks for"
+  }
+  assert {
+    condition     = jsondecode(aws_sfn_state_machine.pipeline.definition).States.Infer.ItemProcessor.ProcessorConfig.Mode == "DISTRIBUTED"
+    error_message = "the map is distributed"
+  }
+  assert {
+    condition     = jsondecode(aws_sfn_state_machine.pipeline.definition).States.Plan.TimeoutSeconds > aws_lambda_function.this["partitioner"].timeout
+    error_message = "the function's own time-out comes first and names the cause"
+  }
+  assert {
+    condition     = aws_sfn_state_machine.pipeline.logging_configuration[0].include_execution_data == false
+    error_message = "the input may carry the rendezvous token"
+  }
+  assert {
+    condition     = length(jsondecode(aws_cloudwatch_dashboard.this[0].dashboard_body).widgets) == 7
+    error_message = "ranks running, failed, samples/s, cold starts, duration, cost, runs"
+  }
+  assert {
+    condition     = length(aws_cloudwatch_metric_alarm.function) + length(aws_cloudwatch_metric_alarm.pipeline) == 9
+    error_message = "alarms on failures and throttles"
+  }
+}
+
+run "rendezvous_leaves_callers_addresses" {
+  command = plan # applying would run the provisioner that makes the token
+
+  variables {
+    enable_rendezvous = true
+    environment       = "dev"
+    architecture      = "arm64"
+  }
+
+  assert {
+    condition     = alltrue([for group in values(aws_lb_target_group.rendezvous) : group.preserve_client_ip == "true"])
+    error_message = "peers must appear with their own public address"
+  }
+  assert {
+    condition     = aws_ecs_service.rendezvous["this"].desired_count == 1 && aws_ecs_service.rendezvous["this"].deployment_maximum_percent == 100
+    error_message = "groups live in one task"
+  }
+  assert {
+    condition     = aws_ecs_task_definition.rendezvous["this"].runtime_platform[0].cpu_architecture == "ARM64" && aws_lambda_function.this["executor"].architectures == tolist(["arm64"])
+    error_message = "one architecture for functions and task"
+  }
+  assert {
+    condition     = aws_lambda_function.this["executor"].function_name == "skyfan-dev-executor"
+    error_message = "the environment is part of every name"
+  }
+}
+
+run "results_expire_when_asked" {
+  command = plan
+
+  variables {
+    results_expire_days = 90
+  }
+
+  assert {
+    condition     = aws_s3_bucket_lifecycle_configuration.this.rule[1].expiration[0].days == 90
+    error_message = "results_expire_days sets the rule"
+  }
+}
+
+run "image_uris_must_be_complete" {
+  command = plan
+
+  variables {
+    image_uris = {
+      partitioner = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/p:v1"
+      aggregator  = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/a:v1"
+    }
+  }
+
+  expect_failures = [aws_lambda_function.this["executor"]]
+}
+
+run "images_must_be_in_ecr" {
+  command = plan
+
+  variables {
+    image_uris = { executor = "docker.io/someone/executor:latest" }
+  }
+
+  expect_failures = [var.image_uris]
+}
+
+run "bad_values_are_refused" {
+  command = plan
+
+  variables {
+    name_prefix                   = "Sky_fan"
+    environment                   = "de-v"
+    bucket_name                   = "UPPER"
+    results_expire_days           = -1
+    dataset_arns                  = ["arn:aws:s3:::bucket/*"]
+    architecture                  = "riscv"
+    executor_memory_mb            = 20000
+    executor_timeout_s            = 901
+    executor_ephemeral_mb         = 100
+    executor_reserved_concurrency = 0
+    partitioner_memory_mb         = 1
+    partitioner_timeout_s         = 0
+    aggregator_memory_mb          = 1
+    aggregator_timeout_s          = 0
+    map_concurrency               = 10001
+    run_timeout_s                 = 1
+    tolerated_failure_percentage  = 101
+    log_retention_days            = 8
+    log_level                     = "LOUD"
+    alarm_topic_arns              = ["mail@example.org"]
+    rendezvous_cpu                = 300
+    rendezvous_memory_mb          = 100
+    rendezvous_allowed_cidrs      = ["everyone"]
+    rendezvous_vpc_cidr           = "10.0.0.0"
+  }
+
+  expect_failures = [
+    var.name_prefix,
+    var.environment,
+    var.bucket_name,
+    var.results_expire_days,
+    var.dataset_arns,
+    var.architecture,
+    var.executor_memory_mb,
+    var.executor_timeout_s,
+    var.executor_ephemeral_mb,
+    var.executor_reserved_concurrency,
+    var.partitioner_memory_mb,
+    var.partitioner_timeout_s,
+    var.aggregator_memory_mb,
+    var.aggregator_timeout_s,
+    var.map_concurrency,
+    var.run_timeout_s,
+    var.tolerated_failure_percentage,
+    var.log_retention_days,
+    var.log_level,
+    var.alarm_topic_arns,
+    var.rendezvous_cpu,
+    var.rendezvous_memory_mb,
+    var.rendezvous_allowed_cidrs,
+    var.rendezvous_vpc_cidr,
+  ]
+}

@@ -1,19 +1,15 @@
 """`skyfan data`: make, look into, clean and upload datasets."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.progress import TransferSpeedColumn as SpeedColumn
 from rich.table import Table
-from skyfan.cli.console import err, out
 
 from skyfan import datasets, store
+from skyfan.cli.console import out, print_json, progress_bar, say
+from skyfan.cli.options import Json, Quiet
 from skyfan.datasets import CleanReport, DatasetReport, Rules
 from skyfan.errors import BadInput
 from skyfan.sky import Subset, load_catalog, subset_rows
@@ -21,10 +17,6 @@ from skyfan.sky import simulate as simulate_sky
 from skyfan.units import format_size
 
 app = typer.Typer(no_args_is_help=True, help="Make, inspect, clean and upload datasets.")
-
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
-Advance = Callable[[int, int], None]
 
 
 @app.command()
@@ -48,9 +40,9 @@ def simulate(
     if not len(chosen):
         raise BadInput(f"the {subset} subset of {table.source} is empty; the catalogue needs at least 5 galaxies.")
     count = galaxies or len(chosen)
-    with _progress(f"rendering {count:,} galaxies", quiet) as advance:
+    with progress_bar(f"rendering {count:,} galaxies", quiet) as advance:
         simulate_sky(count, seed, output, chosen, processes, advance)
-    _say(err, f"wrote {output}: {count:,} galaxies, {format_size(store.head(output).size_bytes)}")
+    say(f"wrote {output}: {count:,} galaxies, {format_size(store.head(output).size_bytes)}")
 
 
 @app.command()
@@ -60,13 +52,13 @@ def inspect(
     quiet: Quiet = False,
 ) -> None:
     """Shapes, types, ranges, NaN and duplicates of a dataset, read once from end to end."""
-    with _progress(f"reading {dataset}", quiet) as advance:
+    with progress_bar(f"reading {dataset}", quiet) as advance:
         report = datasets.inspect(dataset, advance)
     if as_json:
-        out.print_json(report.model_dump_json())
+        print_json(report.model_dump(mode="json"))
     else:
         out.print(_tensor_table(report))
-        _say(out, f"{report.samples:,} samples, {format_size(report.size_bytes)}; {_duplicates(report)}")
+        _tell(f"{report.samples:,} samples, {format_size(report.size_bytes)}; {_duplicates(report)}")
 
 
 @app.command()
@@ -93,14 +85,14 @@ def clean(
         blank_images=not keep_blank,
         duplicates=not keep_duplicates,
     )
-    with _progress(f"cleaning {source}", quiet) as advance:
+    with progress_bar(f"cleaning {source}", quiet) as advance:
         report = datasets.clean(source, output, rules, advance)
     if as_json:
-        out.print_json(report.model_dump_json())
+        print_json(report.model_dump(mode="json"))
     else:
         if report.dropped:
             out.print(_dropped_table(report))
-        _say(out, f"kept {report.kept:,} of {report.samples:,} samples in {output}; details in {output}.json")
+        _tell(f"kept {report.kept:,} of {report.samples:,} samples in {output}; details in {output}.json")
 
 
 @app.command()
@@ -112,21 +104,20 @@ def upload(
     quiet: Quiet = False,
 ) -> None:
     """Upload a file or folder; interrupt it when you like, and run it again to take up the rest."""
-    with _progress(f"uploading {source}", quiet, in_bytes=True) as advance:
+    with progress_bar(f"uploading {source}", quiet, in_bytes=True) as advance:
         report = datasets.upload(source, destination, force=force, progress=advance)
     if as_json:
-        out.print_json(report.model_dump_json())
+        print_json(report.model_dump(mode="json"))
     else:
-        _say(
-            out,
+        _tell(
             f"uploaded {len(report.uploaded):,} objects ({format_size(report.uploaded_bytes)}), "
             f"skipped {len(report.skipped):,} that were there already",
         )
 
 
-def _say(console: Console, sentence: str) -> None:
-    """Print as it is: names of files may hold brackets, and lines are for pipes as well as for eyes."""
-    console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+def _tell(sentence: str) -> None:
+    """A line of the result, as it is: names of files may hold brackets."""
+    out.print(sentence, markup=False, highlight=False)
 
 
 def _mapping(columns: str | None) -> dict[str, str]:
@@ -135,18 +126,6 @@ def _mapping(columns: str | None) -> dict[str, str]:
         if not (name.strip() and equals and theirs.strip()):
             raise BadInput(f"--columns {columns!r} is not a list such as z_spec=REDSHIFT,u=MAG_U.")
     return {name.strip(): theirs.strip() for name, _, theirs in pairs}
-
-
-@contextmanager
-def _progress(description: str, quiet: bool, in_bytes: bool = False) -> Iterator[Advance]:
-    """A bar on stderr that its callback (done, all) moves; gone when done."""
-    amounts = (DownloadColumn(binary_units=True), SpeedColumn()) if in_bytes else (MofNCompleteColumn(),)
-    text = TextColumn("{task.description}")
-    with Progress(
-        text, BarColumn(), *amounts, TimeRemainingColumn(), console=err, transient=True, disable=quiet
-    ) as bar:
-        task = bar.add_task(escape(description), total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _tensor_table(report: DatasetReport) -> Table:

@@ -65,13 +65,14 @@ def test_a_large_file_goes_up_in_parts(bucket, tmp_path):
     assert len(steps) > 2
 
 
-def test_a_changed_file_of_the_same_size_goes_up_again(folder):
-    path = folder / "parts" / "1.pt"
+def test_a_changed_file_of_the_same_size_goes_up_again(tmp_path):
+    path, image = tmp_path / "1.pt", np.zeros((20, 5, 32, 32), dtype=np.float32)
+    write_tensorfile(path, [image, image])
     datasets.upload(path, "memory://upload/1.pt")
+    changed = image.copy()
+    changed[10, 2, 16, 16] = 1
     # One pixel in the middle: the size stays, the checksum in the ZIP directory at the end does not.
-    image = np.zeros((20, 5, 32, 32), dtype=np.float32)
-    image[10, 2, 16, 16] = 1
-    write_tensorfile(path, [image])
+    write_tensorfile(path, [image, changed])
     assert datasets.upload(path, "memory://upload/1.pt").uploaded == ["memory://upload/1.pt"]
     assert store.read("memory://upload/1.pt") == path.read_bytes()
 

@@ -56,6 +56,12 @@ def test_later_rounds_are_new_galaxies_within_the_measured_errors(dataset, small
     assert not np.allclose(signal[:40], signal[40:80], atol=0.2)
 
 
+def test_no_two_galaxies_share_their_randomness(tmp_path, small_catalog):
+    one_row = small_catalog.take(np.array([0]))
+    image = tensors(simulated(tmp_path / "sky.pt", one_row, n=130))[0]
+    assert len(np.unique(image.reshape(130, -1), axis=0)) == 130
+
+
 def test_same_bytes_whatever_the_number_of_processes(tmp_path, dataset, small_catalog):
     again = simulated(tmp_path / "sky.pt", small_catalog, n=90, seed=7, processes=2)
     assert hashlib.sha256(again.read_bytes()).digest() == hashlib.sha256(dataset.read_bytes()).digest()

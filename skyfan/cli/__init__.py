@@ -2,7 +2,6 @@
 
 import sys
 
-import click
 import typer
 
 from skyfan import __version__
@@ -15,7 +14,7 @@ from skyfan.cli.partition import partition
 from skyfan.cli.plan import plan
 from skyfan.cli.report import report
 from skyfan.cli.run import run
-from skyfan.errors import Interrupted, SkyfanError
+from skyfan.errors import BadInput, Interrupted, SkyfanError
 
 app = typer.Typer(
     name="skyfan",
@@ -47,10 +46,9 @@ def main() -> None:
         code = app(standalone_mode=False)
     except SkyfanError as error:
         _fail(str(error), error.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+    except typer.TyperException as error:
+        _fail(f"{error.format_message()} See skyfan --help.", BadInput.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted; what was committed is kept.", Interrupted.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -1,5 +1,7 @@
 """Skyfan errors over gRPC: the one place where they become a status, and a status becomes them again."""
 
+from __future__ import annotations
+
 import asyncio
 import hmac
 import os

@@ -5,15 +5,35 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich import box
+from rich.console import Console
 from rich.table import Table
 
 from skyfan import store
-from skyfan.cli.console import err, out
+from skyfan.cli.console import out, print_json, say
 from skyfan.cost import load_prices
 from skyfan.published import Analysis, Corrected, TableCheck, analyse, write_csv
 from skyfan.published.corrected import Configuration
 from skyfan.published.tables import Cell, Row
 from skyfan.units import format_duration
+
+_PIPED_WIDTH = 160
+# Headings that fit a terminal; CSV and JSON keep the published names.
+_SHORT = {
+    "partition (MB)": "MB",
+    "data (GB)": "GB",
+    "batch_size": "batch",
+    "total_cpu_time (seconds)": "CPU s",
+    "total_cpu_memory (MB)": "memory MB",
+    "throughput_bps": "bit/s",
+    "total_bits": "bits",
+    "s3_total_time": "S3 s",
+    "s3_avg_time": "avg",
+    "s3_min_time": "min",
+    "s3_max_time": "max",
+    "total_duration (s)": "wall s",
+    "inference_duration (s)": "map s",
+}
 
 
 def analyse_command(
@@ -31,30 +51,36 @@ def analyse_command(
             stem = name.removesuffix(".csv").replace(", ", "-").replace(" ", "_")
             store.put(str(output / f"{stem}.csv"), write_csv(rows).encode())
     if json:
-        out.print_json(data=analysis.to_json_dict())
+        print_json(analysis.to_json_dict())
         return
     _print(analysis)
     if not quiet and not analysis.incomplete:
-        err.print("All runs are complete.")
+        say("All runs are complete.")
 
 
 def _print(analysis: Analysis) -> None:
     for name, rows in analysis.tables.items():
-        out.print(_table(name, rows))
+        _show(_table(name, rows))
     for check in analysis.checks:
         out.print(_verdict(check))
-    out.print(_corrected_table(analysis.corrected))
+    _show(_corrected_table(analysis.corrected))
     if analysis.configurations:
-        out.print(_configuration_table(analysis.configurations))
+        _show(_configuration_table(analysis.configurations))
     for row in analysis.corrected:
         for flag in row.flags:
             out.print(f"[yellow]![/] {row.run}: {flag}", highlight=False)
 
 
+def _show(table: Table) -> None:
+    """A file or pipe has no width of its own: one line a row there."""
+    console = out if out.is_terminal else Console(width=_PIPED_WIDTH)
+    console.print(table)
+
+
 def _table(title: str, rows: Sequence[Row]) -> Table:
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for column in rows[0]:
-        table.add_column(column, justify="right", overflow="fold")
+        table.add_column(_SHORT.get(column, column), justify="right", overflow="fold")
     for row in rows:
         table.add_row(*map(_cell, row.values()), style="bold" if row.get("run") == "mean" else None)
     return table
@@ -77,7 +103,8 @@ def _verdict(check: TableCheck) -> str:
 
 
 def _corrected_table(rows: Sequence[Corrected]) -> Table:
-    table = Table(title="By true definitions (bits ÷ wall time; billed cost)", title_justify="left")
+    title = "By true definitions (bits ÷ wall time; cost as Lambda bills, estimated, and its bound by wall time)"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("run", overflow="fold")
     for name in ("ranks", "wall", "published Gbit/s", "true Gbit/s", "by map", "samples/s", "cost", "at most"):
         table.add_column(name, justify="right")
@@ -99,7 +126,8 @@ def _corrected_table(rows: Sequence[Corrected]) -> Table:
 
 
 def _configuration_table(rows: Sequence[Configuration]) -> Table:
-    table = Table(title="Published against true throughput, complete runs only", title_justify="left")
+    title = "Published against true throughput, complete runs only"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for name in ("partition", "data", "complete runs", "published Gbit/s", "true Gbit/s", "overstated"):
         table.add_column(name, justify="right")
     for row in rows:

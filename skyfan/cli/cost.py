@@ -1,6 +1,5 @@
 """`skyfan cost`: a run as AWS bills it, item by item, and the same at other memory sizes."""
 
-import json as json_format
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -11,7 +10,7 @@ import typer
 from rich.table import Table
 
 from skyfan import store
-from skyfan.cli.console import out
+from skyfan.cli.console import out, print_json
 from skyfan.cost import (
     Bill,
     LambdaReport,
@@ -62,7 +61,7 @@ def cost_command(
     result = bill(usage, listed, region)
     options = _options(run, listed, region, memory) if compare_sizes else []
     if json:
-        out.print_json(json_format.dumps(_as_json(result, basis, options)))
+        print_json(_as_json(result, basis, options))
         return
     out.print(_bill_table(result, basis))
     if options:

@@ -23,10 +23,11 @@ _EXPRESS_MEMORY_GB = 64 / 1024
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Invocation:
-    """One Lambda invocation: how long it ran, and how long it initialised before (0 when warm)."""
+    """A Lambda invocation, or `count` alike: how long it ran and initialised before (0 when warm)."""
 
     duration_s: float
     init_s: float = 0.0
+    count: int = 1
 
     def __post_init__(self) -> None:
         if self.duration_s < 0 or self.init_s < 0:
@@ -34,7 +35,7 @@ class Invocation:
 
     @property
     def billed_s(self) -> float:
-        """Duration and initialisation, rounded up to whole milliseconds."""
+        """Duration and initialisation of one, rounded up to whole milliseconds."""
         # round() first: 40.908 s must not become 40,909 ms because 40.908 * 1000 is 40908.00000000001.
         return math.ceil(round((self.duration_s + self.init_s) * 1000, 6)) / 1000
 
@@ -109,14 +110,14 @@ def bill(usage: Usage, prices: Prices, region: str = "us-east-1") -> Bill:
         BadInput: no prices for this region.
     """
     unit = prices.region(region)
-    billed_s = math.fsum(invocation.billed_s for invocation in usage.invocations)
+    billed_s = math.fsum(one.billed_s * one.count for one in usage.invocations)
     extra_gb = max(0, usage.ephemeral_mb - FREE_EPHEMERAL_MB) / 1024
     express_s = math.fsum(math.ceil(round(s / _EXPRESS_STEP_S, 6)) * _EXPRESS_STEP_S for s in usage.express_durations_s)
     months = usage.kept_days / MONTH_DAYS
     lambda_price = unit.lambda_gb_s[usage.architecture]
     lines = (
         ("Lambda compute", billed_s * usage.memory_mb / 1024, "GB-s", lambda_price),
-        ("Lambda requests", len(usage.invocations), "requests", unit.lambda_request),
+        ("Lambda requests", sum(one.count for one in usage.invocations), "requests", unit.lambda_request),
         ("Lambda ephemeral storage", billed_s * extra_gb, "GB-s", unit.lambda_ephemeral_gb_s),
         ("Step Functions transitions", usage.transitions, "transitions", unit.transition),
         ("Step Functions Express requests", len(usage.express_durations_s), "requests", unit.express_request),

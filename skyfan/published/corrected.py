@@ -133,7 +133,7 @@ def _reference_cost(
 
 def _fan_out_usd(ranks: int, rank_s: float, memory_mb: int, prices: Prices, region: str) -> float:
     usage = Usage(
-        invocations=[Invocation(rank_s)] * ranks, memory_mb=memory_mb, transitions=pipeline_transitions(ranks)
+        invocations=[Invocation(rank_s, count=ranks)], memory_mb=memory_mb, transitions=pipeline_transitions(ranks)
     )
     return bill(usage, prices, region).total_usd
 

@@ -1,0 +1,148 @@
+"""`skyfan plan --forecast` and `--calibrate`: what a run would take and cost, before it runs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from skyfan.cli.console import out, print_json, say
+from skyfan.cost import load_prices
+from skyfan.cost.prices import Architecture
+from skyfan.errors import BadInput
+from skyfan.forecast import (
+    Calibration,
+    Forecast,
+    Job,
+    Limits,
+    alternatives,
+    calibrate,
+    forecast,
+    load_calibration,
+    pareto,
+    plot_pareto,
+    recommend,
+)
+from skyfan.plan import Plan
+from skyfan.published import find_runs
+from skyfan.units import format_duration, format_size
+
+PARTITION_SIZES_MB = (10, 25, 50, 75, 100, 200, 400)
+MEMORY_SIZES_MB = (3538, 5307, 8846, 10_240)
+# Beyond this many ranks a size is left out of the table: its simulation would take longer than it is worth.
+_MOST_RANKS = 200_000
+
+
+def show_forecast(
+    plan: Plan,
+    *,
+    calibration: str = "skyfan",
+    memory_mb: int = 10_240,
+    architecture: Architecture = "x86_64",
+    region: str = "us-east-1",
+    concurrency: int = 1000,
+    maps: int = 1,
+    prices: Path | None = None,
+    figure: Path | None = None,
+    as_json: bool = False,
+) -> None:
+    """Prints the plan's own forecast, a table of alternatives and the recommended ones.
+
+    `calibration` is a packaged name or a file; `concurrency` the account's Lambda concurrency; `figure` a file
+    for the plot of the Pareto front.
+
+    Raises:
+        BadInput: the plan has no samples, or calibration or prices cannot be used.
+    """
+    known, listed = load_calibration(calibration), load_prices(prices)
+    limits = Limits(lambda_concurrency=concurrency, maps=maps)
+    sample_bytes = plan.files[0].sample_bytes if plan.files else 0
+    samples = [sum(span.samples for span in spans) for spans in plan.ranks if spans]
+    if not samples:
+        raise BadInput("the plan has no samples; there is nothing to forecast.")
+    own = forecast(
+        Job(samples, sample_bytes, memory_mb),
+        known,
+        listed,
+        limits=limits,
+        region=region,
+        architecture=architecture,
+        partition_size_bytes=plan.partition_size_bytes,
+    )
+    others = alternatives(
+        plan.samples,
+        sample_bytes,
+        known,
+        listed,
+        partition_sizes_bytes=_sizes(plan),
+        memory_mb=sorted({*MEMORY_SIZES_MB, memory_mb}),
+        limits=limits,
+        region=region,
+        architecture=architecture,
+        repetitions=11,
+    )
+    if figure:
+        plot_pareto(others, figure, title=f"{format_size(plan.data_bytes)}, {plan.samples:,} samples")
+    if as_json:
+        print_json(_as_json(own, others, known))
+        return
+    out.print(_table("Forecast of this plan", [own], {}))
+    wishes = recommend(others)
+    marks = {
+        id(wishes.trade_off): "best trade-off",
+        id(wishes.fastest): "fastest",
+        id(wishes.cheapest): "cheapest",
+    }
+    out.print(_table("Alternatives (the Pareto front and what was recommended)", pareto(others), marks))
+    out.print(f"Calibration: {known.source}. {known.fit}.", highlight=False)
+
+
+def run_calibration(places: Sequence[str], output: str) -> Calibration:
+    """Fits a calibration to the runs at `places`, writes it to `output` and says how well it fits.
+
+    Raises:
+        BadInput: there are no Skyfan runs.
+    """
+    found = calibrate([run for place in places for run in find_runs(place)])
+    found.save(output)
+    say(f"Calibration from {found.source}: {found.fit or 'no wall time to compare with'}; written to {output}.")
+    return found
+
+
+def _sizes(plan: Plan) -> list[int]:
+    sizes = {mb * 2**20 for mb in PARTITION_SIZES_MB} | ({plan.partition_size_bytes or 0} - {0})
+    smallest = plan.data_bytes / _MOST_RANKS
+    useful = sorted(size for size in sizes if size >= smallest)
+    # Sizes beyond the dataset's own are all the same: one rank.
+    return [size for size in useful if size <= plan.data_bytes] or useful[:1]
+
+
+def _table(title: str, forecasts: Sequence[Forecast], marks: dict[int, str]) -> Table:
+    table = Table(title=title, title_justify="left", caption="in brackets: 10th to 90th percentile")
+    for name in ("partition", "ranks", "memory", "wall time", "cost / USD", "rank", "bound by", "note"):
+        table.add_column(name, justify="right")
+    for one in forecasts:
+        table.add_row(
+            format_size(one.partition_size_bytes),
+            f"{one.ranks:,}",
+            f"{one.memory_mb:,} MB",
+            f"{format_duration(one.wall_s)} ({format_duration(one.wall_low_s)} to {format_duration(one.wall_high_s)})",
+            f"{one.cost_usd:.3g} ({one.cost_low_usd:.3g} to {one.cost_high_usd:.3g})",
+            format_duration(one.rank_s),
+            one.binding,
+            "; ".join(one.warnings) or marks.get(id(one), ""),
+        )
+    return table
+
+
+def _as_json(own: Forecast, others: Sequence[Forecast], known: Calibration) -> dict[str, object]:
+    wishes = recommend(others)
+    return {
+        "schema": "skyfan.forecast/1",
+        "plan": own.to_json_dict(),
+        "alternatives": [one.to_json_dict() for one in others],
+        "pareto": [one.to_json_dict() for one in pareto(others)],
+        "cheapest": wishes.cheapest.to_json_dict(),
+        "fastest": wishes.fastest.to_json_dict(),
+        "best_trade_off": wishes.trade_off.to_json_dict(),
+        "calibration": {"source": known.source, "fit": known.fit},
+    }

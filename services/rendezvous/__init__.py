@@ -1,0 +1,1 @@
+"""The rendezvous service: where ranks that cannot accept connections meet."""

@@ -1,0 +1,70 @@
+"""What can go wrong between ranks.
+
+    Transient
+    ├── CommError                   a communicator failed; the run may be tried again with a new group
+    │   ├── PeerLost                a rank died or gave up; `.rank` names it
+    │   └── RendezvousLost          the rendezvous server went away while it was needed
+    └── DeadlineExceeded
+        ├── CommTimeout             an operation reached its deadline; `.ranks` names who was waited for
+        └── GroupIncomplete         the group was not full at its deadline; says which ranks are missing
+    BadInput
+    ├── GroupRefused                wrong world size, rank, token, channel, or a group that is full or over
+    ├── GroupLimit                  the rendezvous server's limits do not allow this group
+    └── CollectiveMismatch          ranks called different operations, or passed different arrays
+
+Each class travels by its name between server and ranks (see `skyfan.errors.by_name`).
+"""
+
+from collections.abc import Iterable
+
+from skyfan.errors import BadInput, DeadlineExceeded, Transient
+
+
+class CommError(Transient):
+    """The communicator cannot be used any more."""
+
+
+class PeerLost(CommError):
+    """A rank died, was cut off or gave up before it had done its part; `rank` is that rank, where known."""
+
+    def __init__(self, message: str, rank: int | None = None) -> None:
+        super().__init__(message)
+        self.rank = rank
+
+
+class RendezvousLost(CommError):
+    """The rendezvous server cannot be reached, and the channel needs it."""
+
+
+class CommTimeout(DeadlineExceeded):
+    """An operation reached its deadline; `ranks` are those whose messages were missing."""
+
+    def __init__(self, message: str, ranks: Iterable[int] = ()) -> None:
+        super().__init__(message)
+        self.ranks = tuple(ranks)
+
+
+class GroupIncomplete(DeadlineExceeded):
+    """Not all ranks joined before the group's deadline."""
+
+
+class GroupRefused(BadInput):
+    """The rendezvous server does not let this rank into the group."""
+
+
+class GroupLimit(BadInput):
+    """The group would go beyond a limit of the rendezvous server."""
+
+
+class CollectiveMismatch(BadInput):
+    """The ranks of a group called different operations or passed arrays that do not fit together."""
+
+
+def name_ranks(ranks: Iterable[int]) -> str:
+    """`[3]` → "rank 3"; `[3, 5]` → "ranks 3, 5"; more than eight are counted."""
+    listed = sorted(set(ranks))
+    if len(listed) == 1:
+        return f"rank {listed[0]}"
+    shown = ", ".join(str(rank) for rank in listed[:8])
+    more = f" and {len(listed) - 8} more" if len(listed) > 8 else ""
+    return f"ranks {shown}{more}"

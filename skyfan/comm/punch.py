@@ -1,0 +1,211 @@
+"""Direct connections between ranks that both sit behind NAT: TCP hole punching (RFC 5128, section 3.4).
+
+Every rank binds one local port a family and uses it for everything: to ask the observer how it is seen from
+outside, to listen, and to connect to its peers at the same moment as they connect to it. Each outgoing
+attempt opens the way through the own NAT for the peer's. What gets connected is only used after both ends
+have proved with HMAC-SHA-256 that they know the group's token.
+"""
+
+import asyncio
+import hmac
+import secrets
+import socket
+import struct
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+
+from skyfan.comm.errors import CommError
+from skyfan.errors import SkyfanError
+
+Address = tuple[str, int]
+
+GREETING = b"SKYFAN1 "
+_HELLO = struct.Struct("<4sII32s")  # magic, from rank, to rank, nonce
+_MAGIC = b"SKY1"
+_PROOF_BYTES = 32
+_USE = b"U"
+_ATTEMPT_S = 1.0
+_RETRY_S = 0.05
+_HANDSHAKE_S = 3.0
+_MAX_STRANGERS = 64
+
+
+class LocalPort:
+    """One local port of one family, shared by a listener and all outgoing connections."""
+
+    def __init__(self, family: socket.AddressFamily) -> None:
+        self.family = family
+        self.listener = self._socket(0)
+        self.port = int(self.listener.getsockname()[1])
+        self.listener.listen(128)
+
+    def outgoing(self) -> socket.socket:
+        """A socket that is bound to the port and not yet connected."""
+        return self._socket(self.port)
+
+    def _socket(self, port: int) -> socket.socket:
+        sock = socket.socket(self.family, socket.SOCK_STREAM)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if self.family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind(("::" if self.family == socket.AF_INET6 else "", port))
+            sock.setblocking(False)
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
+
+async def observe(port: LocalPort, observer: Address) -> list[Address]:
+    """How the observer sees this port, and how the own machine does: public address first."""
+    loop = asyncio.get_running_loop()
+    with closing(port.outgoing()) as sock:
+        await loop.sock_connect(sock, observer)
+        line = b""
+        while not line.endswith(b"\n") and len(line) < 256:
+            received = await loop.sock_recv(sock, 256)
+            if not received:
+                break
+            line += received
+        if not line.startswith(GREETING):
+            raise CommError(f"{observer[0]}:{observer[1]} is not a rendezvous server's address observer.")
+        address, seen_port = line[len(GREETING) :].decode().split()
+        private = sock.getsockname()[:2]
+    found = [(address, int(seen_port)), (str(private[0]), int(private[1]))]
+    return list(dict.fromkeys(found))
+
+
+class Puncher:
+    """Connects one rank to all its peers; `links` are the authenticated sockets."""
+
+    def __init__(self, rank: int, session: str, token: str, ports: Sequence[LocalPort]) -> None:
+        self._rank = rank
+        self._secret = hmac.digest(token.encode(), f"skyfan-direct {session}".encode(), "sha256")
+        self._ports = ports
+        self._strangers = 0
+        self.links: dict[int, socket.socket] = {}
+        self._linked: dict[int, asyncio.Event] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def connect(self, candidates: Mapping[int, Sequence[Address]], deadline: float) -> None:
+        """Try all peers at once until `deadline`; peers that could not be reached are missing in `links`."""
+        self._linked = {peer: asyncio.Event() for peer in candidates}
+        accepting = [asyncio.create_task(self._accept(port)) for port in self._ports]
+        for peer, addresses in candidates.items():
+            for address in addresses:
+                for port in self._ports:
+                    if (port.family == socket.AF_INET6) == (":" in address[0]):
+                        self._start(self._attempts(peer, port, address, deadline))
+        waits = [asyncio.create_task(event.wait()) for event in self._linked.values()]
+        if waits:
+            await asyncio.wait(waits, timeout=max(0.0, deadline - time.monotonic()))
+        for task in (*waits, *accepting, *self._tasks):
+            task.cancel()
+        await asyncio.gather(*waits, *accepting, *self._tasks, return_exceptions=True)
+
+    def _start(self, work: "asyncio._CoroutineLike[None]") -> None:
+        task: asyncio.Task[None] = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _accept(self, port: LocalPort) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            sock, _ = await loop.sock_accept(port.listener)
+            sock.setblocking(False)
+            if self._strangers >= _MAX_STRANGERS:
+                sock.close()
+                continue
+            self._start(self._admit(sock))
+
+    async def _admit(self, sock: socket.socket) -> None:
+        self._strangers += 1
+        try:
+            await self._handshake(sock, None)
+        finally:
+            self._strangers -= 1
+
+    async def _attempts(self, peer: int, port: LocalPort, address: Address, deadline: float) -> None:
+        """Connect again and again: the first attempts may reach the peer's NAT before it has opened."""
+        loop = asyncio.get_running_loop()
+        pause_s = _RETRY_S
+        while not self._linked[peer].is_set() and time.monotonic() < deadline:
+            sock = port.outgoing()
+            try:
+                await asyncio.wait_for(loop.sock_connect(sock, address), _ATTEMPT_S)
+            except (OSError, TimeoutError):
+                # Refused, unreachable, or taken by the connection that the peer made to us: try again until linked.
+                sock.close()
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, 0.5)
+                continue
+            except asyncio.CancelledError:
+                sock.close()
+                raise
+            await self._handshake(sock, peer)
+
+    async def _handshake(self, sock: socket.socket, expected: int | None) -> None:
+        """Keeps the socket as the link to its peer, or closes it."""
+        kept = False
+        try:
+            peer = await asyncio.wait_for(self._authenticate(sock, expected), _HANDSHAKE_S)
+            kept = await asyncio.wait_for(self._agree(sock, peer), _HANDSHAKE_S)
+            if kept:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self.links[peer] = sock
+                self._linked[peer].set()
+        except (OSError, TimeoutError, SkyfanError, asyncio.IncompleteReadError):
+            kept = False  # a stranger or a broken attempt; others go on until the deadline
+        finally:
+            if not kept:
+                sock.close()
+                for peer in [peer for peer, link in self.links.items() if link is sock]:
+                    del self.links[peer]
+
+    async def _authenticate(self, sock: socket.socket, expected: int | None) -> int:
+        """Both ends send who they are and a nonce, then prove that they know the token."""
+        loop = asyncio.get_running_loop()
+        nonce = secrets.token_bytes(32)
+        if expected is not None:
+            await loop.sock_sendall(sock, _HELLO.pack(_MAGIC, self._rank, expected, nonce))
+        magic, peer, addressee, their_nonce = _HELLO.unpack(await _receive(sock, _HELLO.size))
+        unknown = peer not in self._linked or addressee != self._rank or expected not in (None, peer)
+        if magic != _MAGIC or unknown:
+            raise CommError("a connection from someone who is not a peer.")
+        if expected is None:
+            await loop.sock_sendall(sock, _HELLO.pack(_MAGIC, self._rank, peer, nonce))
+        await loop.sock_sendall(sock, self._proof(self._rank, peer, nonce, their_nonce))
+        proof = await _receive(sock, _PROOF_BYTES)
+        if not hmac.compare_digest(proof, self._proof(peer, self._rank, their_nonce, nonce)):
+            raise CommError("a peer without the group's token.")
+        return int(peer)
+
+    async def _agree(self, sock: socket.socket, peer: int) -> bool:
+        """Of several connections of a pair, the lower rank picks the first that is authenticated."""
+        loop = asyncio.get_running_loop()
+        if self._rank < peer:
+            if peer in self.links:
+                return False
+            self.links[peer] = sock
+            await loop.sock_sendall(sock, _USE)
+            return True
+        return await _receive(sock, 1) == _USE and peer not in self.links
+
+    def _proof(self, sender: int, receiver: int, sender_nonce: bytes, receiver_nonce: bytes) -> bytes:
+        message = struct.pack("<II", sender, receiver) + sender_nonce + receiver_nonce
+        return hmac.digest(self._secret, message, "sha256")
+
+
+async def _receive(sock: socket.socket, size: int) -> bytes:
+    """Exactly `size` bytes, and not one more: what follows belongs to the link."""
+    loop = asyncio.get_running_loop()
+    data = b""
+    while len(data) < size:
+        more = await loop.sock_recv(sock, size - len(data))
+        if not more:
+            raise asyncio.IncompleteReadError(data, size)
+        data += more
+    return data

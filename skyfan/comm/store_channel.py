@@ -1,0 +1,312 @@
+"""The channel through a store: every message is one object, for when no server is wanted.
+
+Below `<uri>/comm/<run>/<group>/`:
+
+| object                     | written by | meaning                                                  |
+|----------------------------|------------|----------------------------------------------------------|
+| `member/<rank>-of-<n>`     | its rank   | has joined (create-only: a second one is refused)        |
+| `status/<rank>-alive`      | its rank   | a counter that moves while the rank lives                |
+| `status/<rank>-gone`       | its rank   | has left; why, and whom it blames, if it gave up         |
+| `message/<src>-<dst>/<k>`  | src        | the k-th message of this pair; dst deletes it a bit later |
+
+Who leaves last deletes what is left.
+"""
+
+import contextlib
+import json
+import random
+import shutil
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from skyfan import store
+from skyfan.comm.channel import Channel, Parts, Request, Tag, require_time
+from skyfan.comm.errors import (
+    CommError,
+    GroupIncomplete,
+    GroupRefused,
+    PeerLost,
+    name_ranks,
+)
+from skyfan.comm.frames import HEADER, pack_header, require_fit, require_same_operation, unpack_header
+from skyfan.comm.watch import left_error, lost_error
+from skyfan.errors import LocationError, SkyfanError, Transient
+
+_POLL_S, _MAX_POLL_S = 0.002, 0.25
+_BEATS_PER_TIMEOUT = 4
+_THREADS = 8
+_DELETE_AFTER_S = 1.0
+
+
+class _Inbox:
+    """What one peer has sent."""
+
+    def __init__(self) -> None:
+        self.next_number = 0
+        self.posted: deque[Request] = deque()
+        self.unexpected: deque[tuple[Tag, int, memoryview]] = deque()
+
+
+class StoreChannel(Channel):
+    """Joins on construction and returns when all ranks are there."""
+
+    name = "store"
+    latency_s = 40e-3
+    bandwidth_bytes_per_s = 50e6
+
+    def __init__(
+        self,
+        uri: str,
+        run: str,
+        group: str,
+        rank: int,
+        world_size: int,
+        *,
+        join_timeout_s: float,
+        heartbeat_timeout_s: float,
+    ) -> None:
+        self.rank, self.world_size = rank, world_size
+        self.prefix = store.join(uri, "comm", _segment(run), _segment(group))
+        self._heartbeat_timeout_s = heartbeat_timeout_s
+        self._sent_numbers: dict[int, int] = {}
+        self._inboxes = {peer: _Inbox() for peer in range(world_size) if peer != rank}
+        self._sending: dict[int, tuple[Request, Future[Any]]] = {}
+        self._failure: SkyfanError | None = None
+        self._seen: dict[int, tuple[str, float]] = {}
+        self._gone: dict[int, PeerLost | None] = {}
+        self._checked_at = time.monotonic()
+        self._consumed: deque[tuple[float, str]] = deque()
+        self._stopping = threading.Event()
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="skyfan-comm-store")
+        self._heart = threading.Thread(target=self._beat, name="skyfan-comm-heart", daemon=True)
+        try:
+            self._join(group, time.monotonic() + join_timeout_s, join_timeout_s)
+        except BaseException:
+            self._pool.shutdown(wait=False)
+            raise
+        self._heart.start()
+
+    def isend(self, dst: int, tag: Tag, parts: Parts, check: int = 0) -> Request:
+        self.check()
+        request = Request(dst, tag, check)
+        number = self._sent_numbers.get(dst, 0)
+        self._sent_numbers[dst] = number + 1
+        length = sum(part.nbytes for part in parts)
+        data = b"".join((pack_header(tag, check, length), *parts))
+        done = self._pool.submit(store.put_new, self._message_uri(self.rank, dst, number), data)
+        self._sending[id(request)] = (request, done)
+        return request
+
+    def irecv(self, src: int, tag: Tag, into: memoryview | None = None, check: int = 0) -> Request:
+        self.check()
+        request = Request(src, tag, check, into)
+        inbox = self._inboxes[src]
+        inbox.posted.append(request)
+        for _ in range(len(inbox.unexpected)):
+            self._deliver(src, *inbox.unexpected.popleft())
+        return request
+
+    def wait(self, requests: Iterable[Request], deadline: float) -> None:
+        self._delete_consumed()
+        pending = list(requests)
+        pause_s = _POLL_S
+        try:
+            while True:
+                progress = self._poll({each.peer for each in pending if not each.done})
+                pending = [each for each in pending if not each.done]
+                if not pending:
+                    return
+                if progress:
+                    pause_s = _POLL_S
+                    continue
+                self._look_around(pending)
+                now = time.monotonic()
+                require_time(pending, now, deadline)
+                time.sleep(min(pause_s * random.uniform(0.7, 1.3), deadline - now))  # noqa: S311 (jitter)
+                pause_s = min(1.5 * pause_s, _MAX_POLL_S)
+        except SkyfanError as error:
+            self._failure = self._failure or error
+            raise
+        except BaseException as error:
+            self._failure = CommError(f"the operation before was interrupted ({type(error).__name__}).")
+            raise
+
+    def check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def close(self, failed: BaseException | None, timeout_s: float) -> None:
+        self._stopping.set()
+        self._heart.join(timeout_s)
+        self._pool.shutdown(wait=True)
+        why = {"error": "" if failed is None else str(failed) or type(failed).__name__}
+        culprit = failed.rank if isinstance(failed, PeerLost) and failed.rank is not None else self.rank
+        store.put(self._status_uri(self.rank, "gone"), json.dumps({**why, "culprit": culprit}).encode())
+        self._read_status()
+        blamed = {lost.rank for lost in (*self._gone.values(), failed) if isinstance(lost, PeerLost)}
+        if len(set(self._gone) | blamed | {self.rank}) == self.world_size:
+            self._delete_all()
+
+    def _join(self, group: str, deadline: float, join_timeout_s: float) -> None:
+        try:
+            store.put_new(self._member_uri(), b"joined")
+        except store.AlreadyExists as error:
+            raise GroupRefused(
+                f"rank {self.rank} has already joined group {group!r} in {self.prefix}; give every process its own "
+                "rank and every run its own name."
+            ) from error
+        pause_s = _POLL_S
+        while True:
+            joined, sizes = self._members()
+            if sizes != {self.world_size}:
+                raise GroupRefused(
+                    f"rank {self.rank} asks for world size {self.world_size} but others in group {group!r} have "
+                    f"{name_sizes(sizes - {self.world_size})}; start all ranks alike."
+                )
+            if len(joined) == self.world_size:
+                return
+            if time.monotonic() > deadline:
+                missing = set(range(self.world_size)) - joined
+                store.delete(self._member_uri())
+                raise GroupIncomplete(
+                    f"group {group!r} was not full after {join_timeout_s:g} s: {name_ranks(missing)} did not join."
+                )
+            time.sleep(pause_s * random.uniform(0.7, 1.3))  # noqa: S311 (jitter)
+            pause_s = min(1.5 * pause_s, _MAX_POLL_S)
+
+    def _members(self) -> tuple[set[int], set[int]]:
+        joined, sizes = set(), set()
+        for info in store.list(store.join(self.prefix, "member")):
+            rank, _, size = info.uri.rpartition("/")[2].partition("-of-")
+            joined.add(int(rank))
+            sizes.add(int(size))
+        return joined, sizes
+
+    def _poll(self, peers: set[int]) -> bool:
+        """Look for the next message of each peer, and at what was sent; True if anything moved."""
+        moved = False
+        for key, (request, done) in list(self._sending.items()):
+            if done.done():
+                done.result()
+                request.done = True
+                del self._sending[key]
+                moved = True
+        waiting = [peer for peer in peers if self._inboxes[peer].posted]
+        for peer, data in zip(waiting, self._pool.map(self._fetch, waiting), strict=True):
+            if data is not None:
+                self._consumed.append((time.monotonic(), self._message_uri(peer, self.rank, self._number(peer))))
+                self._inboxes[peer].next_number += 1
+                view = memoryview(data)
+                tag, check, length = unpack_header(view, peer)
+                if view.nbytes != HEADER.size + length:
+                    raise CommError(f"a message of rank {peer} is not complete; its object was changed.")
+                self._deliver(peer, tag, check, view[HEADER.size :])
+                moved = True
+        return moved
+
+    def _fetch(self, peer: int) -> bytes | None:
+        """The peer's next message if it is there."""
+        try:
+            return store.read(self._message_uri(peer, self.rank, self._number(peer)))
+        except (LocationError, Transient):
+            return None  # not there yet, or not now: the deadline limits how often this is tried
+
+    def _number(self, peer: int) -> int:
+        return self._inboxes[peer].next_number
+
+    def _delete_consumed(self) -> None:
+        """Delete what was read a while ago: its writer may still be looking at what it has just written."""
+        before = time.monotonic() - _DELETE_AFTER_S
+        while self._consumed and self._consumed[0][0] < before:
+            self._pool.submit(store.delete, self._consumed.popleft()[1])
+
+    def _deliver(self, peer: int, tag: Tag, check: int, data: memoryview) -> None:
+        inbox = self._inboxes[peer]
+        for index, request in enumerate(inbox.posted):
+            if request.tag == tag:
+                del inbox.posted[index]
+                require_fit(request, check, data.nbytes)
+                if request.data is None:
+                    request.data = np.frombuffer(data, np.uint8).copy().data if data.nbytes else data
+                elif data.nbytes:
+                    request.data[:] = data
+                request.done = True
+                return
+            require_same_operation(request, tag)
+        inbox.unexpected.append((tag, check, data))
+
+    def _look_around(self, pending: list[Request]) -> None:
+        """Now and then: who lives, who left?"""
+        now = time.monotonic()
+        if now - self._checked_at < self._heartbeat_timeout_s / _BEATS_PER_TIMEOUT:
+            return
+        if now - self._checked_at > self._heartbeat_timeout_s:
+            self._seen.clear()  # nobody looked for a while: what was seen then says nothing about silence
+        self._checked_at = now
+        self._read_status()
+        for lost in self._gone.values():
+            if lost is not None:
+                raise lost
+        for rank, (_, since) in self._seen.items():
+            if rank not in self._gone and now - since > self._heartbeat_timeout_s:
+                raise lost_error(rank, f"no sign of life for {now - since:.1f} s")
+        for request in pending:
+            if request.peer in self._gone and not self._poll({request.peer}) and not request.done:
+                raise left_error(request.peer)
+
+    def _read_status(self) -> None:
+        now = time.monotonic()
+        for info in store.list(store.join(self.prefix, "status")):
+            rank, _, kind = info.uri.rpartition("/")[2].partition("-")
+            if int(rank) == self.rank:
+                continue
+            if kind == "alive":
+                if self._seen.get(int(rank), ("", 0.0))[0] != info.etag:
+                    self._seen[int(rank)] = (info.etag, now)
+            elif int(rank) not in self._gone:
+                content = json.loads(store.read(info.uri))
+                self._gone[int(rank)] = PeerLost(content["error"], content["culprit"]) if content["error"] else None
+
+    def _beat(self) -> None:
+        number = 0
+        while True:
+            number += 1
+            # A beat that does not get through is one beat less; the others allow for several.
+            with contextlib.suppress(Transient):
+                store.put(self._status_uri(self.rank, "alive"), str(number).encode())
+            if self._stopping.wait(self._heartbeat_timeout_s / _BEATS_PER_TIMEOUT):
+                return
+
+    def _delete_all(self) -> None:
+        for info in store.list(self.prefix):
+            store.delete(info.uri)
+        folder = store.local_path(self.prefix)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _member_uri(self) -> str:
+        return store.join(self.prefix, "member", f"{self.rank}-of-{self.world_size}")
+
+    def _status_uri(self, rank: int, kind: str) -> str:
+        return store.join(self.prefix, "status", f"{rank}-{kind}")
+
+    def _message_uri(self, src: int, dst: int, number: int) -> str:
+        return store.join(self.prefix, "message", f"{src}-{dst}", f"{number:08d}")
+
+
+def _segment(name: str) -> str:
+    """A name as one part of a key."""
+    if not name or "/" in name or name in (".", ".."):
+        raise GroupRefused(f"run and group names of the store channel must not be empty or hold a slash: {name!r}.")
+    return name
+
+
+def name_sizes(sizes: Iterable[int]) -> str:
+    """`{4}` → "4"."""
+    return ", ".join(str(size) for size in sorted(sizes))

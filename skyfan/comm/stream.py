@@ -1,0 +1,193 @@
+"""The channel over stream sockets: TCP to peers (direct), the relay's local ends, or both, pair by pair.
+
+The thread that calls an operation does its input and output itself, on non-blocking sockets with epoll. An
+asyncio loop in a second thread would add two thread switches and a dozen Python calls to every message, which
+is more than a whole exchange of 8 bytes takes (see docs/communication.md, "Why not asyncio in the data path").
+"""
+
+import select
+import socket
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from skyfan.comm.channel import Channel, Parts, Request, Tag, require_time
+from skyfan.comm.errors import CommError
+from skyfan.comm.link import Link
+from skyfan.comm.watch import Watch, left_error, lost_error
+from skyfan.errors import SkyfanError
+
+_LOSS_GRACE_S = 1.0  # how long the server may take to say who was lost before a broken connection counts
+_ALWAYS = select.EPOLLRDHUP
+_GONE = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+
+
+class StreamChannel(Channel):
+    """`sockets` maps every other rank to a connected stream socket, which this channel then owns.
+
+    `needs_server`: whether some of them are relayed, so that losing the server ends the group.
+    `goodbye(failed, deadline)` is called on closing, when everything was handed over.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        rank: int,
+        world_size: int,
+        sockets: Mapping[int, socket.socket],
+        watch: Watch,
+        *,
+        needs_server: bool = False,
+        goodbye: Callable[[BaseException | None, float], None] | None = None,
+        latency_s: float = 0.34e-3,
+        bandwidth_bytes_per_s: float = 400e6,
+    ) -> None:
+        self.name, self.rank, self.world_size = name, rank, world_size
+        self.latency_s, self.bandwidth_bytes_per_s = latency_s, bandwidth_bytes_per_s
+        self._watch = watch
+        self._needs_server = needs_server
+        self._goodbye = goodbye
+        self._failure: SkyfanError | None = None
+        self._hung: dict[int, float] = {}
+        self._sending: set[int] = set()
+        self._links = {peer: Link(peer, sock) for peer, sock in sockets.items()}
+        self._by_fd = {link.sock.fileno(): link for link in self._links.values()}
+        self._interest = dict.fromkeys(self._by_fd, _ALWAYS)
+        self._epoll = select.epoll()
+        for fd in self._by_fd:
+            self._epoll.register(fd, _ALWAYS)
+        self._epoll.register(watch.wake_fd, select.EPOLLIN)
+
+    def isend(self, dst: int, tag: Tag, parts: Parts, check: int = 0) -> Request:
+        self.check()
+        request = Request(dst, tag, check)
+        link = self._links[dst]
+        with _Poisoning(self):
+            link.send(request, parts)
+            if link.sending:
+                self._sending.add(dst)
+        return request
+
+    def irecv(self, src: int, tag: Tag, into: memoryview | None = None, check: int = 0) -> Request:
+        self.check()
+        request = Request(src, tag, check, into)
+        with _Poisoning(self):
+            self._links[src].receive(request)
+        return request
+
+    def wait(self, requests: Iterable[Request], deadline: float) -> None:
+        pending = [request for request in requests if not request.done]
+        if not pending:
+            return
+        with _Poisoning(self):
+            for request in pending:
+                link = self._links[request.peer]
+                link.pull()
+                link.push()
+            pending = [request for request in pending if not request.done]
+            while pending:
+                self._wait_once(pending, deadline)
+                pending = [request for request in pending if not request.done]
+
+    def check(self) -> None:
+        if self._failure is None and self._watch.changed:
+            self._failure = self._watch.failure(self._needs_server)
+        if self._failure is not None:
+            raise self._failure
+
+    def close(self, failed: BaseException | None, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        if self._needs_server:
+            for link in self._links.values():
+                link.finish()
+        try:
+            if self._goodbye is not None:
+                self._goodbye(failed, deadline)
+        finally:
+            self._epoll.close()
+            for link in self._links.values():
+                link.sock.close()
+            self._watch.close()
+
+    def poison(self, failure: SkyfanError) -> None:
+        """Streams are in an unknown state after a failure: every later operation raises it again."""
+        self._failure = self._failure or failure
+
+    def _wait_once(self, pending: list[Request], deadline: float) -> None:
+        self._raise_known_failure(pending)
+        self._update_interest({request.peer for request in pending} | self._sending)
+        now = time.monotonic()
+        require_time(pending, now, deadline)
+        timeout_s = min(deadline - now, 0.1) if self._hung else deadline - now
+        for fd, events in self._epoll.poll(timeout_s):
+            link = self._by_fd.get(fd)
+            if link is None:
+                self._watch.drain()
+                continue
+            if events & select.EPOLLIN and not link.receiving:
+                self._set_interest(link, _ALWAYS)  # leave it in the kernel until it is asked for
+            link.pull()
+            if events & select.EPOLLOUT:
+                link.push()
+                if not link.sending:
+                    self._sending.discard(link.peer)
+                    self._set_interest(link, self._interest[fd] & ~select.EPOLLOUT)
+            if events & _GONE or link.ended:
+                self._hang_up(link)
+
+    def _update_interest(self, peers: set[int]) -> None:
+        """Readable matters while a receive is posted, writable while anything waits to be sent to anyone."""
+        for peer in peers:
+            link = self._links[peer]
+            wanted = _ALWAYS | (select.EPOLLIN if link.receiving else 0) | (select.EPOLLOUT if link.sending else 0)
+            self._set_interest(link, wanted)
+
+    def _set_interest(self, link: Link, wanted: int) -> None:
+        fd = link.sock.fileno()
+        if link.peer not in self._hung and self._interest[fd] != wanted:
+            self._epoll.modify(fd, wanted)
+            self._interest[fd] = wanted
+
+    def _hang_up(self, link: Link) -> None:
+        """All that this peer will ever send has arrived; whether it was lost is decided by `_judge`."""
+        if link.peer not in self._hung:
+            self._hung[link.peer] = time.monotonic()
+            self._epoll.unregister(link.sock.fileno())
+
+    def _raise_known_failure(self, pending: list[Request]) -> None:
+        if self._watch.changed:
+            failure = self._watch.failure(self._needs_server)
+            if failure is not None:
+                raise failure
+        for link in [self._links[peer] for peer in {request.peer for request in pending}]:
+            if link.ended:
+                self._hang_up(link)
+        if self._hung:
+            self._judge({request.peer for request in pending})
+
+    def _judge(self, waited_for: set[int]) -> None:
+        """A connection that ended is a goodbye or a loss; the server knows, and knows who was first."""
+        now = time.monotonic()
+        for peer, since in self._hung.items():
+            if self._watch.has_left(peer):
+                if peer in waited_for:
+                    raise left_error(peer)
+            elif self._watch.server_is_gone or now - since > _LOSS_GRACE_S:
+                raise lost_error(peer, self._links[peer].ended or "its connection ended")
+
+
+class _Poisoning:
+    """Remembers the error that leaves the block, so that the channel keeps raising it."""
+
+    __slots__ = ("_channel",)
+
+    def __init__(self, channel: StreamChannel) -> None:
+        self._channel = channel
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, SkyfanError):
+            self._channel.poison(error)
+        elif error is not None:
+            self._channel.poison(CommError(f"the operation before was interrupted ({type(error).__name__})."))

@@ -1,0 +1,88 @@
+"""What travels: numpy arrays of any dtype and shape, numbers (as arrays of no dimension) and bytes.
+
+A value becomes a short description (text) and its memory. The description is read back with `literal_eval`:
+nothing that arrives is ever executed or unpickled, and dtypes that hold Python objects are refused.
+"""
+
+import ast
+import functools
+import zlib
+from typing import Any, TypeAlias
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+
+from skyfan.comm.errors import CommError
+from skyfan.errors import BadInput
+
+Array: TypeAlias = npt.NDArray[Any]
+Value: TypeAlias = Array | bytes
+
+_NO_BYTES = memoryview(b"")
+_ALIGNMENT_BYTES = 64
+
+
+def as_array(value: object, what: str) -> Array:
+    """`value` as an array whose elements lie one after another."""
+    if not isinstance(value, np.ndarray | np.generic | int | float | complex):
+        raise BadInput(f"{what} takes numpy arrays and numbers, not {type(value).__name__}.")
+    array = np.ascontiguousarray(value) if np.ndim(value) else np.asarray(value)
+    if array.dtype.hasobject:
+        raise BadInput(f"{what} does not take arrays of Python objects; use a numeric or a fixed-size dtype.")
+    return array
+
+
+def raw_bytes(array: Array) -> memoryview:
+    """The memory of a contiguous array."""
+    if array.nbytes == 0:
+        return _NO_BYTES
+    return array.reshape(-1).view(np.uint8).data
+
+
+def encode(value: object, what: str) -> tuple[bytes, memoryview]:
+    """(description, memory) of a value."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        view = memoryview(value).cast("B") if len(value) else _NO_BYTES
+        return _aligned(b"bytes"), view
+    array = as_array(value, what)
+    return _aligned(_describe(array.dtype, array.shape)), raw_bytes(array)
+
+
+def decode(description: bytes | memoryview, data: memoryview, peer: int) -> Value:
+    """The value that `encode` described; arrays share memory with `data`."""
+    text = bytes(description).rstrip().decode()
+    if text == "bytes":
+        return bytes(data)
+    try:
+        named, shape = ast.literal_eval(text)
+        dtype = np.dtype(getattr(ml_dtypes, named[1])) if named[0] == "ml" else np.lib.format.descr_to_dtype(named[1])
+        if dtype.itemsize == 0 or 0 in shape:
+            return np.empty(shape, dtype)
+        return np.frombuffer(data, np.uint8).view(dtype).reshape(shape)
+    except (ValueError, SyntaxError, TypeError, AttributeError) as error:
+        raise CommError(f"rank {peer} sent an array description that cannot be read ({error}).") from error
+
+
+def fingerprint(array: Array) -> int:
+    """CRC-32 of dtype and shape: what must agree on all ranks of a reduction."""
+    return _fingerprint(array.dtype, array.shape)
+
+
+@functools.lru_cache(maxsize=256)
+def _fingerprint(dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
+    return zlib.crc32(_describe(dtype, shape))
+
+
+@functools.lru_cache(maxsize=256)
+def _describe(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    if dtype.kind == "V" and dtype.names is None and hasattr(ml_dtypes, dtype.name):
+        return repr((("ml", dtype.name), shape)).encode()
+    if hasattr(ml_dtypes, dtype.name) and not hasattr(np, dtype.name):
+        return repr((("ml", dtype.name), shape)).encode()
+    return repr((("np", np.lib.format.dtype_to_descr(dtype)), shape)).encode()
+
+
+def _aligned(description: bytes) -> bytes:
+    """Padded so that memory which follows it (and an 8-byte length) is aligned."""
+    return description.ljust(-(-(len(description) + 8) // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES - 8)

@@ -13,6 +13,7 @@ from skyfan.tensorfile._spec import TensorSpec, reference_names, spec_of
 from skyfan.tensorfile._unpickle import UNTYPED, RestrictedUnpickler, TensorDatasetRef, TensorRef
 
 _MAX_DEPTH = 32
+_MAX_NODES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ def open_tensorfile(uri: store.StrPath, *, stats: store.ReadStats | None = None)
     """
     archive = Archive(uri, stats=stats)
     tree = RestrictedUnpickler(archive.read("data.pkl"), archive.uri).tree()
-    named = list(_named_tensors(tree, archive.uri))
+    named = list(_named_tensors(tree, archive.uri, iter(range(_MAX_NODES))))
     refs = dict(named)
     if len(refs) < len(named):
         raise archive.refuse("has two tensors of one name; rename the keys that hold dots")
@@ -148,8 +149,15 @@ def _resolve(
     return source, tensor, etag
 
 
-def _named_tensors(tree: object, where: str, path: tuple[str, ...] = ()) -> Iterator[tuple[str, TensorRef]]:
-    """Every tensor of the tree with its name; refuses everything that is not a tensor or a container of some."""
+def _named_tensors(
+    tree: object, where: str, budget: Iterator[int], path: tuple[str, ...] = ()
+) -> Iterator[tuple[str, TensorRef]]:
+    """Every tensor of the tree with its name; refuses everything that is not a tensor or a container of some.
+
+    Each node takes one from `budget`: a few hundred bytes of lists that hold each other can be a tree of billions.
+    """
+    if next(budget, None) is None:
+        raise DatasetError(f"{where} holds more than {_MAX_NODES} tensors and containers.")
     if isinstance(tree, TensorRef):
         yield ".".join(path) or "0", tree
         return
@@ -170,7 +178,7 @@ def _named_tensors(tree: object, where: str, path: tuple[str, ...] = ()) -> Iter
     for key, member in members:
         if not isinstance(key, str | int):
             raise DatasetError(f"{where} names a tensor by a {type(key).__name__}; name tensors by strings.")
-        yield from _named_tensors(member, where, (*path, str(key)))
+        yield from _named_tensors(member, where, budget, (*path, str(key)))
 
 
 def _samples(tensors: dict[str, TensorSpec], archive: Archive) -> int:

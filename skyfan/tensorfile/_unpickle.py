@@ -281,9 +281,13 @@ class RestrictedUnpickler(pickle.Unpickler):
 
 
 def _check_opcodes(data: bytes) -> None:
-    """Refuse memo indexes beyond the data's length: the C unpickler would allocate a table of that size."""
+    """Refuse what the stand-ins cannot: extension codes, which the unpickler may resolve from its own cache, and
+    memo indexes beyond the data's length, for which it would allocate a table of that size.
+    """
     if len(data) > MAX_PICKLE_BYTES:
         raise Malformed(f"its data.pkl has more than {MAX_PICKLE_BYTES >> 20} MiB")
     for opcode, argument, _position in pickletools.genops(data):
+        if opcode.name in ("EXT1", "EXT2", "EXT4"):
+            raise Malformed("its data.pkl uses extension codes")
         if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(str(argument)) > len(data):
             raise Malformed("its data.pkl has an impossible memo index")

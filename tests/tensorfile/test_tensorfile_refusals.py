@@ -189,6 +189,36 @@ def test_a_view_beyond_its_storage(tmp_path):
     assert "damaged" in refusal(archive(tmp_path / "x.pt", entries))
 
 
+def test_a_view_beyond_its_declared_storage(tmp_path):
+    entries = saved_entries(torch.zeros(4)) | {"data/0": bytes(64)}
+    entries["data.pkl"] = entries["data.pkl"].replace(b"K\x00K\x04\x85", b"K\x00K\x05\x85")
+    assert "damaged" in refusal(archive(tmp_path / "x.pt", entries))
+
+
+@pytest.mark.parametrize(
+    ("pickled", "words"),
+    [
+        (_opcodes(b"N", b"r\x00\x00\x00\x01"), "memo index"),
+        (_opcodes(b"N", b"p16777216\n"), "memo index"),
+        (_opcodes(b"\x82\x01"), "extension codes"),
+    ],
+)
+def test_a_pickle_that_misuses_the_unpickler(tmp_path, pickled, words):
+    assert words in refusal(archive(tmp_path / "x.pt", {"data.pkl": pickled}))
+
+
+def test_a_small_file_that_unfolds_without_end(tmp_path):
+    tree = [torch.zeros(1)]
+    for _ in range(30):
+        tree = [tree, tree]
+    torch.save(tree, tmp_path / "x.pt")
+    assert "more than 100000" in refusal(tmp_path / "x.pt")
+    cycle = []
+    cycle.append(cycle)
+    torch.save(cycle, tmp_path / "x.pt")
+    assert "deeper than 32" in refusal(tmp_path / "x.pt")
+
+
 def test_an_oversized_pickle_is_not_read(tmp_path):
     assert "data.pkl" in refusal(archive(tmp_path / "x.pt", {"data.pkl": bytes(17 * 2**20)}))
 

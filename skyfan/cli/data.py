@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
@@ -129,15 +130,15 @@ def _mapping(columns: str | None) -> dict[str, str]:
 
 
 def _tensor_table(report: DatasetReport) -> Table:
-    table = Table(title=escape(report.uri), title_justify="left")
+    table = Table(title=escape(report.uri), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ("tensor", "dtype", "shape", "minimum", "maximum", "mean", "NaN", "±inf"):
-        table.add_column(column, justify="left" if column in ("tensor", "dtype", "shape") else "right")
+        table.add_column(column, justify="left" if column in ("tensor", "dtype", "shape") else "right", no_wrap=True)
     for tensor in report.tensors:
         figures = [
-            f"{value:.6g}" if value is not None else "–" for value in (tensor.minimum, tensor.maximum, tensor.mean)
+            f"{value:.5g}" if value is not None else "–" for value in (tensor.minimum, tensor.maximum, tensor.mean)
         ]
         counts = [f"{tensor.nan_values:,}", f"{tensor.infinite_values:,}"]
-        table.add_row(tensor.name, tensor.dtype, " × ".join(map(str, tensor.shape)), *figures, *counts)
+        table.add_row(tensor.name, tensor.dtype, "×".join(map(str, tensor.shape)), *figures, *counts)
     return table
 
 

@@ -5,6 +5,7 @@
     │   ├── DatasetError                     a .pt file or folder that is not a usable dataset
     │   ├── ModelError                       a checkpoint or program that is not a usable model
     │   ├── LocationError                    a URI, bucket, folder or file that cannot be used
+    │   ├── RankTooLarge                     a rank cannot end within its time limit
     │   └── RunConflict                      the output folder belongs to another run
     ├── Incomplete                  exit 3   done, but samples or ranks are missing
     ├── Transient                   exit 4   worth trying again: lost worker, throttling, time-out
@@ -45,6 +46,10 @@ class ModelError(BadInput):
 
 class LocationError(BadInput):
     """A URI, bucket, folder or file is unknown, unreachable or not allowed."""
+
+
+class RankTooLarge(BadInput):
+    """A rank has more samples than its time limit allows; smaller partitions have to be planned."""
 
 
 class RunConflict(BadInput):

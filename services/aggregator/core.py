@@ -110,7 +110,7 @@ def _summary(request: AggregateRequest, plan: Plan, merged: Merged, start: float
         cost=_cost(merged.records, request.attempts),
         science=_science(merged.predictions),
         attempts=max(request.attempts, sum(record.attempt for record in merged.records)),
-        reused_ranks=len(request.reused_ranks),
+        reused_ranks=len(merged.records) - len(_fresh(request, merged.records)),
         failures=dict(sorted(request.failures.items())[:MAX_LISTED_FAILURES]),
         environment={
             "skyfan": __version__,
@@ -161,9 +161,14 @@ def _ranges(spans: list[Span]) -> tuple[tuple[int, int], ...]:
     return tuple(merged)
 
 
+def _fresh(request: AggregateRequest, records: tuple[RankRecord, ...]) -> list[RankRecord]:
+    """Records of ranks that began after this start of the run was asked for; the others are reused."""
+    return [record for record in records if datetime.fromisoformat(record.started_at) >= request.started_at]
+
+
 def _timing(request: AggregateRequest, records: tuple[RankRecord, ...], now: datetime, aggregate_s: float) -> Timing:
     """Times of this start of the run; ranks that an earlier start committed do not count into the map."""
-    fresh = [record for record in records if record.rank not in set(request.reused_ranks)]
+    fresh = _fresh(request, records)
     starts = [datetime.fromisoformat(record.started_at) for record in fresh]
     ends = [datetime.fromisoformat(record.ended_at) for record in fresh]
     durations = [record.wall_s for record in records] or [0.0]
@@ -180,7 +185,7 @@ def _timing(request: AggregateRequest, records: tuple[RankRecord, ...], now: dat
 
 def _throughput(request: AggregateRequest, records: tuple[RankRecord, ...], timing: Timing) -> Throughput:
     """Samples and bits of this start's ranks over its map and wall time."""
-    fresh = [record for record in records if record.rank not in set(request.reused_ranks)]
+    fresh = _fresh(request, records)
     samples = sum(record.samples for record in fresh)
     bits = 8 * sum(record.bytes_read for record in fresh)
 

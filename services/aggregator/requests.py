@@ -16,6 +16,5 @@ class AggregateRequest(BaseModel):
     workers: int | None = None
     started_at: datetime
     plan_s: float = 0.0
-    reused_ranks: tuple[int, ...] = ()
     failures: dict[int, str] = Field(default_factory=dict)
     attempts: int = 0

@@ -18,13 +18,20 @@ from services.executor.requests import InferRequest, PreparedModel, PrepareReque
 from skyfan import store
 from skyfan.dataset import dataset_files, read_layout
 from skyfan.engine import Engine
-from skyfan.errors import Interrupted, ModelError
+from skyfan.errors import Interrupted, ModelError, RankTooLarge
+from skyfan.plan import PlanItem
 from skyfan.records import MB, RankRecord
 from skyfan.runfolder import Predictions, RunFolder
 from skyfan.tensorfile import numpy_dtype
+from skyfan.units import format_size
 
 REDSHIFT = "redshift"
 MAX_LISTED_MISSING = 100
+# Encoding and uploading a rank's predictions.
+COMMIT_MARGIN_S = 5.0
+# How long a rate must have been seen before it is taken for the rank's.
+SURE_AFTER_S = 10.0
+RATE_SAMPLES = 64
 
 Progress = Callable[[int, int], None]
 
@@ -39,6 +46,8 @@ class Control:
 
     progress: Progress = _ignore_progress
     cancelled: threading.Event = field(default_factory=threading.Event)
+    remaining_s: Callable[[], float] | None = None
+    """Seconds until the caller would kill this rank; None where nobody does."""
 
 
 @dataclass
@@ -130,6 +139,23 @@ def _predict_all(
                     _predict_batch(engine, inputs, block, rows, valid, collected)
                 done += rows.stop - rows.start
                 control.progress(done, item.samples)
+                _check_time(item, done, watch, control)
+
+
+def _check_time(item: PlanItem, done: int, watch: Stopwatch, control: Control) -> None:
+    """Gives up while there is time to say why, instead of being killed with nothing said."""
+    if control.remaining_s is None:
+        return
+    busy_s = watch.seconds("wait") + watch.seconds("compute")
+    needed_s = busy_s / done * (item.samples - done) + COMMIT_MARGIN_S
+    left_s = control.remaining_s()
+    if done < item.samples and needed_s > left_s and (busy_s > SURE_AFTER_S or left_s < COMMIT_MARGIN_S):
+        fitting = int((busy_s + left_s - COMMIT_MARGIN_S) / busy_s * done)
+        size = format_size(max(1, fitting) * item.files[0].sample_bytes)
+        raise RankTooLarge(
+            f"rank {item.rank} did {done} of {item.samples} samples and would need {needed_s:.0f} s more, but has "
+            f"{max(0.0, left_s):.0f} s; plan partitions of at most {size}, or give the function more memory."
+        )
 
 
 def _valid_rows(block: Block, inputs: tuple[str, ...], collected: _Outputs) -> NDArray[np.bool_]:

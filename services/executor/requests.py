@@ -15,6 +15,7 @@ class PrepareRequest(_Request):
     model: str
     dataset: str
     options: RunOptions = RunOptions()
+    measure_rate: bool = False
 
 
 class PreparedModel(_Request):
@@ -24,6 +25,7 @@ class PreparedModel(_Request):
     digest: str
     format: str
     parameters: int
+    samples_per_s: float | None = None
 
 
 class InferRequest(_Request):

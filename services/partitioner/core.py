@@ -7,13 +7,19 @@ import structlog
 from services.partitioner.requests import DatasetCut, PlanReply, PlanRequest
 from skyfan import store
 from skyfan.dataset import read_layouts
-from skyfan.plan import Plan, RunOptions, cut, distribute, run_identity
+from skyfan.errors import RankTooLarge
+from skyfan.plan import CONTAINER_OVERHEAD_BYTES, Plan, RunOptions, cut, distribute, run_identity
 from skyfan.runfolder import RunFolder
+from skyfan.units import format_duration, format_size
+
+# Loading the model and committing, of which a rank's time limit must leave room.
+RANK_OVERHEAD_S = 20.0
 
 
 def plan(request: PlanRequest) -> PlanReply:
     """Plans the run, claims its place and writes plan.json and the map's items."""
     planned = draft(request, model=request.model, model_digest=request.model_digest, options=request.options)
+    _check_rank_time(planned, request)
     folder = RunFolder(request.output)
     committed = folder.claim(planned, resume=request.resume)
     _write_items(planned, folder, frozenset(committed))
@@ -59,6 +65,22 @@ def draft(request: DatasetCut, *, model: str, model_digest: str, options: RunOpt
         partitions=len(partitions),
         files=files,
         ranks=ranks,
+    )
+
+
+def _check_rank_time(planned: Plan, request: PlanRequest) -> None:
+    if request.rank_limit_s is None or request.samples_per_s is None:
+        return
+    fitting = int((request.rank_limit_s - RANK_OVERHEAD_S) * request.samples_per_s)
+    largest = max(planned.items(), key=lambda item: item.samples, default=None)
+    if largest is None or largest.samples <= fitting:
+        return
+    size_bytes = max(1, fitting) * planned.files[0].sample_bytes + CONTAINER_OVERHEAD_BYTES
+    needed_s = largest.samples / request.samples_per_s + RANK_OVERHEAD_S
+    raise RankTooLarge(
+        f"rank {largest.rank} would take about {format_duration(needed_s)} at {request.samples_per_s:.0f} samples/s, "
+        f"more than the {format_duration(request.rank_limit_s)} that a rank has; plan partitions of at most "
+        f"{format_size(size_bytes)} with one partition a rank."
     )
 
 

@@ -23,13 +23,18 @@ class DatasetCut(_Request):
 
 
 class PlanRequest(DatasetCut):
-    """Plan a run and claim its output place."""
+    """Plan a run and claim its output place.
+
+    With both `rank_limit_s` and `samples_per_s`, a plan whose largest rank would not end in time is refused.
+    """
 
     output: str
     model: str
     model_digest: str
     options: RunOptions = RunOptions()
     resume: bool = True
+    rank_limit_s: float | None = Field(default=None, gt=0)
+    samples_per_s: float | None = Field(default=None, gt=0)
 
 
 class PlanReply(_Request):

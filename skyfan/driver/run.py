@@ -52,7 +52,6 @@ async def run_job(job: Job, target: Target, listener: Listener) -> Summary:
             workers=job.workers,
             started_at=started_at,
             plan_s=plan_s,
-            reused_ranks=tuple(sorted(committed)),
             failures={rank: str(error) for rank, error in fan_out.failures.items()},
             attempts=fan_out.attempts,
         )

@@ -48,7 +48,6 @@ class AggregateRequest(_message.Message):
     WORKERS_FIELD_NUMBER: _builtins.int
     STARTED_AT_FIELD_NUMBER: _builtins.int
     PLAN_S_FIELD_NUMBER: _builtins.int
-    REUSED_RANKS_FIELD_NUMBER: _builtins.int
     FAILURES_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     output: _builtins.str
@@ -56,11 +55,9 @@ class AggregateRequest(_message.Message):
     target: _builtins.str
     workers: _builtins.int
     started_at: _builtins.str
-    """When the run was asked for, ISO 8601, UTC."""
+    """When this start of the run was asked for, ISO 8601, UTC; ranks that began before are reused ones."""
     plan_s: _builtins.float
     attempts: _builtins.int
-    @_builtins.property
-    def reused_ranks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
     def failures(self) -> _containers.ScalarMap[_builtins.int, _builtins.str]:
         """rank → last error"""
@@ -74,13 +71,12 @@ class AggregateRequest(_message.Message):
         workers: _builtins.int | None = ...,
         started_at: _builtins.str = ...,
         plan_s: _builtins.float = ...,
-        reused_ranks: _abc.Iterable[_builtins.int] | None = ...,
         failures: _abc.Mapping[_builtins.int, _builtins.str] | None = ...,
         attempts: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_workers", b"_workers", "workers", b"workers"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_workers", b"_workers", "attempts", b"attempts", "failures", b"failures", "output", b"output", "plan_s", b"plan_s", "reused_ranks", b"reused_ranks", "run_id", b"run_id", "started_at", b"started_at", "target", b"target", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_workers", b"_workers", "attempts", b"attempts", "failures", b"failures", "output", b"output", "plan_s", b"plan_s", "run_id", b"run_id", "started_at", b"started_at", "target", b"target", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__workers: _TypeAlias = _typing.Literal["workers"]  # noqa: Y015
     _WhichOneofArgType__workers: _TypeAlias = _typing.Literal["_workers", b"_workers"]  # noqa: Y015

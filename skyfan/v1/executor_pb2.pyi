@@ -24,8 +24,10 @@ class PrepareRequest(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     DATASET_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    MEASURE_RATE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     dataset: _builtins.str
+    measure_rate: _builtins.bool
     @_builtins.property
     def options(self) -> _types_pb2.RunOptions: ...
     def __init__(
@@ -34,10 +36,11 @@ class PrepareRequest(_message.Message):
         model: _builtins.str = ...,
         dataset: _builtins.str = ...,
         options: _types_pb2.RunOptions | None = ...,
+        measure_rate: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "model", b"model", "options", b"options"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "measure_rate", b"measure_rate", "model", b"model", "options", b"options"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -51,10 +54,12 @@ class PrepareReply(_message.Message):
     DIGEST_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
+    SAMPLES_PER_S_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     digest: _builtins.str
     format: _builtins.str
     parameters: _builtins.int
+    samples_per_s: _builtins.float
     def __init__(
         self,
         *,
@@ -62,12 +67,15 @@ class PrepareReply(_message.Message):
         digest: _builtins.str = ...,
         format: _builtins.str = ...,
         parameters: _builtins.int = ...,
+        samples_per_s: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_samples_per_s", b"_samples_per_s", "samples_per_s", b"samples_per_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "format", b"format", "model", b"model", "parameters", b"parameters"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_samples_per_s", b"_samples_per_s", "digest", b"digest", "format", b"format", "model", b"model", "parameters", b"parameters", "samples_per_s", b"samples_per_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__samples_per_s: _TypeAlias = _typing.Literal["samples_per_s"]  # noqa: Y015
+    _WhichOneofArgType__samples_per_s: _TypeAlias = _typing.Literal["_samples_per_s", b"_samples_per_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__samples_per_s) -> _WhichOneofReturnType__samples_per_s | None: ...
 
 Global___PrepareReply: _TypeAlias = PrepareReply  # noqa: Y015
 

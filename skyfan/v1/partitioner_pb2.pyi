@@ -32,6 +32,8 @@ class PlanRequest(_message.Message):
     WORLD_SIZE_FIELD_NUMBER: _builtins.int
     FILE_LIMIT_FIELD_NUMBER: _builtins.int
     RESUME_FIELD_NUMBER: _builtins.int
+    RANK_LIMIT_S_FIELD_NUMBER: _builtins.int
+    SAMPLES_PER_S_FIELD_NUMBER: _builtins.int
     dataset: _builtins.str
     output: _builtins.str
     model: _builtins.str
@@ -40,6 +42,8 @@ class PlanRequest(_message.Message):
     world_size: _builtins.int
     file_limit: _builtins.int
     resume: _builtins.bool
+    rank_limit_s: _builtins.float
+    samples_per_s: _builtins.float
     @_builtins.property
     def options(self) -> _types_pb2.RunOptions: ...
     def __init__(
@@ -54,21 +58,31 @@ class PlanRequest(_message.Message):
         world_size: _builtins.int | None = ...,
         file_limit: _builtins.int | None = ...,
         resume: _builtins.bool = ...,
+        rank_limit_s: _builtins.float | None = ...,
+        samples_per_s: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_file_limit", b"_file_limit", "_partition_size_bytes", b"_partition_size_bytes", "_world_size", b"_world_size", "file_limit", b"file_limit", "options", b"options", "partition_size_bytes", b"partition_size_bytes", "world_size", b"world_size"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_file_limit", b"_file_limit", "_partition_size_bytes", b"_partition_size_bytes", "_rank_limit_s", b"_rank_limit_s", "_samples_per_s", b"_samples_per_s", "_world_size", b"_world_size", "file_limit", b"file_limit", "options", b"options", "partition_size_bytes", b"partition_size_bytes", "rank_limit_s", b"rank_limit_s", "samples_per_s", b"samples_per_s", "world_size", b"world_size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_file_limit", b"_file_limit", "_partition_size_bytes", b"_partition_size_bytes", "_world_size", b"_world_size", "dataset", b"dataset", "file_limit", b"file_limit", "model", b"model", "model_digest", b"model_digest", "options", b"options", "output", b"output", "partition_size_bytes", b"partition_size_bytes", "resume", b"resume", "world_size", b"world_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_file_limit", b"_file_limit", "_partition_size_bytes", b"_partition_size_bytes", "_rank_limit_s", b"_rank_limit_s", "_samples_per_s", b"_samples_per_s", "_world_size", b"_world_size", "dataset", b"dataset", "file_limit", b"file_limit", "model", b"model", "model_digest", b"model_digest", "options", b"options", "output", b"output", "partition_size_bytes", b"partition_size_bytes", "rank_limit_s", b"rank_limit_s", "resume", b"resume", "samples_per_s", b"samples_per_s", "world_size", b"world_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__file_limit: _TypeAlias = _typing.Literal["file_limit"]  # noqa: Y015
     _WhichOneofArgType__file_limit: _TypeAlias = _typing.Literal["_file_limit", b"_file_limit"]  # noqa: Y015
     _WhichOneofReturnType__partition_size_bytes: _TypeAlias = _typing.Literal["partition_size_bytes"]  # noqa: Y015
     _WhichOneofArgType__partition_size_bytes: _TypeAlias = _typing.Literal["_partition_size_bytes", b"_partition_size_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__rank_limit_s: _TypeAlias = _typing.Literal["rank_limit_s"]  # noqa: Y015
+    _WhichOneofArgType__rank_limit_s: _TypeAlias = _typing.Literal["_rank_limit_s", b"_rank_limit_s"]  # noqa: Y015
+    _WhichOneofReturnType__samples_per_s: _TypeAlias = _typing.Literal["samples_per_s"]  # noqa: Y015
+    _WhichOneofArgType__samples_per_s: _TypeAlias = _typing.Literal["_samples_per_s", b"_samples_per_s"]  # noqa: Y015
     _WhichOneofReturnType__world_size: _TypeAlias = _typing.Literal["world_size"]  # noqa: Y015
     _WhichOneofArgType__world_size: _TypeAlias = _typing.Literal["_world_size", b"_world_size"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__file_limit) -> _WhichOneofReturnType__file_limit | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__partition_size_bytes) -> _WhichOneofReturnType__partition_size_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rank_limit_s) -> _WhichOneofReturnType__rank_limit_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__samples_per_s) -> _WhichOneofReturnType__samples_per_s | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__world_size) -> _WhichOneofReturnType__world_size | None: ...
 

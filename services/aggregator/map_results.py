@@ -1,0 +1,48 @@
+"""Which ranks a Distributed Map gave up, from the files that its ResultWriter left.
+
+"ResultWriter (Map)", https://docs.aws.amazon.com/step-functions/latest/dg/input-output-resultwriter.html, read
+2026-11: `<prefix>/<map run>/manifest.json` names `FAILED_<n>.json`, arrays of child executions with `Input`,
+`Error` and `Cause`.
+"""
+
+import json
+from datetime import datetime
+from typing import Any
+
+from skyfan import store
+from skyfan.errors import LocationError
+
+
+def failed_ranks(results_uri: str, since: datetime) -> dict[int, str]:
+    """rank → error of the children that failed in map runs of this execution (stopped at or after `since`)."""
+    failures: dict[int, str] = {}
+    for entry in store.list(results_uri):
+        name = entry.uri.rsplit("/", 1)[-1]
+        if name.startswith("FAILED_") and name.endswith(".json"):
+            for child in json.loads(store.read(entry.uri)):
+                if _stopped(child, since):
+                    failures[_rank(child, entry.uri)] = f"{child.get('Error', 'unknown error')}: {_cause(child)}"
+    return failures
+
+
+def _stopped(child: dict[str, Any], since: datetime) -> bool:
+    stop = child.get("StopDate")
+    return stop is None or datetime.fromisoformat(stop) >= since
+
+
+def _rank(child: dict[str, Any], uri: str) -> int:
+    content = json.loads(child["Input"])
+    rank = content.get("item", content).get("rank")
+    if not isinstance(rank, int):
+        raise LocationError(f"{uri} names a failed child without a rank; was it written by this state machine?")
+    return rank
+
+
+def _cause(child: dict[str, Any]) -> str:
+    """Lambda's cause is a JSON object with the message in it; other causes are plain text."""
+    cause = str(child.get("Cause", ""))
+    try:
+        content = json.loads(cause)
+    except json.JSONDecodeError:
+        return cause
+    return str(content.get("errorMessage", cause)) if isinstance(content, dict) else cause

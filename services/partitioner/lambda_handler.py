@@ -1,0 +1,64 @@
+"""The partitioner on Lambda."""
+
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from aws_lambda_powertools import Metrics
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from services.partitioner import core
+from services.partitioner.requests import PlanRequest
+from skyfan.driver.job import Job
+from skyfan.errors import LocationError
+from skyfan.runfolder import RunFolder
+from skyfan.workflow import RunRequest
+from skyfan.workflow.handling import make_handler
+
+RANK_LIMIT_VARIABLE = "SKYFAN_RANK_LIMIT_S"
+# Lambda's own limit: "Lambda quotas", https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+LAMBDA_LIMIT_S = 900.0
+
+
+def _plan(event: Mapping[str, Any], _context: LambdaContext, _metrics: Metrics) -> dict[str, Any]:
+    request = RunRequest.model_validate(event["request"])
+    model = event["model"]
+    job = Job.of_request(request)
+    bucket, prefix = _bucket_and_prefix(request.output)
+    reply = core.plan(
+        PlanRequest(
+            dataset=job.dataset,
+            output=request.output,
+            model=model["uri"],
+            model_digest=model["digest"],
+            options=job.options,
+            partition_size_bytes=job.partition_size_bytes,
+            world_size=job.world_size,
+            file_limit=job.file_limit,
+            rank_limit_s=float(os.environ.get(RANK_LIMIT_VARIABLE, LAMBDA_LIMIT_S)),
+            samples_per_s=model.get("samples_per_s"),
+        )
+    )
+    items_key = RunFolder(request.output).map_items_uri.removeprefix(f"s3://{bucket}/")
+    return {
+        "run_id": reply.run_id,
+        "output": request.output,
+        "ranks_total": reply.ranks,
+        "ranks_to_run": reply.ranks - len(reply.committed_ranks),
+        "planned_at": datetime.now(UTC).isoformat(),
+        "items": {"bucket": bucket, "key": items_key},
+        "results": {"bucket": bucket, "prefix": f"{prefix}/map".lstrip("/")},
+        "max_concurrency": request.max_concurrency,
+        "tolerated_failure_percentage": request.tolerated_failure_percentage,
+    }
+
+
+def _bucket_and_prefix(output: str) -> tuple[str, str]:
+    bucket, _, prefix = output.removeprefix("s3://").partition("/")
+    if not output.startswith("s3://") or not bucket:
+        raise LocationError(f"output is {output!r}; a run on Step Functions needs an s3://bucket/folder.")
+    return bucket, prefix.strip("/")
+
+
+handler = make_handler("partitioner", {"plan": _plan})

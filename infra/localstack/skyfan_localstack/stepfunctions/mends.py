@@ -2,7 +2,14 @@
 
 from collections.abc import Iterator
 
-from skyfan_localstack.stepfunctions import definition, item_reader, map_run, map_run_api, result_writer
+from skyfan_localstack.stepfunctions import (
+    definition,
+    item_reader,
+    json_path,
+    map_run,
+    map_run_api,
+    result_writer,
+)
 
 
 def mend_all() -> Iterator[str]:
@@ -11,6 +18,6 @@ def mend_all() -> Iterator[str]:
     Raises:
         AttributeError: LocalStack has no such class or method any more.
     """
-    for module in (definition, item_reader, map_run, map_run_api, result_writer):
+    for module in (definition, item_reader, json_path, map_run, map_run_api, result_writer):
         module.mend()
         yield (module.__doc__ or "").splitlines()[0]

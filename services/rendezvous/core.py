@@ -121,8 +121,10 @@ class Rendezvous:
     def leave(self, member: Member, error: str, culprit: int | None, now: float) -> None:
         """A rank is done, or gives up because of `error`."""
         if error:
-            blamed = member.rank if culprit is None else culprit
-            self._lose(member, blamed, error, now)
+            if culprit is None:
+                self._lose(member, member.rank, f"rank {member.rank} gave up: {error}", now)
+            else:
+                self._lose(member, culprit, error, now)
         else:
             self._remove(member, "it left", now)
             member.group.tell_all(LeftEvent(member.rank))

@@ -98,8 +98,10 @@ class Servicer(pb_grpc.RendezvousServicer):
             addresses_observed=counters.addresses_observed,
         )
 
-    @_answers_errors  # type: ignore[override] # grpc.aio also takes handlers that write
-    async def Attend(self, requests: AsyncIterator[pb.AttendRequest], context: Context) -> None:
+    @_answers_errors  # grpc.aio takes handlers that write as well as those that yield
+    async def Attend(  # type: ignore[override]
+        self, requests: AsyncIterator[pb.AttendRequest], context: Context
+    ) -> None:
         """See the proto file."""
         first = await asyncio.wait_for(anext(requests, None), _FIRST_REQUEST_S)
         if first is None or first.WhichOneof("kind") != "join":
@@ -163,8 +165,10 @@ class Servicer(pb_grpc.RendezvousServicer):
             async with sending:
                 await context.write(_message(event))
 
-    @_answers_errors  # type: ignore[override] # grpc.aio also takes handlers that write
-    async def Relay(self, requests: AsyncIterator[pb.RelayFrame], context: Context) -> None:
+    @_answers_errors  # grpc.aio takes handlers that write as well as those that yield
+    async def Relay(  # type: ignore[override]
+        self, requests: AsyncIterator[pb.RelayFrame], context: Context
+    ) -> None:
         """See the proto file."""
         metadata = dict(context.invocation_metadata() or ())
         member = self._core.find(str(metadata.get(MEMBER_KEY, "")))

@@ -16,7 +16,7 @@ from skyfan.comm.channel import Channel, Op, Tag
 from skyfan.comm.errors import CommError
 from skyfan.comm.operation import Operation
 from skyfan.comm.reduction import SUM, Reduction, as_reduction
-from skyfan.comm.values import Array, Value, as_array, decode, encode
+from skyfan.comm.values import Array, Sendable, Value, as_array, decode, encode
 from skyfan.errors import BadInput
 
 P = ParamSpec("P")
@@ -54,7 +54,7 @@ class Communicator:
         self._closed = False
         self._executor: ThreadPoolExecutor | None = None
 
-    def send(self, value: Array | bytes, dst: int, *, tag: int = 0, timeout_s: float | None = None) -> None:
+    def send(self, value: Sendable, dst: int, *, tag: int = 0, timeout_s: float | None = None) -> None:
         """Send an array or bytes to rank `dst`; returns when the memory may be changed again.
 
         A value beyond a few MB returns only while `dst` receives: two ranks that send to each other first and
@@ -79,24 +79,24 @@ class Communicator:
         """Return when all ranks have called it."""
         trees.barrier(self._operation(Op.BARRIER, timeout_s))
 
-    def bcast(self, value: Array | bytes | None = None, *, root: int = 0, timeout_s: float | None = None) -> Value:
+    def bcast(self, value: Sendable | None = None, *, root: int = 0, timeout_s: float | None = None) -> Value:
         """The root's value, on all ranks; what the others pass is not used."""
         self._require_rank(root, "root")
         if self.rank == root and value is None:
             raise BadInput(f"bcast: rank {root} is the root and must pass a value.")
         return trees.bcast(self._operation(Op.BCAST, timeout_s), value, root)
 
-    def gather(self, value: Array | bytes, *, root: int = 0, timeout_s: float | None = None) -> list[Value] | None:
+    def gather(self, value: Sendable, *, root: int = 0, timeout_s: float | None = None) -> list[Value] | None:
         """All ranks' values in rank order on the root, None elsewhere; dtypes and shapes may differ."""
         self._require_rank(root, "root")
         return trees.gather(self._operation(Op.GATHER, timeout_s), value, root)
 
-    def allgather(self, value: Array | bytes, *, timeout_s: float | None = None) -> list[Value]:
+    def allgather(self, value: Sendable, *, timeout_s: float | None = None) -> list[Value]:
         """All ranks' values in rank order, on all ranks; dtypes and shapes may differ."""
         return trees.allgather(self._operation(Op.ALLGATHER, timeout_s), value)
 
     def scatter(
-        self, values: Sequence[Array | bytes] | None = None, *, root: int = 0, timeout_s: float | None = None
+        self, values: Sequence[Sendable] | None = None, *, root: int = 0, timeout_s: float | None = None
     ) -> Value:
         """Rank r gets the root's `values[r]`."""
         self._require_rank(root, "root")

@@ -145,9 +145,12 @@ class StoreChannel(Channel):
         self._stopping.set()
         self._heart.join(timeout_s)
         self._pool.shutdown(wait=True)
-        why = {"error": "" if failed is None else str(failed) or type(failed).__name__}
-        culprit = failed.rank if isinstance(failed, PeerLost) and failed.rank is not None else self.rank
-        store.put(self._status_uri(self.rank, "gone"), json.dumps({**why, "culprit": culprit}).encode())
+        culprit, error = self.rank, ""
+        if isinstance(failed, PeerLost) and failed.rank is not None:
+            culprit, error = failed.rank, str(failed)
+        elif failed is not None:
+            error = f"rank {self.rank} gave up: {str(failed) or type(failed).__name__}"
+        store.put(self._status_uri(self.rank, "gone"), json.dumps({"error": error, "culprit": culprit}).encode())
         self._read_status()
         blamed = {lost.rank for lost in (*self._gone.values(), failed) if isinstance(lost, PeerLost)}
         if len(set(self._gone) | blamed | {self.rank}) == self.world_size:

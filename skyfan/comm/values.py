@@ -18,6 +18,7 @@ from skyfan.errors import BadInput
 
 Array: TypeAlias = npt.NDArray[Any]
 Value: TypeAlias = Array | bytes
+Sendable: TypeAlias = Array | np.generic | complex | bytes | bytearray | memoryview
 
 _NO_BYTES = memoryview(b"")
 _ALIGNMENT_BYTES = 64

@@ -1,0 +1,201 @@
+"""`skyfan comm`: do the ranks reach each other, and how fast?"""
+
+import contextlib
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from skyfan import logs
+from skyfan.cli.console import err, out, print_json, say
+from skyfan.comm.check import RankCheck, RankReport, check_rank
+from skyfan.comm.connect import RENDEZVOUS_VARIABLE, TOKEN_VARIABLE
+from skyfan.comm.errors import CommError
+from skyfan.errors import BadInput
+from skyfan.units import format_size
+
+app = typer.Typer(help="Communication between ranks.", no_args_is_help=True)
+
+_MAX_LOCAL_RANKS = 64
+
+
+@app.callback()
+def _group() -> None:
+    """Communication between ranks."""
+
+
+@app.command()
+def check(
+    world_size: Annotated[int, typer.Option(help="Number of ranks.", min=1)] = 8,
+    channel: Annotated[str, typer.Option(help="relay, direct, store or auto.")] = "auto",
+    rendezvous: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST:PORT of a rendezvous server; one is started if none is given.", envvar=RENDEZVOUS_VARIABLE
+        ),
+    ] = None,
+    store: Annotated[
+        str | None, typer.Option(help="URI for the store channel's objects; default: a temporary folder.")
+    ] = None,
+    rank: Annotated[
+        int | None,
+        typer.Option(help="Be this one rank only (others run elsewhere); needs --rendezvous or --store, and --run."),
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option(help="Name of the run that the group belongs to; default: a new one.")
+    ] = None,
+    token: Annotated[
+        str | None, typer.Option(help="The group's secret; default: a new one.", envvar=TOKEN_VARIABLE)
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds until the group must be full, and again for measuring.")
+    ] = 60.0,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Connects all ranks and reports deployment latency, ping-pong and the time of each collective."""
+    work = RankCheck(
+        rank=rank or 0,
+        world_size=world_size,
+        run=run or f"check-{uuid.uuid4().hex}",
+        channel=channel,
+        rendezvous=rendezvous,
+        token=token or secrets.token_hex(16),
+        store=store,
+        join_timeout_s=timeout,
+    )
+    started = time.time()
+    reports = _check_all(work, timeout, quiet) if rank is None else [_check_one(work, run, token)]
+    latency_s = max(report.joined_at for report in reports) - started
+    if json:
+        print_json({"deployment_latency_s": latency_s, "world_size": world_size} | _content(reports))
+    else:
+        _print(reports, latency_s)
+
+
+def _check_one(work: RankCheck, run: str | None, token: str | None) -> RankReport:
+    if run is None or (work.rendezvous is None and work.store is None) or (work.rendezvous and token is None):
+        raise BadInput("--rank needs --run, and --rendezvous with --token, or --store: the same for all ranks.")
+    return check_rank(work)
+
+
+def _check_all(work: RankCheck, timeout_s: float, quiet: bool) -> list[RankReport]:
+    """All ranks as processes of this machine, with what they need to meet."""
+    if work.world_size > _MAX_LOCAL_RANKS:
+        raise BadInput(f"--world-size {work.world_size} is more than one machine is asked to run: {_MAX_LOCAL_RANKS}.")
+    with ExitStack() as stack:
+        if work.channel != "store" and work.rendezvous is None:
+            from services.rendezvous.embedded import EmbeddedServer
+
+            logs.configure("rendezvous", "warning")
+            work = work.model_copy(update={"rendezvous": stack.enter_context(EmbeddedServer()).address})
+        if work.channel == "store" and work.store is None:
+            work = work.model_copy(update={"store": stack.enter_context(tempfile.TemporaryDirectory())})
+        what = f"{work.world_size} ranks over {work.channel}"
+        stack.enter_context(contextlib.nullcontext() if quiet else err.status(f"checking {what} …"))
+        return _collect(stack.enter_context(_processes(work)), time.monotonic() + 2 * timeout_s)
+
+
+@contextlib.contextmanager
+def _processes(work: RankCheck) -> Iterator[list[subprocess.Popen[str]]]:
+    """One process a rank; none is left behind."""
+    started: list[subprocess.Popen[str]] = []
+    try:
+        for rank in range(work.world_size):
+            process = subprocess.Popen(
+                [sys.executable, "-m", "skyfan.comm.check"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            started.append(process)
+            assert process.stdin is not None
+            process.stdin.write(work.model_copy(update={"rank": rank}).model_dump_json())
+            process.stdin.close()
+            process.stdin = None
+        yield started
+    finally:
+        for process in started:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            for pipe in (process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()
+
+
+def _collect(processes: list[subprocess.Popen[str]], deadline: float) -> list[RankReport]:
+    reports, failures = [], []
+    for rank, process in enumerate(processes):
+        try:
+            output, complaint = process.communicate(timeout=max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired as error:
+            raise CommError(f"rank {rank} did not finish in time; allow more with --timeout.") from error
+        if process.returncode == 0:
+            reports.append(RankReport.model_validate_json(output))
+        else:
+            last = complaint.strip().splitlines()[-1:] or [f"exit code {process.returncode}"]
+            failures.append(f"rank {rank}: {last[0]}")
+    if failures:
+        raise CommError(f"{len(failures)} of {len(processes)} ranks failed; {failures[0]}")
+    return reports
+
+
+def _content(reports: list[RankReport]) -> dict[str, object]:
+    first = reports[0]
+    return {
+        "channel": first.channel,
+        "why": first.why,
+        "paths": {report.rank: report.paths for report in reports},
+        "formation_s": first.formation_s,
+        "connect_s": {report.rank: report.connect_s for report in reports},
+        "ping_pong": [each.model_dump() for each in first.ping_pong],
+        "collectives": [each.model_dump() for each in first.collectives],
+    }
+
+
+def _print(reports: list[RankReport], latency_s: float) -> None:
+    first = reports[0]
+    say(first.why)
+    relayed = sum(path == "relay" for report in reports for path in report.paths.values()) // 2
+    if first.channel == "direct" and relayed:
+        say(f"{relayed} pairs could not connect directly and are relayed.")
+    if first.ping_pong:
+        out.print(_ping_table(first))
+    if first.collectives:
+        out.print(_collective_table(first))
+    out.print(f"deployment latency: {latency_s:.3f} s", highlight=False)
+
+
+def _ping_table(report: RankReport) -> Table:
+    table = Table(title=f"ping-pong between ranks 0 and 1 ({report.channel})")
+    for heading in ("message", "latency, ms", "bandwidth, MB/s", "repetitions"):
+        table.add_column(heading, justify="right")
+    for each in report.ping_pong:
+        table.add_row(
+            format_size(each.size_bytes),
+            f"{each.latency_s * 1e3:.3f}",
+            f"{each.bandwidth_bytes_per_s / 2**20:.2f}",
+            str(each.repetitions),
+        )
+    return table
+
+
+def _collective_table(report: RankReport) -> Table:
+    table = Table(title="collectives (slowest rank, median)")
+    table.add_column("operation")
+    for heading in ("array", "time, ms", "repetitions"):
+        table.add_column(heading, justify="right")
+    for each in report.collectives:
+        size = format_size(each.size_bytes) if each.size_bytes else "–"
+        table.add_row(each.name, size, f"{each.time_s * 1e3:.3f}", str(each.repetitions))
+    return table

@@ -43,6 +43,7 @@ resource "aws_lambda_function" "this" {
       POWERTOOLS_LOG_LEVEL         = var.log_level
       POWERTOOLS_METRICS_NAMESPACE = local.metrics_namespace
       POWERTOOLS_SERVICE_NAME      = each.key
+      SKYFAN_LOG_LEVEL             = var.log_level
     }
   }
 

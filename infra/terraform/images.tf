@@ -5,10 +5,10 @@ locals {
   source_dir = coalesce(var.source_dir, "${path.module}/../..")
   services   = toset(concat(keys(local.functions), var.enable_rendezvous ? ["rendezvous"] : []))
 
-  # What .dockerignore lets into the build, less what Python and the package tools leave lying about.
+  # What the .dockerignore files let into a build, less what Python and the package tools leave lying about.
   context_files = sort([
     for file in flatten([
-      for pattern in ["pyproject.toml", "README.md", "LICENSE", ".dockerignore", "requirements/**", "skyfan/**", "services/**", "infra/stepfunctions/**"] :
+      for pattern in [".dockerignore", "requirements/*.txt", "skyfan/**", "services/**"] :
       tolist(fileset(local.source_dir, pattern))
     ]) : file if !can(regex("(^|/)(__pycache__|[^/]+\\.egg-info)/", file))
   ])

@@ -38,5 +38,12 @@ resource "aws_sfn_state_machine" "pipeline" {
     log_destination        = "${aws_cloudwatch_log_group.pipeline.arn}:*"
   }
 
+  lifecycle {
+    precondition {
+      condition     = can(jsondecode(local.definition).StartAt) && can(keys(jsondecode(local.definition).States))
+      error_message = "infra/stepfunctions/pipeline.asl.json, rendered, is not a JSON object with StartAt and States."
+    }
+  }
+
   depends_on = [aws_iam_role_policy.pipeline]
 }

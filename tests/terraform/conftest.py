@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from moto.server import ThreadedMotoServer
 from pydantic import TypeAdapter
-from tf_harness import older_provider
-from tf_harness.bindings import Schema, read_schema
-from tf_harness.schema_provider import serve
-from tf_harness.workspace import ROOT, TERRAFORM, TOOLS, Workspace, used_types
+
+from .tf_harness import older_provider
+from .tf_harness.bindings import Schema, read_schema
+from .tf_harness.schema_provider import serve
+from .tf_harness.workspace import ROOT, TERRAFORM, TOOLS, Workspace, used_types
 
 FAKE_BIN = Path(__file__).parent / "fake_bin"
 ACCOUNT = "123456789012"  # moto's

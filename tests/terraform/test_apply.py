@@ -7,9 +7,10 @@ from typing import Any
 
 import boto3
 import pytest
-from conftest import ACCOUNT, IMAGE, NewWorkspace, for_moto
-from tf_harness.older_provider import drop_newer, newer_names
-from tf_harness.workspace import Workspace
+
+from .conftest import ACCOUNT, IMAGE, NewWorkspace, for_moto
+from .tf_harness.older_provider import drop_newer, newer_names
+from .tf_harness.workspace import Workspace
 
 
 def client(service: str, url: str) -> Any:

@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import NewWorkspace
-from tf_harness.workspace import ROOT, Workspace
+
+from .conftest import NewWorkspace
+from .tf_harness.workspace import ROOT, Workspace
 
 MODULE = ROOT / "infra/terraform"
 CurrentProvider = dict[str, str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -37,13 +38,14 @@ class Workspace:
         self.variables: dict[str, Any] = {}
         self.environment = _environment(folder)
 
-    def run(self, *arguments: str, check: bool = True, path: str = "") -> Result:
+    def run(self, *arguments: str, check: bool = True, path: str = "", stdin: str = "") -> Result:
         """Run `terraform` in the module (or a folder below it); AssertionError with its output where it fails."""
         (self.module / "test.auto.tfvars.json").write_text(json.dumps(self.variables))
         done = subprocess.run(
             [str(TERRAFORM), *arguments],
             cwd=self.module / path,
             env=self.environment,
+            input=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -64,6 +66,23 @@ class Workspace:
         result = self.run("plan", "-detailed-exitcode", "-no-color", check=False)
         assert result.status in {0, 2}, result.output
         return result
+
+    def planned(self) -> dict[str, dict[str, Any]]:
+        """Attributes that a plan would give to what it changes, by address; what is not known yet is left out."""
+        self.run("plan", "-refresh=false", "-out=test.plan", "-no-color")
+        changes = json.loads(_json_part(self.run("show", "-json", "test.plan").output))["resource_changes"]
+        return {c["address"]: c["change"]["after"] for c in changes if c["change"]["actions"] != ["no-op"]}
+
+    def evaluate(self, expression: str) -> str:
+        """Value of an expression that depends on variables and files only."""
+        return self.run("console", "-no-color", stdin=expression).output.strip().splitlines()[-1].strip('"')
+
+    def copy(self, folder: Path) -> Workspace:
+        """The same module, state included, in a folder that does not exist yet."""
+        shutil.copytree(self.folder, folder)
+        made = copy.copy(self)
+        made.folder, made.module = folder, folder / "infra/terraform"
+        return made
 
     def outputs(self) -> dict[str, Any]:
         """Output values by name."""

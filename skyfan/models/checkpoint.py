@@ -21,7 +21,8 @@ from skyfan.tensorfile._unpickle import UNTYPED, TensorRef
 StateDict = dict[str, Tensor]
 CheckpointFormat = Literal["safetensors", "state_dict", "module"]
 
-CONFIG_METADATA_KEY = "skyfan.config"
+# One entry, as JSON: the order of several is not the same from one write to the next.
+METADATA_KEY, CONFIG_KEY = "skyfan", "config"
 # Published checkpoints register this layer twice; files of ours hold it once, under the second name.
 STEM_ALIAS = "inception_model.conv2d_init."
 STEM = "inception_model.vis_inception.0."
@@ -58,9 +59,10 @@ def read_safetensors(data: bytes, where: str) -> Checkpoint:
     except (SafetensorError, ValueError, struct.error, RuntimeError) as error:
         raise ModelError(f"{where} is no complete safetensors file: {error}") from error
     metadata = {str(key): str(value) for key, value in (header.get("__metadata__") or {}).items()}
-    attributes: dict[str, float] = {}
-    if CONFIG_METADATA_KEY in metadata:
-        attributes = _attributes_from_metadata(metadata[CONFIG_METADATA_KEY], where)
+    told = _json_object(metadata.pop(METADATA_KEY, "{}"), where)
+    config = told.pop(CONFIG_KEY, {})
+    attributes = {n: config[n] for n in UNSHAPED_FIELDS if isinstance(config.get(n), int | float)}
+    metadata |= {name: str(value) for name, value in told.items()}
     return Checkpoint("safetensors", _plain_names(state), attributes, "metadata", metadata)
 
 
@@ -71,8 +73,8 @@ def write_safetensors(state: Mapping[str, Tensor], config: AstroMAEConfig, extra
         for name, tensor in sorted(state.items())
         if not name.startswith(STEM_ALIAS)
     }
-    metadata = {CONFIG_METADATA_KEY: json.dumps(config.to_dict(), sort_keys=True), **extra}
-    written: bytes = save_safetensors(tensors, metadata=metadata)
+    told = json.dumps({**extra, CONFIG_KEY: config.to_dict()}, sort_keys=True)
+    written: bytes = save_safetensors(tensors, metadata={METADATA_KEY: told})
     return written
 
 
@@ -129,14 +131,14 @@ def _looks_like_state_dict(found: Mapping[Any, Any]) -> bool:
     return any(isinstance(value, TensorRef) and "." in str(name) for name, value in found.items())
 
 
-def _attributes_from_metadata(text: str, where: str) -> dict[str, float]:
+def _json_object(text: str, where: str) -> dict[str, Any]:
     try:
-        config = json.loads(text)
+        found = json.loads(text)
     except ValueError as error:
-        raise ModelError(f"the metadata of {where} cannot be read: {error}") from error
-    if not isinstance(config, dict):
-        raise ModelError(f"the metadata of {where} holds no configuration")
-    return {name: config[name] for name in UNSHAPED_FIELDS if isinstance(config.get(name), int | float)}
+        raise ModelError(f"the metadata of {where} cannot be read: {error}.") from error
+    if not isinstance(found, dict) or not isinstance(found.get(CONFIG_KEY, {}), dict):
+        raise ModelError(f"the metadata of {where} holds no configuration.")
+    return found
 
 
 def _plain_names(state: StateDict) -> StateDict:

@@ -95,7 +95,7 @@ def load_model(uri: str, device: str = "cpu") -> LoadedModel:
     data = store.read(where)
     target = _device(device)
     digest = hashlib.sha256(data).hexdigest()
-    if _is_program(data, where):
+    if is_program_file(data, where):
         program, inputs = load_program(data, where)
         return LoadedModel(uri, digest, len(data), "program", program.to(target), inputs, target)
     checkpoint = read_checkpoint(data, where)
@@ -173,7 +173,8 @@ def _astromae_inputs(config: AstroMAEConfig) -> tuple[ProgramInput, ...]:
     return (ProgramInput("image", image, "float32"), ProgramInput("magnitude", magnitude, "float32"))
 
 
-def _is_program(data: bytes, where: str) -> bool:
+def is_program_file(data: bytes, where: str) -> bool:
+    """Whether these bytes are a `torch.export` program."""
     if not data.startswith(b"PK"):
         return False
     try:

@@ -6,18 +6,17 @@ from typing import Annotated
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from skyfan import store
 from skyfan.cli.console import out, print_json, say
+from skyfan.cli.printing import show_table
 from skyfan.cost import load_prices
 from skyfan.published import Analysis, Corrected, TableCheck, analyse, write_csv
 from skyfan.published.corrected import Configuration
 from skyfan.published.tables import Cell, Row
 from skyfan.units import format_duration
 
-_PIPED_WIDTH = 160
 # Headings that fit a terminal; CSV and JSON keep the published names.
 _SHORT = {
     "partition (MB)": "MB",
@@ -60,21 +59,15 @@ def analyse_command(
 
 def _print(analysis: Analysis) -> None:
     for name, rows in analysis.tables.items():
-        _show(_table(name, rows))
+        show_table(_table(name, rows))
     for check in analysis.checks:
         out.print(_verdict(check))
-    _show(_corrected_table(analysis.corrected))
+    show_table(_corrected_table(analysis.corrected))
     if analysis.configurations:
-        _show(_configuration_table(analysis.configurations))
+        show_table(_configuration_table(analysis.configurations))
     for row in analysis.corrected:
         for flag in row.flags:
             out.print(f"[yellow]![/] {row.run}: {flag}", highlight=False)
-
-
-def _show(table: Table) -> None:
-    """A file or pipe has no width of its own: one line a row there."""
-    console = out if out.is_terminal else Console(width=_PIPED_WIDTH)
-    console.print(table)
 
 
 def _table(title: str, rows: Sequence[Row]) -> Table:

@@ -10,7 +10,8 @@ import typer
 from rich.table import Table
 
 from skyfan import store
-from skyfan.cli.console import out, print_json
+from skyfan.cli.console import print_json
+from skyfan.cli.printing import show_table
 from skyfan.cost import (
     Bill,
     LambdaReport,
@@ -63,9 +64,9 @@ def cost_command(
     if json:
         print_json(_as_json(result, basis, options))
         return
-    out.print(_bill_table(result, basis))
+    show_table(_bill_table(result, basis))
     if options:
-        out.print(_options_table(options))
+        show_table(_options_table(options))
 
 
 def _reports(

@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.table import Table
 
 from skyfan.cli.console import out, print_json, say
+from skyfan.cli.printing import show_table
 from skyfan.cost import load_prices
 from skyfan.cost.prices import Architecture
 from skyfan.errors import BadInput
@@ -14,6 +15,7 @@ from skyfan.forecast import (
     Forecast,
     Job,
     Limits,
+    Recommendation,
     alternatives,
     calibrate,
     forecast,
@@ -85,14 +87,8 @@ def show_forecast(
     if as_json:
         print_json(_as_json(own, others, known))
         return
-    out.print(_table("Forecast of this plan", [own], {}))
-    wishes = recommend(others)
-    marks = {
-        id(wishes.trade_off): "best trade-off",
-        id(wishes.fastest): "fastest",
-        id(wishes.cheapest): "cheapest",
-    }
-    out.print(_table("Alternatives (the Pareto front and what was recommended)", pareto(others), marks))
+    show_table(_table("Forecast of this plan", [own], None))
+    show_table(_table("Alternatives that nothing beats in both time and cost", pareto(others), recommend(others)))
     out.print(f"Calibration: {known.source}. {known.fit}.", highlight=False)
 
 
@@ -116,7 +112,7 @@ def _sizes(plan: Plan) -> list[int]:
     return [size for size in useful if size <= plan.data_bytes] or useful[:1]
 
 
-def _table(title: str, forecasts: Sequence[Forecast], marks: dict[int, str]) -> Table:
+def _table(title: str, forecasts: Sequence[Forecast], wishes: Recommendation | None) -> Table:
     table = Table(title=title, title_justify="left", caption="in brackets: 10th to 90th percentile")
     for name in ("partition", "ranks", "memory", "wall time", "cost / USD", "rank", "bound by", "note"):
         table.add_column(name, justify="right")
@@ -129,9 +125,16 @@ def _table(title: str, forecasts: Sequence[Forecast], marks: dict[int, str]) -> 
             f"{one.cost_usd:.3g} ({one.cost_low_usd:.3g} to {one.cost_high_usd:.3g})",
             format_duration(one.rank_s),
             one.binding,
-            "; ".join(one.warnings) or marks.get(id(one), ""),
+            "; ".join(one.warnings) or _note(one, wishes),
         )
     return table
+
+
+def _note(one: Forecast, wishes: Recommendation | None) -> str:
+    if not wishes:
+        return ""
+    named = (("fastest", wishes.fastest), ("best trade-off", wishes.trade_off), ("cheapest", wishes.cheapest))
+    return ", ".join(name for name, chosen in named if chosen is one)
 
 
 def _as_json(own: Forecast, others: Sequence[Forecast], known: Calibration) -> dict[str, object]:

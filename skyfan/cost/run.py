@@ -52,7 +52,7 @@ def rank_times(records: Iterable[Mapping[str, Any]]) -> list[RankTime]:
             )
         times.append(
             RankTime(
-                wall_s=record["wall_s"] + record.get("write_s", 0.0),
+                wall_s=record["wall_s"],
                 compute_s=min(record["compute_s"], record["wall_s"]),
                 requests=int(record.get("s3_num_requests") or 0),
                 peak_rss_mb=record["peak_rss_bytes"] / 2**20,

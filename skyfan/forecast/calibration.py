@@ -4,7 +4,6 @@ A calibration is data (JSON). Two are packaged: `published` is fitted on the pre
 `skyfan` is our executor before anybody has measured it on AWS; `skyfan plan --calibrate` makes one from runs.
 """
 
-import bisect
 import itertools
 import json
 from collections.abc import Sequence
@@ -66,8 +65,7 @@ class Spread(BaseModel):
 
     def share_beyond(self, factor: float) -> float:
         """Share of ranks slower than `factor` × the median."""
-        place = bisect.bisect_left(self.factor, factor)
-        return 1 - self.probability[place] if place < len(self.factor) else 0.0
+        return 1 - float(np.interp(factor, self.factor, self.probability))
 
 
 class Calibration(BaseModel):

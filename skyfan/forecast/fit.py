@@ -15,6 +15,7 @@ import dataclasses
 import re
 import statistics
 from collections.abc import Iterable, Sequence
+from statistics import NormalDist
 
 import numpy as np
 
@@ -134,12 +135,13 @@ def fit(
         aggregate_at_most_ranks=LISTING_PAGE,
     )
     distinct = {(one.partition_mb, one.ranks): one for one in observed}
-    predicted = {key: predict_wall_s(one, fitted, 5) for key, one in distinct.items()}
+    predicted = {key: statistics.median(predict_walls_s(one, fitted, 5)) for key, one in distinct.items()}
     logs = [float(np.log(one.wall_s / predicted[one.partition_mb, one.ranks])) for one in observed]
     errors = [abs(np.expm1(-value)) for value in logs]
     return fitted.model_copy(
         update={
-            "residual_sigma": 1.4826 * statistics.median(abs(value - statistics.median(logs)) for value in logs),
+            # As wide as makes the 10th to 90th percentile hold four of five fitted runs.
+            "residual_sigma": float(np.quantile(np.abs(logs), 0.8)) / NormalDist().inv_cdf(0.9),
             "fit": f"{len(observed)} runs, median absolute error of wall time {statistics.median(errors):.1%}",
         }
     )
@@ -189,8 +191,6 @@ def _least_deviation(rows: np.ndarray, values: np.ndarray, relative: np.ndarray)
     return solution
 
 
-def predict_wall_s(one: Observation, calibration: Calibration, repetitions: int = 11) -> float:
-    """Median simulated wall time of the observed run."""
-    return statistics.median(
-        simulate(one.job(), calibration, PUBLISHED_LIMITS, seed).wall_s for seed in range(repetitions)
-    )
+def predict_walls_s(one: Observation, calibration: Calibration, repetitions: int) -> list[float]:
+    """Simulated wall times of the observed run."""
+    return [simulate(one.job(), calibration, PUBLISHED_LIMITS, seed).wall_s for seed in range(repetitions)]

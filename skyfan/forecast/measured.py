@@ -59,7 +59,7 @@ def _fixed(records: Sequence[Record]) -> tuple[float, float]:
     """(seconds of a rank in a warm process besides compute and waiting, more of one in a cold process)."""
     by_start: dict[bool, list[float]] = {True: [], False: []}
     for record in records:
-        rest_s = record["wall_s"] + record["write_s"] - record["compute_s"] - record["wait_s"]
+        rest_s = record["wall_s"] - record["compute_s"] - record["wait_s"]
         by_start[bool(record["cold_start"])].append(max(0.0, rest_s))
     cold, warm = by_start[True], by_start[False]
     if not warm:

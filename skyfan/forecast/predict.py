@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Iterable, Sequence
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from skyfan.forecast.simulate import LAMBDA_TIMEOUT_S, Job, Limits, Outcome, sim
 from skyfan.plan import CONTAINER_OVERHEAD_BYTES
 
 INTERVAL = (10, 90)
+_QUANTILES = 50
 _RANK_PUTS = 2
 
 
@@ -73,8 +75,8 @@ def forecast(
     """
     used = limits or Limits()
     outcomes = [simulate(job, calibration, used, seed + number) for number in range(repetitions)]
-    noise = np.exp(np.random.default_rng(seed).normal(0, calibration.residual_sigma, repetitions))
-    walls = np.array([outcome.wall_s for outcome in outcomes])
+    walls = [outcome.wall_s for outcome in outcomes]
+    low_s, high_s = interval(walls, calibration.residual_sigma)
     costs = [_cost(job, outcome, prices, region, architecture) for outcome in outcomes]
     typical = outcomes[int(np.argsort(walls)[repetitions // 2])]
     return Forecast(
@@ -83,8 +85,8 @@ def forecast(
         memory_mb=job.memory_mb,
         architecture=architecture,
         wall_s=float(np.median(walls)),
-        wall_low_s=float(min(np.median(walls), np.percentile(walls * noise, INTERVAL[0]))),
-        wall_high_s=float(max(np.median(walls), np.percentile(walls * noise, INTERVAL[1]))),
+        wall_low_s=low_s,
+        wall_high_s=high_s,
         cost_usd=float(np.median(costs)),
         cost_low_usd=float(np.percentile(costs, INTERVAL[0])),
         cost_high_usd=float(np.percentile(costs, INTERVAL[1])),
@@ -92,6 +94,15 @@ def forecast(
         binding=typical.binding,
         warnings=_warnings(typical),
     )
+
+
+def interval(walls_s: Sequence[float], residual_sigma: float) -> tuple[float, float]:
+    """10th and 90th percentile of simulated wall times, each spread by the calibration's own log-normal error."""
+    normal = [NormalDist().inv_cdf((number + 0.5) / _QUANTILES) for number in range(_QUANTILES)]
+    spread = np.outer(walls_s, np.exp(residual_sigma * np.array(normal)))
+    low, high = np.percentile(spread, INTERVAL)
+    middle = float(np.median(walls_s))
+    return min(middle, float(low)), max(middle, float(high))
 
 
 def _cost(job: Job, outcome: Outcome, prices: Prices, region: str, architecture: Architecture) -> float:

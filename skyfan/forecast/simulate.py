@@ -24,6 +24,9 @@ _RETRY_AFTER_S = 2.0
 _RANK_REQUESTS = 2
 
 PACE, RAMP, LAMBDA, MAP = "pace of starts", "Lambda ramp", "Lambda concurrency", "map concurrency"
+S3 = "S3 requests per prefix"
+# Ranks that spend more than this share of their time waiting for S3's answers are bound by it.
+_S3_SHARE = 0.2
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -69,7 +72,11 @@ class Job:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Outcome:
-    """One simulated run. `held_back_s`: seconds of starting that each limit caused."""
+    """One simulated run.
+
+    `held_back_s` is the time between starts that each limit caused; `s3_wait_s` what all ranks together waited
+    for S3 beyond their own reading rate.
+    """
 
     wall_s: float
     map_s: float
@@ -81,13 +88,17 @@ class Outcome:
     peak_concurrency: int
     longest_rank_s: float
     requests: int
+    s3_wait_s: float
     held_back_s: dict[str, float]
 
     @property
     def binding(self) -> str:
-        """The limit that held starts back longest; "longest rank" where starting took less than one rank."""
-        limit, seconds = max(self.held_back_s.items(), key=lambda item: item[1])
-        return limit if seconds > self.longest_rank_s else "longest rank"
+        """S3 where ranks wait for it; the limit that held starts back most, if starting took longer than a rank."""
+        if self.s3_wait_s > _S3_SHARE * self.billed_s:
+            return S3
+        if sum(self.held_back_s.values()) <= self.longest_rank_s:
+            return "longest rank"
+        return max(self.held_back_s, key=lambda limit: self.held_back_s[limit])
 
 
 @dataclasses.dataclass(slots=True)
@@ -120,11 +131,13 @@ def simulate(job: Job, calibration: Calibration, limits: Limits, seed: int = 0) 
     fails = _failures(job.ranks, calibration.failure_share, random)
     clock, held = _Clock(), {PACE: 0.0, RAMP: 0.0, LAMBDA: 0.0, MAP: 0.0}
     ready = [(0.0, rank, 1) for rank in range(job.ranks)]
-    billed_s, end_s, longest_s, attempts, lost = 0.0, 0.0, 0.0, 0, 0
+    interval_s = calibration.start_interval_s / limits.maps  # every map starts its children at its own pace
+    billed_s, end_s, longest_s, s3_wait_s, attempts, lost = 0.0, 0.0, 0.0, 0.0, 0, 0
     while ready:
         ready_s, rank, attempt = heapq.heappop(ready)
-        start_s = _next_start(clock, max(ready_s, 0.0), calibration.start_interval_s, limits, held)
+        start_s = _next_start(clock, ready_s, interval_s, limits, held)
         read_end_s = _read(clock, start_s, read_s[rank], requests[rank], limits)
+        s3_wait_s += read_end_s - start_s - read_s[rank]
         cold_s = calibration.cold_start_s if _takes_new_environment(clock) else 0.0
         duration_s = cold_s + calibration.rank_fixed_s + (read_end_s - start_s) + compute_s[rank]
         attempts += 1
@@ -151,6 +164,7 @@ def simulate(job: Job, calibration: Calibration, limits: Limits, seed: int = 0) 
         peak_concurrency=clock.peak,
         longest_rank_s=longest_s,
         requests=int(sum(requests)),
+        s3_wait_s=s3_wait_s,
         held_back_s=held,
     )
 

@@ -10,10 +10,11 @@ from skyfan.forecast.fit import (
     Observation,
     fit,
     observations,
-    predict_wall_s,
+    predict_walls_s,
     profiler_s_per_mb,
     published_spread,
 )
+from skyfan.forecast.predict import interval
 from skyfan.published import find_runs, read_timings
 
 _FITTED_GB = (1.0, 4.0, 10.0)
@@ -28,7 +29,14 @@ class Prediction:
     data_gb: float
     ranks: int
     predicted_s: float
+    low_s: float
+    high_s: float
     measured_s: tuple[float, ...]
+
+    @property
+    def covered(self) -> int:
+        """Measured runs within the 10th to 90th percentile."""
+        return sum(self.low_s <= measured <= self.high_s for measured in self.measured_s)
 
     @property
     def errors(self) -> tuple[float, ...]:
@@ -99,8 +107,9 @@ def _validation(
     groups: dict[tuple[int, float, int], list[Observation]] = {}
     for one in predicted:
         groups.setdefault((one.partition_mb, one.data_gb, one.ranks), []).append(one)
-    rows = [
-        Prediction(*key, predict_wall_s(group[0], calibration, repetitions), tuple(one.wall_s for one in group))
-        for key, group in sorted(groups.items())
-    ]
+    rows = []
+    for key, group in sorted(groups.items()):
+        walls = predict_walls_s(group[0], calibration, repetitions)
+        reach = interval(walls, calibration.residual_sigma)
+        rows.append(Prediction(*key, statistics.median(walls), *reach, tuple(one.wall_s for one in group)))
     return Validation(name, len(fitted), calibration, tuple(rows))

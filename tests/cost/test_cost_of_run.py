@@ -21,7 +21,6 @@ def record(**change: object) -> dict[str, object]:
     base: dict[str, object] = {
         "schema": "skyfan.rank-record/1",
         "wall_s": 10.0,
-        "write_s": 0.5,
         "compute_s": 8.0,
         "s3_num_requests": 4,
         "peak_rss_bytes": 2**30,
@@ -32,12 +31,12 @@ def record(**change: object) -> dict[str, object]:
 
 def test_three_ranks_and_one_retry():
     usage = usage_of_ranks(rank_times([record(), record(wall_s=12.0), record(wall_s=20.0)]), attempts=4)
-    assert [invocation.billed_s for invocation in usage.invocations] == [10.5, 12.5, 20.5, 12.5]
+    assert [invocation.billed_s for invocation in usage.invocations] == [10.0, 12.0, 20.0, 12.0]
     assert usage.transitions == 4 + 2 * 3 + 1 == pipeline_transitions(3, retries=1)
     assert usage.s3_puts == 5 + 2 * 3
     assert usage.s3_gets == 4 * 3 + 2 * 3
     found = {item.name: item.usd for item in bill(usage, PRICES).items}
-    assert found["Lambda compute"] == pytest.approx(56.0 * 10 * 0.0000166667)
+    assert found["Lambda compute"] == pytest.approx(54.0 * 10 * 0.0000166667)
 
 
 def test_the_references_profiler_seconds_are_not_billed():

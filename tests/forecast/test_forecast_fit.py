@@ -31,7 +31,7 @@ def test_published_runs_that_were_not_fitted_are_predicted_within_15_percent():
 
 def test_stragglers_are_read_from_the_records():
     spread = published_spread(find_runs(PUBLISHED))
-    assert spread.share_beyond(2.0) == pytest.approx(0.035, abs=0.01)
+    assert spread.share_beyond(2.0) == pytest.approx(0.042, abs=0.01)
     assert spread.largest(41) == pytest.approx(3.2, abs=0.1)
 
 
@@ -84,8 +84,7 @@ def our_run(ranks: int, *, workers: int, name: str = "run", wall_s: float | None
             "threads": 2,
             "compute_s": 1.0,
             "wait_s": 0.0,
-            "wall_s": 1.9,
-            "write_s": 0.1,
+            "wall_s": 2.0,
             "bytes_read": 2_050_000,
             "cold_start": False,
             "started_at": f"2026-01-01T00:00:{start:09.6f}+00:00",

@@ -7,37 +7,22 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import grpc
 import structlog
 from grpc import aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from skyfan.errors import Transient
 from skyfan.rpc.credentials import open_channel
+from skyfan.rpc.healthcheck import is_serving
 from skyfan.v1.executor_pb2_grpc import ExecutorStub
 
 if TYPE_CHECKING:
     from skyfan.v1.executor_pb2_grpc import ExecutorAsyncStub
 
 REFRESH_S = 1.0
-CHECK_DEADLINE_S = 3.0
 # Longer than a rolling restart of one container, shorter than a user's patience.
 NOBODY_DEADLINE_S = 120.0
 
 Discover = Callable[[], Awaitable[set[str]]]
-
-
-async def is_serving(channel: aio.Channel) -> bool:
-    """Whether the server behind `channel` says that it is healthy."""
-    try:
-        reply = await health_pb2_grpc.HealthStub(channel).Check(  # type: ignore[attr-defined]
-            health_pb2.HealthCheckRequest(), timeout=CHECK_DEADLINE_S
-        )
-    except aio.AioRpcError as error:
-        if error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}:
-            return False
-        raise
-    return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
 
 
 @dataclass
@@ -55,9 +40,13 @@ class Lease:
 
 @dataclass
 class ExecutorPool:
-    """Keeps a channel to every address that `discover` names and lends those that are healthy and idle."""
+    """Keeps a channel to every address that `discover` names and lends those that are healthy and idle.
+
+    `server_name` is what their certificates are checked against when the addresses are numbers.
+    """
 
     discover: Discover
+    server_name: str | None = None
     _channels: dict[str, aio.Channel] = field(default_factory=dict)
     _idle: set[str] = field(default_factory=set)
     _leased: set[str] = field(default_factory=set)
@@ -118,7 +107,7 @@ class ExecutorPool:
         """Takes in new addresses, drops those that are gone, and brings back those that recovered."""
         found = await self.discover()
         for address in found - self._channels.keys():
-            self._channels[address] = open_channel(address)
+            self._channels[address] = open_channel(address, server_name=self.server_name)
         for address in self._channels.keys() - found - self._leased:
             self._idle.discard(address)
             await self._channels.pop(address).close()

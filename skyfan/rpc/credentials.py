@@ -47,13 +47,22 @@ def tls_from_environment() -> TlsFiles | None:
     return TlsFiles(*contents)
 
 
-def open_channel(address: str, interceptors: list[aio.ClientInterceptor] | None = None) -> aio.Channel:
-    """A client channel to `host:port`, with TLS if the environment names its files."""
+def open_channel(
+    address: str, interceptors: list[aio.ClientInterceptor] | None = None, *, server_name: str | None = None
+) -> aio.Channel:
+    """A client channel to `host:port`, with TLS if the environment names its files.
+
+    The server's certificate has to name the host of `address`, or `server_name` where that is given: replicas
+    behind one name are called by their addresses.
+    """
     tls = tls_from_environment()
     if tls is None:
         return aio.insecure_channel(address, options=channel_options(), interceptors=interceptors)
     credentials = grpc.ssl_channel_credentials(tls.authority, tls.key, tls.certificate)
-    return aio.secure_channel(address, credentials, options=channel_options(), interceptors=interceptors)
+    options = channel_options()
+    if server_name:
+        options.append(("grpc.ssl_target_name_override", server_name))
+    return aio.secure_channel(address, credentials, options=options, interceptors=interceptors)
 
 
 def bind(server: aio.Server, address: str) -> int:

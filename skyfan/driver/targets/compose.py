@@ -36,7 +36,7 @@ class ComposeTarget(GrpcTarget):
         self._host, self._port = host, int(port)
 
     async def __aenter__(self) -> Self:
-        self.pool = ExecutorPool(self._executor_addresses)
+        self.pool = ExecutorPool(self._executor_addresses, server_name=self._host)
         await self.pool.start()
         return self
 

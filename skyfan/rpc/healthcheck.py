@@ -1,0 +1,35 @@
+"""`python -m skyfan.rpc.healthcheck HOST:PORT`: exit status 0 when the gRPC server there says that it is serving."""
+
+import asyncio
+import sys
+
+import grpc
+from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from skyfan.rpc.credentials import open_channel
+
+CHECK_DEADLINE_S = 3.0
+
+
+async def is_serving(channel: aio.Channel) -> bool:
+    """Whether the server behind `channel` says that it is healthy; one that does not answer is not."""
+    try:
+        reply = await health_pb2_grpc.HealthStub(channel).Check(  # type: ignore[attr-defined]
+            health_pb2.HealthCheckRequest(), timeout=CHECK_DEADLINE_S
+        )
+    except aio.AioRpcError as error:
+        if error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}:
+            return False
+        raise
+    return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+async def check(address: str) -> bool:
+    """Whether the server at `host:port` is serving."""
+    async with open_channel(address) as channel:
+        return await is_serving(channel)
+
+
+if __name__ == "__main__":
+    sys.exit(0 if asyncio.run(check(sys.argv[1])) else 1)

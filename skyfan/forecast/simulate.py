@@ -132,7 +132,7 @@ def simulate(job: Job, calibration: Calibration, limits: Limits, seed: int = 0) 
     clock, held = _Clock(), {PACE: 0.0, RAMP: 0.0, LAMBDA: 0.0, MAP: 0.0}
     ready = [(0.0, rank, 1) for rank in range(job.ranks)]
     interval_s = calibration.start_interval_s / limits.maps  # every map starts its children at its own pace
-    billed_s, end_s, longest_s, s3_wait_s, attempts, lost = 0.0, 0.0, 0.0, 0.0, 0, 0
+    billed_s, end_s, longest_s, s3_wait_s, attempts, done, lost = 0.0, 0.0, 0.0, 0.0, 0, 0, 0
     while ready:
         ready_s, rank, attempt = heapq.heappop(ready)
         start_s = _next_start(clock, ready_s, interval_s, limits, held)
@@ -148,6 +148,8 @@ def simulate(job: Job, calibration: Calibration, limits: Limits, seed: int = 0) 
                 heapq.heappush(ready, (start_s + duration_s + wait_s, rank, attempt + 1))
             else:
                 lost += 1
+        else:
+            done += 1
         heapq.heappush(clock.running, start_s + duration_s)
         clock.peak = max(clock.peak, len(clock.running))
         billed_s, end_s, longest_s = billed_s + duration_s, max(end_s, start_s + duration_s), max(longest_s, duration_s)
@@ -159,7 +161,7 @@ def simulate(job: Job, calibration: Calibration, limits: Limits, seed: int = 0) 
         aggregate_s=aggregate_s,
         billed_s=billed_s,
         attempts=attempts,
-        done=job.ranks - lost,
+        done=done,
         failed=lost,
         peak_concurrency=clock.peak,
         longest_rank_s=longest_s,

@@ -142,6 +142,14 @@ def test_cost_is_never_negative_and_the_interval_holds_the_median(job, calibrati
     assert found.wall_low_s <= found.wall_s <= found.wall_high_s
 
 
+def test_a_rank_that_always_fails_is_tried_four_times_and_lost():
+    failing = PLAIN.model_copy(update={"failure_share": 0.999999})
+    outcome = simulate(Job([100] * 20, 100), failing, Limits())
+    assert (outcome.done, outcome.failed, outcome.attempts) == (0, 20, 80)
+    # Half a rank's 2 s four times, with waits of 2, 4 and 8 s between.
+    assert outcome.map_s == pytest.approx(4 * 1 + 14)
+
+
 def test_same_seed_same_outcome():
     varied = PLAIN.model_copy(update={"spread": HEAVY_TAIL, "failure_share": 0.3})
     first, again, other = (simulate(Job([100] * 50, 100), varied, Limits(), seed) for seed in (1, 1, 2))

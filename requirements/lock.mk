@@ -3,11 +3,12 @@
 PIP_COMPILE ?= .venv/bin/pip-compile
 LOCK = $(PIP_COMPILE) --quiet --no-emit-index-url --no-emit-find-links --strip-extras --annotation-style=line \
 	--no-header --constraint requirements/dev.txt
-LOCKED = $(addprefix requirements/,$(addsuffix .txt,executor partitioner aggregator driver rendezvous))
+LOCKED = $(addprefix requirements/,$(addsuffix .txt,run executor partitioner aggregator driver rendezvous))
 
 .PHONY: lock
 lock: $(LOCKED)
 
+requirements/run.txt: EXTRAS = torch,aws,report,sky
 requirements/executor.txt: EXTRAS = torch,lambda
 requirements/partitioner.txt: EXTRAS = lambda
 requirements/aggregator.txt: EXTRAS = lambda,report
@@ -17,6 +18,6 @@ requirements/rendezvous.txt: requirements/rendezvous.in requirements/dev.txt
 	$(LOCK) --output-file $@ $<
 
 # The CPU build of torch calls itself 2.13.0+cpu; the lock names the release, the index decides on the build.
-$(addprefix requirements/,$(addsuffix .txt,executor partitioner aggregator driver)): pyproject.toml requirements/dev.txt
+$(addprefix requirements/,$(addsuffix .txt,run executor partitioner aggregator driver)): pyproject.toml requirements/dev.txt
 	$(LOCK) --extra $(EXTRAS) --output-file $@ $<
 	sed -i.bak 's/^\(torch==[0-9.]*\)+cpu/\1/' $@ && rm $@.bak

@@ -3,6 +3,7 @@
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,11 +19,11 @@ from services.executor.requests import InferRequest, PreparedModel, PrepareReque
 from skyfan import store
 from skyfan.dataset import dataset_files, read_layout
 from skyfan.engine import Engine
-from skyfan.errors import Interrupted, ModelError, RankTooLarge
-from skyfan.plan import PlanItem
+from skyfan.errors import DatasetError, Interrupted, ModelError, RankTooLarge
+from skyfan.plan import FileLayout, PlanItem
 from skyfan.records import MB, RankRecord
 from skyfan.runfolder import Predictions, RunFolder
-from skyfan.tensorfile import numpy_dtype
+from skyfan.tensorfile import TensorSpec, numpy_dtype
 from skyfan.units import format_size
 
 REDSHIFT = "redshift"
@@ -73,13 +74,40 @@ def prepare(request: PrepareRequest, models: ModelCache) -> PreparedModel:
     model = models.model(request.model)
     engine = models.engine(request.model, model.digest, request.options)
     layout = read_layout(dataset_files(request.dataset)[0])
-    specs = {spec.name: spec for spec in layout.tensors}
-    bound = [specs[name] for name in engine.bind(list(specs))]
-    width = engine.predict([np.zeros((1, *spec.row_shape), numpy_dtype(spec.dtype)) for spec in bound]).shape[1]
+    bound, width = _try_out(engine, layout)
     z_column = request.options.z_column
     if z_column is not None and z_column >= width:
         raise ModelError(f"the model gives {width} columns, so that --z-column {z_column} is not one of them.")
-    return PreparedModel(model=request.model, digest=model.digest, format=model.format, parameters=model.parameters)
+    return PreparedModel(
+        model=request.model,
+        digest=model.digest,
+        format=model.format,
+        parameters=model.parameters,
+        samples_per_s=_rate(engine, bound, request.options.batch_size) if request.measure_rate else None,
+    )
+
+
+def _try_out(engine: Engine, layout: FileLayout) -> tuple[list[TensorSpec], int]:
+    """Which of the file's tensors the model takes, and how many columns it gives; one blank sample is enough."""
+    specs = {spec.name: spec for spec in layout.tensors}
+    try:
+        bound = [specs[name] for name in engine.bind(list(specs))]
+        return bound, engine.predict(_blank(bound, 1)).shape[1]
+    except ModelError as error:
+        raise DatasetError(f"{layout.uri} does not fit the model: {error}.") from error
+
+
+def _rate(engine: Engine, bound: list[TensorSpec], batch_size: int) -> float:
+    """Samples a second of one small batch, after one that warms up: enough to tell minutes from hours."""
+    batch = _blank(bound, min(batch_size, RATE_SAMPLES))
+    engine.predict(batch)
+    start = time.perf_counter()
+    engine.predict(batch)
+    return len(batch[0]) / (time.perf_counter() - start)
+
+
+def _blank(bound: list[TensorSpec], samples: int) -> list[NDArray[np.generic]]:
+    return [np.zeros((samples, *spec.row_shape), numpy_dtype(spec.dtype)) for spec in bound]
 
 
 def infer(request: InferRequest, models: ModelCache, control: Control | None = None) -> RankRecord:

@@ -1,0 +1,65 @@
+# Everything that this project does, by the same commands on a laptop and in CI. `make` lists them.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+# PyTorch's public index of CPU builds: the default index has builds with gigabytes of CUDA. It is left out
+# where pip has a folder of wheels of its own (pip config get global.find-links), or when set empty.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+PIP_TORCH = $(if $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null),,$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)))
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_TORCH)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo install install-dev test test-fast test-docker lint format types proto bench bench-quick clean
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+
+$(VENV)/.installed: requirements/run.txt pyproject.toml
+	@echo "installing into $(VENV) (once; a minute or two)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) -r requirements/run.txt
+	@$(PIP) --no-deps --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed requirements/dev.txt
+	@echo "installing the tools for tests into $(VENV)"
+	@$(PIP) -r requirements/dev.txt
+	@touch $@
+
+install: $(VENV)/.installed ## install Skyfan into .venv
+install-dev: $(VENV)/.installed-dev ## and what tests need
+
+demo: install ## redshifts of 1,000 real galaxies, on this machine (ARGS=--no-resume computes again)
+	@$(BIN)/skyfan demo $(ARGS)
+
+test: install-dev ## all tests that need no Docker
+	$(BIN)/python -m pytest -m "not docker" $(ARGS)
+
+test-fast: install-dev ## the tests that take seconds
+	$(BIN)/python -m pytest -m "not docker and not slow" $(ARGS)
+
+test-docker: install-dev ## the tests that need a Docker engine
+	$(BIN)/python -m pytest -m docker $(ARGS)
+
+lint: install-dev ## ruff, and generated code that is up to date
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: install-dev ## let ruff mend what it can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+types: install-dev ## mypy --strict
+	$(BIN)/mypy --strict skyfan services
+
+proto: install-dev ## generate skyfan/v1 from proto/
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -I proto --python_out=. --grpc_python_out=. \
+	  --mypy_out=quiet:. --mypy_grpc_out=quiet:. proto/skyfan/v1/*.proto
+
+clean: ## remove what was built; runs/ and data/ stay
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+include requirements/lock.mk
+include tests/terraform/terraform.mk

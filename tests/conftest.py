@@ -1,0 +1,82 @@
+"""What tests of several folders share: a small dataset, a small model, and what the model says of the data."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from skyfan.tensorfile import write_tensorfile
+
+SAMPLES = 101
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A dataset in the reference layout, as arrays and as a file."""
+
+    path: Path
+    image: NDArray[np.float32]
+    magnitude: NDArray[np.float32]
+    redshift: NDArray[np.float32]
+
+
+def make_sample(path: Path, samples: int = SAMPLES, seed: int = 3) -> Sample:
+    rng = np.random.default_rng(seed)
+    image = rng.normal(0.0, 1.0, (samples, 5, 32, 32)).astype(np.float32)
+    magnitude = rng.uniform(15.0, 22.0, (samples, 5)).astype(np.float32)
+    redshift = rng.uniform(0.01, 0.3, samples).astype(np.float32)
+    write_tensorfile(path, [image, magnitude, redshift])
+    return Sample(path, image, magnitude, redshift)
+
+
+@pytest.fixture(scope="session")
+def _sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    return make_sample(tmp_path_factory.mktemp("sample") / "sky.pt")
+
+
+@pytest.fixture
+def sample(_sample: Sample, tmp_path: Path) -> Sample:
+    """101 random galaxies in a file that the test may change."""
+    path = tmp_path / "sky.pt"
+    shutil.copy2(_sample.path, path)
+    return Sample(path, _sample.image, _sample.magnitude, _sample.redshift)
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An AstroMAE of random weights, small enough for tests, as a state dict."""
+    import torch
+
+    from skyfan.models import AstroMAE, AstroMAEConfig
+
+    torch.manual_seed(5)
+    config = AstroMAEConfig(
+        embed_dim=16,
+        depth=2,
+        mlp_hidden=32,
+        pcm_hidden=32,
+        pcm_groups=4,
+        vit_hidden=24,
+        vit_out=24,
+        vis_hidden=24,
+        vis_out=24,
+        magnitude_widths=(24, 24),
+        head_hidden=16,
+    )
+    path = tmp_path_factory.mktemp("model") / "small.pt"
+    torch.save(AstroMAE(config).state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def expected_z(_sample: Sample, small_model: Path) -> NDArray[np.float32]:
+    """What `model(x)` says of all samples in one batch, in one process."""
+    import torch
+
+    from skyfan.models import load_model
+
+    model = load_model(str(small_model))
+    return model.predict(torch.from_numpy(_sample.image), torch.from_numpy(_sample.magnitude)).numpy()[:, 0]

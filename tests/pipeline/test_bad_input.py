@@ -1,0 +1,158 @@
+"""What a user can get wrong: one sentence, the right exit code, nothing half-written. Through the real command."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from skyfan.cli import main
+from skyfan.tensorfile import write_tensorfile
+from tests.conftest import make_sample
+from tests.pipeline.support import predictions
+
+
+@dataclass
+class Answer:
+    code: int
+    stderr: str
+
+
+@pytest.fixture
+def skyfan(monkeypatch, capsys, tmp_path):
+    """The command's entry point, called in this process; S3 is an address where nobody listens."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"):
+        monkeypatch.setenv(name, "us-east-1")
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["skyfan", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        return Answer(int(stopped.value.code or 0), " ".join(capsys.readouterr().err.split()))
+
+    return call
+
+
+class Exploit:
+    def __reduce__(self):
+        return os.system, ("touch executed",)
+
+
+def truncated(folder):
+    path = make_sample(folder / "bad.pt", 20).path
+    path.write_bytes(path.read_bytes()[:-3000])
+    return path
+
+
+def wrong_shape(folder):
+    path = folder / "bad.pt"
+    write_tensorfile(path, [np.zeros((9, 5, 16, 16), np.float32), np.zeros((9, 5), np.float32)])
+    return path
+
+
+def missing_tensor(folder):
+    path = folder / "bad.pt"
+    write_tensorfile(path, [np.zeros((9, 5, 32, 32), np.float32)])
+    return path
+
+
+def empty(folder):
+    import torch
+
+    path = folder / "bad.pt"
+    torch.save([torch.zeros(0, 5, 32, 32), torch.zeros(0, 5)], path)
+    return path
+
+
+def hostile(folder):
+    import torch
+
+    path = folder / "bad.pt"
+    torch.save({"image": torch.zeros(3, 5, 32, 32), "x": Exploit()}, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (truncated, "bad.pt"),
+        (wrong_shape, "32, 32"),
+        (missing_tensor, "bad.pt does not fit the model"),
+        (empty, "bad.pt"),
+        (hostile, "posix.system"),
+    ],
+)
+def test_bad_datasets(skyfan, make, said, small_model, tmp_path):
+    path = make(tmp_path)
+    answer = skyfan("run", "--dataset", path, "--model", small_model, "--output", tmp_path / "run", "--on", "process")
+    assert answer.code == 2, answer.stderr
+    assert said in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert answer.stderr.startswith("skyfan: ")
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--dataset", "gopher://x/y.pt"], "gopher"),
+        (["--dataset", "s3://no-such-bucket/y.pt"], "s3://no-such-bucket"),
+        (["--dataset", "nowhere.pt"], "nowhere.pt"),
+        (["--dataset", "sky.pt", "--batch-size", "0"], "--batch-size"),
+        (["--dataset", "sky.pt", "--partition-size", "soon"], "--partition-size"),
+        (["--dataset", "sky.pt", "--world-size", "-3"], "--world-size"),
+        (["--dataset", "sky.pt", "--model", "nowhere.pt"], "nowhere.pt"),
+        (["--dataset", "sky.pt", "--on", "moon"], "moon"),
+        (["--dataset", "sky.pt", "--engine", "steam"], "steam"),
+        ([], "--dataset"),
+    ],
+)
+def test_bad_options(skyfan, arguments, said, sample, small_model, tmp_path):
+    options = arguments if "--model" in arguments else [*arguments, "--model", small_model]
+    options = options if "--on" in options else [*options, "--on", "process"]
+    answer = skyfan("run", *options, "--output", tmp_path / "run")
+    assert answer.code == 2, answer.stderr
+    assert said in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_hostile_model_is_refused_by_name_and_not_executed(skyfan, sample, tmp_path):
+    import torch
+
+    path = tmp_path / "evil.pt"
+    torch.save(Exploit(), path)
+    answer = skyfan("run", "--dataset", sample.path, "--model", path, "--output", tmp_path / "run", "--on", "process")
+    assert answer.code == 2
+    assert "posix.system" in answer.stderr
+    assert not (tmp_path / "executed").exists()
+    assert not (tmp_path / "run").exists()
+
+
+def test_nan_pixels_are_missing_samples_and_exit_code_3(skyfan, sample, small_model, tmp_path):
+    image = sample.image.copy()
+    image[[4, 50], 2, 7, 7] = [np.nan, np.inf]
+    write_tensorfile(sample.path, [image, sample.magnitude, sample.redshift])
+    answer = skyfan("run", "--dataset", sample.path, "--model", small_model, "--output", "run", "--on", "process")
+    assert answer.code == 3, answer.stderr
+    table = predictions(tmp_path / "run")
+    assert [index for index, z in enumerate(table["z_pred"].to_pylist()) if z is None] == [4, 50]
+    assert "2 samples have no prediction" in answer.stderr
+
+
+def test_the_installed_command_says_it_in_one_line_without_a_traceback(tmp_path):
+    answer = subprocess.run(
+        [sys.executable, "-m", "skyfan.cli", "plan", "--dataset", "nowhere.pt"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert answer.returncode == 2
+    assert len(answer.stderr.strip().splitlines()) == 1
+    assert answer.stdout == ""

@@ -1,0 +1,82 @@
+"""However the data are cut and fanned out, the predictions are those of `model(x)`."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.pipeline.support import assert_equal_z, make_job, predictions, run
+
+
+@pytest.mark.parametrize("batch_size", [1, 37, 512])
+@pytest.mark.parametrize("world_size", [1, 3, 7])
+def test_ranks_and_batch_sizes_do_not_change_predictions(
+    sample, small_model, expected_z, tmp_path, world_size, batch_size
+):
+    output = tmp_path / "run"
+    summary = run(make_job(sample.path, small_model, output, world_size=world_size, batch_size=batch_size))
+    assert_equal_z(predictions(output), expected_z)
+    assert summary.state == "complete"
+    assert summary.completeness.ranks_present == world_size
+
+
+def test_one_file_and_its_partition_files_are_the_same_dataset(sample, small_model, expected_z, tmp_path):
+    from services.partitioner.requests import DatasetCut
+    from services.partitioner.split import split
+
+    folder = tmp_path / "parts"
+    request = DatasetCut(dataset=str(sample.path), partition_size_bytes=9 * 20504 + 2048)
+    written = split(request, str(folder), lambda done, total: None)
+    assert len(written) == 12  # 10.pt must come after 2.pt
+    run(make_job(folder, small_model, tmp_path / "run", partition_size_bytes=None))
+    assert_equal_z(predictions(tmp_path / "run"), expected_z)
+
+
+def test_known_redshifts_and_residuals_stand_beside_the_predictions(sample, small_model, tmp_path):
+    run(make_job(sample.path, small_model, tmp_path / "run"))
+    table = predictions(tmp_path / "run")
+    assert table.column_names == ["sample_index", "z_pred", "z_spec", "delta_z"]
+    z_pred, z_spec = table["z_pred"].to_numpy(), table["z_spec"].to_numpy()
+    np.testing.assert_array_equal(z_spec, sample.redshift)
+    np.testing.assert_allclose(table["delta_z"].to_numpy(), (z_pred - z_spec) / (1 + z_spec), rtol=1e-5)
+
+
+def test_an_exported_program_gives_all_its_columns_and_metrics_only_for_the_named_one(sample, tmp_path):
+    import torch
+
+    class Two(torch.nn.Module):
+        def forward(self, image, magnitude):
+            return torch.stack([magnitude.sum(1), image.mean((1, 2, 3))], dim=1)
+
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(
+        Two(),
+        (torch.zeros(4, 5, 32, 32), torch.zeros(4, 5)),
+        dynamic_shapes={"image": {0: batch}, "magnitude": {0: batch}},
+    )
+    model = tmp_path / "two.pt2"
+    torch.export.save(program, model)
+    summary = run(make_job(sample.path, model, tmp_path / "plain"))
+    assert predictions(tmp_path / "plain").column_names == ["sample_index", "output_0", "output_1"]
+    assert summary.science is None
+    job = make_job(sample.path, model, tmp_path / "named")
+    job = job.model_copy(update={"options": job.options.model_copy(update={"z_column": 1})})
+    summary = run(job)
+    table = predictions(tmp_path / "named")
+    assert table.column_names == ["sample_index", "z_pred", "z_spec", "delta_z", "output_0"]
+    np.testing.assert_allclose(table["z_pred"].to_numpy(), sample.image.mean((1, 2, 3)), atol=1e-6)
+    assert summary.science["samples"] == len(sample.redshift)
+
+
+def test_the_run_leaves_the_documented_files(sample, small_model, tmp_path):
+    output = tmp_path / "run"
+    summary = run(make_job(sample.path, small_model, output, world_size=2))
+    names = {path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file()}
+    assert {"plan.json", "0.json", "1.json", "combined_data.json", "summary.json", "report.html"} <= names
+    assert {"predictions/rank-0.parquet", "predictions/rank-1.parquet"} <= names
+    combined = json.loads((output / "combined_data.json").read_text())
+    assert [record["rank"] for record in combined] == [0, 1]
+    assert combined[0] == json.loads((output / "0.json").read_text())
+    assert combined[0]["schema"] == "skyfan.rank-record/1"
+    assert json.loads((output / "summary.json").read_text()) == summary.to_json_dict()
+    assert "<svg" in (output / "report.html").read_text()

@@ -1,0 +1,80 @@
+"""Running again finishes what is missing, computes nothing twice, and touches nobody else's run."""
+
+import pytest
+
+from skyfan.driver.events import RankCommitted
+from skyfan.errors import RunConflict
+from tests.pipeline.support import assert_equal_z, make_job, predictions, run
+
+
+def committed(events):
+    return [event.rank for event in events if isinstance(event, RankCommitted)]
+
+
+def snapshot(folder):
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_second_run_computes_nothing_and_gives_the_same_summary(sample, small_model, tmp_path):
+    job = make_job(sample.path, small_model, tmp_path / "run")
+    first = run(job)
+    events = []
+    assert run(job, events=events) == first
+    assert committed(events) == []
+
+
+def test_only_what_is_missing_is_computed(sample, small_model, expected_z, tmp_path):
+    output = tmp_path / "run"
+    job = make_job(sample.path, small_model, output)
+    run(job)
+    for rank in (2, 5):
+        (output / "predictions" / f"rank-{rank}.parquet").unlink()
+    events = []
+    summary = run(job, events=events)
+    assert committed(events) == [2, 5]
+    assert summary.reused_ranks == summary.completeness.ranks_planned - 2
+    assert_equal_z(predictions(output), expected_z)
+
+
+def test_no_resume_computes_all_of_it_again(sample, small_model, expected_z, tmp_path):
+    job = make_job(sample.path, small_model, tmp_path / "run", world_size=3)
+    run(job)
+    events = []
+    run(job.model_copy(update={"resume": False}), events=events)
+    assert committed(events) == [0, 1, 2]
+    assert_equal_z(predictions(tmp_path / "run"), expected_z)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"batch_size": 4}, "options"),
+        ({"world_size": 2}, "world size"),
+        ({"partition_size_bytes": 50_000}, "partition size"),
+        ({"file_limit": 2}, "file limit"),
+    ],
+)
+@pytest.mark.parametrize("resume", [True, False])
+def test_another_run_in_the_same_place_is_refused_and_nothing_is_touched(
+    sample, small_model, tmp_path, change, named, resume
+):
+    output = tmp_path / "run"
+    run(make_job(sample.path, small_model, output))
+    before = snapshot(output)
+    with pytest.raises(RunConflict, match=named):
+        run(make_job(sample.path, small_model, output, resume=resume, **change))
+    assert snapshot(output) == before
+
+
+def test_where_and_how_fast_it_runs_is_not_part_of_the_identity(sample, small_model, tmp_path):
+    job = make_job(sample.path, small_model, tmp_path / "a")
+    other = job.model_copy(update={"output": str(tmp_path / "b"), "workers": 7, "tolerated_failure_percentage": 9.0})
+    assert run(job).run_id == run(other).run_id
+
+
+def test_a_changed_dataset_or_model_is_another_run(sample, small_model, tmp_path):
+    from tests.conftest import make_sample
+
+    first = run(make_job(sample.path, small_model, tmp_path / "a"))
+    make_sample(sample.path, seed=4)
+    assert run(make_job(sample.path, small_model, tmp_path / "b")).run_id != first.run_id

@@ -39,12 +39,11 @@ resource "aws_lambda_function" "this" {
   }
 
   environment {
-    variables = {
-      POWERTOOLS_LOG_LEVEL         = var.log_level
-      POWERTOOLS_METRICS_NAMESPACE = local.metrics_namespace
-      POWERTOOLS_SERVICE_NAME      = each.key
-      SKYFAN_LOG_LEVEL             = var.log_level
-    }
+    variables = merge(
+      { SKYFAN_LOG_LEVEL = lower(var.log_level) },
+      # A plan whose ranks would take longer than a rank may is refused before anything is paid for.
+      each.key == "partitioner" ? { SKYFAN_RANK_LIMIT_S = tostring(var.executor_timeout_s) } : {},
+    )
   }
 
   lifecycle {

@@ -1,7 +1,7 @@
 # One dashboard and one alarm for each way in which a run goes wrong.
 
 locals {
-  metrics_namespace = "Skyfan"
+  metrics_namespace = "Skyfan" # as services/*/lambda_handler.py write it
   # us-east-1, per GB-second; other regions differ by up to a third.
   usd_per_gb_s    = var.architecture == "arm64" ? 0.0000133334 : 0.0000166667
   usd_per_request = 0.0000002

@@ -1,13 +1,12 @@
 output "run_command" {
   description = "What to type next."
   value = join(" ", compact([
-    "skyfan run --on aws",
-    "--name-prefix ${local.name}",
-    "--region ${local.region}",
+    "AWS_REGION=${local.region} skyfan run --on aws",
+    local.name == "skyfan" ? "" : "--name-prefix ${local.name}", # skyfan is the command's own default
     "--dataset s3://${aws_s3_bucket.this.id}/data/demo.pt",
     "--partition-size 25MB",
-    "--max-concurrency ${var.map_concurrency}",
-    var.tolerated_failure_percentage > 0 ? "--tolerated-failure-percentage ${var.tolerated_failure_percentage}" : "",
+    "--workers ${var.map_concurrency}",
+    var.tolerated_failure_percentage > 0 ? "--tolerate-failures ${var.tolerated_failure_percentage}" : "",
     "--output s3://${aws_s3_bucket.this.id}/runs/first",
   ]))
 }

@@ -289,7 +289,7 @@ resource "aws_ecs_task_definition" "rendezvous" {
     essential              = true
     readonlyRootFilesystem = true
     portMappings           = [for port in values(local.rendezvous_ports) : { containerPort = port, hostPort = port, protocol = "tcp" }]
-    environment            = [{ name = "SKYFAN_LOG_LEVEL", value = var.log_level }]
+    environment            = [{ name = "SKYFAN_LOG_LEVEL", value = lower(var.log_level) }]
     secrets                = [{ name = "SKYFAN_TOKEN", valueFrom = aws_secretsmanager_secret.rendezvous_token["this"].arn }]
     logConfiguration = {
       logDriver = "awslogs"

@@ -11,7 +11,7 @@ sys.path.insert(0, str(HERE))
 from localstack_support import Stack, build_image, localstack, require_docker  # noqa: E402
 
 # A function for each kind of worker, so that no test meets another's.
-PORTS = {"probe": 9001, "victim": 9002, "lonely": 9003, "single": 9004, "broken": 9005}
+PORTS = {"probe": 9001, "victim": 9002, "lonely": 9003, "single": 9004, "broken": 9005, "pipeline": 9006}
 TIMEOUT_S = 4
 
 

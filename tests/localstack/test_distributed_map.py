@@ -146,8 +146,9 @@ def writer(prefix: str) -> dict:
 
 
 def test_result_writer_writes_the_results_by_status(stack, bucket):
-    definition = a_map(ItemsPath="$.items", ToleratedFailurePercentage=50, ResultWriter=writer("held"))
-    done = stack.run(definition, {"items": items(10, bad=2)})
+    by_path = {**writer(""), "Parameters": {"Bucket": BUCKET, "Prefix.$": "$.prefix"}}
+    definition = a_map(ItemsPath="$.items", ToleratedFailurePercentage=50, ResultWriter=by_path)
+    done = stack.run(definition, {"items": items(10, bad=2), "prefix": "held"})
     details = done["output"]["ResultWriterDetails"]
     assert details["Bucket"] == BUCKET
     written = objects(bucket, "held/")

@@ -14,7 +14,7 @@ LOG = logging.getLogger(__name__)
 WRITTEN_FOR = "2026.3.0"
 
 
-@hooks.on_infra_start()  # type: ignore[untyped-decorator]
+@hooks.on_infra_start()
 def skyfan_start() -> None:
     """Mend Step Functions and open the Lambda Runtime API, or keep LocalStack from starting."""
     found = version("localstack-core")
@@ -26,7 +26,7 @@ def skyfan_start() -> None:
     READY_MARK.touch()
 
 
-@hooks.on_infra_shutdown()  # type: ignore[untyped-decorator]
+@hooks.on_infra_shutdown()
 def skyfan_stop() -> None:
     """Close the ports, so that workers see at once that the platform is gone."""
     READY_MARK.unlink(missing_ok=True)

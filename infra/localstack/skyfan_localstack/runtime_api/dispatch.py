@@ -18,6 +18,7 @@ import json
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Any
 
 MAX_REQUEST_BYTES = 6 * 1024 * 1024
 MAX_RESPONSE_BYTES = MAX_REQUEST_BYTES + 100
@@ -101,13 +102,12 @@ class Function:
 
     async def _wait_for_worker(self, invocation: Invocation) -> None:
         """Until a worker has it, or the environment's initialisation failed on it."""
-        settled = asyncio.ensure_future(invocation.taken.wait())
+        taken = asyncio.ensure_future(invocation.taken.wait())
+        either: list[asyncio.Future[Any]] = [taken, invocation.outcome]
         try:
-            await asyncio.wait(
-                {settled, invocation.outcome}, timeout=self._queue_wait_s, return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait(either, timeout=self._queue_wait_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            settled.cancel()
+            taken.cancel()
         if invocation.taken.is_set() or invocation.outcome.done():
             return
         self._waiting.remove(invocation)

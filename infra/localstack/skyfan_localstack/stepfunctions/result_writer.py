@@ -1,7 +1,8 @@
-"""ResultWriter: writes the children's results, and after a map that failed as well.
+"""ResultWriter: writes the children's results, after a map that failed as well, and takes its place from the input.
 
-As shipped, LocalStack writes a manifest with empty lists, and nothing when the map failed. On AWS the results are
-grouped by status into SUCCEEDED_n.json, FAILED_n.json and PENDING_n.json beside manifest.json:
+As shipped, LocalStack writes a manifest with empty lists, nothing when the map failed, and looks for the paths in
+`Parameters` (`"Prefix.$": "$.prefix"`) among the children's outputs and not in the state's input. On AWS the
+results are grouped by status into SUCCEEDED_n.json, FAILED_n.json and PENDING_n.json beside manifest.json:
 "ResultWriter (Map)", https://docs.aws.amazon.com/step-functions/latest/dg/input-output-resultwriter.html
 (read 2026-11).
 """
@@ -19,6 +20,9 @@ from localstack.services.stepfunctions.asl.component.state.state_execution.state
 )
 from localstack.services.stepfunctions.asl.component.state.state_execution.state_map.result_writer.resource_eval.resource_eval_s3 import (  # noqa: E501
     ResourceEvalS3,
+)
+from localstack.services.stepfunctions.asl.component.state.state_execution.state_map.result_writer.result_writer_decl import (  # noqa: E501
+    ResultWriter,
 )
 from localstack.services.stepfunctions.asl.component.state.state_execution.state_map.state_map import StateMap
 from localstack.services.stepfunctions.asl.eval.environment import Environment
@@ -85,6 +89,18 @@ def _put_or_fail(env: Environment, resource_runtime_part: Any, state_credentials
         raise map_run_failure(env, StatesErrorNameType.StatesResultWriterFailed, str(error)) from error
 
 
+def _evaluate(writer: ResultWriter, env: Environment) -> None:
+    """In place of `ResultWriter._eval_body`: paths are looked up in what lies on top of the stack."""
+    outputs = env.stack.pop()
+    depth = len(env.stack)
+    env.stack.append(env.states.get_input())
+    writer.parargs.eval(env)
+    target = env.stack.pop()
+    del env.stack[depth:]
+    env.stack += [outputs, target]
+    writer.resource_eval.eval_resource(env)
+
+
 def _also_after_failure(as_shipped: Callable[[StateMap, Environment], None]) -> Callable[..., None]:
     def evaluate(state: StateMap, env: Environment) -> None:
         try:
@@ -102,5 +118,6 @@ def _also_after_failure(as_shipped: Callable[[StateMap, Environment], None]) -> 
 
 def mend() -> None:
     """Replace the writing, and extend it to maps that exceeded their tolerance."""
+    Patch(ResultWriter, "_eval_body", _evaluate).apply()
     Patch(ResourceEvalS3, "_handle_put_object", staticmethod(_put_or_fail)).apply()
     Patch(StateMap, "_eval_execution", _also_after_failure(StateMap._eval_execution)).apply()

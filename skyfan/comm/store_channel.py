@@ -151,10 +151,17 @@ class StoreChannel(Channel):
         elif failed is not None:
             error = f"rank {self.rank} gave up: {str(failed) or type(failed).__name__}"
         store.put(self._status_uri(self.rank, "gone"), json.dumps({"error": error, "culprit": culprit}).encode())
+        # Not finding what was there a moment ago means that another rank was the last and has deleted it.
+        with contextlib.suppress(LocationError):
+            self._delete_if_last(failed)
+
+    def _delete_if_last(self, failed: BaseException | None) -> None:
         self._read_status()
         blamed = {lost.rank for lost in (*self._gone.values(), failed) if isinstance(lost, PeerLost)}
         if len(set(self._gone) | blamed | {self.rank}) == self.world_size:
-            self._delete_all()
+            for info in store.list(self.prefix):
+                store.delete(info.uri)
+            _delete_folders(self.prefix)
 
     def _join(self, group: str, deadline: float, join_timeout_s: float) -> None:
         try:
@@ -165,8 +172,10 @@ class StoreChannel(Channel):
                 "rank and every run its own name."
             ) from error
         pause_s = _POLL_S
+        seen: set[int] = set()
         while True:
             joined, sizes = self._members()
+            seen |= joined
             if sizes != {self.world_size}:
                 raise GroupRefused(
                     f"rank {self.rank} asks for world size {self.world_size} but others in group {group!r} have "
@@ -175,7 +184,7 @@ class StoreChannel(Channel):
             if len(joined) == self.world_size:
                 return
             if time.monotonic() > deadline:
-                missing = set(range(self.world_size)) - joined
+                missing = set(range(self.world_size)) - seen
                 store.delete(self._member_uri())
                 raise GroupIncomplete(
                     f"group {group!r} was not full after {join_timeout_s:g} s: {name_ranks(missing)} did not join."
@@ -286,13 +295,6 @@ class StoreChannel(Channel):
             if self._stopping.wait(self._heartbeat_timeout_s / _BEATS_PER_TIMEOUT):
                 return
 
-    def _delete_all(self) -> None:
-        for info in store.list(self.prefix):
-            store.delete(info.uri)
-        folder = store.local_path(self.prefix)
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-
     def _member_uri(self) -> str:
         return store.join(self.prefix, "member", f"{self.rank}-of-{self.world_size}")
 
@@ -308,6 +310,16 @@ def _segment(name: str) -> str:
     if not name or "/" in name or name in (".", ".."):
         raise GroupRefused(f"run and group names of the store channel must not be empty or hold a slash: {name!r}.")
     return name
+
+
+def _delete_folders(prefix: str) -> None:
+    """On a local disk, the folders of the objects too, as far as they are empty."""
+    folder = store.local_path(prefix)
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another group of this run, or another run, is there
+            folder.parent.rmdir()
+            folder.parent.parent.rmdir()
 
 
 def name_sizes(sizes: Iterable[int]) -> str:

@@ -13,6 +13,11 @@ import structlog
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
+def as_json() -> bool:
+    """Whether logs are JSON because `SKYFAN_LOG_FORMAT` says so."""
+    return os.environ.get("SKYFAN_LOG_FORMAT") == "json"
+
+
 def configure(service: str | None = None, level: str | None = None) -> None:
     """Sets up structlog for this process; `service` is then in every line."""
     chosen = os.environ.get("SKYFAN_LOG_FORMAT") or ("text" if sys.stderr.isatty() else "json")

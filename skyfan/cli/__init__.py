@@ -10,6 +10,7 @@ from skyfan.cli.analyse import analyse_command
 from skyfan.cli.console import err, out
 from skyfan.cli.cost import cost_command
 from skyfan.cli.demo import demo
+from skyfan.cli.fetch import fetch
 from skyfan.cli.partition import partition
 from skyfan.cli.plan import plan
 from skyfan.cli.report import report
@@ -28,6 +29,7 @@ app.command()(demo)
 app.command()(plan)
 app.command()(partition)
 app.command()(report)
+app.command()(fetch)
 app.add_typer(data.app, name="data")
 app.command("cost")(cost_command)
 app.command("analyse")(analyse_command)

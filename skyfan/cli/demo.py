@@ -8,6 +8,7 @@ import typer
 from skyfan import sky, store
 from skyfan.cli import options
 from skyfan.cli.console import err, progress_bar, say
+from skyfan.cli.fetch import fetch
 from skyfan.cli.run import execute, show
 from skyfan.driver import Job
 from skyfan.models import DEMO_MODEL
@@ -25,6 +26,7 @@ def demo(
     resume: options.Resume = True,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
+    copy_to: options.CopyTo = None,
 ) -> None:
     """Render the demo galaxies once, then run the packaged model over them."""
     make_demo_dataset(dataset, quiet=quiet or as_json)
@@ -37,6 +39,8 @@ def demo(
         resume=resume,
     )
     summary = execute(job, on, quiet=quiet or as_json)
+    if copy_to:
+        fetch(output, copy_to, quiet=quiet or as_json)
     if summary.reused_ranks == 0 and resume and not quiet and not as_json:
         say("the same command again reuses these results; --no-resume computes them again.")
     show(summary, as_json=as_json, quiet=quiet)

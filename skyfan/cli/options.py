@@ -1,6 +1,6 @@
 """Options that several commands share, with one spelling, one default and one help text each."""
 
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Annotated
 
 import typer
@@ -29,6 +29,7 @@ Precision = Annotated[str, typer.Option(help="float32, or a reduced precision: b
 Engine = Annotated[str, typer.Option(help="Inference engine; auto takes the fastest that is installed.")]
 ZColumn = Annotated[int | None, typer.Option(help="Which output column is redshift (not needed for AstroMAE).")]
 Tolerate = Annotated[float, typer.Option(help="Percentage of ranks that may fail before the run is a failure.")]
+CopyTo = Annotated[Path | None, typer.Option(help="Copy the run's files to this folder when it is done.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on standard output.")]
 

@@ -11,6 +11,8 @@ import typer
 from skyfan import logs
 from skyfan.cli import options
 from skyfan.cli.console import out, print_json, say
+from skyfan.cli.fetch import fetch
+from skyfan.cli.log_progress import LogProgress
 from skyfan.cli.progress import RunProgress
 from skyfan.cli.tables import summary_table
 from skyfan.driver import Job, create_target, run_job
@@ -41,6 +43,7 @@ def run(
     z_column: options.ZColumn = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
+    copy_to: options.CopyTo = None,
 ) -> None:
     """Predict every sample of a dataset: partition, infer in parallel, merge.
 
@@ -63,7 +66,10 @@ def run(
         )
     else:
         raise BadInput("name the data with --dataset FILE_OR_FOLDER, or give a --payload FILE.")
-    show(execute(job, on, quiet=quiet or as_json), as_json=as_json, quiet=quiet)
+    summary = execute(job, on, quiet=quiet or as_json)
+    if copy_to:
+        fetch(job.output, copy_to, quiet=quiet or as_json)
+    show(summary, as_json=as_json, quiet=quiet)
 
 
 def job_of_payload(path: Path, workers: int | None) -> Job:
@@ -81,8 +87,11 @@ def job_of_payload(path: Path, workers: int | None) -> Job:
 
 
 def execute(job: Job, on: str, *, quiet: bool) -> Summary:
-    """Runs the job and shows its progress; Ctrl-C and SIGTERM stop it cleanly."""
-    logs.configure("driver", level="warning")
+    """Runs the job and shows its progress; Ctrl-C and SIGTERM stop it cleanly.
+
+    Where logs are asked to be JSON (in containers), progress is log lines too.
+    """
+    logs.configure("driver", level=None if logs.as_json() else "warning")
     return asyncio.run(_execute(job, on, quiet=quiet))
 
 
@@ -90,8 +99,9 @@ async def _execute(job: Job, on: str, *, quiet: bool) -> Summary:
     task = asyncio.current_task()
     assert task
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    shown = LogProgress() if logs.as_json() and not quiet else RunProgress(quiet=quiet)
     try:
-        with RunProgress(quiet=quiet) as progress:
+        with shown as progress:
             async with create_target(on, workers=job.workers) as target:
                 return await run_job(job, target, progress)
     except asyncio.CancelledError:

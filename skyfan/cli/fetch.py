@@ -1,0 +1,74 @@
+"""`skyfan fetch`: a run's files from wherever it wrote them into a folder of this machine."""
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from skyfan import store
+from skyfan.cli import options
+from skyfan.cli.console import progress_bar, say
+from skyfan.errors import BadInput, LocationError
+from skyfan.runfolder import RunFolder
+
+READERS = 8
+# What a run writes; nothing else in a folder is ours to fetch or to remove.
+_OF_A_RUN = re.compile(
+    r"plan\.json|items\.jsonl?|\d+\.json|combined_data\.json|summary\.json|report\.html|predictions/rank-\d+\.parquet"
+)
+# These two tell of the others, so they come after them.
+_LAST = ("summary.json", "report.html")
+
+
+def fetch(
+    output: Annotated[str, typer.Argument(help="The run's folder (path or URI), such as s3://bucket/run.")],
+    folder: Annotated[Path, typer.Argument(help="Where the copies go; made if it is not there.")],
+    quiet: options.Quiet = False,
+) -> None:
+    """Copy a run's files here; what an earlier run left in the folder is replaced."""
+    count = fetch_run(output, folder, quiet=quiet)
+    if not quiet:
+        say(f"copied {count:,} files of {output} to {folder}")
+
+
+def fetch_run(output: str, folder: Path, *, quiet: bool) -> int:
+    """Copies the run's files, each whole or not at all, and returns how many they are."""
+    names = [name for name in _names(output) if _OF_A_RUN.fullmatch(name)]
+    if "plan.json" not in names:
+        raise LocationError(f"{output} holds no run (no plan.json), so that there is nothing to copy to {folder}.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{folder} cannot be made: {error.strerror}; choose a folder that you may write to.") from error
+    _remove_other_run(output, folder)
+    with progress_bar("copying", quiet) as advance, ThreadPoolExecutor(READERS) as readers:
+
+        def copy(name: str) -> None:
+            store.put(folder / name, store.read(store.join(output, name)))
+
+        first = [name for name in names if name not in _LAST]
+        for done, _ in enumerate(readers.map(copy, first), start=1):
+            advance(done, len(names))
+        for name in _LAST:
+            if name in names:
+                copy(name)
+    return len(names)
+
+
+def _names(output: str) -> list[str]:
+    """Names relative to the run's folder."""
+    root = str(store.local_path(output) or output).rstrip("/") + "/"
+    return [entry.uri.removeprefix(root) for entry in store.list(output)]
+
+
+def _remove_other_run(output: str, folder: Path) -> None:
+    """Another run's files would mix with this one's: ranks beyond ours, a summary that is not ours."""
+    if not (folder / "plan.json").exists():
+        return
+    if RunFolder(str(folder)).read_plan().run_id == RunFolder(output).read_plan().run_id:
+        return
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and _OF_A_RUN.fullmatch(path.relative_to(folder).as_posix()):
+            path.unlink()

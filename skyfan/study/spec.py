@@ -1,0 +1,144 @@
+"""What a study is: a grid over a run's options, some fixed, and how often each cell is measured.
+
+A study file is TOML:
+
+    name = "batch-size"
+    title = "Time and throughput against batch size"
+    repetitions = 3
+
+    [grid]
+    batch_size = [32, 64, 128, 256, 512]
+
+    [fixed]
+    partition_size = "25MB"
+
+    [quick]                  # what `--quick` takes instead
+    repetitions = 1
+    grid.batch_size = [64, 512]
+"""
+
+import hashlib
+import itertools
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from skyfan import store
+from skyfan.errors import BadInput
+from skyfan.units import parse_size
+
+PACKAGED = (
+    "experiments-25",
+    "batch-size",
+    "partition-size",
+    "world-size",
+    "data-size",
+    "data-access",
+    "local-vs-distributed",
+)
+WHOLE_FILES = "file"
+
+
+class Setting(BaseModel):
+    """One cell of the grid: how a run is started.
+
+    `repeat` makes data larger than one has by taking the dataset that many times. `layout` is the dataset as one
+    file or as one file a partition; `place` is the local disk or S3.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    partition_size: str = "25MB"
+    file_limit: int | None = Field(default=None, ge=1)
+    batch_size: int = Field(default=512, ge=1)
+    world_size: int | None = Field(default=None, ge=1)
+    workers: int | None = Field(default=2, ge=1)
+    repeat: int = Field(default=1, ge=1)
+    on: str = "local"
+    layout: Literal["one", "many"] = "one"
+    place: Literal["local", "s3"] = "local"
+
+    @field_validator("partition_size")
+    @classmethod
+    def _is_a_size(cls, text: str) -> str:
+        if text != WHOLE_FILES:
+            parse_size(text, "partition_size")
+        return text
+
+    @property
+    def key(self) -> str:
+        """A short name for the cell's files, the same for the same setting."""
+        canonical = json.dumps(self.model_dump(), sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+    def differs_from(self, other: Self) -> dict[str, Any]:
+        """The fields in which this setting is not the other."""
+        mine, theirs = self.model_dump(), other.model_dump()
+        return {name: value for name, value in mine.items() if value != theirs[name]}
+
+
+class Study(BaseModel):
+    """A grid of settings, and how often each is measured after a warm-up."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z0-9-]+$")
+    title: str
+    repetitions: int = Field(default=3, ge=1)
+    warmup: int = Field(default=1, ge=0)
+    grid: dict[str, tuple[Any, ...]] = Field(min_length=1)
+    fixed: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("grid")
+    @classmethod
+    def _has_values(cls, grid: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+        for axis, values in grid.items():
+            if not values:
+                raise ValueError(f"axis {axis} has no values")
+        return grid
+
+    def settings(self) -> list[Setting]:
+        """All cells, the last axis changing fastest."""
+        axes = list(self.grid)
+        return [
+            Setting.model_validate({**self.fixed, **dict(zip(axes, values, strict=True))})
+            for values in itertools.product(*self.grid.values())
+        ]
+
+
+def load_study(name: str, *, quick: bool = False) -> Study:
+    """A packaged study by name, or the TOML file at that URI; with `quick` its smaller form.
+
+    Raises:
+        BadInput: no such study, or the file is not a study.
+    """
+    if name in PACKAGED:
+        text = (Path(__file__).parent / "studies" / f"{name}.toml").read_text()
+    elif name.endswith(".toml"):
+        text = store.read(name).decode()
+    else:
+        raise BadInput(f"there is no study {name!r}; take one of {', '.join(PACKAGED)}, or a .toml file.")
+    try:
+        content = tomllib.loads(text)
+        smaller = content.pop("quick", {})
+        study = Study.model_validate(_merged(content, smaller) if quick else content)
+        study.settings()
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(f"study {name} is not TOML: {error}.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadInput(f"study {name}, {where}: {first['msg']}.") from error
+    return study
+
+
+def _merged(content: Mapping[str, Any], smaller: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(content)
+    for key, value in smaller.items():
+        old = result.get(key)
+        result[key] = {**old, **value} if isinstance(value, dict) and isinstance(old, dict) else value
+    return result

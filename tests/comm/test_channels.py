@@ -1,8 +1,8 @@
 """The channels as users get them: through a rendezvous server on loopback, or through a store."""
 
-import os
 import threading
 import uuid
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def test_large_messages_and_reductions_pass(channel_options):
 
 @pytest.mark.parametrize("channel_options", ["relay", "direct", "store"], indirect=True)
 def test_nothing_is_left_behind(channel_options, tmp_path, server):
-    before_fds = len(os.listdir("/proc/self/fd"))
+    before_fds = len(list(Path("/proc/self/fd").iterdir()))
     before = {thread.name for thread in threading.enumerate()}
     for _ in range(3):
         run_group(3, lambda ranks: ranks.barrier(), **channel_options)
@@ -48,7 +48,7 @@ def test_nothing_is_left_behind(channel_options, tmp_path, server):
     assert server.server.core.member_count == 0
     assert server.server.core.queued.used_bytes == 0
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
-    assert len(os.listdir("/proc/self/fd")) <= before_fds + 8  # gRPC keeps a few of its own
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before_fds + 8  # gRPC keeps a few of its own
 
 
 def test_direct_pairs_are_direct_on_one_machine(server):

@@ -1,0 +1,317 @@
+"""The rendezvous server: who may join, what is refused and why, what expires, what is counted."""
+
+import asyncio
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from services.rendezvous.core import Rendezvous
+from services.rendezvous.groups import Candidate, EndEvent, FullEvent, LeftEvent, LostEvent, PathsEvent, Terms, digest
+from services.rendezvous.limits import ENDED_S, Limits
+from services.rendezvous.relay import Budget, Frame, Outbox
+from skyfan import comm
+from skyfan.errors import BadInput
+from skyfan.v1 import rendezvous_pb2 as pb
+from skyfan.v1 import rendezvous_pb2_grpc as pb_grpc
+from tests.comm.worlds import TOKEN, run_group
+
+
+def terms(**changes) -> Terms:
+    given = {
+        "run": "r1",
+        "name": "main",
+        "world_size": 3,
+        "channel": "relay",
+        "token_digest": digest(TOKEN),
+        "capacity_bytes": 1000,
+        "join_deadline_s": 10.0,
+        "heartbeat_timeout_s": 5.0,
+    }
+    return Terms(**(given | changes))
+
+
+def full_group(core, **changes):
+    wanted = terms(**changes)
+    return [core.join(wanted, rank, 0.0) for rank in range(wanted.world_size)]
+
+
+@pytest.fixture
+def events():
+    """What a member has been told so far."""
+
+    async def drain(member):
+        found = []
+        while True:
+            try:
+                found.append(await asyncio.wait_for(member.next_event(), 0.01))
+            except TimeoutError:
+                return found
+
+    with asyncio.Runner() as runner:
+        yield lambda member: runner.run(drain(member))
+
+
+@pytest.fixture
+def core():
+    return Rendezvous(Limits(groups=2, world_size=8, members=9, lifetime_s=100))
+
+
+def test_a_group_is_full_when_the_last_rank_joins(core, events):
+    first, second = core.join(terms(), 0, 0.0), core.join(terms(), 2, 1.0)
+    assert events(first) == []
+    core.join(terms(), 1, 4.5)
+    assert events(first) == events(second) == [FullEvent(((), (), ()), 4.5)]
+
+
+def test_a_rank_that_joins_twice_is_refused(core):
+    core.join(terms(), 1, 0.0)
+    with pytest.raises(comm.GroupRefused, match="rank 1 has already joined group 'main' of run 'r1'"):
+        core.join(terms(), 1, 0.0)
+
+
+def test_a_surplus_rank_is_refused(core):
+    with pytest.raises(comm.GroupRefused, match="rank 3 is one too many .* ranks 0 to 2"):
+        core.join(terms(), 3, 0.0)
+
+
+def test_a_late_rank_is_refused_with_what_became_of_its_place(core):
+    members = full_group(core)
+    core.leave(members[1], "", None, 1.0)
+    with pytest.raises(comm.GroupRefused, match="rank 1 comes too late: .* rank 1 is gone .it left."):
+        core.join(terms(), 1, 2.0)
+
+
+def test_a_rank_of_a_group_that_is_over_is_refused(core):
+    for member in full_group(core):
+        core.leave(member, "", None, 1.0)
+    with pytest.raises(comm.GroupRefused, match="group 'main' of run 'r1' is over"):
+        core.join(terms(), 1, 2.0)
+    core.sweep(2.0 + ENDED_S)
+    core.join(terms(), 1, 3.0 + ENDED_S)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"world_size": 4}, "rank 1 asks for world size 4 but group 'main' of run 'r1' has world size 3"),
+        ({"channel": "direct"}, "asks for channel direct but"),
+        ({"token_digest": digest("another token of tests")}, "has another token"),
+    ],
+)
+def test_ranks_must_agree(core, changes, message):
+    core.join(terms(), 0, 0.0)
+    with pytest.raises(comm.GroupRefused, match=message):
+        core.join(terms(**changes), 1, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"world_size": 9}, "not within 1 to 8"),
+        ({"world_size": 0}, "not within 1 to 8"),
+        ({"capacity_bytes": 2**40}, "beyond the limit"),
+        ({"join_deadline_s": 1e6}, "join deadline"),
+        ({"join_deadline_s": float("nan")}, "join deadline"),
+        ({"heartbeat_timeout_s": 0.0}, "heartbeat timeout"),
+        ({"name": ""}, "1 to 200 characters"),
+        ({"channel": "pigeon"}, "'pigeon' is unknown"),
+    ],
+)
+def test_terms_beyond_the_limits_are_refused(core, changes, message):
+    with pytest.raises((comm.GroupLimit, comm.GroupRefused), match=message):
+        core.create(terms(**changes), 0.0)
+    assert core.counters.groups_refused == 1
+
+
+def test_groups_and_ranks_are_limited(core):
+    core.create(terms(), 0.0)
+    core.create(terms(run="r2"), 0.0)
+    with pytest.raises(comm.GroupLimit, match="holds 2 groups"):
+        core.create(terms(run="r3"), 0.0)
+    crowded = Rendezvous(Limits(members=2))
+    crowded.join(terms(), 0, 0.0)
+    crowded.join(terms(), 1, 0.0)
+    with pytest.raises(comm.GroupLimit, match="holds 2 ranks"):
+        crowded.join(terms(), 2, 0.0)
+
+
+def test_the_same_name_in_another_run_is_another_group(core):
+    core.join(terms(), 1, 0.0)
+    core.join(terms(run="r2", world_size=2), 1, 0.0)
+    assert core.group_count == 2
+
+
+def test_a_group_that_is_not_full_in_time_ends_and_names_who_is_missing(core, events):
+    waiting = core.join(terms(), 1, 0.0)
+    core.heartbeat(waiting, 9.9)
+    core.sweep(9.9)
+    assert events(waiting) == []
+    core.sweep(10.1)
+    (end,) = events(waiting)
+    assert isinstance(end.error, comm.GroupIncomplete)
+    assert str(end.error).endswith("was not full after 10 s: ranks 0, 2 did not join.")
+    assert core.group_count == core.member_count == 0
+
+
+def test_the_place_of_a_rank_that_dies_while_the_group_forms_is_free_again(core):
+    core.join(terms(), 0, 0.0)
+    first = core.join(terms(), 1, 0.0)
+    core.disconnect(first, 1.0)
+    core.join(terms(), 1, 2.0)
+    core.join(terms(), 2, 2.0)
+    assert core.counters.ranks_lost == 1
+
+
+def test_a_silent_rank_is_lost_and_the_others_are_told(core, events):
+    members = full_group(core)
+    for member in members[1:]:
+        core.heartbeat(member, 5.0)
+    core.sweep(5.5)
+    assert isinstance(events(members[0])[-1], EndEvent)
+    for member in members[1:]:
+        assert events(member)[-1] == LostEvent(0, "rank 0 was lost: no sign of life for 5.5 s.")
+
+
+def test_leaving_losing_and_giving_up_are_told_apart(core, events):
+    members = full_group(core, world_size=4)
+    core.leave(members[0], "", None, 1.0)
+    core.disconnect(members[1], 1.0)
+    core.leave(members[2], "rank 1 was lost: its connection ended.", 1, 1.0)
+    core.disconnect(members[2], 1.0)
+    told = events(members[3])[1:]
+    assert told[0] == LeftEvent(0)
+    assert (told[1].rank, told[2].rank) == (1, 1)
+    assert len(told) == 3
+
+
+def test_an_old_group_expires(core, events):
+    members = full_group(core)
+    for member in members:
+        core.heartbeat(member, 101.0)
+    core.sweep(101.0)
+    assert "has expired" in str(events(members[0])[-1].error)
+    with pytest.raises(comm.GroupRefused, match="unknown"):
+        core.find(members[0].key)
+
+
+def test_a_pair_is_direct_only_if_both_ends_say_so(core, events):
+    members = full_group(core, channel="direct")
+    for member in members:
+        core.endpoints(member, (Candidate("192.0.2.1", 7),), 0.5)
+    core.links(members[0], frozenset({1, 2}))
+    core.links(members[1], frozenset({0, 2}))
+    core.links(members[2], frozenset({1}))
+    paths = [next(each for each in events(member) if isinstance(each, PathsEvent)) for member in members]
+    assert [path.relayed for path in paths] == [(2,), (), (0,)]
+
+
+def test_the_relay_waits_while_a_rank_or_the_server_is_full():
+    async def scenario():
+        server, outbox = Budget(1000), Outbox(100)
+        await outbox.put(Frame(0, b"x" * 90, 0, False), server)
+        blocked = asyncio.create_task(outbox.put(Frame(0, b"y" * 20, 0, False), server))
+        await asyncio.sleep(0.01)
+        assert not blocked.done()
+        outbox.sent(await outbox.get())
+        await asyncio.wait_for(blocked, 1)
+        assert server.used_bytes == 20
+        over = asyncio.create_task(Outbox(10_000).put(Frame(1, b"z" * 990, 0, False), server))
+        await asyncio.sleep(0.01)
+        assert not over.done()
+        over.cancel()
+        outbox.close()
+        return server.used_bytes
+
+    assert asyncio.run(scenario()) == 0
+
+
+def test_frames_for_strangers_are_refused(core):
+    members = full_group(core)
+    with pytest.raises(comm.GroupRefused, match="not one of its peers"):
+        asyncio.run(core.relay(members[0], 7, Frame(0, b"x", 0, False)))
+
+
+def test_the_observer_tells_the_address_and_port_it_sees(server):
+    with socket.create_connection(("127.0.0.1", server.server.observer.port), 5) as sock:
+        own = sock.getsockname()
+        assert sock.makefile().readline() == f"SKYFAN1 127.0.0.1 {own[1]}\n"
+        assert sock.recv(1) == b""
+
+
+def test_health_reflection_and_stats(server):
+    run_group(2, lambda ranks: ranks.allgather(b"x" * 1000), channel="relay", rendezvous=server.address)
+    with grpc.insecure_channel(server.address) as channel:
+        name = "skyfan.v1.Rendezvous"
+        health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=name), timeout=5)
+        assert health.status == health_pb2.HealthCheckResponse.SERVING
+        asked = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
+        listed = next(reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(asked, timeout=5))
+        assert name in [each.name for each in listed.list_services_response.service]
+        stats = pb_grpc.RendezvousStub(channel).GetStats(pb.GetStatsRequest(), timeout=5)
+    assert stats.groups == stats.members == stats.queued_bytes == 0
+    assert stats.groups_created >= 1
+    assert stats.relayed_bytes > 2000
+
+
+def test_a_group_can_be_created_before_its_ranks_come(server):
+    message = pb.GroupTerms(
+        run=uuid.uuid4().hex, name="main", world_size=2, channel="relay", token=TOKEN, join_deadline_s=5, heartbeat_timeout_s=5
+    )  # fmt: skip
+    with grpc.insecure_channel(server.address) as channel:
+        stub = pb_grpc.RendezvousStub(channel)
+        assert stub.CreateGroup(pb.CreateGroupRequest(terms=message), timeout=5).created
+        assert not stub.CreateGroup(pb.CreateGroupRequest(terms=message), timeout=5).created
+        message.world_size = 3
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.CreateGroup(pb.CreateGroupRequest(terms=message), timeout=5)
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    options = {"channel": "relay", "rendezvous": server.address, "run": message.run}
+    assert run_group(2, lambda ranks: ranks.rank, **options) == [0, 1]
+
+
+def test_limits_come_from_the_environment(monkeypatch):
+    monkeypatch.setenv("SKYFAN_RENDEZVOUS_WORLD_SIZE", "17")
+    assert Limits.from_environment().world_size == 17
+    monkeypatch.setenv("SKYFAN_RENDEZVOUS_GROUPS", "many")
+    with pytest.raises(BadInput, match="SKYFAN_RENDEZVOUS_GROUPS='many' must be a whole number"):
+        Limits.from_environment()
+
+
+def test_the_shared_token_is_asked_for_on_every_call(server, monkeypatch):
+    monkeypatch.setenv("SKYFAN_TOKEN", "the server's token")
+    run_group(2, lambda ranks: ranks.barrier(), channel="relay", rendezvous=server.address)
+    with grpc.insecure_channel(server.address) as channel:
+        joined = pb_grpc.RendezvousStub(channel).Attend(iter([pb.AttendRequest(heartbeat=pb.Heartbeat())]), timeout=5)
+        with pytest.raises(grpc.RpcError) as caught:
+            next(joined)
+    assert "no valid token" in caught.value.details()
+
+
+@pytest.mark.slow
+def test_the_server_drains_on_sigterm_and_lets_a_group_finish():
+    command = [sys.executable, "-m", "services.rendezvous", "--address", "127.0.0.1:0", "--observer-port", "0"]
+    process = subprocess.Popen(
+        [*command, "--announce"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert process.stdout is not None
+    address = f"127.0.0.1:{json.loads(process.stdout.readline())['port']}"
+
+    def work(ranks):
+        ranks.barrier()
+        if ranks.rank == 0:
+            process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        return len(ranks.allgather(b"still here"))
+
+    assert run_group(3, work, channel="relay", rendezvous=address) == [3] * 3
+    process.communicate(timeout=20)
+    assert process.returncode == 0

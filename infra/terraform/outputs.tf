@@ -4,16 +4,16 @@ output "run_command" {
     "AWS_REGION=${local.region} skyfan run --on aws",
     local.name == "skyfan" ? "" : "--name-prefix ${local.name}", # skyfan is the command's own default
     "--dataset s3://${aws_s3_bucket.this.id}/data/demo.pt",
-    "--partition-size 25MB",
+    "--partition-size 2MB",
     "--workers ${var.map_concurrency}",
     var.tolerated_failure_percentage > 0 ? "--tolerate-failures ${var.tolerated_failure_percentage}" : "",
     "--output s3://${aws_s3_bucket.this.id}/runs/first",
   ]))
 }
 
-output "upload_command" {
-  description = "How data get into the bucket."
-  value       = "aws s3 cp demo.pt s3://${aws_s3_bucket.this.id}/data/demo.pt"
+output "demo_data_command" {
+  description = "Puts the demo dataset where run_command looks for it; your own data go there by `aws s3 cp`."
+  value       = "AWS_REGION=${local.region} skyfan data simulate s3://${aws_s3_bucket.this.id}/data/demo.pt --galaxies 1000 --subset test"
 }
 
 output "bucket" {

@@ -26,12 +26,13 @@ NewWorkspace = Callable[[], Workspace]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Without the tools the tests are skipped; `make test-terraform` fetches them and fails where it cannot."""
-    if TERRAFORM.exists():
-        return
+    """Whatever runs Terraform takes seconds, and is skipped where `make test-terraform` has not fetched it."""
     for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.skip(reason="no .terraform-tools: run `make test-terraform`"))
+        if Path(__file__).parent not in item.path.parents or "new_workspace" not in getattr(item, "fixturenames", ()):
+            continue
+        item.add_marker(pytest.mark.slow)
+        if not TERRAFORM.exists():
+            item.add_marker(pytest.mark.skip(reason="no .terraform-tools: `make test-terraform` fetches them"))
 
 
 @pytest.fixture(scope="session")

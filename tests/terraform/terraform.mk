@@ -1,20 +1,14 @@
 # Terraform's tests; the Makefile at the root includes this file.
-TERRAFORM_PYTHON ?= .venv/bin/python
+.PHONY: terraform-tools test-terraform test-terraform-full test-aws
 
-.PHONY: terraform-tools test-terraform test-terraform-all test-aws
+terraform-tools: install-dev
+	@$(BIN)/python tests/terraform/set_up.py
 
-# Terraform, a provider that runs, the current provider's schema and checkov: once, from the package registry.
-terraform-tools:
-	@$(TERRAFORM_PYTHON) tests/terraform/set_up.py
+test-terraform: terraform-tools ## the Terraform module, offline: schema, mocks, apply on moto, IAM, checkov (a minute)
+	$(BIN)/python -m pytest tests/terraform -m "not docker" --ignore=tests/terraform/test_full.py $(ARGS)
 
-# Offline, within a minute: everything but the network part of the module.
-test-terraform: terraform-tools
-	$(TERRAFORM_PYTHON) -m pytest tests/terraform -m "not slow and not docker"
+test-terraform-full: terraform-tools ## the same with the rendezvous service's network, and on LocalStack (Docker)
+	$(BIN)/python -m pytest tests/terraform $(ARGS)
 
-# The same and the whole module with its network; and on LocalStack where Docker is there.
-test-terraform-all: terraform-tools
-	$(TERRAFORM_PYTHON) -m pytest tests/terraform
-
-# Deploys to YOUR account, runs the demo under a spending cap, destroys. Never in CI. See docs/deploy.md.
-test-aws:
-	$(TERRAFORM_PYTHON) tests/terraform/aws_smoke.py
+test-aws: install ## deploy to YOUR AWS account, run the demo under a spending cap, destroy (docs/deploy.md)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/terraform/aws_smoke.py

@@ -23,7 +23,7 @@ def test_outputs_say_what_to_type_next(deployed: Workspace) -> None:
     bucket = f"skyfan-{ACCOUNT}-us-east-1"
     assert outputs["bucket"] == bucket
     assert outputs["run_command"] == (
-        f"AWS_REGION=us-east-1 skyfan run --on aws --dataset s3://{bucket}/data/demo.pt --partition-size 25MB "
+        f"AWS_REGION=us-east-1 skyfan run --on aws --dataset s3://{bucket}/data/demo.pt --partition-size 2MB "
         f"--workers 10 --output s3://{bucket}/runs/first"
     )
     assert outputs["state_machine_arn"] == f"arn:aws:states:us-east-1:{ACCOUNT}:stateMachine:skyfan-pipeline"

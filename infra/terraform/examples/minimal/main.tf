@@ -1,7 +1,11 @@
-# Everything by default: one bucket, three functions, the state machine; nothing that costs while it is idle.
+# Everything by default: one bucket, three functions, the state machine; no hourly price.
 module "skyfan" {
   source = "../.."
   region = "us-east-1"
+}
+
+output "demo_data_command" {
+  value = module.skyfan.demo_data_command
 }
 
 output "run_command" {

@@ -32,6 +32,12 @@ def make_sample(path: Path, samples: int = SAMPLES, seed: int = 3) -> Sample:
     return Sample(path, image, magnitude, redshift)
 
 
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small tensors are slower on more threads, most of all where tests share the processors."""
+    monkeypatch.setenv("SKYFAN_THREADS", "1")
+
+
 @pytest.fixture(scope="session")
 def _sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
     return make_sample(tmp_path_factory.mktemp("sample") / "sky.pt")

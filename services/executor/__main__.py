@@ -1,24 +1,10 @@
 """`python -m services.executor`: the gRPC server."""
 
-import os
-
 from services.executor.grpc_server import FULL_NAME, SERVICE, ExecutorServicer
 from services.executor.model_cache import ModelCache
-from skyfan.errors import BadInput
+from services.executor.threads import available_threads
 from skyfan.rpc.main import run_server
 from skyfan.v1.executor_pb2_grpc import add_ExecutorServicer_to_server
-
-THREADS_VARIABLE = "SKYFAN_THREADS"
-
-
-def threads_from_environment() -> int:
-    """`SKYFAN_THREADS`, or the processors that this process may use."""
-    text = os.environ.get(THREADS_VARIABLE, "")
-    if not text:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not text.isdigit() or int(text) < 1:
-        raise BadInput(f"{THREADS_VARIABLE} is {text!r}; give a number of threads, at least 1.")
-    return int(text)
 
 
 def main() -> None:
@@ -27,7 +13,7 @@ def main() -> None:
         SERVICE,
         FULL_NAME,
         lambda server: add_ExecutorServicer_to_server(
-            ExecutorServicer(ModelCache(threads=threads_from_environment())), server
+            ExecutorServicer(ModelCache(threads=available_threads())), server
         ),
     )
 

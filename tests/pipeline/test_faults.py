@@ -111,8 +111,8 @@ def executors_of(pid):
 
 @pytest.mark.slow
 def test_an_executor_killed_in_mid_rank_is_replaced_and_the_run_completes(small_model, tmp_path):
-    large = make_sample(tmp_path / "large.pt", samples=900)
-    job = make_job(large.path, small_model, tmp_path / "run", batch_size=1, world_size=2, workers=2)
+    large = make_sample(tmp_path / "large.pt", samples=1500)
+    job = make_job(large.path, small_model, tmp_path / "run", batch_size=4, world_size=2, workers=2)
     events, killed = [], []
 
     def listener(event):

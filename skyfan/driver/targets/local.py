@@ -13,7 +13,7 @@ from typing import Self
 
 import structlog
 
-from services.executor.__main__ import THREADS_VARIABLE
+from services.executor.threads import THREADS_VARIABLE, available_threads
 from skyfan.driver.job import DEFAULT_WORKERS
 from skyfan.driver.pool import ExecutorPool
 from skyfan.driver.targets.grpc_target import GrpcTarget
@@ -102,7 +102,7 @@ class LocalTarget(GrpcTarget):
             logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="skyfan-")))
             # Other users of this machine can reach loopback ports, but they do not know this word.
             os.environ.setdefault(TOKEN_VARIABLE, secrets.token_urlsafe(16))
-            threads = max(1, (os.cpu_count() or 1) // self.concurrency)
+            threads = max(1, available_threads() // self.concurrency)
             environment = {THREADS_VARIABLE: str(threads), "SKYFAN_LOG_FORMAT": "json"}
             partitioner, aggregator, *self._executors = [
                 Child(service, logs / f"{service}-{number}.log", environment)

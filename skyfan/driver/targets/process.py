@@ -1,13 +1,13 @@
 """Everything in this process, one rank after the other: the baseline that the fan-out is compared with."""
 
 import asyncio
-import os
 
 from services.aggregator import core as aggregator
 from services.aggregator.requests import AggregateRequest
 from services.executor import core as executor
 from services.executor.model_cache import ModelCache
 from services.executor.requests import InferRequest, PreparedModel, PrepareRequest
+from services.executor.threads import available_threads
 from services.partitioner import core as partitioner
 from services.partitioner.requests import PlanReply, PlanRequest
 from skyfan.driver.events import Listener, RankProgress
@@ -21,8 +21,8 @@ class ProcessTarget(Target):
     name = "process"
     concurrency = 1
 
-    def __init__(self, threads: int | None = None) -> None:
-        self._models = ModelCache(threads=threads or os.cpu_count() or 1)
+    def __init__(self) -> None:
+        self._models = ModelCache(threads=available_threads())
 
     async def prepare(self, request: PrepareRequest) -> PreparedModel:
         """As the executor does."""

@@ -41,8 +41,9 @@ def save_state(path: Path, state: TrainingState, identity: str) -> None:
     for prefix, module in (("model", state.model), ("averaged", state.averaged), ("best", state.best)):
         tensors |= {f"{prefix}/{name}": tensor.clone() for name, tensor in module.state_dict().items()}
     for number, parameter in enumerate(state.model.parameters()):
-        moments = state.optimiser.state[parameter]
-        tensors |= {f"optimiser/{number}/{name}": moments[name].clone() for name in _MOMENTS}
+        # The 5×5 branch that the last block never calls has no gradient and so no moments.
+        moments = state.optimiser.state.get(parameter, {})
+        tensors |= {f"optimiser/{number}/{name}": moments[name].clone() for name in _MOMENTS if moments}
     described = {
         "identity": _digest(identity),
         "epoch": state.epoch,
@@ -71,7 +72,8 @@ def load_state(path: Path, fresh: TrainingState, identity: str) -> TrainingState
         start = f"{prefix}/"
         module.load_state_dict({n[len(start) :]: t for n, t in tensors.items() if n.startswith(start)})
     for number, parameter in enumerate(fresh.model.parameters()):
-        fresh.optimiser.state[parameter] = {n: tensors[f"optimiser/{number}/{n}"] for n in _MOMENTS}
+        if f"optimiser/{number}/step" in tensors:
+            fresh.optimiser.state[parameter] = {n: tensors[f"optimiser/{number}/{n}"] for n in _MOMENTS}
     fresh.epoch, fresh.step = described["epoch"], described["step"]
     fresh.epochs_without_gain = described["epochs_without_gain"]
     fresh.history = described["history"]

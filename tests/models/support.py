@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 
-from skyfan.models import AstroMAE
+from skyfan.models import AstroMAE, InceptionWidths
 from skyfan.models.sizes import SMALL
 
 TINY = replace(
@@ -20,6 +20,8 @@ TINY = replace(
     vis_hidden=8,
     vis_out=8,
     magnitude_widths=(16, 16),
+    stem_channels=4,
+    inception=(InceptionWidths(2, 2, 2, 2, 2, 2),) * 5,
     head_hidden=16,
     num_heads=2,
 )

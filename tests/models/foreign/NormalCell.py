@@ -1,4 +1,3 @@
-
 """A transformer block as somebody else's code would hold it; importable only by the process that pickles it."""
 
 import torch

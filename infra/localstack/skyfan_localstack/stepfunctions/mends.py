@@ -6,6 +6,7 @@ from skyfan_localstack.stepfunctions import (
     definition,
     item_reader,
     json_path,
+    lambda_client,
     map_run,
     map_run_api,
     result_writer,
@@ -18,6 +19,6 @@ def mend_all() -> Iterator[str]:
     Raises:
         AttributeError: LocalStack has no such class or method any more.
     """
-    for module in (definition, item_reader, json_path, map_run, map_run_api, result_writer):
+    for module in (definition, item_reader, json_path, lambda_client, map_run, map_run_api, result_writer):
         module.mend()
         yield (module.__doc__ or "").splitlines()[0]

@@ -38,11 +38,10 @@ def inspect(model: ModelArgument, as_json: Json = False) -> None:
     if as_json:
         print_json(facts)
         return
-    table = Table(show_header=False, title=model, title_justify="left")
     for name, value in facts.items():
-        text = "\n".join(f"{key}: {item}" for key, item in value.items()) if isinstance(value, dict) else str(value)
-        table.add_row(name, text)
-    out.print(table)
+        lines = [f"  {key}: {item}" for key, item in value.items()] if isinstance(value, dict) else []
+        text = "\n".join([f"{name}:", *lines]) if lines else f"{name}: {value}"
+        out.print(text, markup=False, highlight=False)
 
 
 @app.command()
@@ -168,9 +167,11 @@ def _facts(model: "LoadedModel") -> dict[str, object]:
         "inputs": {wanted.name: _shape(wanted.shape, wanted.dtype) for wanted in model.inputs},
     }
     if model.config:
+        sizes = model.config.to_dict()
+        sizes["inception"] = "; ".join(" ".join(map(str, block.values())) for block in sizes["inception"])
         facts["configuration"] = {
             name: f"{value} (from {model.origins[name]})" if name in model.origins else value
-            for name, value in model.config.to_dict().items()
+            for name, value in sizes.items()
         }
     if model.metadata:
         facts["metadata"] = dict(model.metadata)

@@ -1,0 +1,55 @@
+"""`skyfan model` as a user types it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from skyfan.cli.model import app
+from skyfan.errors import BadInput
+from skyfan.models import demo_model_path, load_model
+from tests.conftest import make_sample
+from tests.models.support import saved, tiny_model
+
+run = CliRunner()
+
+
+def test_inspect_says_what_is_in_a_model_and_where_it_was_read():
+    shown = run.invoke(app, ["inspect", "demo", "--json"], catch_exceptions=False)
+    facts = json.loads(shown.stdout)
+    assert facts["architecture"] == "AstroMAE"
+    assert facts["inputs"] == {"image": "float32 [any, 5, 32, 32]", "magnitude": "float32 [any, 5]"}
+    assert facts["configuration"]["num_heads"] == "4 (from the file's metadata)"
+    table = run.invoke(app, ["inspect", str(demo_model_path())], catch_exceptions=False).stdout
+    assert "AstroMAE" in table
+    assert load_model("demo").digest in table
+
+
+def test_convert_writes_safetensors_and_refuses_another_name(tmp_path: Path):
+    source = tmp_path / "whole.pt"
+    source.write_bytes(saved(tiny_model()))
+    out = tmp_path / "model.safetensors"
+    assert run.invoke(app, ["convert", str(source), str(out)], catch_exceptions=False).exit_code == 0
+    assert load_model(str(out)).config == load_model(str(source)).config
+    with pytest.raises(BadInput, match=r"must end with \.safetensors"):
+        run.invoke(app, ["convert", str(source), str(tmp_path / "model.pt")], catch_exceptions=False)
+
+
+def test_train_writes_a_model_and_no_state_file(tmp_path: Path):
+    sample = make_sample(tmp_path / "sky.pt", samples=40)
+    out = tmp_path / "model.safetensors"
+    arguments = ["train", str(sample.path), "--out", str(out), "--epochs", "1", "--batch-size", "16", "--json", "-q"]
+    shown = run.invoke(app, arguments, catch_exceptions=False)
+    assert json.loads(shown.stdout)["epochs"] == 1
+    assert load_model(str(out)).metadata["training"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.safetensors", "sky.pt"]
+    with pytest.raises(BadInput, match="folder that exists"):
+        run.invoke(
+            app, ["train", str(sample.path), "--out", str(tmp_path / "no" / "m.safetensors")], catch_exceptions=False
+        )
+
+
+def test_compare_needs_both_datasets_or_none(tmp_path: Path):
+    with pytest.raises(BadInput, match="give both --train and --test"):
+        run.invoke(app, ["compare", "--train", str(tmp_path / "a.pt")], catch_exceptions=False)

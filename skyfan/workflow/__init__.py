@@ -4,7 +4,7 @@ The state machine itself is `infra/stepfunctions/pipeline.asl.json`; docs/step-f
 """
 
 from skyfan.workflow.asl import Variables, render
-from skyfan.workflow.failures import lambda_error
+from skyfan.workflow.failures import lambda_error, lambda_message
 from skyfan.workflow.request import RunRequest, parse_request
 
-__all__ = ["RunRequest", "Variables", "lambda_error", "parse_request", "render"]
+__all__ = ["RunRequest", "Variables", "lambda_error", "lambda_message", "parse_request", "render"]

@@ -2,8 +2,10 @@
 
 A Python function's error name in Step Functions is the class name of the exception that left the handler
 ("Error handling in Step Functions", https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html,
-read 2026-11).
+as of 2026-11).
 """
+
+import json
 
 from skyfan.errors import SkyfanError
 
@@ -15,3 +17,12 @@ def lambda_error(error: SkyfanError) -> Exception:
     """
     kind: type[Exception] = type(error.error_name(), (Exception,), {})
     return kind(str(error))
+
+
+def lambda_message(cause: str) -> str:
+    """The sentence in a failed Lambda task's cause, a JSON object; other causes are plain text and stay as they are."""
+    try:
+        content = json.loads(cause)
+    except json.JSONDecodeError:
+        return cause
+    return str(content.get("errorMessage", cause)) if isinstance(content, dict) else cause

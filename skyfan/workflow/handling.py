@@ -2,7 +2,7 @@
 
 Metrics are CloudWatch's embedded metric format ("Specification: Embedded metric format",
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html,
-read 2026-11), written by Powertools.
+as of 2026-11), written by Powertools.
 """
 
 from collections.abc import Callable, Mapping

@@ -13,15 +13,16 @@ from skyfan.errors import BadInput
 from skyfan.units import parse_size
 
 Scalar = str | int | float | bool | None
+WHOLE_FILES = "file"
 REFERENCE_KEYS = frozenset({"data_bucket", "data_prefix", "result_path", "S3_object_name", "bucket"})
 
 
 def _size_bytes(value: object) -> object:
-    return parse_size(value, "partition_size_bytes") if isinstance(value, str) else value
+    return parse_size(value, "partition_size_bytes") if isinstance(value, str) and value != WHOLE_FILES else value
 
 
 Count = Annotated[int, Field(gt=0)]
-SizeBytes = Annotated[int, BeforeValidator(_size_bytes), Field(gt=0)]
+SizeBytes = Annotated[Annotated[int, Field(gt=0)] | Literal["file"], BeforeValidator(_size_bytes)]
 
 
 class RunRequest(BaseModel):
@@ -32,12 +33,13 @@ class RunRequest(BaseModel):
     dataset: str = Field(min_length=1, description="URI of a .pt file or of a folder of them")
     output: str = Field(min_length=1, description="URI of the run's folder")
     model: str | None = Field(None, description="URI of a checkpoint or of a folder that holds one")
-    partition_size_bytes: SizeBytes | None = Field(None, description="data per rank; also as '25MB'")
+    partition_size_bytes: SizeBytes | None = Field(None, description="data per rank; also '25MB', or 'file'")
     batch_size: Count | None = Field(None, description="samples per forward pass")
     world_size: Count | None = Field(None, description="number of ranks")
     file_limit: Count | None = Field(None, description="use only so many of the dataset's files")
     max_concurrency: Annotated[int, Field(ge=0, le=10_000)] = Field(1000, description="0: no limit")
     tolerated_failure_percentage: Annotated[int, Field(ge=0, le=100)] = 0
+    resume: bool = Field(True, description="False: what an earlier start of this very run committed is removed")
     options: dict[str, Scalar] = Field(default_factory=dict, description="passed to the executors as it is")
     source: Literal["skyfan", "reference"] = "skyfan"
     warnings: tuple[str, ...] = ()

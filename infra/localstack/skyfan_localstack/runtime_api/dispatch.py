@@ -2,11 +2,9 @@
 
 Everything runs on one event loop, so that no lock is needed and no thread waits for a worker.
 
-Behaviours of AWS Lambda that this keeps, with their pages as read in 2026-11:
-- a function's time-out, "Configure Lambda function timeout",
-  https://docs.aws.amazon.com/lambda/latest/dg/configuration-timeout.html
-- error types of lost and late workers, "Troubleshoot invocation issues in Lambda",
-  https://docs.aws.amazon.com/lambda/latest/dg/troubleshooting-invocation.html
+Behaviours of AWS Lambda that this keeps, with their pages as of 2026-11:
+- names of lost and late workers' errors, "Handling errors in Step Functions workflows",
+  https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html
 - response size, "Lambda quotas", https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 
 One thing differs by intention: AWS throttles a call at once when the concurrency is used up; here it waits for a

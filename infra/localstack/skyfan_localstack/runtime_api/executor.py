@@ -1,7 +1,7 @@
 """LocalStack's side: a runtime executor that hands invocations to the Runtime API's server.
 
 Chosen by `LAMBDA_RUNTIME_EXECUTOR=runtime-api`. Errors reach the caller as on AWS: "Invoke",
-https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html (read 2026-11).
+https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html (as of 2026-11).
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """The platform's lines in a function's log.
 
-AWS: "Viewing CloudWatch logs for Lambda functions",
-https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-view.html (read 2026-11). What a worker
+AWS: "How CloudWatch structures logs",
+https://docs.aws.amazon.com/lambda/latest/operatorguide/log-structure.html (as of 2026-11). What a worker
 prints goes to its own container's log, and the memory that it used is not known here: both are left out.
 """
 

@@ -1,7 +1,7 @@
 """The Runtime API's four paths, one listening port a function.
 
 AWS: "Using the Lambda runtime API for custom runtimes",
-https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html (read 2026-11).
+https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html (as of 2026-11).
 
 A worker is its connection. AWS's runtime interface clients keep theirs open while a handler runs, so that a
 worker's death ends it at once; TCP keep-alive finds a worker that was cut off from the network.

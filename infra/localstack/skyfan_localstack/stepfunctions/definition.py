@@ -2,7 +2,7 @@
 
 As shipped, LocalStack's grammar wants a decimal point. AWS's own examples write whole numbers:
 "Setting failure thresholds for Distributed Map states",
-https://docs.aws.amazon.com/step-functions/latest/dg/state-map-distributed.html (read 2026-11).
+https://docs.aws.amazon.com/step-functions/latest/dg/state-map-distributed.html (as of 2026-11).
 """
 
 import re

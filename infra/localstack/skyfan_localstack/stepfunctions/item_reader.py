@@ -1,7 +1,7 @@
 """ItemReader: lists more than 1,000 objects, reads JSON Lines, and fails with a name that can be caught.
 
 As shipped, LocalStack takes the first page of ListObjectsV2, refuses `"InputType": "JSONL"`, and turns a missing
-object into States.Runtime. AWS, read 2026-11:
+object into States.Runtime. AWS, as of 2026-11:
 - "ItemReader (Map)", https://docs.aws.amazon.com/step-functions/latest/dg/input-output-itemreader.html
 - States.ItemReaderFailed, "Handling errors in Step Functions workflows",
   https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html

@@ -1,7 +1,7 @@
 """The account of a map run's children: who is pending, running, done, and how it ended.
 
 AWS: "DescribeMapRun", https://docs.aws.amazon.com/step-functions/latest/apireference/API_DescribeMapRun.html
-(read 2026-11): every child is pending, running, succeeded, failed, timedOut or aborted, and they add up to total.
+(as of 2026-11): every child is pending, running, succeeded, failed, timedOut or aborted, and they add up to total.
 """
 
 import threading

@@ -4,7 +4,7 @@ As shipped, LocalStack loses failed children (the map always succeeds, with null
 other (1,500 items at MaxConcurrency 1 exhaust the stack and the map hangs), starts one thread an item when
 MaxConcurrency is 0, and waits for ever when the execution is stopped.
 
-AWS, read 2026-11:
+AWS, as of 2026-11:
 - "Tolerated failure threshold for Distributed Map state",
   https://docs.aws.amazon.com/step-functions/latest/dg/maprun-fail-threshold.html
 - "StopExecution", https://docs.aws.amazon.com/step-functions/latest/apireference/API_StopExecution.html

@@ -4,7 +4,7 @@ As shipped, LocalStack writes a manifest with empty lists, nothing when the map 
 `Parameters` (`"Prefix.$": "$.prefix"`) among the children's outputs and not in the state's input. On AWS the
 results are grouped by status into SUCCEEDED_n.json, FAILED_n.json and PENDING_n.json beside manifest.json:
 "ResultWriter (Map)", https://docs.aws.amazon.com/step-functions/latest/dg/input-output-resultwriter.html
-(read 2026-11).
+(as of 2026-11).
 """
 
 import json

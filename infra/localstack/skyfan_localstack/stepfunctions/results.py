@@ -1,7 +1,7 @@
 """A child's result as AWS writes it down.
 
 AWS: "ResultWriter (Map)", https://docs.aws.amazon.com/step-functions/latest/dg/input-output-resultwriter.html
-(read 2026-11).
+(as of 2026-11).
 """
 
 import json

@@ -1,7 +1,7 @@
 """When a map has failed: the rule, free of LocalStack.
 
 AWS: "Tolerated failure threshold for Distributed Map state",
-https://docs.aws.amazon.com/step-functions/latest/dg/maprun-fail-threshold.html (read 2026-11): failed and timed-out
+https://docs.aws.amazon.com/step-functions/latest/dg/maprun-fail-threshold.html (as of 2026-11): failed and timed-out
 items over all items; either threshold fails the map when it is exceeded; with none, one failure does.
 """
 

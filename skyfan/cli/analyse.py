@@ -96,10 +96,10 @@ def _verdict(check: TableCheck) -> str:
 
 
 def _corrected_table(rows: Sequence[Corrected]) -> Table:
-    title = "By true definitions (bits ÷ wall time; cost as Lambda bills, estimated, and its bound by wall time)"
+    title = "By true definitions: bits ÷ wall time beside the sum over ranks that was published; cost as Lambda bills"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("run", overflow="fold")
-    for name in ("ranks", "wall", "published Gbit/s", "true Gbit/s", "by map", "samples/s", "cost", "at most"):
+    for name in ("ranks", "wall", "Σ ranks Gbit/s", "true Gbit/s", "by map", "samples/s", "cost", "at most"):
         table.add_column(name, justify="right")
     for row in rows:
         planned = "?" if row.ranks_planned is None else f"{row.ranks_planned:,}"

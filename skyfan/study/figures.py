@@ -1,0 +1,192 @@
+"""The seeds' figures from the measurements of a study: labelled, with units, told apart by shape too."""
+
+import statistics
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from skyfan.cost import Prices, bill, rank_times, usage_of_ranks
+from skyfan.report.figures import BLUE, GREEN, GREY, ORANGE, style
+from skyfan.study.engine import Measurement
+from skyfan.study.spec import Setting
+from skyfan.study.statistics import summarise
+from skyfan.study.tables import Group, groups
+from skyfan.units import parse_size
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_SIZE = (5.2, 3.4)
+_COLOURS = (BLUE, ORANGE, GREEN, GREY, "#CC79A7", "#E69F00")
+_MARKS = "osD^vP"
+
+Metric = Callable[[Measurement], float]
+
+
+def wall_s(one: Measurement) -> float:
+    """Wall seconds of the run."""
+    return one.wall_s
+
+
+def samples_per_s(one: Measurement) -> float:
+    """Samples ÷ wall seconds of the run."""
+    return sum(int(record["samples"]) for record in one.records) / one.wall_s
+
+
+def batch_s(one: Measurement) -> float:
+    """Mean over ranks of the seconds that a batch takes."""
+    return statistics.fmean(record["execution_time (seconds/batch)"] for record in one.records)
+
+
+def against(
+    measurements: Sequence[Measurement],
+    axis: Callable[[Setting], float],
+    metric: Metric,
+    x_label: str,
+    y_label: str,
+    series: Callable[[Setting], str] = lambda _: "",
+) -> Figure:
+    """Median of `metric` against `axis` with bars from minimum to maximum, one line a series."""
+    with style():
+        figure = Figure(figsize=_SIZE, layout="constrained")
+        axes = figure.subplots()
+        lines: dict[str, list[Group]] = {}
+        for group in groups(measurements):
+            lines.setdefault(series(group[0]), []).append(group)
+        for number, (label, members) in enumerate(lines.items()):
+            _line(axes, number, label, members, axis, metric)
+        axes.set(xlabel=x_label, ylabel=y_label, xscale="log", ylim=(0, None))
+        _written_out(axes, sorted({axis(one.setting) for one in measurements}))
+        if len(lines) > 1:
+            axes.legend(frameon=False)
+        return figure
+
+
+def _line(
+    axes: "Axes", number: int, label: str, members: Sequence[Group], axis: Callable[[Setting], float], metric: Metric
+) -> None:
+    stats = [summarise([metric(one) for one in ones]) for _, ones in members]
+    middle = [stat.median for stat in stats]
+    reach = [
+        [stat.median - stat.minimum for stat in stats],
+        [stat.maximum - stat.median for stat in stats],
+    ]
+    axes.errorbar(
+        [axis(setting) for setting, _ in members],
+        middle,
+        yerr=reach,
+        color=_COLOURS[number % len(_COLOURS)],
+        marker=_MARKS[number % len(_MARKS)],
+        markersize=5,
+        linewidth=1.2,
+        capsize=3,
+        label=label,
+    )
+
+
+def _written_out(axes: "Axes", values: Sequence[float]) -> None:
+    """Ticks where measurements are, as plain numbers; 1, 2, 5, 10 … where those are many."""
+    if len(values) <= 8:
+        axes.set_xticks(values)
+    else:
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def partition_mb(setting: Setting) -> float:
+    """Partition size of the setting in MB."""
+    return parse_size(setting.partition_size) / 2**20
+
+
+def time_against_batch(measurements: Sequence[Measurement]) -> Figure:
+    """Seconds a batch against batch size."""
+    return against(measurements, lambda one: one.batch_size, batch_s, "batch size (samples)", "time per batch (s)")
+
+
+def throughput_against_batch(measurements: Sequence[Measurement]) -> Figure:
+    """Samples a second against batch size."""
+    return against(measurements, lambda one: one.batch_size, samples_per_s, "batch size (samples)", "samples/s")
+
+
+def time_against_partitions(measurements: Sequence[Measurement]) -> Figure:
+    """Wall time against partition size."""
+    return against(measurements, partition_mb, wall_s, "partition size (MB)", "wall time (s)")
+
+
+def throughput_against_partitions(measurements: Sequence[Measurement]) -> Figure:
+    """Samples a second against partition size."""
+    return against(measurements, partition_mb, samples_per_s, "partition size (MB)", "samples/s")
+
+
+def cost_against_data(measurements: Sequence[Measurement], prices: Prices) -> Figure:
+    """What Lambda would bill against the amount of data, a line a partition size."""
+    data_gb = {
+        setting.repeat: max(sum(record["bytes_read"] for record in one.records) for one in members) / 2**30
+        for setting, members in groups(measurements)
+    }
+    return against(
+        measurements,
+        lambda one: round(data_gb[one.repeat], 3),
+        lambda one: bill(usage_of_ranks(rank_times(one.records)), prices).total_usd,
+        "data (GB)",
+        "cost on Lambda (USD)",
+        lambda one: f"{one.partition_size} partitions",
+    )
+
+
+def scaling_efficiency(measurements: Sequence[Measurement]) -> Figure:
+    """Speed-up over the fewest ranks at once, with the ideal line."""
+    found = groups(measurements)
+    fewest = found[0][0].workers or 1
+    first_s = summarise([one.wall_s for one in found[0][1]]).median
+    figure = against(
+        measurements,
+        lambda one: one.workers or 1,
+        lambda one: first_s / one.wall_s,
+        "ranks at once",
+        f"speed-up over {fewest} at once",
+    )
+    counts = sorted({one.setting.workers or 1 for one in measurements})
+    with style():
+        axes = figure.axes[0]
+        axes.plot(counts, [count / fewest for count in counts], color=GREY, linestyle="--", linewidth=1, label="ideal")
+        axes.legend(frameon=False)
+    return figure
+
+
+def rank_durations(measurements: Sequence[Measurement]) -> Figure:
+    """Histogram of the ranks' wall seconds."""
+    seconds = [record["wall_s"] for one in measurements for record in one.records]
+    with style():
+        figure = Figure(figsize=_SIZE, layout="constrained")
+        axes = figure.subplots()
+        axes.hist(seconds, bins="auto", color=BLUE, edgecolor="white", linewidth=0.5)
+        axes.set(xlabel="duration of a rank (s)", ylabel="ranks")
+        return figure
+
+
+def rank_timeline(one: Measurement) -> Figure:
+    """A bar a rank by phase since the first rank's start: launch skew and stragglers can be seen.
+
+    Phases are drawn one after another (load, wait for data, compute, write), though they interleave in truth.
+    """
+    starts = [datetime.fromisoformat(record["started_at"]) for record in one.records]
+    zero = min(starts)
+    phases = (("load", GREY), ("wait", ORANGE), ("compute", BLUE), ("write", GREEN))
+    with style():
+        figure = Figure(figsize=_SIZE, layout="constrained")
+        axes = figure.subplots()
+        order = sorted(range(len(starts)), key=lambda place: starts[place])
+        left = [(starts[place] - zero).total_seconds() for place in order]
+        for phase, colour in phases:
+            widths = [float(one.records[place][f"{phase}_s"]) for place in order]
+            axes.barh(range(len(order)), widths, left=left, color=colour, height=0.9, label=phase)
+            left = [start + width for start, width in zip(left, widths, strict=True)]
+        axes.set(xlabel="time since the first rank began (s)", ylabel="ranks, in order of their start")
+        axes.invert_yaxis()
+        axes.legend(frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+        return figure

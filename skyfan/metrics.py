@@ -59,3 +59,25 @@ def science_metrics(z_pred: NDArray[np.floating], z_spec: NDArray[np.floating]) 
         outlier_fraction_005=float((np.abs(dz) > 0.05).mean()),
         outlier_fraction_015=float((np.abs(dz) > 0.15).mean()),
     )
+
+
+SCIENCE_LABELS = (
+    ("samples", "galaxies with a known redshift", "{:,.0f}"),
+    ("bias", "bias, mean Δz", "{:+.5f}"),
+    ("nmad", "NMAD, 1.48 · median |Δz − median Δz|", "{:.5f}"),
+    ("mae", "MAE of z", "{:.5f}"),
+    ("mse", "MSE of z", "{:.6f}"),
+    ("r2", "R²", "{:.4f}"),
+    ("outlier_fraction_005", "|Δz| > 0.05", "{:.2%}"),
+    ("outlier_fraction_015", "|Δz| > 0.15", "{:.2%}"),
+)
+
+
+def science_rows(science: dict[str, float | None] | None) -> list[tuple[str, str]]:
+    """Label and value of each science metric, for pages and terminals."""
+    if science is None:
+        return []
+    return [
+        (label, form.format(value) if (value := science.get(key)) is not None else "not defined")
+        for key, label, form in SCIENCE_LABELS
+    ]

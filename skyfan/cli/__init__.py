@@ -5,8 +5,9 @@ import sys
 import typer
 
 from skyfan import __version__
-from skyfan.cli import data
+from skyfan.cli import comm, data, model, runs
 from skyfan.cli.analyse import analyse_command
+from skyfan.cli.bench import bench_command
 from skyfan.cli.console import err, out
 from skyfan.cli.cost import cost_command
 from skyfan.cli.demo import demo
@@ -31,6 +32,10 @@ app.command()(partition)
 app.command()(report)
 app.command()(fetch)
 app.add_typer(data.app, name="data")
+app.add_typer(model.app, name="model")
+app.add_typer(runs.app, name="runs")
+app.add_typer(comm.app, name="comm")
+app.command("bench")(bench_command)
 app.command("cost")(cost_command)
 app.command("analyse")(analyse_command)
 

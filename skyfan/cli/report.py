@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from services.aggregator import core as aggregator
 from services.aggregator.requests import AggregateRequest
 from skyfan import store
 from skyfan.cli import options
@@ -20,6 +19,8 @@ def report(
     as_json: options.Json = False,
 ) -> None:
     """Print a run's summary and write its report page again."""
+    from services.aggregator import core as aggregator  # draws with matplotlib, which no other command needs
+
     folder = RunFolder(output)
     plan = folder.read_plan()
     if store.exists(folder.summary_uri):

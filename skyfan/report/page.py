@@ -8,6 +8,7 @@ import jinja2
 import pyarrow as pa
 from markupsafe import Markup
 
+from skyfan.metrics import science_rows
 from skyfan.records import RankRecord, Summary
 from skyfan.report.figures import redshift_figure, timeline_figure, to_svg
 from skyfan.units import format_duration, format_size
@@ -16,17 +17,6 @@ _ENVIRONMENT = jinja2.Environment(
     autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
 )
 _MAX_LISTED_RANKS = 2000
-
-SCIENCE_LABELS = (
-    ("samples", "galaxies with a known redshift", "{:,.0f}"),
-    ("bias", "bias, mean Δz", "{:+.5f}"),
-    ("nmad", "NMAD, 1.48 · median |Δz − median Δz|", "{:.5f}"),
-    ("mae", "MAE of z", "{:.5f}"),
-    ("mse", "MSE of z", "{:.6f}"),
-    ("r2", "R²", "{:.4f}"),
-    ("outlier_fraction_005", "|Δz| > 0.05", "{:.2%}"),
-    ("outlier_fraction_015", "|Δz| > 0.15", "{:.2%}"),
-)
 
 
 def render_run(summary: Summary, records: tuple[RankRecord, ...], predictions: pa.Table | None) -> str:
@@ -41,16 +31,6 @@ def render_run(summary: Summary, records: tuple[RankRecord, ...], predictions: p
         size=format_size,
         duration=format_duration,
     )
-
-
-def science_rows(science: dict[str, float | None] | None) -> list[tuple[str, str]]:
-    """Label and value of each science metric, for pages and terminals."""
-    if science is None:
-        return []
-    return [
-        (label, form.format(value) if (value := science.get(key)) is not None else "not defined")
-        for key, label, form in SCIENCE_LABELS
-    ]
 
 
 def _figures(records: tuple[RankRecord, ...], predictions: pa.Table | None) -> list[dict[str, Any]]:

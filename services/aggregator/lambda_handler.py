@@ -1,5 +1,6 @@
 """The aggregator on Lambda: `aggregate` after the map, `fail` when the pipeline itself failed."""
 
+import os
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -16,7 +17,8 @@ from skyfan.runfolder import RunFolder, write_json
 from skyfan.workflow import parse_request
 from skyfan.workflow.handling import make_handler
 
-TARGET = "aws"
+# LocalStack's functions set it to "localstack", so that nothing takes their times for Lambda's.
+TARGET_VARIABLE = "SKYFAN_TARGET"
 
 
 def _aggregate(event: Mapping[str, Any], _context: LambdaContext, _metrics: Metrics) -> dict[str, Any]:
@@ -26,7 +28,7 @@ def _aggregate(event: Mapping[str, Any], _context: LambdaContext, _metrics: Metr
         AggregateRequest(
             output=request["output"],
             run_id=plan["run_id"],
-            target=TARGET,
+            target=os.environ.get(TARGET_VARIABLE, "aws"),
             workers=request["max_concurrency"] or None,
             started_at=started_at,
             plan_s=(datetime.fromisoformat(plan["planned_at"]) - started_at).total_seconds(),

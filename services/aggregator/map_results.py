@@ -11,6 +11,7 @@ from typing import Any
 
 from skyfan import store
 from skyfan.errors import LocationError
+from skyfan.workflow import lambda_message
 
 
 def failed_ranks(results_uri: str, since: datetime) -> dict[int, str]:
@@ -21,7 +22,8 @@ def failed_ranks(results_uri: str, since: datetime) -> dict[int, str]:
         if name.startswith("FAILED_") and name.endswith(".json"):
             for child in json.loads(store.read(entry.uri)):
                 if _stopped(child, since):
-                    failures[_rank(child, entry.uri)] = f"{child.get('Error', 'unknown error')}: {_cause(child)}"
+                    cause = lambda_message(str(child.get("Cause", "")))
+                    failures[_rank(child, entry.uri)] = f"{child.get('Error', 'unknown error')}: {cause}"
     return failures
 
 
@@ -36,13 +38,3 @@ def _rank(child: dict[str, Any], uri: str) -> int:
     if not isinstance(rank, int):
         raise LocationError(f"{uri} names a failed child without a rank; was it written by this state machine?")
     return rank
-
-
-def _cause(child: dict[str, Any]) -> str:
-    """Lambda's cause is a JSON object with the message in it; other causes are plain text."""
-    cause = str(child.get("Cause", ""))
-    try:
-        content = json.loads(cause)
-    except json.JSONDecodeError:
-        return cause
-    return str(content.get("errorMessage", cause)) if isinstance(content, dict) else cause

@@ -36,6 +36,7 @@ def _plan(event: Mapping[str, Any], _context: LambdaContext, _metrics: Metrics) 
             partition_size_bytes=job.partition_size_bytes,
             world_size=job.world_size,
             file_limit=job.file_limit,
+            resume=job.resume,
             rank_limit_s=float(os.environ.get(RANK_LIMIT_VARIABLE, LAMBDA_LIMIT_S)),
             samples_per_s=model.get("samples_per_s"),
         )

@@ -1,12 +1,22 @@
 """A run as a log tells it: one structured line an event, for containers and whoever collects their logs."""
 
 import time
+from dataclasses import asdict
 from types import TracebackType
 from typing import Self
 
 import structlog
 
-from skyfan.driver.events import Event, PhaseStarted, Planned, RankCommitted, RankFailed, RankProgress, RankRetried
+from skyfan.driver.events import (
+    Event,
+    MapProgress,
+    PhaseStarted,
+    Planned,
+    RankCommitted,
+    RankFailed,
+    RankProgress,
+    RankRetried,
+)
 
 LINE_EVERY_S = 5.0
 
@@ -67,6 +77,11 @@ class LogProgress:
             case RankFailed(rank, error):
                 self._done.pop(rank, None)
                 self._log.error("rank failed", rank=rank, error=error)
+            case MapProgress():
+                self._log.info("progress", **asdict(event))
+
+    def stop(self) -> None:
+        """Nothing to take away: a log stays."""
 
     def _progress(self) -> None:
         if time.monotonic() - self._last_line > LINE_EVERY_S:

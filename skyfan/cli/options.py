@@ -9,9 +9,10 @@ from skyfan.driver.job import Job
 from skyfan.errors import BadInput
 from skyfan.plan import RunOptions
 from skyfan.units import parse_size
+from skyfan.workflow.request import WHOLE_FILES
 
 DEFAULT_PARTITION = "25MB"
-WHOLE_FILES = "file"
+
 
 Dataset = Annotated[str, typer.Option(help="A .pt file or a folder of them: path, file://, s3:// (URI).")]
 Model = Annotated[str, typer.Option(help="Checkpoint (.pt, .safetensors) or exported program (.pt2): path or URI.")]
@@ -21,9 +22,13 @@ PartitionSize = Annotated[
 BatchSize = Annotated[int, typer.Option(help="Samples per forward pass.")]
 WorldSize = Annotated[int | None, typer.Option(help="Number of ranks; one a partition by default.")]
 FileLimit = Annotated[int | None, typer.Option(help="Use at most so many partitions.")]
-Workers = Annotated[int | None, typer.Option(help="Ranks at once; 2 by default with --on local.")]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", "--max-concurrency", help="Ranks at once; by default 2 on local, 1,000 on aws."),
+]
 Output = Annotated[str | None, typer.Option(help="The run's folder (path or URI); runs/<dataset> by default.")]
-On = Annotated[str, typer.Option(help="Where to run: process, local or compose.")]
+On = Annotated[str, typer.Option(help="Where to run: process, local, compose, localstack or aws.")]
+StateMachine = Annotated[str, typer.Option(help="Name or ARN of the deployed pipeline, on localstack and aws.")]
 Resume = Annotated[bool, typer.Option(help="Reuse what an earlier start of this very run committed.")]
 Precision = Annotated[str, typer.Option(help="float32, or a reduced precision: bf16, int8, auto.")]
 Engine = Annotated[str, typer.Option(help="Inference engine; auto takes the fastest that is installed.")]

@@ -7,8 +7,17 @@ from typing import Self
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from skyfan.cli.console import err, say
-from skyfan.driver.events import Event, PhaseStarted, Planned, RankCommitted, RankFailed, RankProgress, RankRetried
-from skyfan.units import format_size
+from skyfan.driver.events import (
+    Event,
+    MapProgress,
+    PhaseStarted,
+    Planned,
+    RankCommitted,
+    RankFailed,
+    RankProgress,
+    RankRetried,
+)
+from skyfan.units import format_duration, format_size
 
 LINE_EVERY_S = 5.0
 
@@ -76,6 +85,12 @@ class RunProgress:
             case RankFailed(rank, error):
                 self._done.pop(rank, None)
                 self._line(f"rank {rank} failed: {error}", always=True)
+            case MapProgress():
+                self._show_map(event)
+
+    def stop(self) -> None:
+        """Takes the bar away, so that the user can be asked something."""
+        self._bars.stop()
 
     def _advance(self) -> None:
         fresh = sum(self._done.values())
@@ -90,6 +105,20 @@ class RunProgress:
         if not self._terminal and time.monotonic() - self._last_line > LINE_EVERY_S:
             self._last_line = time.monotonic()
             self._line(f"ranks {self._committed}/{self._ranks}, {self._reused + fresh:,} of {self._total:,}, {rate}")
+
+    def _show_map(self, counts: MapProgress) -> None:
+        """Samples are reckoned from the ranks that ended: ranks of a plan are about equally large."""
+        ended, left = counts.succeeded + counts.failed, counts.pending + counts.running
+        to_run, elapsed_s = self._total - self._reused, time.monotonic() - self._started
+        fresh = to_run * counts.succeeded // max(1, ended + left)
+        failed = f", {counts.failed} failed" if counts.failed else ""
+        ranks = f"ranks {self._committed + counts.succeeded}/{self._ranks} ({counts.running} running{failed})"
+        rate = f"{fresh / elapsed_s:,.0f} samples/s, ${counts.cost_usd:.4f}" if fresh else f"${counts.cost_usd:.4f}"
+        self._bars.update(self._task, completed=self._reused + fresh, description=ranks, rate=rate)
+        if not self._terminal and (time.monotonic() - self._last_line > LINE_EVERY_S or not left):
+            self._last_line = time.monotonic()
+            time_left = f", {format_duration(elapsed_s / ended * left)} left" if ended and left else ""
+            self._line(f"{ranks}, {counts.pending} pending, {rate} so far{time_left}")
 
     def _line(self, sentence: str, *, always: bool = False) -> None:
         if always or not self._quiet:

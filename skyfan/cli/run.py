@@ -14,8 +14,10 @@ from skyfan.cli.console import out, print_json, say
 from skyfan.cli.fetch import fetch
 from skyfan.cli.log_progress import LogProgress
 from skyfan.cli.progress import RunProgress
+from skyfan.cli.stepfunctions import execute_on_stepfunctions
 from skyfan.cli.tables import summary_table
 from skyfan.driver import Job, create_target, run_job
+from skyfan.driver.stepfunctions import DEFAULT_STATE_MACHINE, STEP_FUNCTIONS_TARGETS
 from skyfan.errors import BadInput, Incomplete, LocationError
 from skyfan.models import DEMO_MODEL
 from skyfan.records import Summary
@@ -35,6 +37,7 @@ def run(
     workers: options.Workers = None,
     output: options.Output = None,
     on: options.On = "local",
+    state_machine: options.StateMachine = DEFAULT_STATE_MACHINE,
     resume: options.Resume = True,
     payload: Payload = None,
     tolerate_failures: options.Tolerate = 0.0,
@@ -66,7 +69,7 @@ def run(
         )
     else:
         raise BadInput("name the data with --dataset FILE_OR_FOLDER, or give a --payload FILE.")
-    summary = execute(job, on, quiet=quiet or as_json)
+    summary = execute(job, on, quiet=quiet or as_json, state_machine=state_machine)
     if copy_to:
         fetch(job.output, copy_to, quiet=quiet or as_json)
     show(summary, as_json=as_json, quiet=quiet)
@@ -86,20 +89,22 @@ def job_of_payload(path: Path, workers: int | None) -> Job:
     return Job.of_request(request, workers=workers)
 
 
-def execute(job: Job, on: str, *, quiet: bool) -> Summary:
+def execute(job: Job, on: str, *, quiet: bool, state_machine: str = DEFAULT_STATE_MACHINE) -> Summary:
     """Runs the job and shows its progress; Ctrl-C and SIGTERM stop it cleanly.
 
     Where logs are asked to be JSON (in containers), progress is log lines too.
     """
     logs.configure("driver", level=None if logs.as_json() else "warning")
-    return asyncio.run(_execute(job, on, quiet=quiet))
+    shown = LogProgress() if logs.as_json() and not quiet else RunProgress(quiet=quiet)
+    if on in STEP_FUNCTIONS_TARGETS:
+        return execute_on_stepfunctions(job, on, shown, state_machine)
+    return asyncio.run(_execute(job, on, shown))
 
 
-async def _execute(job: Job, on: str, *, quiet: bool) -> Summary:
+async def _execute(job: Job, on: str, shown: LogProgress | RunProgress) -> Summary:
     task = asyncio.current_task()
     assert task
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    shown = LogProgress() if logs.as_json() and not quiet else RunProgress(quiet=quiet)
     try:
         with shown as progress:
             async with create_target(on, workers=job.workers) as target:

@@ -9,7 +9,7 @@ from skyfan.records import RankRecord
 
 @dataclass(frozen=True, slots=True)
 class PhaseStarted:
-    """`starting`, `preparing`, `planning`, `inferring` or `aggregating`."""
+    """`starting`, `uploading`, `preparing`, `planning`, `inferring` or `aggregating`."""
 
     name: str
 
@@ -57,5 +57,16 @@ class RankFailed:
     error: str
 
 
-Event = PhaseStarted | Planned | RankProgress | RankCommitted | RankRetried | RankFailed
+@dataclass(frozen=True, slots=True)
+class MapProgress:
+    """A Distributed Map's ranks by state, and what they cost up to now. `failed` counts ranks given up."""
+
+    pending: int
+    running: int
+    succeeded: int
+    failed: int
+    cost_usd: float
+
+
+Event = PhaseStarted | Planned | RankProgress | RankCommitted | RankRetried | RankFailed | MapProgress
 Listener = Callable[[Event], None]

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from skyfan.models import DEMO_MODEL
 from skyfan.plan import RunOptions
 from skyfan.workflow import RunRequest
+from skyfan.workflow.request import WHOLE_FILES
 
 DEFAULT_PARTITION_BYTES = 25 * 2**20
 DEFAULT_WORKERS = 2
@@ -35,17 +36,20 @@ class Job(BaseModel):
         The reference system's files are its partitions, so that its payload cuts nothing.
         """
         cut = request.partition_size_bytes
-        if cut is None and request.source != "reference":
-            cut = DEFAULT_PARTITION_BYTES
+        if cut == WHOLE_FILES or (cut is None and request.source == "reference"):
+            size_bytes = None
+        else:
+            size_bytes = DEFAULT_PARTITION_BYTES if cut is None else cut
         options = {**request.options, "batch_size": request.batch_size or RunOptions().batch_size}
         return cls(
             dataset=request.dataset,
             output=request.output,
             model=request.model or DEMO_MODEL,
             options=RunOptions.model_validate(options),
-            partition_size_bytes=cut,
+            partition_size_bytes=size_bytes,
             world_size=request.world_size,
             file_limit=request.file_limit,
             workers=workers,
             tolerated_failure_percentage=request.tolerated_failure_percentage,
+            resume=request.resume,
         )

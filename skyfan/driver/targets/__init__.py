@@ -20,7 +20,7 @@ def create_target(name: str, *, workers: int | None = None) -> Target:
         from skyfan.driver.targets.compose import ComposeTarget
 
         return ComposeTarget(workers=workers)
-    raise BadInput(f"--on {name} is not a target; choose one of {', '.join(TARGETS)}.")
+    raise BadInput(f"--on {name} is not a target; choose one of {', '.join(TARGETS)}, localstack, aws.")
 
 
 __all__ = ["TARGETS", "Target", "create_target"]

@@ -1,0 +1,111 @@
+"""`skyfan runs`: executions on Step Functions, started earlier or by somebody else."""
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from skyfan.cli import options
+from skyfan.cli.console import out, print_json, say
+from skyfan.driver.stepfunctions import AWS, DEFAULT_STATE_MACHINE, Access, console_url, find_machine, open_access, stop
+from skyfan.driver.stepfunctions.executions import RunListed, RunShown, execution_arn, list_runs, redrive, show_run
+from skyfan.units import format_duration
+
+app = typer.Typer(no_args_is_help=True, help="List, show, stop and redrive runs on Step Functions.")
+
+On = Annotated[str, typer.Option(help="aws or localstack.")]
+Name = Annotated[str, typer.Argument(metavar="RUN", help="Name or ARN of an execution.")]
+
+
+@app.command("list")
+def list_command(
+    on: On = AWS,
+    state_machine: options.StateMachine = DEFAULT_STATE_MACHINE,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")] = 20,
+    as_json: options.Json = False,
+) -> None:
+    """The latest runs."""
+    access = open_access(on)
+    found = list_runs(access, find_machine(access, state_machine), limit)
+    if as_json:
+        print_json([_plain(run) for run in found])
+        return
+    table = Table("run", "status", "started (UTC)", "took")
+    for run in found:
+        table.add_row(run.name, run.status, f"{run.started_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}", _took(run))
+    out.print(table)
+
+
+@app.command("show")
+def show_command(
+    run: Name,
+    on: On = AWS,
+    state_machine: options.StateMachine = DEFAULT_STATE_MACHINE,
+    as_json: options.Json = False,
+) -> None:
+    """What one run was asked, how far its ranks are, and what came of it."""
+    access = open_access(on)
+    found = show_run(access, _arn(access, state_machine, run))
+    if as_json:
+        print_json({**asdict(found), "listed": _plain(found.listed)})
+        return
+    out.print(_details(access, found))
+
+
+@app.command("stop")
+def stop_command(run: Name, on: On = AWS, state_machine: options.StateMachine = DEFAULT_STATE_MACHINE) -> None:
+    """Stop a run and the ranks at work; what is committed stays, and running the same again resumes it."""
+    access = open_access(on)
+    arn = _arn(access, state_machine, run)
+    if show_run(access, arn).listed.status != "RUNNING":
+        say(f"{run} has ended already.")
+        return
+    stop(access, arn, "stopped by skyfan runs stop")
+    say(f"stopped {run}; what was committed is kept, and the same skyfan run command resumes.")
+
+
+@app.command("redrive")
+def redrive_command(run: Name, on: On = AWS, state_machine: options.StateMachine = DEFAULT_STATE_MACHINE) -> None:
+    """Take a failed run up again where it failed (on AWS, within 14 days)."""
+    access = open_access(on)
+    arn = _arn(access, state_machine, run)
+    redrive(access, arn)
+    say(f"{run} goes on; `skyfan runs show {arn}` says how far it is.")
+
+
+def _arn(access: Access, state_machine: str, run: str) -> str:
+    return run if run.startswith("arn:") else execution_arn(find_machine(access, state_machine), run)
+
+
+def _plain(run: RunListed) -> dict[str, Any]:
+    return {
+        **asdict(run),
+        "started_at": run.started_at.isoformat(),
+        "ended_at": run.ended_at and run.ended_at.isoformat(),
+    }
+
+
+def _took(run: RunListed) -> str:
+    return format_duration(((run.ended_at or datetime.now(UTC)) - run.started_at).total_seconds())
+
+
+def _details(access: Access, found: RunShown) -> Table:
+    run = found.listed
+    table = Table(title=run.name, show_header=False, title_justify="left")
+    table.add_row("status", run.status)
+    table.add_row("started (UTC)", f"{run.started_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}")
+    table.add_row("took", _took(run))
+    for key in ("dataset", "model", "output"):
+        table.add_row(key, str(found.request.get(key) or "–"))
+    if found.ranks:
+        table.add_row("ranks", ", ".join(f"{count:,} {state}" for state, count in found.ranks.items()))
+    for key, value in (found.output or {}).items():
+        table.add_row(key.replace("_", " "), str(value))
+    if found.error:
+        table.add_row(found.error, found.cause or "")
+    table.add_row("ARN", run.arn)
+    if access.on == AWS:
+        table.add_row("console", console_url(run.arn))
+    return table

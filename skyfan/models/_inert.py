@@ -120,7 +120,7 @@ def open_archive(data: bytes, where: str) -> zipfile.ZipFile:
         )
     try:
         return zipfile.ZipFile(io.BytesIO(data))
-    except (zipfile.BadZipFile, ValueError, struct.error) as error:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
         kind = "is truncated or damaged" if data.startswith(b"PK") else "is not a model file"
         raise ModelError(f"{where} {kind}: {error}.") from error
 

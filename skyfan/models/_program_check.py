@@ -63,13 +63,13 @@ def checked_archive(data: bytes, where: str) -> bytes:
     with open_archive(data, where) as archive:
         names = archive.namelist()
         if "serialized_exported_program.json" in names:
-            _refuse(where, "is of torch 2.7 or older, whose weights are pickled; export it with a newer torch")
+            _refuse(where, "is of torch 2.7 or older, whose weights are pickled; export it with a newer torch.")
         folder = next((name.removesuffix(GRAPH) for name in names if name.endswith(f"/{GRAPH}")), None)
         compiled = [name for name in names if "/data/aotinductor/" in name or name.endswith((".so", ".dll"))]
         if compiled:
-            _refuse(where, f"holds a compiled library ({compiled[0]}); export with torch.export.save instead")
+            _refuse(where, f"holds a compiled library ({compiled[0]}); export with torch.export.save instead.")
         if folder is None:
-            _refuse(where, f"holds no exported program (no {GRAPH})")
+            _refuse(where, f"holds no exported program (no {GRAPH}).")
         entries = {name.removeprefix(folder): name for name in names if name.startswith(folder)}
 
         def read(name: str) -> bytes:
@@ -87,14 +87,14 @@ def checked_archive(data: bytes, where: str) -> bytes:
 
 
 def _refuse(where: str, what: str) -> Never:
-    raise ModelError(f"{where} {what}")
+    raise ModelError(f"{where} {what}.")
 
 
 def _json(data: bytes, where: str) -> Any:
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{where} is damaged: its description cannot be read ({error})") from error
+        raise ModelError(f"{where} is damaged: its description cannot be read ({error}).") from error
 
 
 def _json_bytes(value: object) -> bytes:
@@ -113,12 +113,12 @@ def _raw_tensor_paths(config: Any, where: str) -> set[str]:
     """Names of the tensor files of a payload configuration, all of them raw bytes."""
     entries = config.get("config") if isinstance(config, dict) else None
     if not isinstance(entries, dict):
-        _refuse(where, "is damaged: its table of tensors is missing")
+        _refuse(where, "is damaged: its table of tensors is missing.")
     paths = set()
     for name, entry in entries.items():
         path = entry.get("path_name") if isinstance(entry, dict) else None
         if not isinstance(path, str) or entry.get("use_pickle") or not _RAW_TENSOR.fullmatch(path):
-            _refuse(where, f"holds {name!r} as a pickled object, which is not loaded; only plain tensors are")
+            _refuse(where, f"holds {name!r} as a pickled object, which is not loaded; only plain tensors are.")
         paths.add(path)
     return paths
 
@@ -128,9 +128,9 @@ def _checked(value: Any, key: str, where: str) -> Any:
     if isinstance(value, dict):
         for name in value:
             if not _WORD.fullmatch(name):
-                _refuse(where, f"names something {name[:60]!r}, which is no plain name")
+                _refuse(where, f"names something {name[:60]!r}, which is no plain name.")
         if value.get("treespec_namedtuple_fields"):
-            _refuse(where, "takes or returns named tuples; export it with tensors, tuples, lists or dicts")
+            _refuse(where, "takes or returns named tuples; export it with tensors, tuples, lists or dicts.")
         return {name: _checked_entry(name, item, where) for name, item in value.items()}
     if isinstance(value, list):
         return [_checked(item, key, where) for item in value]
@@ -157,12 +157,12 @@ def _check_text(text: str, key: str, where: str) -> None:
     elif key == "target":
         operator = _OPERATOR.fullmatch(text)
         if operator is None or operator["aten"] in _FILE_OPERATORS:
-            _refuse(where, f"calls {text[:80]!r}, which is no tensor operation that is allowed here")
+            _refuse(where, f"calls {text[:80]!r}, which is no tensor operation that is allowed here.")
     elif key in ("name", "as_name", "forward_arg_names") and text:
         if not _IDENTIFIER.fullmatch(text):
-            _refuse(where, f"names something {text[:60]!r}, which is no plain name")
+            _refuse(where, f"names something {text[:60]!r}, which is no plain name.")
     elif not _WORD.fullmatch(text):
-        _refuse(where, f"holds the text {text[:60]!r} in {key!r}, which is no plain name")
+        _refuse(where, f"holds the text {text[:60]!r} in {key!r}, which is no plain name.")
 
 
 def _check_expression(text: str, where: str) -> None:
@@ -170,7 +170,7 @@ def _check_expression(text: str, where: str) -> None:
     try:
         nodes = list(ast.walk(ast.parse(text, mode="eval")))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ModelError(f"{where} holds a size that cannot be read, {text[:60]!r}") from error
+        raise ModelError(f"{where} holds a size that cannot be read, {text[:60]!r}.") from error
     for node in nodes:
         known = isinstance(node, _SYMBOLIC_SYNTAX)
         if isinstance(node, ast.Name):
@@ -180,22 +180,22 @@ def _check_expression(text: str, where: str) -> None:
         elif isinstance(node, ast.Call):
             known = isinstance(node.func, ast.Name) and node.func.id in _SYMBOLIC_FUNCTIONS
         if not known:
-            _refuse(where, f"holds a size that is more than arithmetic, {text[:60]!r}")
+            _refuse(where, f"holds a size that is more than arithmetic, {text[:60]!r}.")
 
 
 def _check_tree(text: str, where: str) -> None:
     """Inputs and outputs are tensors in tuples, lists and dicts by plain names."""
     pending = [_json(text.encode(), where)]
     if not (isinstance(pending[0], list) and len(pending[0]) == 2 and pending[0][0] == 1):
-        _refuse(where, "describes its inputs in an unknown way")
+        _refuse(where, "describes its inputs in an unknown way.")
     pending = [pending[0][1]]
     while pending:
         node = pending.pop()
         if not isinstance(node, dict) or node.get("type") not in _TREE_TYPES:
             kind = node.get("type") if isinstance(node, dict) else node
-            _refuse(where, f"takes or returns a {kind!r}; export it with tensors, tuples, lists or dicts")
+            _refuse(where, f"takes or returns a {kind!r}; export it with tensors, tuples, lists or dicts.")
         names = _json(str(node.get("context") or "null").encode(), where)
         plain = isinstance(names, list) and all(isinstance(n, str) and _IDENTIFIER.fullmatch(n) for n in names)
         if not (names is None or plain):
-            _refuse(where, "has an input or output that has no plain name")
+            _refuse(where, "has an input or output that has no plain name.")
         pending.extend(node.get("children_spec") or [])

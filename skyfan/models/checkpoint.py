@@ -51,13 +51,13 @@ class Checkpoint:
 def read_safetensors(data: bytes, where: str) -> Checkpoint:
     """Weights and metadata of a safetensors file."""
     if not data:
-        raise ModelError(f"{where} is empty")
+        raise ModelError(f"{where} is empty.")
     try:
         state = load_safetensors(data)
         (length,) = struct.unpack("<Q", data[:8])
         header = json.loads(data[8 : 8 + length])
     except (SafetensorError, ValueError, struct.error, RuntimeError) as error:
-        raise ModelError(f"{where} is no complete safetensors file: {error}") from error
+        raise ModelError(f"{where} is no complete safetensors file: {error}.") from error
     metadata = {str(key): str(value) for key, value in (header.get("__metadata__") or {}).items()}
     told = _json_object(metadata.pop(METADATA_KEY, "{}"), where)
     config = told.pop(CONFIG_KEY, {})
@@ -96,7 +96,7 @@ def read_torch(data: bytes, where: str) -> Checkpoint:
     held = found.path if isinstance(found, Inert) else type(found).__name__
     raise ModelError(
         f"{where} holds neither a state dict nor a module ({held}); save model.state_dict() or export the model "
-        "with torch.export.save to a .pt2 file"
+        "with torch.export.save to a .pt2 file."
     )
 
 
@@ -146,12 +146,15 @@ def _plain_names(state: StateDict) -> StateDict:
     for prefix in ("module.", "_orig_mod.", "model."):
         if state and all(name.startswith(prefix) for name in state):
             return _plain_names({name.removeprefix(prefix): value for name, value in state.items()})
+    odd = next((name for name in state if not name.isprintable()), None)
+    if odd is not None:
+        raise ModelError(f"the file is damaged: it holds a weight with the name {odd!r}.")
     plain = dict(state)
     for name in [name for name in plain if name.startswith(STEM_ALIAS)]:
         alias = plain.pop(name)
         kept = plain.setdefault(STEM + name.removeprefix(STEM_ALIAS), alias)
         if not torch.equal(kept, alias):
-            raise ModelError(f"the weights hold two different versions of one layer: {name} and its alias")
+            raise ModelError(f"the weights hold two different versions of one layer: {name} and its alias.")
     return {name: v.to(torch.float32) if v.is_floating_point() else v for name, v in plain.items()}
 
 
@@ -227,4 +230,4 @@ def _check_attention_scale(module: Inert, found: Mapping[str, float]) -> None:
     if isinstance(weight, TensorRef) and isinstance(scale, float):
         usual = (weight.shape[0] / 3 / found["num_heads"]) ** -0.5
         if abs(scale - usual) > 1e-6 * usual:
-            raise ModelError(f"the module scales its attention by {scale}, AstroMAE by {usual}; export it as .pt2")
+            raise ModelError(f"the module scales its attention by {scale}, AstroMAE by {usual}; export it as .pt2.")

@@ -78,22 +78,22 @@ class AstroMAEConfig:
             self.magnitudes,
         ]
         if min(numbers) < 1 or not self.magnitude_widths:
-            raise ModelError("an AstroMAE needs at least one block, channel, head, group and magnitude layer")
+            raise ModelError("an AstroMAE needs at least one block, channel, head, group and magnitude layer.")
         if self.image_size % self.patch_size or self.image_size < 8:
             raise ModelError(
                 f"the image size {self.image_size} must be at least 8 and a multiple of the patch size "
-                f"{self.patch_size}"
+                f"{self.patch_size}."
             )
         for name, width in (("embedding width", self.embed_dim), ("convolution width", self.pcm_hidden)):
             if width % self.pcm_groups:
-                raise ModelError(f"the {name} {width} is no multiple of the {self.pcm_groups} convolution groups")
+                raise ModelError(f"the {name} {width} is no multiple of the {self.pcm_groups} convolution groups.")
         if self.embed_dim % self.num_heads:
             raise ModelError(
                 f"the embedding width {self.embed_dim} is no multiple of {self.num_heads} attention heads; "
-                "give the right number with --heads when converting"
+                "give the right number with --heads when converting."
             )
         if len(self.inception) != len(INCEPTION_POSITIONS):
-            raise ModelError(f"an AstroMAE has {len(INCEPTION_POSITIONS)} inception blocks, not {len(self.inception)}")
+            raise ModelError(f"an AstroMAE has {len(INCEPTION_POSITIONS)} inception blocks, not {len(self.inception)}.")
 
     @property
     def grid_size(self) -> int:
@@ -115,7 +115,7 @@ class AstroMAEConfig:
         """The inverse of `to_dict`; unknown or ill-typed entries raise `ModelError`."""
         unknown = sorted(set(values) - {f.name for f in fields(cls)})
         if unknown:
-            raise ModelError(f"unknown entry {unknown[0]!r} in a model configuration")
+            raise ModelError(f"unknown entry {unknown[0]!r} in a model configuration.")
         plain = dict(values)
         try:
             if "inception" in plain:
@@ -124,7 +124,7 @@ class AstroMAEConfig:
                 plain["magnitude_widths"] = tuple(int(width) for width in plain["magnitude_widths"])
             return cls(**plain)
         except (TypeError, ValueError) as error:
-            raise ModelError(f"a model configuration cannot be read: {error}") from error
+            raise ModelError(f"a model configuration cannot be read: {error}.") from error
 
 
 class _ShapeReader:
@@ -138,10 +138,10 @@ class _ShapeReader:
         if shape is None:
             raise ModelError(
                 f"these are not the weights of an AstroMAE ({name} is missing); "
-                "export a model of another architecture with torch.export.save to a .pt2 file"
+                "export a model of another architecture with torch.export.save to a .pt2 file."
             )
         if len(shape) != dims or 0 in shape:
-            raise ModelError(f"the weight {name} has the shape {list(shape)} where {dims} dimensions were expected")
+            raise ModelError(f"the weight {name} has the shape {list(shape)} where {dims} dimensions were expected.")
         return tuple(int(size) for size in shape)
 
     def inception(self, position: int) -> InceptionWidths:
@@ -206,5 +206,5 @@ def config_from_shapes(shapes: Shapes, **unshaped: float) -> AstroMAEConfig:
 def _typed(unshaped: Mapping[str, float]) -> dict[str, Any]:
     unknown = sorted(set(unshaped) - set(UNSHAPED_FIELDS))
     if unknown:
-        raise ModelError(f"{unknown[0]!r} is told by the weights' shapes and cannot be set")
+        raise ModelError(f"{unknown[0]!r} is told by the weights' shapes and cannot be set.")
     return {name: int(value) if name == "num_heads" else float(value) for name, value in unshaped.items()}

@@ -58,9 +58,9 @@ class LoadedModel:
             return names
         if self.config is not None:
             missing = [name for name in names if name not in tensor_names]
-            raise ModelError(f"the dataset has no tensor {missing[0]!r}, only {', '.join(tensor_names)}")
+            raise ModelError(f"the dataset has no tensor {missing[0]!r}, only {', '.join(tensor_names)}.")
         if len(names) > len(tensor_names):
-            raise ModelError(f"the model takes {len(names)} tensors, the dataset has {len(tensor_names)}")
+            raise ModelError(f"the model takes {len(names)} tensors, the dataset has {len(tensor_names)}.")
         return tuple(tensor_names[: len(names)])
 
     def predict(self, *tensors: Tensor) -> Tensor:
@@ -73,14 +73,14 @@ class LoadedModel:
     def check_shapes(self, tensors: Sequence[Tensor]) -> None:
         """Raises `ModelError` unless each tensor's shape beyond the batch is what the model takes."""
         if len(tensors) != len(self.inputs):
-            raise ModelError(f"the model takes {len(self.inputs)} tensors, not {len(tensors)}")
+            raise ModelError(f"the model takes {len(self.inputs)} tensors, not {len(tensors)}.")
         for wanted, tensor in zip(self.inputs, tensors, strict=True):
             sizes = zip(wanted.shape[1:], tensor.shape[1:], strict=False)
             if tensor.dim() != len(wanted.shape) or any(w is not None and w != n for w, n in sizes):
                 shape = ", ".join("any" if size is None else str(size) for size in wanted.shape[1:])
                 raise ModelError(
                     f"the model takes {wanted.name!r} of shape [samples, {shape}], "
-                    f"the dataset's has {list(tensor.shape)}"
+                    f"the dataset's has {list(tensor.shape)}."
                 )
 
 
@@ -117,7 +117,7 @@ def load_model(uri: str, device: str = "cpu") -> LoadedModel:
 def read_checkpoint(data: bytes, where: str) -> Checkpoint:
     """Weights from the bytes of any checkpoint format, told by content and not by the file's name."""
     if not data:
-        raise ModelError(f"{where} is empty")
+        raise ModelError(f"{where} is empty.")
     is_torch = data.startswith((b"PK", b"\x80"))
     return read_torch(data, where) if is_torch else read_safetensors(data, where)
 
@@ -130,7 +130,7 @@ def build_astromae(
     try:
         config = config_from_shapes({name: tuple(v.shape) for name, v in checkpoint.state.items()}, **unshaped)
     except ModelError as error:
-        raise ModelError(f"{where}: {error}") from error
+        raise ModelError(f"{where}: {error}.") from error
     with torch.device("meta"):
         model = AstroMAE(config)
     _check_against(model, checkpoint, where)
@@ -150,16 +150,16 @@ def _check_against(model: AstroMAE, checkpoint: Checkpoint, where: str) -> None:
         what = "lacks" if name in wanted else "has the unexpected"
         raise ModelError(
             f"{where} {what} weight {name} for an AstroMAE; export a model of another architecture with "
-            "torch.export.save to a .pt2 file"
+            "torch.export.save to a .pt2 file."
         )
     for name, expected in wanted.items():
         found = checkpoint.state[name]
         if found.shape != expected.shape:
             raise ModelError(
-                f"{where}: the weight {name} has the shape {list(found.shape)}, not {list(expected.shape)}"
+                f"{where}: the weight {name} has the shape {list(found.shape)}, not {list(expected.shape)}."
             )
         if not torch.isfinite(found).all():
-            raise ModelError(f"{where}: the weight {name} holds NaN or infinite values")
+            raise ModelError(f"{where}: the weight {name} holds NaN or infinite values.")
 
 
 def _with_alias(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -181,7 +181,7 @@ def is_program_file(data: bytes, where: str) -> bool:
         with open_archive(data, where) as archive:
             return is_program(archive.namelist())
     except zipfile.BadZipFile as error:
-        raise ModelError(f"{where} is damaged: {error}") from error
+        raise ModelError(f"{where} is damaged: {error}.") from error
 
 
 def _device(name: str) -> torch.device:
@@ -189,5 +189,5 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise LocationError(f"the device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+        raise LocationError(f"the device {name!r} cannot be used: {str(error).splitlines()[0]}.") from error
     return device

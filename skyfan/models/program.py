@@ -56,7 +56,7 @@ class ProgramModule(nn.Module):
         batch = tensors[0].shape[0]
         if not outputs or any(out.dim() == 0 or out.shape[0] != batch for out in outputs):
             shapes = [list(out.shape) for out in outputs]
-            raise ModelError(f"the program put out shapes {shapes} for {batch} samples; each must be [samples, …]")
+            raise ModelError(f"the program put out shapes {shapes} for {batch} samples; each must be [samples, …].")
         columns = [out.reshape(batch, -1) for out in outputs]
         return columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
 
@@ -77,12 +77,12 @@ def load_program(data: bytes, where: str) -> tuple[ProgramModule, tuple[ProgramI
     except Exception as error:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
-            f"{where} cannot be loaded by torch {torch.__version__}: {first_line}; export it again with this torch"
+            f"{where} cannot be loaded by torch {torch.__version__}: {first_line}; export it again with this torch."
         ) from error
     finally:
         log.setLevel(level)
     if not inputs:
-        raise ModelError(f"{where} takes no tensors")
+        raise ModelError(f"{where} takes no tensors.")
     return module, inputs
 
 
@@ -95,5 +95,5 @@ def _inputs(program: ExportedProgram) -> tuple[ProgramInput, ...]:
             shape = tuple(size if type(size) is int else None for size in value.shape)
             found.append(ProgramInput(node.name, shape, str(value.dtype).removeprefix("torch.")))
     if len(found) != len(wanted):
-        raise ModelError("an input is no tensor")
+        raise ModelError("an input is no tensor.")
     return tuple(found)

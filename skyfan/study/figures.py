@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from skyfan.cost import Prices, bill, rank_times, usage_of_ranks
 from skyfan.report.figures import BLUE, GREEN, GREY, ORANGE, style
@@ -166,6 +166,7 @@ def rank_durations(measurements: Sequence[Measurement]) -> Figure:
         axes = figure.subplots()
         axes.hist(seconds, bins="auto", color=BLUE, edgecolor="white", linewidth=0.5)
         axes.set(xlabel="duration of a rank (s)", ylabel="ranks")
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         return figure
 
 
@@ -187,6 +188,7 @@ def rank_timeline(one: Measurement) -> Figure:
             axes.barh(range(len(order)), widths, left=left, color=colour, height=0.9, label=phase)
             left = [start + width for start, width in zip(left, widths, strict=True)]
         axes.set(xlabel="time since the first rank began (s)", ylabel="ranks, in order of their start")
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.invert_yaxis()
         axes.legend(frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
         return figure

@@ -8,6 +8,7 @@ from pathlib import Path
 from services.partitioner.requests import DatasetCut
 from services.partitioner.split import split
 from skyfan import store
+from skyfan.dataset import read_layouts
 from skyfan.datasets import upload
 from skyfan.driver.job import Job
 from skyfan.errors import BadInput, LocationError
@@ -90,9 +91,8 @@ class PipelineRunner:
                 _link(path, folder / f"{number}.pt")
 
     def _local_files(self) -> Iterator[Path]:
-        found = [Path(info.uri.removeprefix("file://")) for info in store.list(self._dataset)]
-        files = sorted(path for path in found if path.suffix == ".pt")
-        if not files or not files[0].exists():
+        files = [Path(layout.uri.removeprefix("file://")) for layout in read_layouts(self._dataset)]
+        if not all(path.exists() for path in files):
             raise BadInput(f"a dataset can only be repeated from local .pt files; {self._dataset} is not such.")
         yield from files
 

@@ -2,15 +2,17 @@
 
 import os
 
+from services.driver.buckets import make_buckets
 from services.driver.caller import CLONE, become, find_caller, give_folder
 
 
 def main() -> None:
-    """Gives up root, where the container has it, before anything else is imported; then runs the command."""
+    """Gives up root, where the container has it, before anything else; then runs the command."""
     if os.getuid() == 0 and CLONE.exists():
         caller = find_caller()
         give_folder(caller)
         become(caller)
+    make_buckets()
     from skyfan.cli import main as skyfan
 
     skyfan()

@@ -1,18 +1,19 @@
-"""`python -m services.driver.buckets NAME …`: makes S3 buckets that are not there yet."""
+"""The buckets that a job in containers finds there, as a deployed one does."""
 
-import sys
+import os
 
-import boto3
+VARIABLE = "SKYFAN_BUCKETS"
 
 
-def make_buckets(names: list[str]) -> None:
-    """Makes each bucket; one that is ours already stays as it is."""
+def make_buckets() -> None:
+    """Makes the buckets that `SKYFAN_BUCKETS` names, except those that are there."""
+    names = os.environ.get(VARIABLE, "").split()
+    if not names:
+        return
+    import boto3
+
     s3 = boto3.client("s3")
     there = {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
     for name in names:
         if name not in there:
             s3.create_bucket(Bucket=name)
-
-
-if __name__ == "__main__":
-    make_buckets(sys.argv[1:])

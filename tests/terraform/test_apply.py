@@ -69,7 +69,7 @@ def test_change_then_destroy(new_workspace: NewWorkspace, moto_url: str, tmp_pat
     assert functions.get_function(FunctionName="skyfan-dev-executor")["Code"]["ImageUri"] == images["executor"]
 
     workspace.variables |= {"executor_memory_mb": 2048, "log_retention_days": 7, "create_alarms": False}
-    output = workspace.apply()
+    output = workspace.apply("-refresh=false")
     assert "0 added, 6 changed, 9 destroyed" in output, output  # function, dashboard, four log groups; the alarms
     assert functions.get_function(FunctionName="skyfan-dev-executor")["Configuration"]["MemorySize"] == 2048
     alarms = client("cloudwatch", moto_url).describe_alarms(AlarmNamePrefix="skyfan-dev")["MetricAlarms"]
@@ -79,7 +79,7 @@ def test_change_then_destroy(new_workspace: NewWorkspace, moto_url: str, tmp_pat
     bucket = workspace.outputs()["bucket"]
     s3.delete_bucket_policy(Bucket=bucket)  # moto takes its Deny for everyone's: it does not read conditions
     s3.put_object(Bucket=bucket, Key="runs/first/summary.json", Body=b"{}")
-    refused = workspace.run("destroy", "-auto-approve", "-no-color", check=False)
+    refused = workspace.run("destroy", "-auto-approve", "-no-color", "-refresh=false", check=False)
     assert refused.status != 0, "results must not be deleted by accident"
     assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 1
 

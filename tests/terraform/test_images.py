@@ -132,8 +132,9 @@ def test_apply_pushes_what_the_functions_run(deployed: Workspace) -> None:
         assert f"--tag {uri} --push" in calls
 
 
-def test_changed_content_is_a_new_image(new_workspace: NewWorkspace) -> None:
+def test_changed_content_is_a_new_image(new_workspace: NewWorkspace, current_provider: dict[str, str]) -> None:
     workspace = new_workspace()
+    workspace.environment |= current_provider
     sources = small_sources(workspace.folder / "sources")
     workspace.variables = {"source_dir": str(sources)}
     tags = [workspace.evaluate("local.image_tag")]
@@ -147,8 +148,9 @@ def test_changed_content_is_a_new_image(new_workspace: NewWorkspace) -> None:
     assert all(re.fullmatch(r"[0-9a-f]{20}", tag) for tag in tags), tags
 
 
-def test_what_no_image_holds_changes_nothing(new_workspace: NewWorkspace) -> None:
+def test_what_no_image_holds_changes_nothing(new_workspace: NewWorkspace, current_provider: dict[str, str]) -> None:
     workspace = new_workspace()
+    workspace.environment |= current_provider
     sources = small_sources(workspace.folder / "sources")
     workspace.variables = {"source_dir": str(sources)}
     before = workspace.evaluate("local.image_tag")

@@ -55,11 +55,11 @@ class Workspace:
         assert not check or done.returncode == 0, f"terraform {' '.join(arguments)}\n{done.stdout}"
         return Result(done.returncode, done.stdout)
 
-    def apply(self) -> str:
-        return self.run("apply", "-auto-approve", "-no-color").output
+    def apply(self, *arguments: str) -> str:
+        return self.run("apply", "-auto-approve", "-no-color", *arguments).output
 
     def destroy(self) -> str:
-        return self.run("destroy", "-auto-approve", "-no-color").output
+        return self.run("destroy", "-auto-approve", "-no-color", "-refresh=false").output
 
     def plan(self) -> Result:
         """Plan; status 0 says that nothing is to be changed, 2 that something is."""

@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 # Okabe & Ito (2008), "Color Universal Design": distinguishable with any colour vision.
@@ -75,6 +76,7 @@ def timeline_figure(spans_s: list[tuple[float, float]]) -> Figure:
         widths = [stop - start for start, stop in spans_s]
         axes.barh(range(len(spans_s)), widths, left=starts, color=BLUE, height=0.8)
         axes.set(xlabel="time since the first rank began (s)", ylabel="rank")
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.invert_yaxis()
         axes.margins(y=0.02)
         return figure

@@ -112,6 +112,8 @@ def test_local_against_distributed_says_what_it_means():
     wall = next(row for row in rows if row["Metric"] == "Wall (s)")
     assert (wall["process"], wall["local"], wall["ratio"]) == (20.0, 12.5, 0.625)
     assert "1.60 times faster, 80% of what 2 ranks could give" in meaning
+    _, odd = local_against_distributed([local, measured(5.0, *TWO, on="local")])
+    assert "more than 2 ranks explain" in odd
     _, slower = local_against_distributed([local, measured(25.0, *TWO, on="local")])
     assert "gained nothing" in slower
     with pytest.raises(BadInput, match="'process' with one other"):

@@ -28,7 +28,7 @@ def configure(service: str | None = None, level: str | None = None) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     if chosen == "json":
-        shared += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        shared += [structlog.processors.format_exc_info, _in_reading_order, structlog.processors.JSONRenderer()]
     else:
         shared.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()))
     structlog.configure(
@@ -40,3 +40,14 @@ def configure(service: str | None = None, level: str | None = None) -> None:
     structlog.contextvars.clear_contextvars()
     if service:
         structlog.contextvars.bind_contextvars(service=service)
+
+
+_FIRST = ("timestamp", "level", "service", "run_id", "rank", "event")
+
+
+def _in_reading_order(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """When, who and what stand before the details, so that lines of several services read as one story."""
+    return {
+        key: event[key]
+        for key in (*(key for key in _FIRST if key in event), *(key for key in event if key not in _FIRST))
+    }

@@ -30,7 +30,7 @@ def fetch(
     """Copy a run's files here; what an earlier run left in the folder is replaced."""
     count = fetch_run(output, folder, quiet=quiet)
     if not quiet:
-        say(f"copied {count:,} files of {output} to {folder}")
+        say(f"copied {count:,} files of {output}; open {folder / 'report.html'}")
 
 
 def fetch_run(output: str, folder: Path, *, quiet: bool) -> int:

@@ -170,6 +170,7 @@ def localstack(ports: Mapping[str, int], environment: Mapping[str, str] | None =
             .with_env("LAMBDA_RUNTIME_API_PORTS", ",".join(f"{name}={port}" for name, port in ports.items()))
             .with_envs(**(environment or {}))
         )
-        exits.enter_context(container)
+        exits.callback(container.stop)
+        container.start(timeout=180)  # seconds on an idle machine, more on a busy one
         with ExitStack() as workers:  # they leave before LocalStack, and LocalStack before the network
             yield Stack(container, network, workers)

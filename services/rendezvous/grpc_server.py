@@ -103,7 +103,7 @@ class Servicer(pb_grpc.RendezvousServicer):
         self, requests: AsyncIterator[pb.AttendRequest], context: Context
     ) -> None:
         """See the proto file."""
-        first = await asyncio.wait_for(anext(requests, None), _FIRST_REQUEST_S)
+        first = await _first(requests)
         if first is None or first.WhichOneof("kind") != "join":
             raise GroupRefused("the first request of a membership must be a join.")
         member = self._core.join(_terms(first.join.terms), first.join.rank, time.monotonic())
@@ -189,6 +189,13 @@ class Servicer(pb_grpc.RendezvousServicer):
                 await context.write(message)
             finally:
                 member.outbox.sent(frame)
+
+
+async def _first(requests: AsyncIterator[pb.AttendRequest]) -> pb.AttendRequest | None:
+    try:
+        return await asyncio.wait_for(anext(requests, None), _FIRST_REQUEST_S)
+    except TimeoutError as error:
+        raise GroupRefused(f"no join came within {_FIRST_REQUEST_S:g} s.") from error
 
 
 def _terms(message: pb.GroupTerms) -> Terms:

@@ -19,6 +19,7 @@ from skyfan.cli.console import err, out, print_json, say
 from skyfan.comm.check import RankCheck, RankReport, check_rank
 from skyfan.comm.connect import RENDEZVOUS_VARIABLE, TOKEN_VARIABLE
 from skyfan.comm.errors import CommError
+from skyfan.comm.model import CHANNELS
 from skyfan.errors import BadInput
 from skyfan.units import format_size
 
@@ -91,6 +92,8 @@ def _check_all(work: RankCheck, timeout_s: float, quiet: bool) -> list[RankRepor
     """All ranks as processes of this machine, with what they need to meet."""
     if work.world_size > _MAX_LOCAL_RANKS:
         raise BadInput(f"--world-size {work.world_size} is more than one machine is asked to run: {_MAX_LOCAL_RANKS}.")
+    if work.channel not in (*CHANNELS, "auto"):
+        raise BadInput(f"--channel {work.channel!r} is unknown; use auto, {', '.join(CHANNELS)}.")
     with ExitStack() as stack:
         if work.channel != "store" and work.rendezvous is None:
             from services.rendezvous.embedded import EmbeddedServer

@@ -21,6 +21,7 @@ from skyfan.v1 import rendezvous_pb2 as pb
 RENDEZVOUS_VARIABLE = "SKYFAN_RENDEZVOUS"
 TOKEN_VARIABLE = "SKYFAN_GROUP_TOKEN"  # noqa: S105 (the variable's name, not a secret)
 DIRECT_MAX_WORLD_SIZE = 64
+SOCKET_BUFFER_BYTES = 4 * 2**20
 _OBSERVE_S = 3.0
 
 
@@ -190,7 +191,9 @@ async def _connect_direct(
 
 
 def _tune(link: socket.socket) -> None:
-    """Keep-alive finds half-open connections even after the server is gone."""
+    """Room for several pieces on their way; keep-alive finds half-open connections even without the server."""
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER_BYTES)
     link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10)
     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)

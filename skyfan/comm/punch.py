@@ -88,12 +88,15 @@ class Puncher:
         self._strangers = 0
         self.links: dict[int, socket.socket] = {}
         self._linked: dict[int, asyncio.Event] = {}
+        self._open: set[socket.socket] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def connect(self, candidates: Mapping[int, Sequence[Address]], deadline: float) -> None:
         """Try all peers at once until `deadline`; peers that could not be reached are missing in `links`."""
         self._linked = {peer: asyncio.Event() for peer in candidates}
-        accepting = [asyncio.create_task(self._accept(port)) for port in self._ports]
+        loop = asyncio.get_running_loop()
+        for port in self._ports:
+            loop.add_reader(port.listener, self._accept, port.listener)
         for peer, addresses in candidates.items():
             for address in addresses:
                 for port in self._ports:
@@ -102,24 +105,32 @@ class Puncher:
         waits = [asyncio.create_task(event.wait()) for event in self._linked.values()]
         if waits:
             await asyncio.wait(waits, timeout=max(0.0, deadline - time.monotonic()))
-        for task in (*waits, *accepting, *self._tasks):
+        for port in self._ports:
+            loop.remove_reader(port.listener)
+        unfinished = [*waits, *self._tasks]
+        for task in unfinished:
             task.cancel()
-        await asyncio.gather(*waits, *accepting, *self._tasks, return_exceptions=True)
+        await asyncio.gather(*unfinished, return_exceptions=True)
+        for sock in self._open - set(self.links.values()):
+            sock.close()  # also of tasks that were cancelled before they began
 
     def _start(self, work: "asyncio._CoroutineLike[None]") -> None:
         task: asyncio.Task[None] = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _accept(self, port: LocalPort) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            sock, _ = await loop.sock_accept(port.listener)
-            sock.setblocking(False)
-            if self._strangers >= _MAX_STRANGERS:
-                sock.close()
-                continue
-            self._start(self._admit(sock))
+    def _accept(self, listener: socket.socket) -> None:
+        """A connection has come in."""
+        try:
+            sock, _ = listener.accept()
+        except OSError:
+            return  # it is gone again
+        sock.setblocking(False)
+        if self._strangers >= _MAX_STRANGERS:
+            sock.close()
+            return
+        self._open.add(sock)
+        self._start(self._admit(sock))
 
     async def _admit(self, sock: socket.socket) -> None:
         self._strangers += 1
@@ -134,17 +145,15 @@ class Puncher:
         pause_s = _RETRY_S
         while not self._linked[peer].is_set() and time.monotonic() < deadline:
             sock = port.outgoing()
+            self._open.add(sock)
             try:
                 await asyncio.wait_for(loop.sock_connect(sock, address), _ATTEMPT_S)
             except (OSError, TimeoutError):
                 # Refused, unreachable, or taken by the connection that the peer made to us: try again until linked.
-                sock.close()
+                self._drop(sock)
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, 0.5)
                 continue
-            except asyncio.CancelledError:
-                sock.close()
-                raise
             await self._handshake(sock, peer)
 
     async def _handshake(self, sock: socket.socket, expected: int | None) -> None:
@@ -161,9 +170,13 @@ class Puncher:
             kept = False  # a stranger or a broken attempt; others go on until the deadline
         finally:
             if not kept:
-                sock.close()
+                self._drop(sock)
                 for peer in [peer for peer, link in self.links.items() if link is sock]:
                     del self.links[peer]
+
+    def _drop(self, sock: socket.socket) -> None:
+        self._open.discard(sock)
+        sock.close()
 
     async def _authenticate(self, sock: socket.socket, expected: int | None) -> int:
         """Both ends send who they are and a nonce, then prove that they know the token."""

@@ -58,10 +58,8 @@ def ranks_running(options: dict[str, Any], operation: str, **work: Any) -> Itera
     common = {"victim": VICTIM, "fails_at": 5, "fault": "kill", "repeat": 10_000, "elements": 30_000} | work
     ranks: list[Rank] = []
     try:
-        for rank in range(WORLD_SIZE):
-            ranks.append(
-                Rank({"rank": rank, "world_size": WORLD_SIZE, "options": given, "operation": operation, **common})
-            )
+        work = {"world_size": WORLD_SIZE, "options": given, "operation": operation, **common}
+        ranks.extend(Rank({"rank": rank, **work}) for rank in range(WORLD_SIZE))
         yield ranks
     finally:
         for rank in ranks:

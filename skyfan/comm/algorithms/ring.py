@@ -15,7 +15,7 @@ from skyfan.comm.operation import Operation
 from skyfan.comm.reduction import Reduction
 from skyfan.comm.values import Array, raw_bytes
 
-PIECE_BYTES = 256 * 2**10
+PIECE_BYTES = 512 * 2**10
 _POSTED_AHEAD = 4
 
 

@@ -35,10 +35,10 @@ demo: install ## redshifts of 1,000 real galaxies, on this machine (ARGS=--no-re
 	@$(BIN)/skyfan demo $(ARGS)
 
 test: install-dev ## all tests that need no Docker
-	$(BIN)/python -m pytest -m "not docker" $(ARGS)
+	$(BIN)/python -m pytest -m "not docker" --ignore=tests/terraform $(ARGS)
 
 test-fast: install-dev ## the tests that take seconds
-	$(BIN)/python -m pytest -m "not docker and not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "not docker and not slow" --ignore=tests/terraform $(ARGS)
 
 test-docker: install-dev ## the tests that need a Docker engine
 	$(BIN)/python -m pytest -m docker $(ARGS)

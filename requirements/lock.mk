@@ -8,6 +8,13 @@ LOCKED = $(addprefix requirements/,$(addsuffix .txt,run executor partitioner agg
 .PHONY: lock
 lock: $(LOCKED)
 
+# All extras and the tools of development; everything else is locked within these versions.
+requirements/dev.txt: pyproject.toml requirements/dev.in requirements/constraints.in
+	$(PIP_COMPILE) --quiet --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --strip-extras \
+	  --annotation-style=line --no-header --all-extras --constraint requirements/constraints.in \
+	  --output-file $@ pyproject.toml requirements/dev.in
+	sed -i.bak 's/^\(torch==[0-9.]*\)+cpu/\1/' $@ && rm $@.bak
+
 requirements/run.txt: EXTRAS = torch,aws,report,sky
 requirements/executor.txt: EXTRAS = torch,lambda
 requirements/partitioner.txt: EXTRAS = lambda

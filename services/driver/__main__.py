@@ -1,17 +1,12 @@
 """`python -m services.driver COMMAND …`: a `skyfan` command, as the user who called `docker compose`."""
 
-import os
-
 from services.driver.buckets import make_buckets
-from services.driver.caller import CLONE, become, find_caller, give_folder
+from services.driver.caller import act_as_caller
 
 
 def main() -> None:
     """Gives up root, where the container has it, before anything else; then runs the command."""
-    if os.getuid() == 0 and CLONE.exists():
-        caller = find_caller()
-        give_folder(caller)
-        become(caller)
+    act_as_caller()
     make_buckets()
     from skyfan.cli import main as skyfan
 

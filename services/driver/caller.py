@@ -20,6 +20,14 @@ class Caller:
     gid: int
 
 
+def act_as_caller() -> None:
+    """Gives up root, where the container has it; the runs folder is the caller's from then on."""
+    if os.getuid() == 0 and CLONE.exists():
+        caller = find_caller()
+        give_folder(caller)
+        become(caller)
+
+
 def find_caller() -> Caller:
     """Who is named in the environment, or else the owner of the clone."""
     owner = CLONE.stat()

@@ -1,16 +1,18 @@
-"""`python -m services.driver.pipeline`: makes in LocalStack what Terraform makes on AWS, and renders the demo dataset.
+"""`python -m services.driver.pipeline [COMMAND …]`: makes in LocalStack what Terraform makes on AWS.
 
-Functions, state machine and buckets are made or brought up to date, so that it may run again. Needs
-AWS_ENDPOINT_URL; SKYFAN_BUCKETS names the buckets.
+Functions, state machine, buckets (SKYFAN_BUCKETS) and the demo dataset are made or brought up to date, so that it
+may run again. Then the `skyfan` command runs, if one is given. Needs AWS_ENDPOINT_URL.
 """
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import boto3
 import structlog
 
 from services.driver.buckets import make_buckets
+from services.driver.caller import act_as_caller
 from skyfan import logs
 from skyfan.cli.demo import make_demo_dataset
 from skyfan.driver.stepfunctions import DEFAULT_STATE_MACHINE
@@ -31,7 +33,21 @@ ACCOUNT, ROLE = "000000000000", "arn:aws:iam::000000000000:role/skyfan"
 
 
 def main() -> None:
-    """Makes everything, in the order in which it is needed."""
+    """Makes the pipeline; then the command, as the user who called `docker compose`."""
+    act_as_caller()
+    make_pipeline()
+    if len(sys.argv) > 1:
+        from skyfan.cli import main as skyfan
+
+        skyfan()
+
+
+def make_pipeline() -> None:
+    """Makes everything, in the order in which it is needed.
+
+    Raises:
+        BadInput: no endpoint is set, and this is not for AWS itself.
+    """
     logs.configure("pipeline", level="info")
     if not os.environ.get("AWS_ENDPOINT_URL"):
         raise BadInput("AWS_ENDPOINT_URL is not set: this makes a pipeline in LocalStack, Terraform makes it on AWS.")

@@ -94,11 +94,13 @@ def _took(run: RunListed) -> str:
 def _details(access: Access, found: RunShown) -> Table:
     run = found.listed
     table = Table(title=run.name, show_header=False, title_justify="left")
-    table.add_row("status", run.status)
+    table.add_column()
+    table.add_column(overflow="fold")
+    table.add_row("execution", run.status)
     table.add_row("started (UTC)", f"{run.started_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}")
     table.add_row("took", _took(run))
-    for key in ("dataset", "model", "output"):
-        table.add_row(key, str(found.request.get(key) or "–"))
+    for key, otherwise in (("dataset", "–"), ("model", "the packaged one"), ("output", "–")):
+        table.add_row(key, str(found.request.get(key) or otherwise))
     if found.ranks:
         table.add_row("ranks", ", ".join(f"{count:,} {state}" for state, count in found.ranks.items()))
     for key, value in (found.output or {}).items():

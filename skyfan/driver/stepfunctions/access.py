@@ -130,7 +130,7 @@ def _unreachable(on: str, doing: str, error: "BotoCoreError") -> SkyfanError:
             f"could not {doing}: no AWS credentials were found; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY, or log in with `aws sso login`."
         )
-    if isinstance(error, exceptions.HTTPClientError):
+    if isinstance(error, (exceptions.ConnectionError, exceptions.HTTPClientError)):
         hint = f" {_START_LOCALSTACK}" if on == LOCALSTACK else ""
         return Transient(f"could not {doing}: {error}.{hint}")
-    return LocationError(f"could not {doing}: {error}.")
+    return LocationError(f"could not {doing}: {error}")

@@ -1,0 +1,17 @@
+# The pipeline as on AWS, on this machine: `make localstack-up`, then `skyfan run --on localstack …`.
+# A compose project of its own, so that taking it away leaves `docker compose up` alone.
+.PHONY: localstack-up localstack-down
+
+# Where pip has a folder of wheels, the images are built from it as well, without PyTorch's index.
+LOCALSTACK_WHEELS = $(or $(WHEELS_DIR),$(shell pip config get global.find-links 2>/dev/null))
+LOCALSTACK_COMPOSE = $(if $(LOCALSTACK_WHEELS),WHEELS_DIR=$(LOCALSTACK_WHEELS) TORCH_INDEX=) \
+  docker compose --project-name skyfan-localstack --profile stepfunctions
+
+localstack-up: ## LocalStack with functions, state machine, buckets and s3://skyfan-data/demo.pt
+	@$(LOCALSTACK_COMPOSE) build localstack partitioner executor aggregator driver
+	@$(LOCALSTACK_COMPOSE) up --detach localstack lambda-partitioner lambda-executor lambda-aggregator
+	@$(LOCALSTACK_COMPOSE) run --rm --no-deps --entrypoint "python -m services.driver.pipeline" stepfunctions
+	@echo "next: skyfan run --on localstack --dataset s3://skyfan-data/demo.pt --partition-size 1MB --output s3://skyfan-results/demo"
+
+localstack-down: ## take it away, with everything in it
+	@$(LOCALSTACK_COMPOSE) down --volumes --remove-orphans

@@ -48,9 +48,7 @@ def cost_command(
     json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
     """Prints what the run was billed (from REPORT lines), or would be billed on AWS (from its rank records)."""
-    if arch not in ("x86_64", "arm64"):
-        raise BadInput(f"--arch {arch!r} is unknown; choose x86_64 or arm64.")
-    architecture: Architecture = "arm64" if arch == "arm64" else "x86_64"
+    architecture = known_architecture(arch)
     listed = load_prices(prices)
     reports = _reports(report_lines, log_group, since, until)
     if reports:
@@ -67,6 +65,13 @@ def cost_command(
     show_table(_bill_table(result, basis))
     if options:
         show_table(_options_table(options))
+
+
+def known_architecture(name: str) -> Architecture:
+    """The value of --arch; `BadInput` for any other."""
+    if name not in ("x86_64", "arm64"):
+        raise BadInput(f"--arch {name!r} is unknown; choose x86_64 or arm64.")
+    return "arm64" if name == "arm64" else "x86_64"
 
 
 def _reports(

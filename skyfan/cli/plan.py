@@ -1,40 +1,97 @@
-"""`skyfan plan`: the plan as a table, without running or writing anything."""
+"""`skyfan plan`: the plan as a table, or what it would take and cost, without running anything."""
 
+from pathlib import Path
+from typing import Annotated
+
+import typer
 from rich.table import Table
 
 from services.partitioner.core import draft
 from services.partitioner.requests import DatasetCut
 from skyfan.cli import options
 from skyfan.cli.console import out, print_json
+from skyfan.cli.cost import known_architecture
+from skyfan.cli.forecast import run_calibration, show_forecast
+from skyfan.errors import BadInput
 from skyfan.plan import Plan, RunOptions
 from skyfan.units import format_size
 
 MAX_LISTED_RANKS = 20
 # A plan that is only looked at names no model, and so has no identity of its own.
 NO_MODEL = ""
+PACKAGED = "skyfan"
+
+
+Calibrate = Annotated[
+    list[str] | None,
+    typer.Option(metavar="RUNS", help="Fit --calibration FILE to finished runs (a folder of them, URI; repeatable)."),
+]
 
 
 def plan(
-    dataset: options.Dataset,
+    dataset: options.Dataset = "",
     partition_size: options.PartitionSize = options.DEFAULT_PARTITION,
     world_size: options.WorldSize = None,
     file_limit: options.FileLimit = None,
+    forecast: Annotated[bool, typer.Option("--forecast", help="Wall time and cost on AWS, and alternatives.")] = False,
+    calibrate: Calibrate = None,
+    calibration: Annotated[str, typer.Option(help="Of the forecast: skyfan, published, or a file (URI).")] = PACKAGED,
+    memory: Annotated[int, typer.Option(help="The executor's memory in MB.", min=128, max=10_240)] = 10_240,
+    arch: Annotated[str, typer.Option(help="x86_64 or arm64.")] = "x86_64",
+    region: Annotated[str, typer.Option(help="AWS region whose prices to use.")] = "us-east-1",
+    concurrency: Annotated[int, typer.Option(help="The account's Lambda concurrency.", min=1)] = 1000,
+    maps: Annotated[int, typer.Option(help="Distributed Maps side by side.", min=1)] = 1,
+    prices: Annotated[Path | None, typer.Option(help="Another price file.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Draw time against cost into this file (SVG, PDF, PNG).")] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show which samples each rank would compute. Reads metadata only."""
+    """Show which samples each rank would compute, or with --forecast what that takes. Reads metadata only."""
+    if calibrate:
+        if calibration == PACKAGED:
+            raise BadInput("--calibrate writes a calibration; name the file with --calibration FILE.")
+        run_calibration(calibrate, calibration)
+        if not dataset:
+            return
+    if not dataset:
+        raise BadInput("name the data with --dataset FILE_OR_FOLDER.")
+    planned = _draft(dataset, partition_size, world_size, file_limit)
+    if forecast:
+        show_forecast(
+            planned,
+            calibration=calibration,
+            memory_mb=memory,
+            architecture=known_architecture(arch),
+            region=region,
+            concurrency=concurrency,
+            maps=maps,
+            prices=prices,
+            figure=_drawable(figure),
+            as_json=as_json,
+        )
+    elif as_json:
+        print_json(
+            planned.model_dump(mode="json", by_alias=True, exclude={"run_id", "model", "model_digest", "options"})
+        )
+    else:
+        out.print(_table(planned))
+
+
+def _drawable(figure: Path | None) -> Path | None:
+    if figure and figure.suffix not in (".svg", ".pdf", ".png"):
+        raise BadInput(f"--figure {figure} is no picture that can be drawn; end its name in .svg, .pdf or .png.")
+    if figure and not figure.absolute().parent.is_dir():
+        raise BadInput(f"--figure {figure}: there is no folder {figure.parent}; make it first.")
+    return figure
+
+
+def _draft(dataset: str, partition_size: str, world_size: int | None, file_limit: int | None) -> Plan:
     request = DatasetCut(
         dataset=dataset,
         partition_size_bytes=options.partition_bytes(partition_size),
         world_size=options.positive(world_size, "--world-size"),
         file_limit=options.positive(file_limit, "--file-limit"),
     )
-    planned = draft(request, model=NO_MODEL, model_digest=NO_MODEL, options=RunOptions())
-    if as_json:
-        print_json(
-            planned.model_dump(mode="json", by_alias=True, exclude={"run_id", "model", "model_digest", "options"})
-        )
-    else:
-        out.print(_table(planned))
+    return draft(request, model=NO_MODEL, model_digest=NO_MODEL, options=RunOptions())
 
 
 def _table(planned: Plan) -> Table:

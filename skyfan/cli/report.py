@@ -1,32 +1,64 @@
-"""`skyfan report`: a run's summary and page again, from what its ranks committed."""
+"""`skyfan report`: the tables and the page of a run or a study again, from what is in its folder."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from services.aggregator.requests import AggregateRequest
 from skyfan import store
 from skyfan.cli import options
+from skyfan.cli.console import print_json, say
+from skyfan.cli.printing import show_table
 from skyfan.cli.run import show
+from skyfan.cost import load_prices
 from skyfan.records import Summary
 from skyfan.runfolder import RunFolder
+from skyfan.study.engine import STUDY_FILE, read_measurements
 
 
 def report(
-    output: Annotated[str, typer.Argument(metavar="OUTPUT", help="The run's folder (path or URI).")],
+    output: Annotated[str, typer.Argument(metavar="OUTPUT", help="The folder of a run or a study (path or URI).")],
+    prices: Annotated[Path | None, typer.Option(help="Another price file, for a study's costs.")] = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Print a run's summary and write its report page again."""
-    from services.aggregator import core as aggregator  # draws with matplotlib, which no other command needs
+    """Print a run's summary or a study's tables, and write the report page again."""
+    if store.exists(store.join(output, STUDY_FILE)):
+        _report_study(output, prices, quiet=quiet, as_json=as_json)
+    else:
+        show(_report_run(output), as_json=as_json, quiet=quiet)
+
+
+def _report_run(output: str) -> Summary:
+    from services.aggregator import core as aggregator  # draws with matplotlib, which most commands do not need
 
     folder = RunFolder(output)
     plan = folder.read_plan()
     if store.exists(folder.summary_uri):
         summary = Summary.model_validate_json(store.read(folder.summary_uri))
         aggregator.write_report(folder, plan, summary)
-    else:
-        request = AggregateRequest(output=output, run_id=plan.run_id, target="report", started_at=datetime.now(UTC))
-        summary = aggregator.aggregate(request)
-    show(summary, as_json=as_json, quiet=quiet)
+        return summary
+    request = AggregateRequest(output=output, run_id=plan.run_id, target="report", started_at=datetime.now(UTC))
+    return aggregator.aggregate(request)
+
+
+def _report_study(folder: str, prices: Path | None, *, quiet: bool, as_json: bool) -> None:
+    from skyfan.study.report import cell, study_tables, write_report
+
+    listed = load_prices(prices)
+    page = write_report(folder, listed)
+    found = study_tables(read_measurements(folder), listed)
+    if as_json:
+        print_json({"schema": "skyfan.study-report/1", "report": page, "tables": {t.name: t.rows for t in found}})
+        return
+    if quiet:
+        return
+    for one in found:
+        table = Table(*one.rows[0], title=one.title, title_justify="left", caption=one.note or None)
+        for row in one.rows:
+            table.add_row(*(cell(value) for value in row.values()))
+        show_table(table)
+    say(f"report: {page}")

@@ -1,0 +1,135 @@
+import asyncio
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3
+import pyarrow as pa
+import pytest
+
+from skyfan import store
+from skyfan.driver import Job, create_target, run_job
+from skyfan.plan import Plan, RunOptions
+from skyfan.records import RankRecord, Summary
+from skyfan.runfolder import RunFolder
+from tests.conftest import make_sample
+from tests.containers.stack import Stack, compose, compose_environment, require_docker, servers
+
+SAMPLES = 1200
+SAMPLES_A_RANK = 150
+PARTITION_BYTES = SAMPLES_A_RANK * 20504
+# Small batches, so that a stopped executor stops soon.
+BATCH_SIZE = 16
+DATASET, MODEL = "s3://skyfan-data/sky.pt", "s3://skyfan-data/model.safetensors"
+JOB = (
+    f"--dataset={DATASET}",
+    f"--model={MODEL}",
+    f"--partition-size={PARTITION_BYTES}",
+    f"--batch-size={BATCH_SIZE}",
+)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A dataset, a model of the reference system's size, and what one process makes of them."""
+
+    dataset: Path
+    model: Path
+    expected: pa.Table
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a job left."""
+
+    summary: Summary
+    records: dict[int, RankRecord]
+    predictions: pa.Table
+    plan: Plan
+
+
+@pytest.fixture(scope="session")
+def images() -> None:
+    """All images, built once."""
+    require_docker()
+    compose(compose_environment("skyfan-test"), "build", timeout_s=1500)
+
+
+@pytest.fixture(scope="session")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+    """1,200 random galaxies; the model's size makes a rank take seconds, so that faults hit it while it works."""
+    import torch
+
+    from skyfan.models import AstroMAE, AstroMAEConfig
+    from skyfan.models.checkpoint import write_safetensors
+
+    folder = tmp_path_factory.mktemp("inputs")
+    dataset = make_sample(folder / "sky.pt", SAMPLES).path
+    torch.manual_seed(11)
+    model = folder / "model.safetensors"
+    model.write_bytes(write_safetensors(AstroMAE().state_dict(), AstroMAEConfig(), {}))
+    job = Job(
+        dataset=str(dataset),
+        model=str(model),
+        output=str(folder / "run"),
+        options=RunOptions(batch_size=BATCH_SIZE),
+        partition_size_bytes=PARTITION_BYTES,
+    )
+
+    async def go() -> None:
+        async with create_target("process") as target:
+            await run_job(job, target, lambda event: None)
+
+    asyncio.run(go())
+    return Inputs(dataset, model, finished(str(folder / "run")).predictions)
+
+
+@pytest.fixture(scope="session")
+def stack(images: None, inputs: Inputs) -> Iterator[Stack]:
+    """The servers with two executors, the dataset and the model in their S3; this process uses the same S3."""
+    require_docker()
+    environment = compose_environment("skyfan-test", EXECUTORS="2")
+    with servers(environment) as running, pytest.MonkeyPatch.context() as patch:
+        for name, value in s3_environment(running.endpoint).items():
+            patch.setenv(name, value)
+        s3 = boto3.client("s3")
+        for bucket in ("skyfan-data", "skyfan-results"):
+            s3.create_bucket(Bucket=bucket)
+        store.copy_in(inputs.dataset, DATASET)
+        store.copy_in(inputs.model, MODEL)
+        yield running
+
+
+def s3_environment(endpoint: str) -> dict[str, str]:
+    return {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY", ""), "127.0.0.1"])),
+    }
+
+
+def finished(output: str) -> Finished:
+    """Reads a finished run from wherever it is."""
+    folder = RunFolder(output)
+    plan = folder.read_plan()
+    read = {rank: folder.read_predictions(rank, plan.run_id) for rank in sorted(folder.committed_ranks())}
+    return Finished(
+        summary=Summary.model_validate_json(store.read(folder.summary_uri)),
+        records={rank: record for rank, (_, record) in read.items()},
+        predictions=pa.concat_tables(table.replace_schema_metadata(None) for table, _ in read.values()),
+        plan=plan,
+    )
+
+
+def assert_same(found: Finished, inputs: Inputs) -> None:
+    """Every sample once, in order, with the predictions of `--on process`."""
+    import numpy as np
+
+    assert found.summary.completeness.complete
+    assert found.predictions["sample_index"].to_pylist() == list(range(SAMPLES))
+    z, expected = (table["z_pred"].to_numpy() for table in (found.predictions, inputs.expected))
+    assert (np.abs(z - expected) <= 2e-5 * np.maximum(1, np.abs(expected))).all()

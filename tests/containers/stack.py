@@ -1,0 +1,166 @@
+"""The services of compose.yaml under a project name of their own, and the faults that tests put them through."""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Read when testcontainers is imported: its clean-up container needs an image that no registry gives offline.
+os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
+os.environ.setdefault("TESTCONTAINERS_CONNECTION_MODE", "docker_host")
+
+import docker
+import pytest
+from docker.models.containers import Container
+from testcontainers.compose import DockerCompose
+
+ROOT = Path(__file__).parents[2]
+SERVERS = ["localstack", "partitioner", "executor", "aggregator", "rendezvous"]
+TAG = "test"
+# Of one job, on a machine that does a dozen other things.
+JOB_DEADLINE_S = 240
+STARTED, ENDED = "rank started", ("rank committed", "call failed", "call ended early")
+
+
+def require_docker() -> None:
+    """Skips without an engine; fails where SKYFAN_REQUIRE_DOCKER=1 says that there should be one."""
+    found = subprocess.run(["docker", "info"], capture_output=True, check=False)
+    if found.returncode and os.environ.get("SKYFAN_REQUIRE_DOCKER") == "1":
+        pytest.fail(f"no Docker engine answers: {found.stderr.decode().strip()}")
+    if found.returncode:
+        pytest.skip("no Docker engine answers")
+
+
+def compose_environment(project: str, **changes: str) -> dict[str, str]:
+    """This process's environment for `docker compose`: own names, free ports, and wheels where pip looks for them."""
+    environment = {**os.environ, "COMPOSE_PROJECT_NAME": project, "SKYFAN_TAG": TAG, "LOCALSTACK_PORT": "0"}
+    if "WHEELS_DIR" not in environment:
+        asked = ["pip", "config", "get", "global.find-links"]
+        folder = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+        if Path(folder or "none").is_dir():
+            environment |= {"WHEELS_DIR": folder, "TORCH_INDEX": ""}
+    return environment | changes
+
+
+def compose(environment: Mapping[str, str], *arguments: str, timeout_s: float = JOB_DEADLINE_S) -> str:
+    """Runs `docker compose`, which has to succeed; what it wrote to standard output comes back."""
+    done = subprocess.run(
+        ["docker", "compose", *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+    assert done.returncode == 0, f"docker compose {' '.join(arguments)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+@dataclass
+class Stack:
+    """Running servers."""
+
+    project: str
+    environment: dict[str, str]
+
+    def compose(self, *arguments: str) -> str:
+        return compose(self.environment, *arguments)
+
+    @property
+    def endpoint(self) -> str:
+        """LocalStack for this process; containers say http://localstack:4566."""
+        return f"http://{self.compose('port', 'localstack', '4566').strip()}"
+
+    @property
+    def network(self) -> Any:
+        """The network that the services share."""
+        return docker.from_env().networks.get(f"{self.project}_services")
+
+    def containers(self, service: str, *, all_states: bool = False) -> list[Container]:
+        labels = [f"com.docker.compose.project={self.project}", f"com.docker.compose.service={service}"]
+        return docker.from_env().containers.list(all=all_states, filters={"label": labels})
+
+    def executors(self, count: int) -> None:
+        """Makes it so many healthy executors: those that are stopped or left over go."""
+        for container in self.containers("executor", all_states=True):
+            if container.status != "running":
+                container.remove(force=True)
+        self.compose("up", "--detach", "--wait", "--no-deps", "--scale", f"executor={count}", "executor")
+
+    def start_job(self, output: str, *options: str) -> "DriverRun":
+        """Starts `skyfan run --on compose` in a driver container, without waiting for it."""
+        command = ["run", "--detach", "--no-deps", "--name", f"{self.project}-{time.monotonic_ns()}", "driver"]
+        command += ["run", "--on=compose", f"--output={output}", *options]
+        identity = self.compose(*command).strip().splitlines()[-1]
+        return DriverRun(docker.from_env().containers.get(identity))
+
+    def busy_executor(self, run: "DriverRun") -> Container:
+        """An executor that has just begun a rank of the run."""
+        deadline = time.monotonic() + JOB_DEADLINE_S
+        while time.monotonic() < deadline:
+            assert run.running(), f"the job ended too soon:\n{run.logs()}"
+            for container in self.containers("executor"):
+                events = [line for line in log_lines(container) if line["timestamp"] > run.started_at]
+                events = [line for line in events if line["event"] in (STARTED, *ENDED)]
+                if events and events[-1]["event"] == STARTED:
+                    return container
+            time.sleep(0.05)
+        raise AssertionError(f"no executor began a rank:\n{run.logs()}")
+
+
+@dataclass
+class DriverRun:
+    """One driver container and the job that it drives."""
+
+    container: Container
+
+    @property
+    def started_at(self) -> str:
+        self.container.reload()
+        return self.container.attrs["State"]["StartedAt"]
+
+    def running(self) -> bool:
+        self.container.reload()
+        return self.container.status in ("created", "running")
+
+    def logs(self) -> str:
+        return self.container.logs().decode(errors="replace")
+
+    def wait(self) -> str:
+        """Waits for success; the logs come back and the container goes."""
+        code = self.container.wait(timeout=JOB_DEADLINE_S)["StatusCode"]
+        logs = self.logs()
+        assert code == 0, logs
+        self.container.remove()
+        return logs
+
+
+def log_lines(container: Container) -> list[dict[str, Any]]:
+    """The structured lines of a container's log."""
+    lines = container.logs().decode(errors="replace").splitlines()
+    return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+@contextmanager
+def servers(environment: dict[str, str]) -> Iterator[Stack]:
+    """All servers, healthy; everything goes in the end, the job containers too."""
+    project = environment["COMPOSE_PROJECT_NAME"]
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        started = DockerCompose(str(ROOT), "compose.yaml", wait=True, services=SERVERS)
+        try:
+            started.start()
+            yield Stack(project, environment)
+        finally:
+            for container in docker.from_env().containers.list(
+                all=True, filters={"label": f"com.docker.compose.project={project}", "status": "paused"}
+            ):
+                container.unpause()
+            compose(environment, "--profile", "*", "down", "--volumes", "--remove-orphans", "--timeout", "1")

@@ -15,6 +15,9 @@ B = TypeVar("B", bound=BaseModel)
 def to_model(message: Message, kind: type[B]) -> B:
     """The pydantic value of a message; optional fields that are not set become None."""
     content = MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    for field in message.DESCRIPTOR.fields:
+        if field.has_presence and field.message_type is None:
+            content.setdefault(field.name, None)  # else the type's own default would stand for what was None
     try:
         return kind.model_validate(content)
     except ValidationError as error:

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
+from skyfan import store
 from skyfan.engine import Engine, create_engine
 from skyfan.errors import ModelError
-from skyfan.models import load_model
+from skyfan.models import DEMO_MODEL, load_model
 from skyfan.models.loading import LoadedModel
 from skyfan.plan import RunOptions
 
@@ -16,16 +17,26 @@ class ModelCache:
     threads: int
     device: str = "cpu"
     _loaded: tuple[str, LoadedModel] | None = None
+    _etag: str = ""
     _engine: tuple[tuple[str, RunOptions], Engine] | None = None
 
     def model(self, uri: str, digest: str | None = None) -> LoadedModel:
-        """The model at `uri`; with `digest`, refused if the file is not the one that was planned with."""
-        if self._loaded is None or self._loaded[0] != uri or (digest and self._loaded[1].digest != digest):
+        """The model at `uri`; with `digest`, refused if the file is not the one that was planned with.
+
+        Without `digest` it is the file of now: a server outlives a file that is replaced under the same name.
+        """
+        if self._loaded is None or self._loaded[0] != uri or not self._is_current(uri, self._loaded[1], digest):
+            # The ETag comes first: a file replaced in between is then loaded once more, never kept.
+            etag = _etag_of(uri)
             self._loaded = (uri, load_model(uri, device=self.device))
+            self._etag = etag
         loaded = self._loaded[1]
         if digest and loaded.digest != digest:
             raise ModelError(f"{uri} changed since the run was planned; plan again with another --output.")
         return loaded
+
+    def _is_current(self, uri: str, loaded: LoadedModel, digest: str | None) -> bool:
+        return loaded.digest == digest if digest else self._etag == _etag_of(uri)
 
     def ready(self, digest: str, options: RunOptions) -> bool:
         """Whether `engine` would answer without loading anything."""
@@ -38,3 +49,7 @@ class ModelCache:
             model = self.model(uri, digest)
             self._engine = (key, create_engine(model, options, threads=self.threads))
         return self._engine[1]
+
+
+def _etag_of(uri: str) -> str:
+    return "" if uri == DEMO_MODEL else store.head(uri).etag

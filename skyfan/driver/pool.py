@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 from grpc import aio
 
-from skyfan.errors import Transient
+from skyfan.errors import SkyfanError
 from skyfan.rpc.credentials import open_channel
 from skyfan.rpc.healthcheck import is_serving
 from skyfan.v1.executor_pb2_grpc import ExecutorStub
@@ -52,6 +52,7 @@ class ExecutorPool:
     _leased: set[str] = field(default_factory=set)
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     _refresher: asyncio.Task[None] | None = None
+    _trouble: str = "are they running, and is their address right?"
 
     async def start(self) -> None:
         """Looks for executors once, and from then on again and again."""
@@ -88,7 +89,8 @@ class ExecutorPool:
                 if self._leased:
                     alone_since = time.monotonic()
                 if time.monotonic() - alone_since > NOBODY_DEADLINE_S:
-                    raise Transient(f"no executor answers since {NOBODY_DEADLINE_S:.0f} s.")
+                    # Not transient: waiting as long once more for every retry would take a quarter of an hour.
+                    raise SkyfanError(f"no executor answers since {NOBODY_DEADLINE_S:.0f} s; {self._trouble}")
                 try:
                     async with asyncio.timeout(REFRESH_S):
                         await self._changed.wait()
@@ -101,16 +103,21 @@ class ExecutorPool:
     async def _refresh_forever(self) -> None:
         while True:
             await asyncio.sleep(REFRESH_S)
-            await self._refresh()
+            try:
+                await self._refresh()
+            except (SkyfanError, OSError) as error:  # one's trouble: the others work on, the next look may succeed
+                self._trouble = str(error)
+                structlog.get_logger("driver").warning("looking for executors failed", error=str(error))
 
     async def _refresh(self) -> None:
         """Takes in new addresses, drops those that are gone, and brings back those that recovered."""
         found = await self.discover()
         for address in found - self._channels.keys():
             self._channels[address] = open_channel(address, server_name=self.server_name)
-        for address in self._channels.keys() - found - self._leased:
-            self._idle.discard(address)
-            await self._channels.pop(address).close()
+        for address in self._channels.keys() - found:
+            if address not in self._leased:  # asked anew each time: closing waits, and leases go on meanwhile
+                self._idle.discard(address)
+                await self._channels.pop(address).close()
         waiting = [address for address in found if address not in self._idle and address not in self._leased]
         healthy = await asyncio.gather(*(is_serving(self._channels[address]) for address in waiting))
         recovered = {address for address, serving in zip(waiting, healthy, strict=True) if serving}

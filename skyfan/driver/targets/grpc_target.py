@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -52,7 +53,7 @@ class GrpcTarget(Target):
                     )
             return to_model(reply, PreparedModel)
 
-        return await _again(call)
+        return await _again(call, PREPARE_DEADLINE_S)
 
     async def plan(self, request: PlanRequest) -> PlanReply:
         """On the partitioner; planning twice is the same as once."""
@@ -68,7 +69,7 @@ class GrpcTarget(Target):
                     )
             return to_model(reply, PlanReply)
 
-        return await _again(call)
+        return await _again(call, PLAN_DEADLINE_S)
 
     async def infer(self, request: InferRequest, listener: Listener) -> RankRecord:
         """On the next idle executor; its stream brings progress and at last the record."""
@@ -102,7 +103,7 @@ class GrpcTarget(Target):
                     )
             return Summary.model_validate_json(reply.summary_json)
 
-        return await _again(call)
+        return await _again(call, AGGREGATE_DEADLINE_S)
 
 
 class _errors:  # noqa: N801 (reads as a statement)
@@ -119,14 +120,15 @@ class _errors:  # noqa: N801 (reads as a statement)
             raise error_of(error, self._what) from error
 
 
-async def _again(call: Callable[[], Awaitable[T]]) -> T:
-    """Calls that are idempotent, tried again by the driver's policy."""
+async def _again(call: Callable[[], Awaitable[T]], deadline_s: float) -> T:
+    """Calls that are idempotent, tried again by the driver's policy until `deadline_s` seconds have passed."""
     policy, rng, retry = RetryPolicy(), random.Random(), 0  # noqa: S311 (jitter)
+    give_up_at = time.monotonic() + deadline_s
     while True:
         try:
             return await call()
         except SkyfanError as error:
             retry += 1
-            if not policy.again(error, retry):
+            if not policy.again(error, retry) or time.monotonic() > give_up_at:
                 raise
             await asyncio.sleep(policy.delay_s(retry, rng))

@@ -1,7 +1,7 @@
 import asyncio
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import boto3
@@ -16,9 +16,9 @@ from skyfan.runfolder import RunFolder
 from tests.conftest import make_sample
 from tests.containers.stack import Stack, compose, compose_environment, require_docker, servers
 
-SAMPLES = 1200
-SAMPLES_A_RANK = 150
-PARTITION_BYTES = SAMPLES_A_RANK * 20504
+SAMPLES = 960
+SAMPLES_A_RANK = 120
+PARTITION_BYTES = SAMPLES_A_RANK * 20504 + 2048
 # Small batches, so that a stopped executor stops soon.
 BATCH_SIZE = 16
 DATASET, MODEL = "s3://skyfan-data/sky.pt", "s3://skyfan-data/model.safetensors"
@@ -36,17 +36,17 @@ class Inputs:
 
     dataset: Path
     model: Path
-    expected: pa.Table
+    expected: pa.Table = field(repr=False)
 
 
 @dataclass(frozen=True)
 class Finished:
     """What a job left."""
 
-    summary: Summary
-    records: dict[int, RankRecord]
-    predictions: pa.Table
-    plan: Plan
+    summary: Summary = field(repr=False)
+    records: dict[int, RankRecord] = field(repr=False)
+    predictions: pa.Table = field(repr=False)
+    plan: Plan = field(repr=False)
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +58,7 @@ def images() -> None:
 
 @pytest.fixture(scope="session")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
-    """1,200 random galaxies; the model's size makes a rank take seconds, so that faults hit it while it works."""
+    """960 random galaxies; the model's size makes a rank take seconds, so that faults hit it while it works."""
     import torch
 
     from skyfan.models import AstroMAE, AstroMAEConfig

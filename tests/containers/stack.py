@@ -6,7 +6,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from testcontainers.compose import DockerCompose
 
 ROOT = Path(__file__).parents[2]
 SERVERS = ["localstack", "partitioner", "executor", "aggregator", "rendezvous"]
-TAG = "test"
+TAG = "compose-test"
 # Of one job, on a machine that does a dozen other things.
 JOB_DEADLINE_S = 240
 STARTED, ENDED = "rank started", ("rank committed", "call failed", "call ended early")
@@ -67,7 +67,7 @@ class Stack:
     """Running servers."""
 
     project: str
-    environment: dict[str, str]
+    environment: dict[str, str] = field(repr=False)
 
     def compose(self, *arguments: str) -> str:
         return compose(self.environment, *arguments)

@@ -13,23 +13,33 @@ conditional put fails and the first one's record is the answer.
 
 import io
 import json
+import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
 
 from skyfan import store
 from skyfan.errors import LocationError, RunConflict
 from skyfan.metrics import delta_z
 from skyfan.plan import Plan
-from skyfan.records import RankRecord
+from skyfan.records import RankRecord, Summary
+from skyfan.rpc.messages import first_problem
 
 _RECORD_KEY = b"skyfan.rank_record"
 _FOOTER_GUESS_BYTES = 64 * 2**10
-_PREFIX, _SUFFIX = "rank-", ".parquet"
+_PREDICTIONS = re.compile(r"rank-(0|[1-9][0-9]*)\.parquet")
+# Removing objects waits on the network, not on the processor.
+_REMOVERS = 16
+
+B = TypeVar("B", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -106,7 +116,7 @@ class RunFolder:
 
     def predictions_uri(self, rank: int) -> str:
         """The rank's Parquet file."""
-        return store.join(self.uri, "predictions", f"{_PREFIX}{rank}{_SUFFIX}")
+        return store.join(self.uri, "predictions", f"rank-{rank}.parquet")
 
     def claim(self, plan: Plan, *, resume: bool) -> list[int]:
         """Writes plan.json and returns the ranks that this very run has committed before.
@@ -125,17 +135,15 @@ class RunFolder:
                 ) from None
             if not resume:
                 self._remove_results()
-        return sorted(self.committed_ranks())
+        return sorted(set(plan.working_ranks).intersection(self.committed_ranks()))
 
     def _remove_results(self) -> None:
         # Results of this run's own, by name: whatever else lies in the folder is somebody's.
-        for rank in list(self.committed_ranks()):
-            store.delete(self.predictions_uri(rank))
-            if store.exists(self.record_uri(rank)):
-                store.delete(self.record_uri(rank))
-        for uri in (self.summary_uri, self.combined_uri, self.report_uri):
-            if store.exists(uri):
-                store.delete(uri)
+        results = [self.summary_uri, self.combined_uri, self.report_uri]
+        for rank in self.committed_ranks():
+            results += [self.predictions_uri(rank), self.record_uri(rank)]
+        with ThreadPoolExecutor(_REMOVERS) as removers:
+            list(removers.map(store.delete, results))
 
     def read_plan(self) -> Plan:
         """The plan of this place; LocationError where there is none."""
@@ -143,15 +151,20 @@ class RunFolder:
             content = store.read(self.plan_uri)
         except LocationError as error:
             raise LocationError(f"{self.uri} holds no run (no plan.json): {error}") from error
-        return Plan.model_validate_json(content)
+        return _parse(self.plan_uri, content, Plan)
+
+    def read_summary(self) -> Summary | None:
+        """The summary of this place; None where none was written."""
+        if not store.exists(self.summary_uri):
+            return None
+        return _parse(self.summary_uri, store.read(self.summary_uri), Summary)
 
     def committed_ranks(self) -> Iterator[int]:
-        """Ranks whose predictions are there, in no particular order."""
-        for entry in store.list(store.join(self.uri, "predictions")):
-            name = entry.uri.rsplit("/", 1)[-1]
-            number = name.removeprefix(_PREFIX).removesuffix(_SUFFIX)
-            if name.startswith(_PREFIX) and name.endswith(_SUFFIX) and number.isdigit():
-                yield int(number)
+        """Ranks whose predictions are there, in no particular order; copies in folders below do not count."""
+        folder = store.canonical(store.join(self.uri, "predictions"))
+        for entry in store.list(folder):
+            if found := _PREDICTIONS.fullmatch(entry.uri.removeprefix(f"{folder}/")):
+                yield int(found[1])
 
     def commit(self, predictions: Predictions, record: RankRecord) -> RankRecord:
         """Writes the rank's Parquet file once; returns the record that counts, ours or an earlier one's."""
@@ -178,20 +191,43 @@ class RunFolder:
         footer_bytes = int.from_bytes(tail[-8:-4], "little") + 8
         if footer_bytes > len(tail):
             tail = store.read_range(uri, size_bytes - footer_bytes, size_bytes)
-        return _record_of(uri, pq.read_metadata(io.BytesIO(tail)).metadata, run_id)
+        with _readable(uri):
+            metadata = pq.read_metadata(io.BytesIO(tail)).metadata
+        return _record_of(uri, metadata, run_id)
 
     def read_predictions(self, rank: int, run_id: str) -> tuple[pa.Table, RankRecord]:
         """The rank's table and record."""
         uri = self.predictions_uri(rank)
-        table = pq.read_table(io.BytesIO(store.read(uri)))
+        content = store.read(uri)
+        with _readable(uri):
+            table = pq.read_table(io.BytesIO(content))
         return table, _record_of(uri, table.schema.metadata, run_id)
+
+
+@contextmanager
+def _readable(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise RunConflict(
+            f"{uri} is damaged ({str(error).splitlines()[0]}); remove it, and the same command computes it again."
+        ) from error
+
+
+def _parse(uri: str, content: bytes, kind: type[B]) -> B:
+    try:
+        return kind.model_validate_json(content)
+    except ValidationError as error:
+        raise LocationError(
+            f"{uri} is damaged or of another version of Skyfan ({first_problem(error)}); choose another --output."
+        ) from error
 
 
 def _record_of(uri: str, metadata: dict[bytes, bytes] | None, run_id: str) -> RankRecord:
     content = (metadata or {}).get(_RECORD_KEY)
     if content is None:
         raise RunConflict(f"{uri} was not written by Skyfan (its footer holds no rank record); move it away.")
-    record = RankRecord.model_validate_json(content)
+    record = _parse(uri, content, RankRecord)
     if record.run_id != run_id:
         raise RunConflict(f"{uri} belongs to run {record.run_id}, not to {run_id}; move it away.")
     return record

@@ -16,6 +16,7 @@ import structlog
 from services.aggregator.requests import AggregateRequest
 from skyfan import __version__, store
 from skyfan.cost import bill, load_prices, rank_times, usage_of_ranks
+from skyfan.errors import RunConflict
 from skyfan.metrics import science_metrics
 from skyfan.plan import Plan, Span
 from skyfan.records import Completeness, Cost, RankRecord, Summary, Throughput, Timing
@@ -36,15 +37,20 @@ class Merged:
 
 
 def aggregate(request: AggregateRequest) -> Summary:
-    """Writes `<rank>.json` where one is missing, combined_data.json, summary.json and report.html."""
+    """Writes `<rank>.json` where one is missing, combined_data.json, report.html and summary.json."""
     start = time.perf_counter()
     folder = RunFolder(request.output)
     plan = folder.read_plan()
+    if plan.run_id != request.run_id:
+        raise RunConflict(
+            f"{request.output} holds run {plan.run_id} by now, not {request.run_id}; run again elsewhere."
+        )
     merged = merge(folder, plan)
     write_json(folder.combined_uri, [record.to_json_dict() for record in merged.records])
     summary = _summary(request, plan, merged, start)
-    write_json(folder.summary_uri, summary.to_json_dict())
+    # The summary comes last: with it the run is finished, and nothing is left for another start to do.
     _put_report(folder, summary, merged)
+    write_json(folder.summary_uri, summary.to_json_dict())
     structlog.get_logger("aggregator").info(
         "aggregated",
         run_id=request.run_id,
@@ -65,7 +71,7 @@ def _put_report(folder: RunFolder, summary: Summary, merged: Merged) -> None:
 
 
 def merge(folder: RunFolder, plan: Plan) -> Merged:
-    """Reads every committed rank of the plan; a file that is not a rank of this run is an error."""
+    """Reads every committed rank of the plan; the file of such a rank that another run wrote is an error."""
     planned = set(plan.working_ranks)
     ranks = sorted(rank for rank in folder.committed_ranks() if rank in planned)
 
@@ -171,7 +177,7 @@ def _timing(request: AggregateRequest, records: tuple[RankRecord, ...], now: dat
     fresh = _fresh(request, records)
     starts = [datetime.fromisoformat(record.started_at) for record in fresh]
     ends = [datetime.fromisoformat(record.ended_at) for record in fresh]
-    durations = [record.wall_s for record in records] or [0.0]
+    durations = [record.wall_s for record in fresh] or [0.0]
     return Timing(
         wall_s=(now - request.started_at).total_seconds(),
         plan_s=request.plan_s,

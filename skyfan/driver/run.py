@@ -9,7 +9,6 @@ import structlog
 from services.aggregator.requests import AggregateRequest
 from services.executor.requests import InferRequest, PreparedModel, PrepareRequest
 from services.partitioner.requests import PlanReply, PlanRequest
-from skyfan import store
 from skyfan.driver.events import Listener, PhaseStarted, Planned
 from skyfan.driver.fanout import FanOut
 from skyfan.driver.job import Job
@@ -77,11 +76,12 @@ def _plan_request(job: Job, prepared: PreparedModel) -> PlanRequest:
 
 def _finished_summary(job: Job, reply: PlanReply) -> Summary | None:
     """The summary of this run if nothing is left to do and it was written."""
-    folder = RunFolder(job.output)
-    if len(reply.committed_ranks) < reply.ranks or not store.exists(folder.summary_uri):
+    if len(reply.committed_ranks) < reply.ranks:
         return None
-    summary = Summary.model_validate_json(store.read(folder.summary_uri))
-    return summary if summary.completeness.ranks_present == reply.ranks else None
+    summary = RunFolder(job.output).read_summary()
+    if summary is None or summary.run_id != reply.run_id or summary.completeness.ranks_present < reply.ranks:
+        return None
+    return summary
 
 
 def _fan_out(job: Job, target: Target, plan: Plan, committed: frozenset[int], listener: Listener) -> FanOut:

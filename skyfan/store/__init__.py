@@ -20,7 +20,7 @@ from skyfan.store._api import (
     read_tail,
 )
 from skyfan.store._local import temporary_beside
-from skyfan.store._location import StrPath, join, local_path
+from skyfan.store._location import StrPath, canonical, join, local_path
 from skyfan.store._types import AlreadyExists, ObjectInfo, PreconditionFailed, Progress, ReadStats
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Progress",
     "ReadStats",
     "StrPath",
+    "canonical",
     "copy_in",
     "delete",
     "exists",

@@ -102,6 +102,11 @@ def join(uri: StrPath, *parts: str) -> str:
     return f"{base}{tail}" if base.endswith("://") else f"{base}/{tail}"
 
 
+def canonical(uri: StrPath) -> str:
+    """The spelling in which `list` and `head` give URIs: absolute paths for files."""
+    return parse(uri).uri
+
+
 def local_path(uri: StrPath) -> Path | None:
     """The file or folder of a local URI; `None` where the URI is not local."""
     location = parse(uri)

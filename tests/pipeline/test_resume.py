@@ -1,9 +1,11 @@
 """Running again finishes what is missing, computes nothing twice, and touches nobody else's run."""
 
+import shutil
+
 import pytest
 
 from skyfan.driver.events import RankCommitted
-from skyfan.errors import RunConflict
+from skyfan.errors import BadInput, RunConflict
 from tests.pipeline.support import assert_equal_z, make_job, predictions, run
 
 
@@ -78,3 +80,50 @@ def test_a_changed_dataset_or_model_is_another_run(sample, small_model, tmp_path
     first = run(make_job(sample.path, small_model, tmp_path / "a"))
     make_sample(sample.path, seed=4)
     assert run(make_job(sample.path, small_model, tmp_path / "b")).run_id != first.run_id
+
+
+def test_copies_and_strangers_in_the_predictions_folder_do_not_count(sample, small_model, expected_z, tmp_path):
+    output = tmp_path / "run"
+    job = make_job(sample.path, small_model, output)
+    first = run(job)
+    predicted = output / "predictions"
+    shutil.copytree(predicted, tmp_path / "old")
+    shutil.move(tmp_path / "old", predicted / "old")
+    shutil.copy(predicted / "rank-3.parquet", predicted / "rank-999.parquet")
+    (predicted / "rank-3.parquet").unlink()
+    events = []
+    summary = run(job, events=events)
+    assert committed(events) == [3]
+    assert summary.science["samples"] == first.science["samples"] == len(expected_z)
+
+
+def test_a_summary_of_another_run_is_not_taken_for_this_one(sample, small_model, tmp_path):
+    output = tmp_path / "run"
+    run(make_job(sample.path, small_model, output))
+    (output / "plan.json").unlink()
+    with pytest.raises(RunConflict, match="belongs to run"):
+        run(make_job(sample.path, small_model, output, batch_size=4))
+
+
+@pytest.mark.parametrize("name", ["plan.json", "summary.json", "predictions/rank-0.parquet"])
+def test_a_damaged_file_of_a_run_is_said_by_its_name(sample, small_model, tmp_path, name):
+    output = tmp_path / "run"
+    job = make_job(sample.path, small_model, output, world_size=2)
+    run(job)
+    (output / name).write_bytes(b"{}")
+    if name.startswith("predictions"):
+        (output / "summary.json").unlink()
+    with pytest.raises(BadInput, match=f"{name} is damaged"):
+        run(job)
+
+
+def test_the_summary_is_written_last(sample, small_model, tmp_path):
+    output = tmp_path / "run"
+    job = make_job(sample.path, small_model, output, world_size=2)
+    run(job)
+    (output / "summary.json").unlink()
+    (output / "report.html").unlink()
+    (output / "report.html").mkdir()  # nothing can be written here
+    with pytest.raises(BadInput):
+        run(job)
+    assert not (output / "summary.json").exists()

@@ -94,7 +94,7 @@ def _try_out(engine: Engine, layout: FileLayout) -> tuple[list[TensorSpec], int]
         bound = [specs[name] for name in engine.bind(list(specs))]
         return bound, engine.predict(_blank(bound, 1)).shape[1]
     except ModelError as error:
-        raise DatasetError(f"{layout.uri} does not fit the model: {error}.") from error
+        raise DatasetError(f"{layout.uri} does not fit the model: {str(error).rstrip('.')}.") from error
 
 
 def _rate(engine: Engine, bound: list[TensorSpec], batch_size: int) -> float:
@@ -182,7 +182,8 @@ def _check_time(item: PlanItem, done: int, watch: Stopwatch, control: Control) -
         size = format_size(max(1, fitting) * item.files[0].sample_bytes)
         raise RankTooLarge(
             f"rank {item.rank} did {done} of {item.samples} samples and would need {needed_s:.0f} s more, but has "
-            f"{max(0.0, left_s):.0f} s; plan partitions of at most {size}, or give the function more memory."
+            f"{max(0.0, left_s):.0f} s; plan partitions of at most {size}, or give the executor more processors "
+            "(on Lambda: more memory)."
         )
 
 

@@ -3,7 +3,8 @@
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 
 import structlog
 from grpc import aio
@@ -46,7 +47,9 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServicer):
             asked = to_model(request, InferRequest)
             structlog.contextvars.bind_contextvars(run_id=asked.run_id, rank=asked.item.rank)
             state = _Progress()
-            control = core.Control(progress=state.update, cancelled=threading.Event())
+            control = core.Control(
+                progress=state.update, cancelled=threading.Event(), remaining_s=_countdown(context.time_remaining())
+            )
             work = asyncio.create_task(asyncio.to_thread(core.infer, asked, self._models, control))
             try:
                 while not work.done():
@@ -60,7 +63,7 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServicer):
                 # The caller went away or the server stops: the thread ends at the next batch, and only then
                 # is the executor free again.
                 control.cancelled.set()
-                await asyncio.wait({work})
+                await asyncio.gather(work, return_exceptions=True)
 
     def _refuse_if_busy(self) -> None:
         if self._busy.locked():
@@ -75,6 +78,14 @@ class _Progress:
 
     def update(self, done: int, total: int) -> None:
         self.done, self.total = done, total
+
+
+def _countdown(limit_s: float | None) -> Callable[[], float] | None:
+    """Seconds that are left of `limit_s`, from now on; None where the caller set no deadline."""
+    if limit_s is None:
+        return None
+    end = time.monotonic() + limit_s
+    return lambda: end - time.monotonic()
 
 
 def _json(record: RankRecord) -> str:

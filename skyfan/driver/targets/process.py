@@ -45,7 +45,7 @@ class ProcessTarget(Target):
             return await asyncio.shield(work)
         except asyncio.CancelledError:
             control.cancelled.set()
-            await asyncio.wait({work})
+            await asyncio.gather(work, return_exceptions=True)
             raise
 
     async def aggregate(self, request: AggregateRequest) -> Summary:

@@ -13,17 +13,23 @@ Advance = Callable[[int, int], None]
 
 
 def split(request: DatasetCut, output: str, advance: Advance) -> list[str]:
-    """Writes each partition to `<output>/<number>.pt`; refuses a folder that holds such files already."""
+    """Writes each partition to `<output>/<number>.pt`; refuses a folder that holds such files already.
+
+    Stopped half-way it leaves none of them, since fewer partitions would look like a whole, smaller dataset.
+    """
     files = read_layouts(request.dataset)
     partitions = cut(files, request.partition_size_bytes)[: request.file_limit]
     if any(entry.uri.endswith(".pt") for entry in store.list(output)):
         raise LocationError(f"{output} holds .pt files already; choose another --output or remove them.")
-    written = []
-    for number, part in enumerate(partitions, start=1):
-        file = files[part.file]
-        arrays = read_batch(file.uri, file.tensors, part.start, part.stop, etag=file.etag)
-        target = store.join(output, f"{number}.pt")
-        write_tensorfile(target, list(arrays.values()))
-        written.append(target)
-        advance(number, len(partitions))
-    return written
+    targets = [store.join(output, f"{number}.pt") for number in range(1, len(partitions) + 1)]
+    try:
+        for number, (part, target) in enumerate(zip(partitions, targets, strict=True), start=1):
+            file = files[part.file]
+            arrays = read_batch(file.uri, file.tensors, part.start, part.stop, etag=file.etag)
+            write_tensorfile(target, list(arrays.values()))
+            advance(number, len(partitions))
+    except BaseException:
+        for target in targets:
+            store.delete(target)
+        raise
+    return targets

@@ -86,6 +86,11 @@ class Child:
             await self._process.wait()
 
 
+async def _stop_all(children: list[Child]) -> None:
+    """All at once: one that has to be killed must not keep the others alive."""
+    await asyncio.gather(*(child.stop() for child in children))
+
+
 class LocalTarget(GrpcTarget):
     """Starts one partitioner, one aggregator and `workers` executors; an executor that dies is started again."""
 
@@ -100,8 +105,9 @@ class LocalTarget(GrpcTarget):
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="skyfan-")))
-            # Other users of this machine can reach loopback ports, but they do not know this word.
-            os.environ.setdefault(TOKEN_VARIABLE, secrets.token_urlsafe(16))
+            if not os.environ.get(TOKEN_VARIABLE):
+                # Other users of this machine can reach loopback ports, but they do not know this word.
+                os.environ[TOKEN_VARIABLE] = secrets.token_urlsafe(16)
             threads = max(1, available_threads() // self.concurrency)
             environment = {THREADS_VARIABLE: str(threads), "SKYFAN_LOG_FORMAT": "json"}
             partitioner, aggregator, *self._executors = [
@@ -109,8 +115,7 @@ class LocalTarget(GrpcTarget):
                 for number, service in enumerate(["partitioner", "aggregator"] + ["executor"] * self.concurrency)
             ]
             children = [partitioner, aggregator, *self._executors]
-            for child in children:
-                stack.push_async_callback(child.stop)
+            stack.push_async_callback(_stop_all, children)
             await asyncio.gather(*(child.start() for child in children))
             self.partitioner_address, self.aggregator_address = partitioner.address, aggregator.address
             self.pool = ExecutorPool(self._executor_addresses)

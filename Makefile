@@ -43,7 +43,7 @@ test-fast: install-dev ## the tests that take seconds
 test-docker: install-dev ## the tests that need a Docker engine
 	$(BIN)/python -m pytest -m docker $(ARGS)
 
-lint: install-dev ## ruff, and generated code that is up to date
+lint: install-dev ## ruff
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 

@@ -1,7 +1,11 @@
 """Which engine runs a model, and why."""
 
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from skyfan.engine.base import Engine
 from skyfan.errors import BadInput
@@ -11,27 +15,68 @@ if TYPE_CHECKING:
     from skyfan.models.loading import LoadedModel
 
 ENGINES = ("auto", "torch", "openvino")
+# Building and checking an OpenVINO graph of this size takes about a second, which the first thousand samples
+# of a model this large earn back (benchmarks/NOTES.md); a smaller one may be done before it is built.
+OPENVINO_PAYS_FROM_PARAMETERS = 4_000_000
+# `--precision auto` takes a reduced precision if 99.9% of the samples that it is tried on stay within this.
+AUTO_MAX_DEVIATION = 0.002
+
+Samples = Callable[[], Sequence[NDArray[np.generic]]]
 
 
-def create_engine(model: "LoadedModel", options: RunOptions, *, threads: int) -> Engine:
-    """The engine that `options` asks for; `auto` takes the fastest that is installed and fits the model."""
+def create_engine(model: "LoadedModel", options: RunOptions, *, threads: int, samples: Samples | None = None) -> Engine:
+    """The engine that `options` asks for; `auto` takes the fastest that is installed and fits the model.
+
+    `samples` gives some of the dataset's samples, in the model's order of inputs: a reduced precision is
+    calibrated on them and its deviation from float32 measured. Noise stands in for them where it is None.
+    """
     if options.engine not in ENGINES:
         raise BadInput(f"engine {options.engine!r} is not known; choose one of {', '.join(ENGINES)}.")
-    if options.engine == "openvino" or options.precision in ("bf16", "int8"):
-        return _openvino(model, options, threads=threads)
+    if options.engine == "torch" and options.precision in ("bf16", "int8"):
+        raise BadInput(f"precision {options.precision!r} is not available with the torch engine; use float32.")
+    reduced = options.precision in ("bf16", "int8")
+    why_torch = None if options.engine == "openvino" or reduced else _why_torch(model, options)
+    if why_torch is None:
+        return _openvino(model, options, threads=threads, samples=samples)
     from skyfan.engine.torch_engine import TorchEngine
 
-    return TorchEngine(model, threads=threads, reason="asked for" if options.engine == "torch" else "the reference")
+    return TorchEngine(model, threads=threads, reason=why_torch)
 
 
-def _openvino(model: "LoadedModel", options: RunOptions, *, threads: int) -> Engine:
+def _why_torch(model: "LoadedModel", options: RunOptions) -> str | None:
+    """Why `auto` stays with torch; None where OpenVINO is faster."""
     if options.engine == "torch":
-        raise BadInput(f"precision {options.precision!r} is not available with the torch engine; use float32.")
+        return "asked for"
+    if find_spec("openvino") is None:
+        return "auto: openvino is not installed"
+    if model.config is None:
+        return "auto: openvino runs AstroMAE only"
+    if model.device.type != "cpu":
+        return f"auto: openvino runs on the CPU only, not on {model.device.type}"
+    if model.parameters < OPENVINO_PAYS_FROM_PARAMETERS:
+        return "auto: a model this small is not worth converting"
+    return None
+
+
+def _openvino(model: "LoadedModel", options: RunOptions, *, threads: int, samples: Samples | None) -> Engine:
     if find_spec("openvino") is None:
         raise BadInput("the openvino engine is not installed; install skyfan[openvino] or use --engine torch.")
     from skyfan.engine.openvino_engine import OpenVINOEngine, supported_precisions
 
-    precision = "float32" if options.precision == "auto" else options.precision
-    if precision != "float32" and precision not in supported_precisions():
-        raise BadInput(f"this machine's processor has no {precision} arithmetic; use --precision float32.")
-    return OpenVINOEngine(model, threads=threads, precision=precision, reason="asked for")
+    settings: dict[str, Any] = {"threads": threads}
+    reason = "asked for" if options.engine == "openvino" else "auto: the fastest for a model of this size on a CPU"
+    if options.precision == "float32":
+        return OpenVINOEngine(model, reason=reason, **settings)
+    settings["samples"] = samples() if samples is not None else None
+    offered = supported_precisions()
+    if options.precision != "auto":
+        if options.precision not in offered:
+            raise BadInput(f"this machine's processor has no {options.precision} arithmetic; use --precision float32.")
+        return OpenVINOEngine(model, precision=options.precision, reason=reason, **settings)
+    for precision in offered:
+        engine = OpenVINOEngine(
+            model, precision=precision, reason=f"{reason}; {precision} is accurate enough", **settings
+        )
+        if engine.deviation.p999_abs <= AUTO_MAX_DEVIATION:
+            return engine
+    return OpenVINOEngine(model, reason=f"{reason}; no reduced precision is accurate enough", **settings)

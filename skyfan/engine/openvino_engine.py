@@ -1,97 +1,95 @@
-"""AstroMAE on OpenVINO: converted here from the loaded weights, and checked against torch before it is used.
+"""AstroMAE on OpenVINO: built here from the loaded weights, and checked against torch before it is used.
 
-Nothing compiled comes from elsewhere: the graph is traced from our own form of the model and OpenVINO makes
-its kernels for this machine when it loads it. Samples are computed in micro-batches of one fixed size, one a
-thread, each small enough to stay in its core's cache.
+Nothing compiled comes from elsewhere: OpenVINO makes its kernels for this machine when it loads the graph.
+Samples are computed in micro-batches of one fixed size, one a thread, each small enough for its core's cache,
+so that a sample's result does not depend on the batch that it is in.
 """
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import openvino
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
+from skyfan.engine.astromae_graph import AstroMAEGraph, Ranges
 from skyfan.engine.base import Engine, EngineInfo
 from skyfan.engine.check import Deviation, check_samples, require_equal
-from skyfan.engine.gemm_form import GemmAstroMAE, gemm_form
+from skyfan.engine.weights import Weights
 from skyfan.errors import ModelError
-from skyfan.models.astromae import AstroMAE
+from skyfan.models.config import AstroMAEConfig
 from skyfan.models.loading import LoadedModel
 
 # Measured (benchmarks/NOTES.md): from 32 to 128 the rate differs by 5%, with its best at 64.
 MICRO_BATCH = 64
+# Quantiles would clip the few large activations that carry the answer; 1/50 of room for what the sample lacks.
+RANGE_MARGIN = 1.02
 Array = NDArray[np.generic]
-
-
-class _Part(nn.Module):
-    """One step of the model as a module of its own, for tracing."""
-
-    def __init__(self, form: GemmAstroMAE, step: Callable[..., Any]) -> None:
-        super().__init__()
-        self.form = form
-        self._step = step
-
-    def forward(self, *values: Tensor) -> Any:
-        return self._step(*values)
+Floats = NDArray[np.float32]
+Run = Callable[[Sequence[Array]], list[Floats]]
 
 
 class Stage:
     """One compiled graph of fixed shapes."""
 
-    def __init__(self, core: openvino.Core, graph: openvino.Model, *, threads: int, precision: str) -> None:
+    def __init__(self, core: openvino.Core, graph: openvino.Model, *, threads: int, bf16: bool = False) -> None:
         settings = {
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": threads,
-            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+            "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
             # Where ranks share a machine, the scheduler places threads better than a fixed pin.
             "ENABLE_CPU_PINNING": False,
         }
         self._compiled = core.compile_model(graph, "CPU", settings)
 
-    def request(self) -> Callable[[Sequence[Array]], list[Array]]:
-        """A function of its own memory that runs this graph; one for every thread."""
+    def request(self) -> Run:
+        """A function with memory of its own that runs this graph; one for every thread."""
         request = self._compiled.create_infer_request()
 
-        def run(inputs: Sequence[Array]) -> list[Array]:
+        def run(inputs: Sequence[Array]) -> list[Floats]:
             result = request.infer(list(inputs), share_inputs=True, share_outputs=True)
             return [result[place] for place in range(len(result))]
 
         return run
 
 
-def convert(part: nn.Module, example: tuple[Tensor, ...]) -> openvino.Model:
-    """The OpenVINO graph of a module for inputs of exactly these shapes."""
-    with torch.no_grad():
-        return openvino.convert_model(part, example_input=example, input=[list(value.shape) for value in example])
-
-
-def supported_precisions() -> frozenset[str]:
-    """What this machine's processor computes faster than float32, of `bf16` and `int8`."""
+def supported_precisions() -> tuple[str, ...]:
+    """What this machine's processor computes faster than float32, fastest first."""
     offered = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return frozenset({"BF16": "bf16", "INT8": "int8"}[name] for name in offered if name in ("BF16", "INT8"))
+    return tuple(name for name in ("int8", "bf16") if name.upper() in offered)
 
 
 class OpenVINOEngine(Engine):
-    """Runs an AstroMAE through OpenVINO's CPU plug-in; `ModelError` if what comes out is not what torch gives."""
+    """Runs an AstroMAE through OpenVINO's CPU plug-in; `ModelError` if what comes out is not what torch gives.
+
+    `samples` are inputs [B, …] on which a reduced precision is calibrated and its deviation is measured.
+    """
 
     z_column = 0
 
-    def __init__(self, model: LoadedModel, *, threads: int, precision: str, reason: str) -> None:
-        if not isinstance(model.module, AstroMAE):
+    def __init__(
+        self,
+        model: LoadedModel,
+        *,
+        threads: int,
+        precision: str = "float32",
+        reason: str,
+        samples: Sequence[Array] | None = None,
+    ) -> None:
+        if model.config is None:
             raise ModelError("the openvino engine runs AstroMAE only; use --engine torch for exported programs")
         self._model = model
-        self._width = 1
-        samples = check_samples(model, MICRO_BATCH)
-        stages = _stages(gemm_form(model.module), samples, threads=threads, precision=precision)
+        probes = [np.asarray(values, np.float32) for values in samples or check_samples(model, MICRO_BATCH)]
+        state = {name: value.numpy() for name, value in model.module.state_dict().items()}
+        weights = Weights(state, model.config.batch_norm_eps)
+        stages = _stages(weights, model.config, probes, threads=threads, precision=precision)
         self._runs = [[stage.request() for stage in stages] for _ in range(threads)]
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="skyfan-openvino")
-        deviation = Deviation.between(self._compute(samples), model.predict(*samples))
+        expected = model.predict(*(torch.from_numpy(values) for values in probes))
+        self.deviation = Deviation.between(self._compute(probes), expected)
         if precision == "float32":
-            require_equal(deviation, "openvino")
+            require_equal(self.deviation, "openvino")
         self.info = EngineInfo(
             name="openvino",
             version=openvino.__version__.partition("-")[0],
@@ -100,60 +98,67 @@ class OpenVINOEngine(Engine):
             device="cpu",
             threads=threads,
             torch_version=torch.__version__,
-            deviation=deviation.to_dict(),
+            deviation=self.deviation.to_dict(),
         )
 
     def bind(self, tensor_names: Sequence[str]) -> tuple[str, ...]:
         """By name."""
         return self._model.bind(tensor_names)
 
-    def predict(self, inputs: Sequence[Array]) -> NDArray[np.float32]:
+    def predict(self, inputs: Sequence[Array]) -> Floats:
         """Outputs [B, 1]."""
-        tensors = [torch.from_numpy(np.ascontiguousarray(values)) for values in inputs]
-        self._model.check_shapes(tensors)
-        return self._compute(tensors)
+        self._model.check_shapes([torch.from_numpy(np.ascontiguousarray(values)) for values in inputs])
+        return self._compute([values.astype(np.float32, copy=False) for values in inputs])
 
-    def _compute(self, tensors: Sequence[Tensor]) -> NDArray[np.float32]:
-        inputs = [tensor.numpy().astype(np.float32, copy=False) for tensor in tensors]
-        count, lanes = len(inputs[0]), len(self._runs)
-        out = np.empty((count, self._width), np.float32)
-        starts = range(0, count, MICRO_BATCH)
-        work = [
-            self._pool.submit(self._lane, lane, starts[lane::lanes], inputs, out)
-            for lane in range(min(lanes, len(starts)))
-        ]
+    def _compute(self, inputs: Sequence[Floats]) -> Floats:
+        out = np.empty((len(inputs[0]), 1), np.float32)
+        starts = range(0, len(out), MICRO_BATCH)
+        lanes = min(len(self._runs), len(starts))
+        work = [self._pool.submit(self._lane, lane, starts[lane::lanes], inputs, out) for lane in range(lanes)]
         for part in work:
             part.result()
         return out
 
-    def _lane(self, lane: int, starts: Sequence[int], inputs: list[NDArray[np.float32]], out: Array) -> None:
+    def _lane(self, lane: int, starts: Sequence[int], inputs: Sequence[Floats], out: Floats) -> None:
         for start in starts:
-            values = [_padded(tensor[start : start + MICRO_BATCH]) for tensor in inputs]
-            result = _chain(self._runs[lane], values)
             rows = out[start : start + MICRO_BATCH]
-            rows[:] = result[: len(rows)]
+            values = [_padded(tensor[start : start + MICRO_BATCH]) for tensor in inputs]
+            rows[:] = _chain(self._runs[lane], values)[: len(rows)]
 
 
-def _stages(form: GemmAstroMAE, samples: tuple[Tensor, ...], *, threads: int, precision: str) -> list[Stage]:
-    """One graph in float32; else three, of which only the transformer's blocks have the reduced precision.
+def _stages(
+    weights: Weights, config: AstroMAEConfig, probes: Sequence[Floats], *, threads: int, precision: str
+) -> list[Stage]:
+    """The graphs to run one after the other. Only the transformer's blocks are ever reduced in precision.
 
     Raw magnitudes and pixels, and the last layers that scale the redshift, do not survive rounding to 8 bits.
+    In bf16 the precision is a setting of a whole graph, hence three of them.
     """
     core = openvino.Core()
-    if precision == "float32":
-        return [Stage(core, convert(form, samples), threads=threads, precision=precision)]
-    with torch.inference_mode():
-        tokens, local = form.before(*samples)
-        pooled = form.middle(tokens)
-    steps = (
-        (_Part(form, form.before), samples, "float32"),
-        (_Part(form, form.middle), (tokens.clone(),), precision),
-        (_Part(form, form.after), (pooled.clone(), local.clone()), "float32"),
-    )
-    return [Stage(core, convert(part, values), threads=threads, precision=kind) for part, values, kind in steps]
+    graph = AstroMAEGraph(weights, config, MICRO_BATCH)
+    if precision == "bf16":
+        middle = Stage(core, graph.middle(), threads=threads, bf16=True)
+        return [Stage(core, graph.before(), threads=threads), middle, Stage(core, graph.after(), threads=threads)]
+    if precision == "int8":
+        graph = AstroMAEGraph(weights, config, MICRO_BATCH, ranges=_calibrate(core, weights, config, probes))
+    return [Stage(core, graph.whole(), threads=threads)]
 
 
-def _chain(runs: Sequence[Callable[[Sequence[Array]], list[Array]]], values: Sequence[Array]) -> Array:
+def _calibrate(core: openvino.Core, weights: Weights, config: AstroMAEConfig, probes: Sequence[Floats]) -> Ranges:
+    """The range of what enters each matrix product of the blocks, over the probes."""
+    graph = AstroMAEGraph(weights, config, MICRO_BATCH, tap=True)
+    run = Stage(core, graph.whole(), threads=1).request()
+    low = dict.fromkeys(graph.taps, np.inf)
+    high = dict.fromkeys(graph.taps, -np.inf)
+    for start in range(0, len(probes[0]), MICRO_BATCH):
+        _, *values = run([_repeated(tensor[start : start + MICRO_BATCH]) for tensor in probes])
+        for name, value in zip(graph.taps, values, strict=True):
+            low[name] = min(low[name], float(value.min()))
+            high[name] = max(high[name], float(value.max()))
+    return {name: (low[name] * RANGE_MARGIN, high[name] * RANGE_MARGIN) for name in graph.taps}
+
+
+def _chain(runs: Sequence[Run], values: Sequence[Array]) -> Floats:
     if len(runs) == 1:
         return runs[0](values)[0]
     before, middle, after = runs
@@ -161,10 +166,15 @@ def _chain(runs: Sequence[Callable[[Sequence[Array]], list[Array]]], values: Seq
     return after([*middle([tokens]), local])[0]
 
 
-def _padded(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The last micro-batch of a batch, filled up with zeros, which cost little and change nothing."""
+def _padded(values: Floats) -> Floats:
+    """A micro-batch that is not full, filled up with zeros."""
     if len(values) == MICRO_BATCH:
         return values
     full = np.zeros((MICRO_BATCH, *values.shape[1:]), np.float32)
     full[: len(values)] = values
     return full
+
+
+def _repeated(values: Floats) -> Floats:
+    """A micro-batch that is not full, filled up with its own rows, which adds nothing to a range."""
+    return np.resize(values, (MICRO_BATCH, *values.shape[1:]))

@@ -2,17 +2,20 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from skyfan.engine import check, create_engine
-from skyfan.engine.gemm_form import gemm_form
+from skyfan.engine import astromae_graph, check, create_engine
+from skyfan.engine.openvino_engine import supported_precisions
+from skyfan.engine.weights import Affine, unrolled
 from skyfan.errors import BadInput, ModelError
 from skyfan.models.astromae import AstroMAE
 from skyfan.models.checkpoint import write_safetensors
+from skyfan.models.config import AstroMAEConfig
 from skyfan.models.loading import LoadedModel, load_model
 from skyfan.models.sizes import SMALL
 from skyfan.plan import RunOptions
@@ -21,10 +24,10 @@ pytest.importorskip("openvino")
 CONFIG = replace(SMALL, depth=2)
 
 
-def lively_model(seed: int = 0) -> AstroMAE:
+def loaded_model(folder: Path, config: AstroMAEConfig = CONFIG) -> LoadedModel:
     """Random weights, batch norms that do something, and outputs of the order of 1."""
-    torch.manual_seed(seed)
-    model = AstroMAE(CONFIG).eval()
+    torch.manual_seed(0)
+    model = AstroMAE(config).eval()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.running_mean, std=0.3)
@@ -33,15 +36,14 @@ def lively_model(seed: int = 0) -> AstroMAE:
             nn.init.normal_(module.bias, std=0.2)
     with torch.no_grad():
         model.concat_block[-1].weight.mul_(10)
-    return model
+    path = folder / "lively.safetensors"
+    path.write_bytes(write_safetensors(model.state_dict(), model.config, {}))
+    return load_model(str(path))
 
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
-    model = lively_model()
-    path: Path = tmp_path_factory.mktemp("model") / "lively.safetensors"
-    path.write_bytes(write_safetensors(model.state_dict(), model.config, {}))
-    return load_model(str(path))
+    return loaded_model(tmp_path_factory.mktemp("model"))
 
 
 def inputs(count: int, seed: int = 0) -> list[np.ndarray]:
@@ -51,13 +53,27 @@ def inputs(count: int, seed: int = 0) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("groups", [1, 4, 12])
-def test_matrix_form_is_the_same_function(groups: int) -> None:
+def test_convolution_written_out_as_matrices_is_the_convolution(groups: int) -> None:
     torch.manual_seed(groups)
-    model = AstroMAE(replace(CONFIG, pcm_groups=groups)).eval()
-    image, magnitude = (torch.from_numpy(values) for values in inputs(3))
-    with torch.inference_mode():
-        expected = model(image, magnitude)
-        torch.testing.assert_close(gemm_form(model)(image, magnitude), expected, rtol=1e-5, atol=1e-6)
+    conv = nn.Conv2d(24, 48, 3, padding=1, groups=groups)
+    image = torch.randn(5, 24, 4, 4)
+    expected = conv(image).detach().numpy()
+    found = unrolled(Affine(conv.weight.detach().numpy(), conv.bias.detach().numpy()), groups, grid=4)
+    grids = image.numpy().reshape(5, groups, -1, 16).transpose(1, 0, 3, 2).reshape(groups, 5, -1)
+    product = (grids @ found.weight + found.bias).reshape(groups, 5, 16, -1)
+    np.testing.assert_allclose(product.transpose(1, 0, 3, 2).reshape(5, 48, 4, 4), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{"pcm_groups": 1}, {"qkv_bias": False}, {"channels": 3, "magnitudes": 4}])
+def test_openvino_fits_other_shapes(changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Wide groups stay convolutions: forced here, as the small model's are never that wide.
+    monkeypatch.setattr(astromae_graph, "MAX_UNROLLED_VALUES", 100_000)
+    model = loaded_model(tmp_path, replace(CONFIG, **changes))
+    shapes = [[7, *(size for size in wanted.shape[1:] if size)] for wanted in model.inputs]
+    values = [np.random.default_rng(1).normal(size=shape).astype(np.float32) for shape in shapes]
+    expected = create_engine(model, RunOptions(engine="torch"), threads=1).predict(values)
+    found = create_engine(model, RunOptions(engine="openvino"), threads=1).predict(values)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("count", [1, 63, 64, 65, 200])
@@ -91,3 +107,43 @@ def test_unknown_engine_is_refused(loaded: LoadedModel) -> None:
 def test_torch_has_no_reduced_precision(loaded: LoadedModel) -> None:
     with pytest.raises(BadInput, match="not available with the torch engine"):
         create_engine(loaded, RunOptions(engine="torch", precision="bf16"), threads=1)
+
+
+def test_sample_has_the_same_answer_in_any_batch(loaded: LoadedModel) -> None:
+    engine = create_engine(loaded, RunOptions(engine="openvino"), threads=2)
+    values = inputs(130)
+    alone = engine.predict([tensor[100:101] for tensor in values])
+    np.testing.assert_array_equal(engine.predict(values)[100:101], alone)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_reduced_precision_says_how_far_it_is_off(loaded: LoadedModel, precision: Any) -> None:
+    if precision not in supported_precisions():
+        pytest.skip(f"this processor has no {precision}")
+    values = inputs(100)
+    engine = create_engine(loaded, RunOptions(precision=precision), threads=1, samples=lambda: values)
+    expected = create_engine(loaded, RunOptions(engine="torch"), threads=1).predict(values)
+    largest = float(np.abs(engine.predict(values) - expected).max())
+    assert engine.info.precision == precision
+    assert engine.info.deviation is not None
+    assert engine.info.deviation["max_abs"] == pytest.approx(largest, rel=1e-3)
+    assert 0 < largest < 0.2 * expected.std()
+
+
+def test_auto_precision_stays_with_float32_where_rounding_costs_too_much(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skyfan.engine.choose.AUTO_MAX_DEVIATION", 0.0)
+    info = create_engine(loaded, RunOptions(engine="openvino", precision="auto"), threads=1).info
+    assert info.precision == "float32"
+    assert "no reduced precision is accurate enough" in info.reason
+
+
+def test_auto_leaves_small_models_to_torch(loaded: LoadedModel) -> None:
+    info = create_engine(loaded, RunOptions(), threads=1).info
+    assert (info.name, info.reason) == ("torch", "auto: a model this small is not worth converting")
+
+
+def test_auto_takes_openvino_for_large_models(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skyfan.engine.choose.OPENVINO_PAYS_FROM_PARAMETERS", 1)
+    assert create_engine(loaded, RunOptions(), threads=1).info.name == "openvino"

@@ -1,0 +1,66 @@
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "localstack"))
+
+from localstack_support import CREDENTIALS, REGION, require_docker
+
+from skyfan import store
+from tests.conftest import Sample, make_sample
+from tests.stepfunctions.deployment import DATA, Deployment, deployed
+
+SAMPLES = 200
+FILES = 40
+
+
+@pytest.fixture(scope="session")
+def _deployment() -> Iterator[Deployment]:
+    require_docker()
+    with deployed() as running:
+        yield running
+
+
+@pytest.fixture
+def deployment(_deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> Deployment:
+    """The pipeline, with the environment that points to it."""
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+    settings = {**CREDENTIALS, "AWS_DEFAULT_REGION": REGION, "AWS_ENDPOINT_URL": _deployment.stack.endpoint}
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    _deployment.revive()
+    return _deployment
+
+
+@pytest.fixture(scope="session")
+def sky(tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    """200 random galaxies in one file."""
+    return make_sample(tmp_path_factory.mktemp("sky") / "sky.pt", samples=SAMPLES)
+
+
+@pytest.fixture
+def one_file(deployment: Deployment, sky: Sample) -> str:
+    """The galaxies as one object."""
+    uri = f"s3://{DATA}/sky.pt"
+    if not store.exists(uri):
+        store.copy_in(sky.path, uri)
+    return uri
+
+
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
+    """40 files of five galaxies each."""
+    folder = tmp_path_factory.mktemp("parts")
+    return [make_sample(folder / f"{number:02}.pt", samples=SAMPLES // FILES, seed=number) for number in range(FILES)]
+
+
+@pytest.fixture
+def many_files(deployment: Deployment, parts: list[Sample], request: pytest.FixtureRequest) -> str:
+    """A folder of the 40 files for this test alone: some tests lose files."""
+    uri = f"s3://{DATA}/{request.node.name}"
+    for part in parts:
+        store.copy_in(part.path, f"{uri}/{part.path.name}")
+    return f"{uri}/"

@@ -113,7 +113,7 @@ def _summary(request: AggregateRequest, plan: Plan, merged: Merged, start: float
         completeness=completeness,
         timing=timing,
         throughput=_throughput(request, merged.records, timing),
-        cost=_cost(merged.records, request.attempts),
+        cost=_cost(merged.records, request),
         science=_science(merged.predictions),
         attempts=max(request.attempts, sum(record.attempt for record in merged.records)),
         reused_ranks=len(merged.records) - len(_fresh(request, merged.records)),
@@ -217,12 +217,13 @@ def _science(predictions: pa.Table | None) -> dict[str, float | None] | None:
     return {name: value if np.isfinite(value) else None for name, value in asdict(metrics).items()}
 
 
-def _cost(records: tuple[RankRecord, ...], attempts: int) -> Cost | None:
-    """What this run would be billed on Lambda at the executor's largest size; it was not run there."""
+def _cost(records: tuple[RankRecord, ...], request: AggregateRequest) -> Cost | None:
+    """What this run's ranks cost on Lambda at the executor's largest size, reckoned and not read from a bill."""
     if not records:
         return None
     times = rank_times(record.to_json_dict() for record in records)
-    usage = usage_of_ranks(times, attempts=max(attempts, len(records)))
+    usage = usage_of_ranks(times, attempts=max(request.attempts, len(records)))
+    truth = "AWS's own bill can differ" if request.target == "aws" else "not billed"
     return bill(usage, load_prices()).as_cost(
-        f"estimate: these ranks' wall times on AWS Lambda with {usage.memory_mb} MB, us-east-1; not billed"
+        f"estimate: these ranks' wall times on AWS Lambda with {usage.memory_mb} MB, us-east-1; {truth}"
     )

@@ -20,7 +20,7 @@ from skyfan.errors import RunConflict
 from skyfan.metrics import science_metrics
 from skyfan.plan import Plan, Span
 from skyfan.records import Completeness, Cost, RankRecord, Summary, Throughput, Timing
-from skyfan.report import render_run
+from skyfan.report import known_galaxies, observe, render_run
 from skyfan.runfolder import RunFolder, write_json
 
 READERS = 16
@@ -49,7 +49,7 @@ def aggregate(request: AggregateRequest) -> Summary:
     write_json(folder.combined_uri, [record.to_json_dict() for record in merged.records])
     summary = _summary(request, plan, merged, start)
     # The summary comes last: with it the run is finished, and nothing is left for another start to do.
-    _put_report(folder, summary, merged)
+    _put_report(folder, plan, summary, merged)
     write_json(folder.summary_uri, summary.to_json_dict())
     structlog.get_logger("aggregator").info(
         "aggregated",
@@ -63,11 +63,12 @@ def aggregate(request: AggregateRequest) -> Summary:
 
 def write_report(folder: RunFolder, plan: Plan, summary: Summary) -> None:
     """Writes report.html again, from a summary that exists."""
-    _put_report(folder, summary, merge(folder, plan))
+    _put_report(folder, plan, summary, merge(folder, plan))
 
 
-def _put_report(folder: RunFolder, summary: Summary, merged: Merged) -> None:
-    store.put(folder.report_uri, render_run(summary, merged.records, merged.predictions).encode())
+def _put_report(folder: RunFolder, plan: Plan, summary: Summary, merged: Merged) -> None:
+    observed = observe(plan, known_galaxies(merged.predictions))
+    store.put(folder.report_uri, render_run(summary, merged.records, merged.predictions, observed).encode())
 
 
 def merge(folder: RunFolder, plan: Plan) -> Merged:

@@ -1,5 +1,6 @@
-"""Pages and figures of runs. Needs matplotlib (extra `report`); no torch."""
+"""The report page of a run, and the figures on it."""
 
+from skyfan.report.galaxies import Observed, known_galaxies, observe
 from skyfan.report.page import render_run
 
-__all__ = ["render_run"]
+__all__ = ["Observed", "known_galaxies", "observe", "render_run"]

@@ -1,23 +1,40 @@
-"""Figures of one run, drawn for a page or a paper: labelled, with units, colour-blind safe."""
+"""Skyfan's figures, drawn for a page or a paper: labelled, with units, colour-blind safe."""
 
 import io
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.colors import LogNorm
+from markupsafe import Markup, escape
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 # Okabe & Ito (2008), "Color Universal Design": distinguishable with any colour vision.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6b7280"
+PHASES = (("load", GREY), ("wait", ORANGE), ("compute", BLUE), ("write", GREEN))
 
+# More bars than this are drawn as pixels: as shapes they would be most of the page's bytes.
+_MAX_SHAPES = 400
+_INK = "#1c2430"
 _STYLE = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "text.color": _INK,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "savefig.dpi": 160,
     "svg.fonttype": "path",
     # The same picture for the same run, so that a report written twice is the same page.
     "svg.hashsalt": "skyfan",
@@ -26,57 +43,65 @@ _STYLE = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Skyfan's look, for the figures made inside."""
+    """Skyfan's look, for the figures made and saved inside."""
     with mpl.rc_context(_STYLE):  # type: ignore[arg-type]
         yield
 
 
 def to_svg(figure: Figure) -> str:
-    """The figure as an `<svg>` element that can stand in a page."""
+    """The figure as an `<svg>` element that can stand in a file of its own."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]
 
 
-def redshift_figure(z_pred: NDArray[np.floating], z_spec: NDArray[np.floating]) -> Figure:
-    """Predicted against spectroscopic redshift as a density, with the identity and |Δz| = 0.05."""
+def page_svg(figure: Figure, name: str, alt: str) -> Markup:
+    """The figure as a part of an HTML page: described by `alt`, its lines and letters in the page's own colour.
+
+    `name` keeps its ids apart from those of other figures of the page.
+    """
     with style():
-        figure = Figure(figsize=(5.2, 4.6), layout="constrained")
+        figure.set_facecolor("none")
+        text = to_svg(figure)
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text).replace(_INK, "currentColor")
+    label = f'<svg role="img" aria-label="{escape(alt)}"'
+    return Markup(text.replace("<svg", label, 1))  # noqa: S704 (drawn here, from numbers)
+
+
+def timeline_figure(records: Sequence[Mapping[str, Any]], size: tuple[float, float] = (5.2, 3.0)) -> Figure:
+    """A bar a rank by phase, in order of their starts: launch skew and stragglers can be seen.
+
+    `records` are rank records as their JSON holds them. Phases are drawn one after another (load, wait for data,
+    compute, write), though they interleave in truth.
+    """
+    starts = np.array([datetime.fromisoformat(record["started_at"]).timestamp() for record in records])
+    order = np.argsort(starts, kind="stable")
+    left = starts[order] - starts.min()
+    with style():
+        figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
-        top = float(np.nanpercentile(np.concatenate([z_pred, z_spec]), 99.9)) * 1.05
-        grid = np.array([0.0, top])
-        bins = np.linspace(0, top, 90)
-        counts, _, _ = np.histogram2d(z_spec, z_pred, bins=(bins, bins))
-        image = axes.pcolormesh(
-            bins,
-            bins,
-            np.where(counts > 0, counts, np.nan).T,
-            cmap="viridis",
-            norm=LogNorm(1, max(2.0, float(counts.max()))),
-            rasterized=True,
+        for phase, colour in PHASES:
+            widths = np.array([float(records[place][f"{phase}_s"]) for place in order])
+            _bars(axes, left, widths, colour, phase)
+            left = left + widths
+        axes.set(
+            xlim=(0, float(left.max()) * 1.02 or 1.0),
+            ylim=(len(order) - 0.5, -0.5),
+            xlabel="time since the first rank began (s)",
+            ylabel="ranks, by start",
         )
-        axes.plot(grid, grid, color=GREY, linewidth=1, label="equal")
-        for sign in (-1, 1):
-            edge = grid + sign * 0.05 * (1 + grid)
-            axes.plot(grid, edge, color=ORANGE, linewidth=1, linestyle="--", label="|Δz| = 0.05" if sign > 0 else None)
-        axes.set(xlim=(0, top), ylim=(0, top), xlabel="spectroscopic redshift", ylabel="predicted redshift")
-        axes.set_aspect("equal")
-        axes.legend(frameon=False, loc="upper left")
-        figure.colorbar(image, ax=axes, label="galaxies per cell", shrink=0.85)
-        return figure
-
-
-def timeline_figure(spans_s: list[tuple[float, float]]) -> Figure:
-    """One bar a rank from its start to its end, in seconds since the first rank's start."""
-    with style():
-        figure = Figure(figsize=(5.2, 2.6), layout="constrained")
-        axes = figure.subplots()
-        starts = [start for start, _ in spans_s]
-        widths = [stop - start for start, stop in spans_s]
-        axes.barh(range(len(spans_s)), widths, left=starts, color=BLUE, height=0.8)
-        axes.set(xlabel="time since the first rank began (s)", ylabel="rank")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.invert_yaxis()
-        axes.margins(y=0.02)
+        axes.legend(frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
         return figure
+
+
+def _bars(axes: "Axes", left: NDArray[np.floating], widths: NDArray[np.floating], colour: str, label: str) -> None:
+    rows = np.arange(len(left))
+    corners = [(left, rows - 0.45), (left + widths, rows - 0.45), (left + widths, rows + 0.45), (left, rows + 0.45)]
+    vertices = np.stack([np.stack(corner, axis=1) for corner in corners], axis=1)
+    bars = PolyCollection(
+        list(vertices), facecolor=colour, linewidth=0, label=label, rasterized=len(rows) > _MAX_SHAPES
+    )
+    axes.add_collection(bars)

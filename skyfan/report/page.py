@@ -1,61 +1,142 @@
 """The page of one run: one file, no network, readable on a phone and without colour vision."""
 
-from datetime import datetime
+import heapq
+from collections.abc import Sequence
+from dataclasses import asdict
 from importlib import resources
 from typing import Any
 
 import jinja2
+import numpy as np
 import pyarrow as pa
 from markupsafe import Markup
 
 from skyfan.metrics import science_rows
 from skyfan.records import RankRecord, Summary
-from skyfan.report.figures import redshift_figure, timeline_figure, to_svg
+from skyfan.report.cutouts import png_data_uri
+from skyfan.report.figures import page_svg, timeline_figure
+from skyfan.report.galaxies import Galaxies, Observed, Outlier, known_galaxies
+from skyfan.report.redshift_figures import histogram_figure, redshift_figure, residual_figure
 from skyfan.units import format_duration, format_size
 
 _ENVIRONMENT = jinja2.Environment(
     autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
 )
-_MAX_LISTED_RANKS = 2000
+MAX_LISTED_RANKS = 1000
+_MAX_LISTED_FAILURES = 20
+_COLUMNS = (
+    "rank",
+    "samples",
+    "missing",
+    "attempt",
+    "wall (s)",
+    "wait (s)",
+    "compute (s)",
+    "CPU (s)",
+    "memory",
+    "samples/s",
+)
 
 
-def render_run(summary: Summary, records: tuple[RankRecord, ...], predictions: pa.Table | None) -> str:
-    """The page as HTML text."""
-    source = resources.files("skyfan.report").joinpath("run.html").read_text(encoding="utf-8")
-    return _ENVIRONMENT.from_string(source).render(
+def render_run(
+    summary: Summary, records: Sequence[RankRecord], predictions: pa.Table | None, observed: Observed | None = None
+) -> str:
+    """The page as HTML text; `observed` is what the dataset says of the galaxies, where it was read."""
+    seen = observed or Observed()
+    listed = sorted(heapq.nlargest(MAX_LISTED_RANKS, records, key=lambda r: r.wall_s), key=lambda r: r.rank)
+    return _ENVIRONMENT.from_string(
+        _part("run.html")
+    ).render(
+        css=Markup(_part("run.css")),  # noqa: S704 (packaged)
+        script=Markup(_part("sort.js")),  # noqa: S704 (packaged)
         summary=summary,
-        records=records[:_MAX_LISTED_RANKS],
-        hidden_ranks=max(0, len(records) - _MAX_LISTED_RANKS),
+        done=summary.completeness,
+        failures=list(summary.failures.items())[:_MAX_LISTED_FAILURES],
         science=science_rows(summary.science),
-        figures=_figures(records, predictions),
+        figures=_redshift_figures(predictions, seen),
+        timeline=_timeline(records),
+        outliers=[_shown(one) for one in seen.outliers],
+        gallery_note=_gallery_note(seen),
+        columns=_COLUMNS,
+        records=listed,
+        hidden_ranks=len(records) - len(listed),
         size=format_size,
         duration=format_duration,
     )
 
 
-def _figures(records: tuple[RankRecord, ...], predictions: pa.Table | None) -> list[dict[str, Any]]:
-    figures: list[dict[str, Any]] = []
-    if predictions is not None and {"z_pred", "z_spec"} <= set(predictions.column_names):
-        known = predictions.filter(predictions["z_pred"].is_valid()).drop_null()
-        if known.num_rows:
-            figure = redshift_figure(known["z_pred"].to_numpy(), known["z_spec"].to_numpy())
+def _part(name: str) -> str:
+    return resources.files("skyfan.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _redshift_figures(predictions: pa.Table | None, seen: Observed) -> list[dict[str, Any]]:
+    galaxies = known_galaxies(predictions)
+    if galaxies is not None:
+        return _figures_of(galaxies, seen)
+    if predictions is None or "z_pred" not in predictions.column_names:
+        return []
+    z_pred = predictions["z_pred"].drop_null().to_numpy().astype(np.float64)
+    if not len(z_pred):
+        return []
+    title = "Predicted redshifts (no spectroscopic ones are known)"
+    alt = f"Histogram of the predicted redshifts of {len(z_pred):,} galaxies, median {np.median(z_pred):.3f}"
+    return [{"title": title, "svg": page_svg(histogram_figure(z_pred), "histogram", alt)}]
+
+
+def _figures_of(galaxies: Galaxies, seen: Observed) -> list[dict[str, Any]]:
+    z_spec, residual = galaxies.z_spec, galaxies.residual
+    count = f"{len(z_spec):,} galaxies"
+    density = redshift_figure(galaxies.z_pred, z_spec)
+    figures = [
+        {
+            "title": "Predicted against spectroscopic redshift",
+            "svg": page_svg(density, "density", f"Density of predicted against spectroscopic redshift of {count}"),
+        },
+        {
+            "title": "Residuals against redshift",
+            "svg": page_svg(
+                residual_figure(z_spec, residual, "spectroscopic redshift"),
+                "by-redshift",
+                f"Density and running median of Δz against spectroscopic redshift of {count}",
+            ),
+        },
+    ]
+    if seen.place is not None and seen.r_magnitude is not None:
+        known = np.isfinite(seen.r_magnitude)
+        place, magnitude = seen.place[known], seen.r_magnitude[known]
+        if len(place):
             figures.append(
                 {
-                    "svg": Markup(to_svg(figure)),  # noqa: S704 (drawn here, from numbers)
-                    "title": "Predicted against spectroscopic redshift",
-                    "alt": f"Density of predicted against spectroscopic redshift for {known.num_rows} galaxies",
+                    "title": "Residuals against magnitude",
+                    "svg": page_svg(
+                        residual_figure(magnitude, residual[place], "r magnitude"),
+                        "by-magnitude",
+                        f"Density and running median of Δz against r magnitude of {len(place):,} galaxies",
+                    ),
                 }
             )
-    if records:
-        starts = [datetime.fromisoformat(record.started_at).timestamp() for record in records]
-        ends = [datetime.fromisoformat(record.ended_at).timestamp() for record in records]
-        first = min(starts)
-        spans = [(start - first, end - first) for start, end in zip(starts, ends, strict=True)]
-        figures.append(
-            {
-                "svg": Markup(to_svg(timeline_figure(spans))),  # noqa: S704 (drawn here, from numbers)
-                "title": "When each rank ran",
-                "alt": f"Timeline of {len(records)} ranks",
-            }
-        )
     return figures
+
+
+def _timeline(records: Sequence[RankRecord]) -> Markup | None:
+    if not records:
+        return None
+    figure = timeline_figure([record.to_json_dict() for record in records], size=(8.0, 2.4))
+    slowest = max(record.wall_s for record in records)
+    alt = f"Timeline of {len(records):,} ranks by phase; the slowest took {format_duration(slowest)}"
+    return page_svg(figure, "timeline", alt)
+
+
+def _shown(one: Outlier) -> dict[str, Any]:
+    picture = None if one.cutout is None else png_data_uri(one.cutout)
+    alt = f"Cut-out of sample {one.index}: redshift {one.z_spec:.3f}, predicted {one.z_pred:.3f}"
+    return {**asdict(one), "picture": picture, "alt": alt}
+
+
+def _gallery_note(seen: Observed) -> str:
+    if seen.note:
+        return f"{seen.note} So there are no pictures here, and no residuals against magnitude."
+    return (
+        "z is spectroscopic → predicted. Pictures are the model's own input: colours from g, r and i, with an asinh "
+        "stretch, each scaled by itself."
+    )

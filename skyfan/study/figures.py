@@ -2,14 +2,13 @@
 
 import statistics
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from skyfan.cost import Prices, bill, rank_times, usage_of_ranks
-from skyfan.report.figures import BLUE, GREEN, GREY, ORANGE, style
+from skyfan.report.figures import BLUE, GREEN, GREY, ORANGE, style, timeline_figure
 from skyfan.study.engine import Measurement
 from skyfan.study.spec import Setting
 from skyfan.study.statistics import summarise
@@ -171,24 +170,5 @@ def rank_durations(measurements: Sequence[Measurement]) -> Figure:
 
 
 def rank_timeline(one: Measurement) -> Figure:
-    """A bar a rank by phase since the first rank's start: launch skew and stragglers can be seen.
-
-    Phases are drawn one after another (load, wait for data, compute, write), though they interleave in truth.
-    """
-    starts = [datetime.fromisoformat(record["started_at"]) for record in one.records]
-    zero = min(starts)
-    phases = (("load", GREY), ("wait", ORANGE), ("compute", BLUE), ("write", GREEN))
-    with style():
-        figure = Figure(figsize=_SIZE, layout="constrained")
-        axes = figure.subplots()
-        order = sorted(range(len(starts)), key=lambda place: starts[place])
-        left = [(starts[place] - zero).total_seconds() for place in order]
-        for phase, colour in phases:
-            widths = [float(one.records[place][f"{phase}_s"]) for place in order]
-            axes.barh(range(len(order)), widths, left=left, color=colour, height=0.9, label=phase)
-            left = [start + width for start, width in zip(left, widths, strict=True)]
-        axes.set(xlabel="time since the first rank began (s)", ylabel="ranks, in order of their start")
-        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.invert_yaxis()
-        axes.legend(frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-        return figure
+    """A bar a rank by phase since the first rank's start."""
+    return timeline_figure(one.records, _SIZE)

@@ -1,0 +1,158 @@
+"""The galaxies of a run whose redshift is known, and what the dataset says of some of them.
+
+A dataset can be larger than what one process should read, and can be gone or changed by the time a report is
+written. So cut-outs are read of a few dozen galaxies only, magnitudes of a bounded sample, both by byte ranges that
+the plan names; where the bytes are not to be had, the page says why and shows the rest.
+"""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from skyfan.errors import SkyfanError
+from skyfan.metrics import delta_z
+from skyfan.plan import FileLayout, Plan
+from skyfan.tensorfile import TensorSpec, read_batch
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+MAX_CUTOUTS = 24
+MAX_MAGNITUDES = 50_000
+MAX_MAGNITUDE_READS = 64
+# A cut-out beyond this is no galaxy's, and would make the page heavy.
+MAX_CUTOUT_BYTES = 2**20
+_READERS = 8
+# The reference layout's bands are u g r i z.
+R_BAND = 2
+
+
+@dataclass(frozen=True)
+class Galaxies:
+    """Galaxies with a prediction and a spectroscopic redshift: arrays of shape [N], in dataset order."""
+
+    index: NDArray[np.int64]
+    z_pred: NDArray[np.float64]
+    z_spec: NDArray[np.float64]
+
+    @property
+    def residual(self) -> NDArray[np.float64]:
+        """Δz = (z_pred − z_spec) / (1 + z_spec), shape [N]."""
+        return delta_z(self.z_pred, self.z_spec)
+
+
+@dataclass(frozen=True)
+class Outlier:
+    """One of the galaxies with the largest |Δz|; `cutout` has shape [bands, height, width]."""
+
+    index: int
+    z_pred: float
+    z_spec: float
+    residual: float
+    r_magnitude: float | None
+    cutout: NDArray[np.floating] | None
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What was read from the dataset: r magnitudes of galaxies by their place in `Galaxies`, and the outliers."""
+
+    outliers: tuple[Outlier, ...] = ()
+    place: NDArray[np.int64] | None = None
+    r_magnitude: NDArray[np.float64] | None = None
+    note: str = ""
+
+
+def known_galaxies(predictions: pa.Table | None) -> Galaxies | None:
+    """Those of the predictions whose predicted and spectroscopic redshift are both known; None if none is."""
+    if predictions is None or not {"z_pred", "z_spec"} <= set(predictions.column_names):
+        return None
+    known = predictions.select(["sample_index", "z_pred", "z_spec"]).drop_null()
+    if not known.num_rows:
+        return None
+    return Galaxies(
+        index=known["sample_index"].to_numpy(),
+        z_pred=known["z_pred"].to_numpy().astype(np.float64),
+        z_spec=known["z_spec"].to_numpy().astype(np.float64),
+    )
+
+
+def observe(plan: Plan, galaxies: Galaxies | None) -> Observed:
+    """Reads the outliers' cut-outs and a sample of magnitudes; what cannot be read is left out, with a note."""
+    if galaxies is None:
+        return Observed()
+    worst = np.argsort(-np.abs(galaxies.residual), kind="stable")[:MAX_CUTOUTS]
+    source = _Source(plan.files)
+    try:
+        outliers = _each(lambda place: _outlier(galaxies, int(place), source), worst)
+        place, magnitude = _magnitudes(galaxies, source, plan.samples)
+    except SkyfanError as error:
+        outliers = [_outlier(galaxies, int(place), None) for place in worst]
+        return Observed(tuple(outliers), note=f"The dataset could not be read for this page: {error}")
+    return Observed(tuple(outliers), place if len(place) else None, magnitude if len(place) else None)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The planned files, addressed by the dataset's sample index."""
+
+    files: tuple[FileLayout, ...]
+
+    def read(self, name: str, index: int, count: int) -> NDArray[np.floating] | None:
+        """At most `count` rows from sample `index` on, as float64, to the end of its file; None if not there."""
+        first = np.cumsum([0, *(file.samples for file in self.files)])
+        number = int(np.searchsorted(first, index, side="right")) - 1
+        file, row = self.files[number], index - int(first[number])
+        spec = next((spec for spec in file.tensors if spec.name == name and _is_usable(spec)), None)
+        if spec is None:
+            return None
+        rows = read_batch(file.uri, [spec], row, min(row + count, file.samples), etag=file.etag)
+        return rows[name].astype(np.float64)
+
+
+def _is_usable(spec: TensorSpec) -> bool:
+    if spec.name == "image":
+        return len(spec.row_shape) == 3 and spec.row_bytes <= MAX_CUTOUT_BYTES
+    return len(spec.row_shape) == 1 and spec.row_shape[0] > R_BAND
+
+
+def _outlier(galaxies: Galaxies, place: int, source: _Source | None) -> Outlier:
+    index = int(galaxies.index[place])
+    magnitude = source.read("magnitude", index, 1) if source else None
+    cutout = source.read("image", index, 1) if source else None
+    return Outlier(
+        index=index,
+        z_pred=float(galaxies.z_pred[place]),
+        z_spec=float(galaxies.z_spec[place]),
+        residual=float(galaxies.residual[place]),
+        r_magnitude=None if magnitude is None else float(magnitude[0, R_BAND]),
+        cutout=None if cutout is None else cutout[0],
+    )
+
+
+def _magnitudes(galaxies: Galaxies, source: _Source, samples: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(place in `galaxies`, r magnitude) of stretches spread evenly over the dataset."""
+    stretch = MAX_MAGNITUDES // MAX_MAGNITUDE_READS
+    reads = min(MAX_MAGNITUDE_READS, -(-samples // stretch))
+    firsts = [samples * number // reads for number in range(reads)]
+    lengths = [min(stretch, stop - first) for first, stop in zip(firsts, [*firsts[1:], samples], strict=True)]
+    found = _each(lambda piece: source.read("magnitude", *piece), list(zip(firsts, lengths, strict=True)))
+    places, magnitudes = [np.empty(0, np.int64)], [np.empty(0)]
+    for first, rows in zip(firsts, found, strict=True):
+        if rows is None:
+            continue
+        start, stop = np.searchsorted(galaxies.index, [first, first + len(rows)])
+        places.append(np.arange(start, stop))
+        magnitudes.append(rows[galaxies.index[start:stop] - first, R_BAND])
+    return np.concatenate(places), np.concatenate(magnitudes)
+
+
+def _each(task: Callable[[T], R], pieces: Iterable[T]) -> list[R]:
+    """Results in order, read some at a time; the first error ends it."""
+    with ThreadPoolExecutor(_READERS) as readers:
+        return list(readers.map(task, pieces))

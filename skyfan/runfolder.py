@@ -134,13 +134,16 @@ class RunFolder:
                     f"{_difference(earlier, plan)}. Choose another --output; nothing was written."
                 ) from None
             if not resume:
-                self._remove_results()
+                self._remove_results(plan)
+        return self._committed_of(plan)
+
+    def _committed_of(self, plan: Plan) -> list[int]:
         return sorted(set(plan.working_ranks).intersection(self.committed_ranks()))
 
-    def _remove_results(self) -> None:
+    def _remove_results(self, plan: Plan) -> None:
         # Results of this run's own, by name: whatever else lies in the folder is somebody's.
         results = [self.summary_uri, self.combined_uri, self.report_uri]
-        for rank in self.committed_ranks():
+        for rank in self._committed_of(plan):
             results += [self.predictions_uri(rank), self.record_uri(rank)]
         with ThreadPoolExecutor(_REMOVERS) as removers:
             list(removers.map(store.delete, results))

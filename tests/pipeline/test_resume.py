@@ -42,8 +42,12 @@ def test_no_resume_computes_all_of_it_again(sample, small_model, expected_z, tmp
     job = make_job(sample.path, small_model, tmp_path / "run", world_size=3)
     run(job)
     events = []
+    stranger = tmp_path / "run" / "predictions" / "rank-3.parquet"
+    stranger.write_bytes(b"no rank of this run")
     run(job.model_copy(update={"resume": False}), events=events)
     assert committed(events) == [0, 1, 2]
+    assert stranger.read_bytes() == b"no rank of this run"
+    stranger.unlink()
     assert_equal_z(predictions(tmp_path / "run"), expected_z)
 
 

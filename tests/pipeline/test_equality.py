@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from skyfan.tensorfile import write_tensorfile
 from tests.pipeline.support import assert_equal_z, make_job, predictions, run
 
 
@@ -80,3 +81,33 @@ def test_the_run_leaves_the_documented_files(sample, small_model, tmp_path):
     assert combined[0]["schema"] == "skyfan.rank-record/1"
     assert json.loads((output / "summary.json").read_text()) == summary.to_json_dict()
     assert "<svg" in (output / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_over_grpc_the_same_is_planned_and_predicted_as_in_one_process(sample, small_model, expected_z, tmp_path):
+    whole = {"partition_size_bytes": None}
+    here = run(make_job(sample.path, small_model, tmp_path / "here", **whole))
+    there = run(make_job(sample.path, small_model, tmp_path / "there", workers=1, **whole), on="local")
+    assert there.run_id == here.run_id
+    assert_equal_z(predictions(tmp_path / "there"), expected_z)
+
+
+def test_a_plan_of_a_large_file_reads_little(sample, tmp_path, monkeypatch):
+    from services.partitioner.core import draft
+    from services.partitioner.requests import DatasetCut
+    from skyfan import store
+    from skyfan.plan import RunOptions
+
+    read_bytes = []
+    add = store.ReadStats.add
+
+    def counted(self, size_bytes, duration_s):
+        read_bytes.append(size_bytes)
+        add(self, size_bytes, duration_s)
+
+    monkeypatch.setattr(store.ReadStats, "add", counted)
+    path = tmp_path / "large.pt"
+    write_tensorfile(path, [np.zeros((5000, 5, 32, 32), np.float32), np.zeros((5000, 5), np.float32)])
+    planned = draft(DatasetCut(dataset=str(path)), model="", model_digest="", options=RunOptions())
+    assert planned.samples == 5000
+    assert 0 < sum(read_bytes) < 2**20

@@ -11,7 +11,7 @@ PIP_TORCH = $(if $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/nu
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_TORCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install install-dev test test-fast test-docker lint format types proto bench bench-quick clean
+.PHONY: help demo install install-dev test test-fast test-docker lint format types proto clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -62,4 +62,7 @@ clean: ## remove what was built; runs/ and data/ stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 include requirements/lock.mk
+include infra/compose.mk
+include infra/localstack/localstack.mk
+-include benchmarks/bench.mk
 include tests/terraform/terraform.mk

@@ -72,8 +72,8 @@ class _Outputs:
 def prepare(request: PrepareRequest, models: ModelCache) -> PreparedModel:
     """Reads the model and tries it, so that what does not fit is said before anything is written."""
     model = models.model(request.model)
-    engine = models.engine(request.model, model.digest, request.options)
     layout = read_layout(dataset_files(request.dataset)[0])
+    engine = models.engine(request.model, model.digest, request.options, layout)
     bound, width = _try_out(engine, layout)
     z_column = request.options.z_column
     if z_column is not None and z_column >= width:
@@ -127,9 +127,9 @@ def infer(request: InferRequest, models: ModelCache, control: Control | None = N
     log.info("rank started", samples=item.samples, attempt=request.attempt, data=item.data_path)
     reset_peak_rss()
     watch = Stopwatch()
-    cold_start = not models.ready(request.model_digest, request.options)
+    cold_start = not models.ready(request.model_digest, request.options, item.files[0])
     with watch.phase("load"):
-        engine = models.engine(request.model, request.model_digest, request.options)
+        engine = models.engine(request.model, request.model_digest, request.options, item.files[0])
         inputs = engine.bind([spec.name for spec in item.files[0].tensors])
     reader = ReadAhead(item, {*inputs, REDSHIFT}, request.options.batch_size)
     outputs = _predict_all(request, engine, inputs, reader, watch, control)

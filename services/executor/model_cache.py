@@ -1,13 +1,17 @@
 """The model that this process has loaded: kept from rank to rank, as a warm Lambda environment keeps it."""
 
+import functools
 from dataclasses import dataclass
 
+from services.executor.calibration import first_samples
 from skyfan import store
 from skyfan.engine import Engine, create_engine
 from skyfan.errors import ModelError
 from skyfan.models import DEMO_MODEL, load_model
 from skyfan.models.loading import LoadedModel
-from skyfan.plan import RunOptions
+from skyfan.plan import FileLayout, RunOptions
+
+EngineKey = tuple[str, RunOptions, str]
 
 
 @dataclass
@@ -18,7 +22,7 @@ class ModelCache:
     device: str = "cpu"
     _loaded: tuple[str, LoadedModel] | None = None
     _etag: str = ""
-    _engine: tuple[tuple[str, RunOptions], Engine] | None = None
+    _engine: tuple[EngineKey, Engine] | None = None
 
     def model(self, uri: str, digest: str | None = None) -> LoadedModel:
         """The model at `uri`; with `digest`, refused if the file is not the one that was planned with.
@@ -38,17 +42,24 @@ class ModelCache:
     def _is_current(self, uri: str, loaded: LoadedModel, digest: str | None) -> bool:
         return loaded.digest == digest if digest else self._etag == _etag_of(uri)
 
-    def ready(self, digest: str, options: RunOptions) -> bool:
+    def ready(self, digest: str, options: RunOptions, file: FileLayout) -> bool:
         """Whether `engine` would answer without loading anything."""
-        return self._engine is not None and self._engine[0] == (digest, options)
+        return self._engine is not None and self._engine[0] == _engine_key(digest, options, file)
 
-    def engine(self, uri: str, digest: str, options: RunOptions) -> Engine:
-        """The engine that runs this model with these options."""
-        key = (digest, options)
+    def engine(self, uri: str, digest: str, options: RunOptions, file: FileLayout) -> Engine:
+        """The engine that runs this model with these options; a reduced precision is calibrated on `file`."""
+        key = _engine_key(digest, options, file)
         if self._engine is None or self._engine[0] != key:
             model = self.model(uri, digest)
-            self._engine = (key, create_engine(model, options, threads=self.threads))
+            samples = functools.partial(first_samples, file, model)
+            self._engine = (key, create_engine(model, options, threads=self.threads, samples=samples))
         return self._engine[1]
+
+
+def _engine_key(digest: str, options: RunOptions, file: FileLayout) -> EngineKey:
+    # A rank's predictions must not depend on which ranks this process computed before.
+    calibrated_on = "" if options.precision == "float32" else f"{file.uri} {file.etag}"
+    return digest, options, calibrated_on
 
 
 def _etag_of(uri: str) -> str:

@@ -177,7 +177,8 @@ def _parameter(shape: list[int]) -> Node:
 
 
 def _constant(values: NDArray[np.float32]) -> Node:
-    return op.constant(np.ascontiguousarray(values, np.float32))
+    # Shared, not copied: weights are large, and the graph is dropped as soon as it is compiled.
+    return op.constant(np.ascontiguousarray(values, np.float32), shared_memory=True)
 
 
 def _reshape(x: Node, shape: list[int]) -> Node:

@@ -43,10 +43,14 @@ class Deviation:
         return asdict(self)
 
 
+class DeviatesFromTorch(ModelError):
+    """A float32 engine whose outputs are not torch's."""
+
+
 def require_equal(deviation: Deviation, engine: str) -> None:
-    """Refuses a float32 engine whose outputs are not torch's."""
+    """Raises `DeviatesFromTorch` beyond `TOLERANCE`."""
     if deviation.relative > TOLERANCE:
-        raise ModelError(
+        raise DeviatesFromTorch(
             f"the {engine} engine deviates from torch by {deviation.relative:.1e}, more than {TOLERANCE:.0e}, on this "
             "model and machine; use --engine torch"
         )
@@ -58,5 +62,6 @@ def check_samples(model: LoadedModel, count: int) -> list[NDArray[np.float32]]:
     found = []
     for wanted in model.inputs:
         noise = rng.random((count, *(size or 1 for size in wanted.shape[1:])), dtype=np.float32)
-        found.append(14 + 8 * noise if wanted.name == "magnitude" else np.expm1(4 * noise) / 10)
+        values = 14 + 8 * noise if wanted.name == "magnitude" else np.expm1(4 * noise) / 10
+        found.append(values.astype(np.float32))
     return found

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyfan.engine.base import Engine
+from skyfan.engine.check import DeviatesFromTorch
 from skyfan.errors import BadInput
 from skyfan.plan import RunOptions
 
@@ -21,7 +22,7 @@ OPENVINO_PAYS_FROM_PARAMETERS = 4_000_000
 # `--precision auto` takes a reduced precision if 99.9% of the samples that it is tried on stay within this.
 AUTO_MAX_DEVIATION = 0.002
 
-Samples = Callable[[], Sequence[NDArray[np.generic]]]
+Samples = Callable[[], Sequence[NDArray[np.generic]] | None]
 
 
 def create_engine(model: "LoadedModel", options: RunOptions, *, threads: int, samples: Samples | None = None) -> Engine:
@@ -37,7 +38,12 @@ def create_engine(model: "LoadedModel", options: RunOptions, *, threads: int, sa
     reduced = options.precision in ("bf16", "int8")
     why_torch = None if options.engine == "openvino" or reduced else _why_torch(model, options)
     if why_torch is None:
-        return _openvino(model, options, threads=threads, samples=samples)
+        try:
+            return _openvino(model, options, threads=threads, samples=samples)
+        except DeviatesFromTorch as error:
+            if options.engine == "openvino":
+                raise
+            why_torch = f"auto: {error}"
     from skyfan.engine.torch_engine import TorchEngine
 
     return TorchEngine(model, threads=threads, reason=why_torch)

@@ -65,7 +65,7 @@ class Weights:
 def unrolled_values(conv: Affine, grid: int) -> int:
     """How many values `unrolled` would have."""
     outputs, inputs = conv.weight.shape[:2]
-    return grid**4 * outputs * inputs
+    return int(grid**4 * outputs * inputs)
 
 
 def unrolled(conv: Affine, groups: int, grid: int) -> Affine:

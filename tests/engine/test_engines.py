@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from services.executor.calibration import first_samples
+from skyfan.dataset import read_layout
 from skyfan.engine import astromae_graph, check, create_engine
 from skyfan.engine.openvino_engine import supported_precisions
 from skyfan.engine.weights import Affine, unrolled
@@ -19,6 +21,7 @@ from skyfan.models.config import AstroMAEConfig
 from skyfan.models.loading import LoadedModel, load_model
 from skyfan.models.sizes import SMALL
 from skyfan.plan import RunOptions
+from skyfan.tensorfile import write_tensorfile
 
 pytest.importorskip("openvino")
 CONFIG = replace(SMALL, depth=2)
@@ -97,6 +100,10 @@ def test_converted_model_that_deviates_is_refused(loaded: LoadedModel, monkeypat
     monkeypatch.setattr(check, "TOLERANCE", 0.0)
     with pytest.raises(ModelError, match=r"deviates from torch by .*use --engine torch"):
         create_engine(loaded, RunOptions(engine="openvino"), threads=1)
+    monkeypatch.setattr("skyfan.engine.choose.OPENVINO_PAYS_FROM_PARAMETERS", 1)
+    info = create_engine(loaded, RunOptions(), threads=1).info
+    assert info.name == "torch"
+    assert "deviates from torch" in info.reason
 
 
 def test_unknown_engine_is_refused(loaded: LoadedModel) -> None:
@@ -147,3 +154,15 @@ def test_auto_leaves_small_models_to_torch(loaded: LoadedModel) -> None:
 def test_auto_takes_openvino_for_large_models(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("skyfan.engine.choose.OPENVINO_PAYS_FROM_PARAMETERS", 1)
     assert create_engine(loaded, RunOptions(), threads=1).info.name == "openvino"
+
+
+def test_calibration_reads_the_start_of_the_file_without_its_damaged_rows(loaded: LoadedModel, tmp_path: Path) -> None:
+    image, magnitude = inputs(20)
+    image[3, 0, 5, 5] = np.nan
+    path = tmp_path / "data.pt"
+    write_tensorfile(path, [image, magnitude, np.zeros(20, np.float32)])
+    read = first_samples(read_layout(str(path)), loaded)
+    assert read is not None
+    keep = np.arange(20) != 3
+    np.testing.assert_array_equal(read[0], image[keep])
+    np.testing.assert_array_equal(read[1], magnitude[keep])

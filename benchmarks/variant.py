@@ -1,0 +1,120 @@
+"""Runs one variant once, in a process of its own, and prints what it measured as one JSON line.
+
+Every variant does the same job: files in a folder → predictions (the reference throws its away). The clock
+starts after the imports and the warm-up of the page cache, so that no side pays for Python's start.
+"""
+
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import peak_rss_bytes, rss_bytes
+
+
+def reference(name: str, folder: Path) -> dict[str, Any]:
+    """One of the reference's scripts, or the plain loop."""
+    from benchmarks import reference_scripts
+
+    baseline = rss_bytes()
+    outcome = getattr(reference_scripts, name)(folder / "data.pt", folder / "model.pickle")
+    return vars(outcome) | {"baseline_rss_bytes": baseline}
+
+
+def skyfan(options: str, folder: Path) -> dict[str, Any]:
+    """The whole job in this process: prepare, plan, infer, commit, aggregate. `options` is engine/precision."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    from skyfan.driver import Job, create_target, run_job
+    from skyfan.plan import RunOptions
+
+    engine, precision = options.split("/")
+    _import_engine(engine)
+    baseline = rss_bytes()
+    with tempfile.TemporaryDirectory(dir=folder) as output:
+        job = Job.model_validate(
+            {
+                "dataset": str(folder / "data.pt"),
+                "model": str(folder / "model.safetensors"),
+                "output": f"{output}/run",
+                "options": RunOptions.model_validate({"engine": engine, "precision": precision}),
+            }
+        )
+
+        async def go() -> Any:
+            async with create_target("process") as target:
+                return await run_job(job, target, lambda _event: None)
+
+        start, cpu = time.perf_counter(), time.process_time()
+        summary = asyncio.run(go())
+        wall_s, cpu_s = time.perf_counter() - start, time.process_time() - cpu
+        record = json.loads(Path(output, "run", "0.json").read_text())
+        table = pq.read_table(Path(output, "run", "predictions", "rank-0.parquet"))
+        z = table["z_pred"].to_numpy()
+    expected = np.load(folder / "expected.npy")
+    difference = np.abs(z - expected)
+    wanted = ("engine", "engine_version", "engine_reason", "precision", "deviation", "load_s", "wait_s", "compute_s")
+    return {
+        "samples": summary.samples,
+        "wall_s": wall_s,
+        "cpu_s": cpu_s,
+        "baseline_rss_bytes": baseline,
+        "max_deviation": float((difference / np.maximum(1, np.abs(expected))).max()),
+        "p999_deviation": float(np.quantile(difference, 0.999)),
+        "record": {key: record[key] for key in wanted},
+    }
+
+
+def _import_engine(engine: str) -> None:
+    import torch  # noqa: F401
+
+    import skyfan.models.loading  # noqa: F401
+
+    if engine != "torch":
+        import skyfan.engine.openvino_engine  # noqa: F401
+
+
+def compute(options: str, folder: Path) -> dict[str, Any]:
+    """The engine alone on samples in memory, beside a float32 matrix product in the same process."""
+    import numpy as np
+
+    from benchmarks.measure import flops_per_sample, gemm_flops_per_s
+    from skyfan.engine import create_engine
+    from skyfan.models import load_model
+    from skyfan.plan import RunOptions
+
+    engine_name, precision, threads = options.split("/")
+    model = load_model(str(folder / "model.safetensors"))
+    rng = np.random.default_rng(0)
+    count = 1024
+    values = [rng.random((count, 5, 32, 32), dtype=np.float32), 18 + rng.random((count, 5), dtype=np.float32)]
+    chosen = RunOptions.model_validate({"engine": engine_name, "precision": precision})
+    engine = create_engine(model, chosen, threads=int(threads), samples=lambda: [part[:256] for part in values])
+    batches = [[part[start : start + 512] for part in values] for start in range(0, count, 512)]
+    engine.predict(batches[0])
+    gemm = [gemm_flops_per_s(int(threads))]
+    start, cpu = time.perf_counter(), time.process_time()
+    for batch in batches:
+        engine.predict(batch)
+    wall_s, cpu_s = time.perf_counter() - start, time.process_time() - cpu
+    gemm.append(gemm_flops_per_s(int(threads)))
+    per_s = {kind: sum(part[kind] for part in gemm) / 2 for kind in gemm[0]}
+    return {"samples": count, "wall_s": wall_s, "cpu_s": cpu_s, "gemm": per_s, "flops": flops_per_sample(model)}
+
+
+KINDS = {"reference": reference, "skyfan": skyfan, "compute": compute}
+
+
+def main() -> None:
+    """`python -m benchmarks.variant KIND:OPTIONS FOLDER`."""
+    kind, _, options = sys.argv[1].partition(":")
+    result = KINDS[kind](options, Path(sys.argv[2]))
+    print(json.dumps(result | {"peak_rss_bytes": peak_rss_bytes()}))
+
+
+if __name__ == "__main__":
+    main()

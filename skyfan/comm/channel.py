@@ -80,8 +80,6 @@ class Channel(ABC):
     name: str
     rank: int
     world_size: int
-    latency_s: float
-    bandwidth_bytes_per_s: float
 
     @abstractmethod
     def isend(self, dst: int, tag: Tag, parts: Parts, check: int = 0) -> Request:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from skyfan.comm.attendance import Attendance
 from skyfan.comm.communicator import DEFAULT_TIMEOUT_S, Communicator
-from skyfan.comm.errors import CommError, CommTimeout, RendezvousLost
+from skyfan.comm.errors import CommError, RendezvousLost
 from skyfan.comm.model import Choice, choose
 from skyfan.comm.punch import Address, LocalPort, Puncher, observe
 from skyfan.comm.relay import RelayPump
@@ -220,7 +220,7 @@ async def _observe_all(attendance: Attendance, ports: list[LocalPort]) -> list[A
         try:
             found += await asyncio.wait_for(observe(port, (str(observers[0][0]), int(observers[0][1]))), _OBSERVE_S)
             ports.append(port)
-        except (OSError, TimeoutError, CommError, CommTimeout):
+        except (OSError, TimeoutError, CommError):
             port.listener.close()  # no way out over this family: the other, or the relay
     return found
 

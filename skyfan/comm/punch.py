@@ -2,12 +2,20 @@
 
 Every rank binds one local port a family and uses it for everything: to ask the observer how it is seen from
 outside, to listen, and to connect to its peers at the same moment as they connect to it. Each outgoing
-attempt opens the way through the own NAT for the peer's. What gets connected is only used after both ends
+attempt opens the way through the own NAT for the peer's.
+
+A NAT that answers unexpected attempts with a reset, as Linux does, thereby closes the way that the attempt had
+just opened, unless both attempts cross in flight. So once it is refused, the lower rank sends attempts with a few
+hops to live: they open its own NAT and die before the peer's, and the higher rank, which keeps trying at random
+short distances, comes through to the listener. The number of own NATs is not known: 2, 3 and 4 hops take turns
+with whole attempts. What gets connected is only used after both ends
 have proved with HMAC-SHA-256 that they know the group's token.
 """
 
 import asyncio
+import errno
 import hmac
+import random
 import secrets
 import socket
 import struct
@@ -27,8 +35,15 @@ _PROOF_BYTES = 32
 _USE = b"U"
 _ATTEMPT_S = 1.0
 _RETRY_S = 0.05
+_REFUSED_RETRY_S = 0.01  # mean, for up to four peers
+_HOPS = (2, 3, 4, 0)  # 0: as many as usual
+_OPEN_S = 0.15  # how long the higher rank has to come through
 _HANDSHAKE_S = 3.0
 _MAX_STRANGERS = 64
+_HOP_LIMIT = {
+    socket.AF_INET: (socket.IPPROTO_IP, socket.IP_TTL),
+    socket.AF_INET6: (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS),
+}
 
 
 class LocalPort:
@@ -143,18 +158,45 @@ class Puncher:
         """Connect again and again: the first attempts may reach the peer's NAT before it has opened."""
         loop = asyncio.get_running_loop()
         pause_s = _RETRY_S
+        refused = 0
         while not self._linked[peer].is_set() and time.monotonic() < deadline:
             sock = port.outgoing()
             self._open.add(sock)
             try:
-                await asyncio.wait_for(loop.sock_connect(sock, address), _ATTEMPT_S)
-            except (OSError, TimeoutError):
-                # Refused, unreachable, or taken by the connection that the peer made to us: try again until linked.
+                if refused and self._rank < peer:
+                    await self._open_way(sock, address, _HOPS[(refused - 1) % len(_HOPS)])
+                else:
+                    await asyncio.wait_for(loop.sock_connect(sock, address), _ATTEMPT_S)
+            except ConnectionRefusedError:
                 self._drop(sock)
+                refused += 1
+                mean_s = _REFUSED_RETRY_S * max(1.0, len(self._linked) / 4)
+                await asyncio.sleep(random.uniform(0.2, 1.8) * mean_s)  # noqa: S311 (jitter)
+                continue
+            except (OSError, TimeoutError):
+                # Unreachable, or taken by the connection that the peer made to us: try again until linked.
+                self._drop(sock)
+                refused += bool(refused)  # once refused, every attempt takes the next number of hops
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, 0.5)
                 continue
             await self._handshake(sock, peer)
+
+    async def _open_way(self, sock: socket.socket, address: Address, hops: int) -> None:
+        """An attempt whose first packet has `hops` to live; raises `OSError` if it does not connect."""
+        level, option = _HOP_LIMIT[sock.family]
+        usual = sock.getsockopt(level, option)
+        sock.setsockopt(level, option, hops or usual)
+        sock.connect_ex(address)
+        sock.setsockopt(level, option, usual)  # what follows must arrive
+        try:
+            await asyncio.wait_for(asyncio.get_running_loop().sock_connect(sock, address), _OPEN_S)
+        except OSError as error:
+            if error.errno == errno.EISCONN:
+                return
+            if error.errno == errno.EHOSTUNREACH:
+                await asyncio.sleep(_OPEN_S)  # it died on its way, as it should: the way is open
+            raise
 
     async def _handshake(self, sock: socket.socket, expected: int | None) -> None:
         """Keeps the socket as the link to its peer, or closes it."""

@@ -57,8 +57,6 @@ class StoreChannel(Channel):
     """Joins on construction and returns when all ranks are there."""
 
     name = "store"
-    latency_s = 40e-3
-    bandwidth_bytes_per_s = 50e6
 
     def __init__(
         self,

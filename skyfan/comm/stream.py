@@ -38,11 +38,8 @@ class StreamChannel(Channel):
         *,
         needs_server: bool = False,
         goodbye: Callable[[BaseException | None, float], None] | None = None,
-        latency_s: float = 0.34e-3,
-        bandwidth_bytes_per_s: float = 400e6,
     ) -> None:
         self.name, self.rank, self.world_size = name, rank, world_size
-        self.latency_s, self.bandwidth_bytes_per_s = latency_s, bandwidth_bytes_per_s
         self._watch = watch
         self._needs_server = needs_server
         self._goodbye = goodbye

@@ -1,8 +1,8 @@
 """Two hosts behind two NATs and a server in public, made of network namespaces.
 
-    host-a 10.1.0.2 ── nat-a ┐
-                             ├── public 198.51.100.1 (server)
-    host-b 10.2.0.2 ── nat-b ┘
+    host-a 10.1.0.2 ── nat-a 198.51.100.2 ┐
+                                          ├── public: router and server (198.51.100.1)
+    host-b 10.2.0.2 ── nat-b 203.0.113.2 ─┘
 
 NATs masquerade and let in only what belongs to a connection that went out. In IPv6 the hosts have public
 addresses behind the same kind of firewall. A "symmetric" NAT takes a random port for every connection.
@@ -16,7 +16,8 @@ from contextlib import contextmanager
 
 import pytest
 
-PUBLIC_V4, PUBLIC_V6 = "198.51.100.1", "2001:db8::1"
+PUBLIC_V4, PUBLIC_V6 = "198.51.100.1", "2001:db8:f1::1"
+_WANS = {1: "198.51.100", 2: "203.0.113"}
 
 
 def _ip(*arguments: str) -> None:
@@ -43,22 +44,16 @@ class Network:
         for name in self.names:
             _ip("netns", "add", name)
             self.do(name, "ip", "link", "set", "lo", "up")
-        self.do(self.public, "ip", "link", "add", "wire", "type", "bridge")
-        self.do(self.public, "ip", "addr", "add", f"{PUBLIC_V4}/24", "dev", "wire")
-        self.do(self.public, "ip", "addr", "add", f"{PUBLIC_V6}/64", "dev", "wire", "nodad")
-        self.do(self.public, "ip", "link", "set", "wire", "up")
+        self.do(self.public, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
         for number, (nat, host) in enumerate([(self.nat_a, self.host_a), (self.nat_b, self.host_b)], start=1):
             self._side(nat, host, number, symmetric)
-        for number in (1, 2):
-            prefix = f"2001:db8:{number}::/64"
-            self.do(self.public, "ip", "-6", "route", "add", prefix, "via", f"2001:db8::{number + 1}")
 
     def _side(self, nat: str, host: str, number: int, symmetric: bool) -> None:
         _ip("link", "add", f"p{number}", "netns", self.public, "type", "veth", "peer", "name", "wan", "netns", nat)
         _ip("link", "add", "lan", "netns", nat, "type", "veth", "peer", "name", "eth", "netns", host)
-        self.do(self.public, "ip", "link", "set", f"p{number}", "master", "wire", "up")
         for namespace, device, v4, v6 in (
-            (nat, "wan", f"198.51.100.{number + 1}/24", f"2001:db8::{number + 1}/64"),
+            (self.public, f"p{number}", f"{_WANS[number]}.1/24", f"2001:db8:f{number}::1/64"),
+            (nat, "wan", f"{_WANS[number]}.2/24", f"2001:db8:f{number}::2/64"),
             (nat, "lan", f"10.{number}.0.1/24", f"2001:db8:{number}::1/64"),
             (host, "eth", f"10.{number}.0.2/24", f"2001:db8:{number}::2/64"),
         ):
@@ -67,8 +62,9 @@ class Network:
             self.do(namespace, "ip", "link", "set", device, "up")
         self.do(host, "ip", "route", "add", "default", "via", f"10.{number}.0.1")
         self.do(host, "ip", "-6", "route", "add", "default", "via", f"2001:db8:{number}::1")
-        other = 3 - number
-        self.do(nat, "ip", "-6", "route", "add", f"2001:db8:{other}::/64", "via", f"2001:db8::{other + 1}")
+        self.do(nat, "ip", "route", "add", "default", "via", f"{_WANS[number]}.1")
+        self.do(nat, "ip", "-6", "route", "add", "default", "via", f"2001:db8:f{number}::1")
+        self.do(self.public, "ip", "-6", "route", "add", f"2001:db8:{number}::/64", "via", f"2001:db8:f{number}::2")
         self.do(nat, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
         ports = ["--random-fully"] if symmetric else []
         self.do(nat, "iptables", "-t", "nat", "-A", "POSTROUTING", "-o", "wan", "-j", "MASQUERADE", *ports)

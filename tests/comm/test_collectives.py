@@ -14,11 +14,16 @@ from tests.comm.worlds import local_world, run_local, run_threads
 SHAPES = [(), (3,), (0, 4), (2, 3, 5), (20_011,), (3, 30_011)]
 
 
-@pytest.mark.parametrize("world_size", range(1, 18))
+FAST_SIZES = [1, 2, 3, 5]
+SLOW_SIZES = [pytest.param(size, marks=pytest.mark.slow) for size in range(1, 18) if size not in FAST_SIZES]
+
+
+@pytest.mark.parametrize("world_size", FAST_SIZES + SLOW_SIZES)
 def test_collectives_equal_numpy(world_size):
     assert run_local(world_size, lambda ranks: check_all(ranks, SHAPES)) == [True] * world_size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world_size", [4, 7])
 def test_large_arrays_equal_numpy(world_size):
     assert all(run_local(world_size, lambda ranks: check_all(ranks, [(3, 100_003)])))

@@ -16,7 +16,7 @@ ANY_DTYPE = st.one_of(
 )
 SHAPE = arrays.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5)
 NUMBERS = st.sampled_from(["int8", "uint16", "int32", "int64", "float32", "float64", "complex128"])
-few = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+few = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def some(dtype: np.dtype, shape: tuple[int, ...], seed: int) -> np.ndarray:

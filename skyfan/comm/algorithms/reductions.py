@@ -4,6 +4,7 @@ import numpy as np
 
 from skyfan.comm.algorithms.ring import allgather_blocks, block_bounds, reduce_scatter
 from skyfan.comm.algorithms.trees import bcast, gather, parent_and_children
+from skyfan.comm.errors import CollectiveMismatch
 from skyfan.comm.operation import Operation
 from skyfan.comm.reduction import Reduction
 from skyfan.comm.values import Array, fingerprint, raw_bytes
@@ -100,8 +101,6 @@ def _reduce_folded(run: Operation, array: Array, reduction: Reduction, root: int
 
 
 def _as_like(value: Array | bytes, like: Array) -> Array:
-    from skyfan.comm.errors import CollectiveMismatch
-
     if not isinstance(value, np.ndarray) or value.dtype != like.dtype or value.shape != like.shape:
         raise CollectiveMismatch(
             "reduce: the ranks passed arrays of different dtype or shape; pass the same dtype and shape on all ranks."

@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from docker.models.containers import Container
 
 from tests.containers.conftest import JOB, SAMPLES, SAMPLES_A_RANK, Inputs, assert_same, finished
 from tests.containers.stack import Stack, log_lines
@@ -12,7 +13,7 @@ pytestmark = pytest.mark.docker
 RANKS = SAMPLES // SAMPLES_A_RANK
 
 
-def rank_of(container: object, started_at: str) -> int:
+def rank_of(container: Container, started_at: str) -> int:
     """The rank that the executor began last."""
     begun = [line for line in log_lines(container) if line["event"] == "rank started"]
     return [line["rank"] for line in begun if line["timestamp"] > started_at][-1]

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
@@ -21,6 +21,20 @@ if TYPE_CHECKING:
 _SIZE = (5.2, 3.4)
 _COLOURS = (BLUE, ORANGE, GREEN, GREY, "#CC79A7", "#E69F00")
 _MARKS = "osD^vP"
+_MOST_WITHIN = 3
+_OPTION_WORDS = {
+    "on": "{}",
+    "place": "{}",
+    "layout": "{} file",
+    "partition_size": "{} partitions",
+    "repeat": "{}× data",
+    "file_limit": "at most {} partitions",
+    "world_size": "{} ranks",
+    "workers": "{} at once",
+    "batch_size": "batch {}",
+}
+# The inside of the axes is white on a dark page too.
+_LEGEND: dict[str, Any] = {"frameon": False, "labelcolor": "black"}
 
 Metric = Callable[[Measurement], float]
 
@@ -57,11 +71,22 @@ def against(
             lines.setdefault(series(group[0]), []).append(group)
         for number, (label, members) in enumerate(lines.items()):
             _line(axes, number, label, members, axis, metric)
-        axes.set(xlabel=x_label, ylabel=y_label, xscale="log", ylim=(0, None))
+        axes.set(xlabel=x_label, ylabel=y_label, xscale="log", ylim=(0, 1.05 * axes.get_ylim()[1]))
         _written_out(axes, sorted({axis(one.setting) for one in measurements}))
         if len(lines) > 1:
-            axes.legend(frameon=False)
+            _name_lines(figure, list(lines))
         return figure
+
+
+def _name_lines(figure: Figure, labels: Sequence[str]) -> None:
+    """A legend within the axes; for many lines below them, in a figure that is so much taller."""
+    if len(labels) <= _MOST_WITHIN:
+        figure.axes[0].legend(**_LEGEND)
+        return
+    columns = 2 if max(map(len, labels)) < 28 else 1
+    width, height = _SIZE
+    figure.set_size_inches(width, height + 0.18 * -(-len(labels) // columns))
+    figure.legend(loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
 
 
 def _line(
@@ -101,24 +126,46 @@ def partition_mb(setting: Setting) -> float:
     return parse_size(setting.partition_size) / 2**20
 
 
+def named_by(measurements: Sequence[Measurement], *drawn: str) -> Callable[[Setting], str]:
+    """Names settings by the options that vary besides those that are drawn: what is a line of its own."""
+    varied = [
+        name
+        for name in _OPTION_WORDS
+        if name not in drawn and len({getattr(one.setting, name) for one in measurements}) > 1
+    ]
+    return lambda setting: ", ".join(_OPTION_WORDS[name].format(getattr(setting, name)) for name in varied)
+
+
+def against_batch(measurements: Sequence[Measurement], metric: Metric, y_label: str) -> Figure:
+    """`metric` against batch size."""
+    series = named_by(measurements, "batch_size")
+    return against(measurements, lambda one: one.batch_size, metric, "batch size (samples)", y_label, series)
+
+
 def time_against_batch(measurements: Sequence[Measurement]) -> Figure:
     """Seconds a batch against batch size."""
-    return against(measurements, lambda one: one.batch_size, batch_s, "batch size (samples)", "time per batch (s)")
+    return against_batch(measurements, batch_s, "time per batch (s)")
 
 
 def throughput_against_batch(measurements: Sequence[Measurement]) -> Figure:
     """Samples a second against batch size."""
-    return against(measurements, lambda one: one.batch_size, samples_per_s, "batch size (samples)", "samples/s")
+    return against_batch(measurements, samples_per_s, "samples/s")
+
+
+def against_partitions(measurements: Sequence[Measurement], metric: Metric, y_label: str) -> Figure:
+    """`metric` against partition size."""
+    series = named_by(measurements, "partition_size")
+    return against(measurements, partition_mb, metric, "partition size (MB)", y_label, series)
 
 
 def time_against_partitions(measurements: Sequence[Measurement]) -> Figure:
     """Wall time against partition size."""
-    return against(measurements, partition_mb, wall_s, "partition size (MB)", "wall time (s)")
+    return against_partitions(measurements, wall_s, "wall time (s)")
 
 
 def throughput_against_partitions(measurements: Sequence[Measurement]) -> Figure:
     """Samples a second against partition size."""
-    return against(measurements, partition_mb, samples_per_s, "partition size (MB)", "samples/s")
+    return against_partitions(measurements, samples_per_s, "samples/s")
 
 
 def cost_against_data(measurements: Sequence[Measurement], prices: Prices) -> Figure:
@@ -133,27 +180,34 @@ def cost_against_data(measurements: Sequence[Measurement], prices: Prices) -> Fi
         lambda one: bill(usage_of_ranks(rank_times(one.records)), prices).total_usd,
         "data (GB)",
         "cost on Lambda (USD)",
-        lambda one: f"{one.partition_size} partitions",
+        named_by(measurements, "repeat"),
     )
 
 
 def scaling_efficiency(measurements: Sequence[Measurement]) -> Figure:
     """Speed-up over the fewest ranks at once, with the ideal line."""
-    found = groups(measurements)
-    fewest = found[0][0].workers or 1
-    first_s = summarise([one.wall_s for one in found[0][1]]).median
+    series = named_by(measurements, "workers")
+    fewest = min(one.setting.workers or 1 for one in measurements)
+    first_s = {
+        series(setting): summarise([one.wall_s for one in members]).median
+        for setting, members in groups(measurements)
+        if (setting.workers or 1) == fewest
+    }
     figure = against(
         measurements,
         lambda one: one.workers or 1,
-        lambda one: first_s / one.wall_s,
+        lambda one: first_s[series(one.setting)] / one.wall_s,
         "ranks at once",
         f"speed-up over {fewest} at once",
+        series,
     )
     counts = sorted({one.setting.workers or 1 for one in measurements})
     with style():
         axes = figure.axes[0]
         axes.plot(counts, [count / fewest for count in counts], color=GREY, linestyle="--", linewidth=1, label="ideal")
-        axes.legend(frameon=False)
+        axes.set_ylim(0, max(axes.get_ylim()[1], 1.05 * counts[-1] / fewest))
+        if len(figure.legends) == 0:
+            axes.legend(**_LEGEND)
     return figure
 
 

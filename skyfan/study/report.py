@@ -8,13 +8,12 @@ from importlib import resources
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from skyfan import store
 from skyfan.cost import Prices
 from skyfan.published import write_csv
-from skyfan.report.figures import style, to_svg
+from skyfan.report.figures import page_svg, style, to_svg
 from skyfan.study import figures, tables
 from skyfan.study.engine import STUDY_FILE, Measurement, read_measurements
 from skyfan.study.tables import Row
@@ -130,7 +129,7 @@ def render(
         measurements=len(measurements),
         repetitions=content["study"]["repetitions"],
         tables=found,
-        figures=[(one.title, Markup(to_svg(one.figure))) for one in drawn],  # noqa: S704 - made by matplotlib
+        figures=[(one.title, page_svg(one.figure, one.name, one.title)) for one in drawn],
         cell=cell,
     )
 

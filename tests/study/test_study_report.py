@@ -13,6 +13,7 @@ from skyfan.cost import load_prices
 from skyfan.errors import BadInput
 from skyfan.study import Setting, Study, run_study
 from skyfan.study.engine import CellResult, Measurement
+from skyfan.study.figures import scaling_efficiency, time_against_partitions
 from skyfan.study.report import write_report
 from skyfan.study.tables import (
     batch_sizes,
@@ -166,6 +167,27 @@ def test_report_has_tables_figures_and_one_self_contained_page(tmp_path):
     assert "the dataset repeated" in page
     table = (tmp_path / "tables/scaling.md").read_text()
     assert table.startswith("### Scaling\n\n| Ranks at once |")
+
+
+def test_each_setting_of_the_other_options_is_a_line_of_its_own():
+    ones = [
+        measured(wall_s, *TWO, partition_size=size, repeat=repeat)
+        for wall_s, size, repeat in ((8.0, "5MB", 1), (6.0, "10MB", 1), (16.0, "5MB", 2), (11.0, "10MB", 2))
+    ]
+    (axes,) = time_against_partitions(ones).axes
+    lines = {container.get_label(): list(container.lines[0].get_ydata()) for container in axes.containers}
+    assert lines == {"1× data": [8.0, 6.0], "2× data": [16.0, 11.0]}
+
+
+def test_speed_up_is_over_the_fewest_at_once_of_the_same_line():
+    ones = [
+        measured(wall_s, *TWO, workers=workers, batch_size=batch)
+        for wall_s, workers, batch in ((8.0, 1, 32), (4.0, 2, 32), (6.0, 1, 64), (5.0, 2, 64))
+    ]
+    (axes,) = scaling_efficiency(ones).axes
+    lines = {container.get_label(): list(container.lines[0].get_ydata()) for container in axes.containers}
+    assert lines == {"batch 32": [1.0, 2.0], "batch 64": [1.0, 1.2]}
+    assert axes.get_ylim()[1] > 2
 
 
 def test_a_report_written_twice_is_the_same(tmp_path):

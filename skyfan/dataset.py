@@ -21,6 +21,12 @@ def dataset_files(dataset: str) -> list[str]:
     found = sorted((entry.uri for entry in store.list(dataset) if entry.uri.endswith(SUFFIX)), key=natural_order)
     if not found:
         raise DatasetError(f"{dataset} is neither a .pt file nor a folder with .pt files in it; check --dataset.")
+    folders = {uri.rsplit("/", 1)[0] for uri in found}
+    if len(folders) > 1:
+        # Such a tree often holds the same data cut in several sizes, and then every sample would count twice.
+        raise DatasetError(
+            f"{dataset} holds .pt files in {len(folders)} folders ({', '.join(sorted(folders)[:3])}); name one of them."
+        )
     if len(found) > MAX_FILES:
         raise DatasetError(f"{dataset} holds {len(found)} files, more than the {MAX_FILES} that one run takes.")
     return found

@@ -9,6 +9,7 @@
     │   └── RunConflict                      the output folder belongs to another run
     ├── Incomplete                  exit 3   done, but samples or ranks are missing
     ├── Transient                   exit 4   worth trying again: lost worker, throttling, time-out
+    │   ├── Busy                             the worker has another rank in hand; this one was not begun
     │   └── DeadlineExceeded
     └── Interrupted                 exit 130 Ctrl-C or SIGTERM
 
@@ -64,6 +65,10 @@ class Incomplete(SkyfanError):
 
 class Transient(SkyfanError):
     """A lost worker, throttling or a broken connection: the same call may succeed later."""
+
+
+class Busy(Transient):
+    """A worker has another rank in hand, and this one was not begun: waiting for it is not an attempt."""
 
 
 class DeadlineExceeded(Transient):

@@ -12,7 +12,7 @@ from grpc import aio
 from services.executor import core
 from services.executor.model_cache import ModelCache
 from services.executor.requests import InferRequest, PrepareRequest
-from skyfan.errors import Transient
+from skyfan.errors import Busy
 from skyfan.records import RankRecord
 from skyfan.rpc.messages import to_message, to_model
 from skyfan.v1 import executor_pb2, executor_pb2_grpc
@@ -67,7 +67,7 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServicer):
 
     def _refuse_if_busy(self) -> None:
         if self._busy.locked():
-            raise Transient("this executor is busy with another rank.")
+            raise Busy("this executor is busy with another rank.")
 
 
 class _Progress:

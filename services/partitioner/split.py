@@ -5,9 +5,9 @@ from collections.abc import Callable
 from services.partitioner.requests import DatasetCut
 from skyfan import store
 from skyfan.dataset import read_layouts
-from skyfan.errors import LocationError
-from skyfan.plan import cut
-from skyfan.tensorfile import read_batch, write_tensorfile
+from skyfan.errors import DatasetError, LocationError
+from skyfan.plan import FileLayout, cut
+from skyfan.tensorfile import read_batch, reference_names, write_tensorfile
 
 Advance = Callable[[int, int], None]
 
@@ -18,6 +18,7 @@ def split(request: DatasetCut, output: str, advance: Advance) -> list[str]:
     Stopped half-way it leaves none of them, since fewer partitions would look like a whole, smaller dataset.
     """
     files = read_layouts(request.dataset)
+    _check_names(files[0])
     partitions = cut(files, request.partition_size_bytes)[: request.file_limit]
     if any(entry.uri.endswith(".pt") for entry in store.list(output)):
         raise LocationError(f"{output} holds .pt files already; choose another --output or remove them.")
@@ -33,3 +34,15 @@ def split(request: DatasetCut, output: str, advance: Advance) -> list[str]:
             store.delete(target)
         raise
     return targets
+
+
+def _check_names(file: FileLayout) -> None:
+    """A TensorDataset knows positions only; names that reading it would not give again are not thrown away."""
+    names = [spec.name for spec in file.tensors]
+    again = reference_names({str(position): spec.shape for position, spec in enumerate(file.tensors)})
+    kept = [again.get(str(position), str(position)) for position in range(len(names))]
+    if names != kept:
+        raise DatasetError(
+            f"{file.uri} names its tensors {', '.join(names)}, which partition files would lose; "
+            "run on the file itself, no partition files are needed."
+        )

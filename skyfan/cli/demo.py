@@ -12,10 +12,12 @@ from skyfan.cli.fetch import fetch
 from skyfan.cli.run import execute, show
 from skyfan.driver import Job
 from skyfan.models import DEMO_MODEL
+from skyfan.runfolder import RunFolder
 
 DEMO_GALAXIES = 1000
 DEMO_SEED = 7
 DEMO_PARTITION_BYTES = 2 * 2**20
+AGAIN = "the same command again reuses these results; --no-resume computes them again."
 
 
 def demo(
@@ -29,6 +31,7 @@ def demo(
     copy_to: options.CopyTo = None,
 ) -> None:
     """Render the demo galaxies once, then run the packaged model over them."""
+    was_there = resume and store.exists(RunFolder(output).summary_uri)
     make_demo_dataset(dataset, quiet=quiet or as_json)
     job = Job(
         dataset=dataset,
@@ -41,8 +44,8 @@ def demo(
     summary = execute(job, on, quiet=quiet or as_json)
     if copy_to:
         fetch(output, copy_to, quiet=quiet or as_json)
-    if summary.reused_ranks == 0 and resume and not quiet and not as_json:
-        say("the same command again reuses these results; --no-resume computes them again.")
+    if not quiet and not as_json:
+        say("these results were there and are reused; --no-resume computes them again." if was_there else AGAIN)
     show(summary, as_json=as_json, quiet=quiet)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -104,11 +105,12 @@ def execute(job: Job, on: str, *, quiet: bool, state_machine: str = DEFAULT_STAT
 async def _execute(job: Job, on: str, shown: LogProgress | RunProgress) -> Summary:
     task = asyncio.current_task()
     assert task
+    started_at = datetime.now(UTC)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     try:
         with shown as progress:
             async with create_target(on, workers=job.workers) as target:
-                return await run_job(job, target, progress)
+                return await run_job(job, target, progress, started_at)
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
 

@@ -2,14 +2,19 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from skyfan.driver.events import Listener, RankCommitted, RankFailed, RankRetried
 from skyfan.driver.policy import RetryPolicy, exceeds_tolerance
-from skyfan.errors import SkyfanError
+from skyfan.errors import Busy, SkyfanError
 from skyfan.plan import PlanItem
 from skyfan.records import RankRecord
+
+# As long as a rank may take: then whoever has the worker is done with it.
+BUSY_DEADLINE_S = 900.0
+BUSY_INTERVAL_S = 1.0
 
 Call = Callable[[PlanItem, int], Awaitable[RankRecord]]
 """Computes an item in its attempt number (1, 2, …); keeps its own deadline."""
@@ -26,21 +31,26 @@ class FanOut:
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     tolerated_failure_percentage: float = 0.0
     rng: random.Random = field(default_factory=random.Random)
+    planned: int = 0
+    """Items of the whole run, of which failures are a percentage; `total` when this start has all of them."""
     failures: dict[int, SkyfanError] = field(default_factory=dict)
     attempts: int = 0
 
     @property
     def failed(self) -> bool:
         """More items failed than are tolerated."""
-        return exceeds_tolerance(len(self.failures), self.total, self.tolerated_failure_percentage)
+        planned = self.planned or self.total
+        return exceeds_tolerance(len(self.failures), planned, self.tolerated_failure_percentage)
 
     async def run(self, items: Iterable[PlanItem]) -> None:
-        """Works through the items; stops early when more have failed than are tolerated."""
+        """Works through the items; when more have failed than are tolerated, those in flight are cancelled."""
         source = iter(items)
         workers = [asyncio.create_task(self._worker(source)) for _ in range(min(self.concurrency, self.total))]
         try:
             for finished in asyncio.as_completed(workers):
                 await finished
+                if self.failed:
+                    return
         finally:
             for worker in workers:
                 worker.cancel()
@@ -57,7 +67,7 @@ class FanOut:
         while not self.failed:
             self.attempts += 1
             try:
-                record = await self.call(item, attempt)
+                record = await self._call_when_free(item, attempt)
             except SkyfanError as error:
                 if not self.policy.again(error, attempt):
                     self.failures[item.rank] = error
@@ -70,3 +80,14 @@ class FanOut:
             else:
                 self.listener(RankCommitted(item.rank, record))
                 return
+
+    async def _call_when_free(self, item: PlanItem, attempt: int) -> RankRecord:
+        """Calls until a worker takes the item; being told that it is busy is not an attempt."""
+        patient_until = time.monotonic() + BUSY_DEADLINE_S
+        while True:
+            try:
+                return await self.call(item, attempt)
+            except Busy:
+                if time.monotonic() > patient_until:
+                    raise
+                await asyncio.sleep(self.rng.uniform(0.5, 1.5) * BUSY_INTERVAL_S)

@@ -1,5 +1,8 @@
 """When a lost attempt is tried again: pure functions with Step Functions' words.
 
+The waits are shorter than the state machine's, since no account is throttled here, and as there, a rank that
+ran into its deadline is tried less often than one that was lost.
+
 The fields are those of a state's `Retry` (Amazon States Language, "Retrying after an error",
 https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html, read 2026-11).
 """
@@ -7,7 +10,9 @@ https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.htm
 import random
 from dataclasses import dataclass
 
-from skyfan.errors import Transient
+from skyfan.errors import DeadlineExceeded, Transient
+
+MAX_DEADLINE_RETRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +20,7 @@ class RetryPolicy:
     """Exponential backoff with full jitter. `max_attempts` counts retries, as in Step Functions."""
 
     interval_s: float = 0.5
-    max_attempts: int = 5
+    max_attempts: int = 6
     backoff_rate: float = 2.0
     max_delay_s: float = 15.0
 
@@ -25,7 +30,10 @@ class RetryPolicy:
 
     def again(self, error: Exception, retry: int) -> bool:
         """Whether retry number `retry` should follow `error`."""
-        return isinstance(error, Transient) and retry <= self.max_attempts
+        limit = (
+            min(self.max_attempts, MAX_DEADLINE_RETRIES) if isinstance(error, DeadlineExceeded) else self.max_attempts
+        )
+        return isinstance(error, Transient) and retry <= limit
 
 
 def exceeds_tolerance(failed: int, total: int, tolerated_percentage: float) -> bool:

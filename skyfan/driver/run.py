@@ -1,6 +1,5 @@
 """The job, written once over any target: prepare, plan, fan out, aggregate."""
 
-import json
 import time
 from datetime import UTC, datetime
 
@@ -19,13 +18,14 @@ from skyfan.records import RankRecord, Summary
 from skyfan.runfolder import RunFolder
 
 
-async def run_job(job: Job, target: Target, listener: Listener) -> Summary:
+async def run_job(job: Job, target: Target, listener: Listener, started_at: datetime | None = None) -> Summary:
     """Runs or resumes the job; what ranks committed stays, whatever happens.
 
     Raises the first failed rank's error when more ranks failed than the job tolerates; the summary of what is
-    there has been written then, and says what is missing.
+    there has been written then, and says what is missing. `started_at`: when the user asked, if the target's
+    start was a part of it.
     """
-    started_at = datetime.now(UTC)
+    started_at = started_at or datetime.now(UTC)
     listener(PhaseStarted("preparing"))
     prepared = await target.prepare(PrepareRequest(model=job.model, dataset=job.dataset, options=job.options))
     listener(PhaseStarted("planning"))
@@ -100,6 +100,7 @@ def _fan_out(job: Job, target: Target, plan: Plan, committed: frozenset[int], li
     return FanOut(
         call=call,
         total=len(plan.working_ranks) - len(committed),
+        planned=len(plan.working_ranks),
         concurrency=target.concurrency,
         listener=listener,
         tolerated_failure_percentage=job.tolerated_failure_percentage,
@@ -113,8 +114,3 @@ def _first_failure(fan_out: FanOut, summary: Summary) -> SkyfanError:
         f"rank {rank} failed: {error} ({count} of {fan_out.total} ranks failed; the {present} that are committed are "
         "kept, and the same command again computes the rest)"
     )
-
-
-def summary_json(summary: Summary) -> str:
-    """The summary as it lies in summary.json."""
-    return json.dumps(summary.to_json_dict(), indent=2)

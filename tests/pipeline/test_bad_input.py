@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from skyfan.cli import main
+from skyfan.errors import SkyfanError
 from skyfan.tensorfile import write_tensorfile
 from tests.conftest import make_sample
 from tests.pipeline.support import predictions
@@ -143,6 +144,30 @@ def test_nan_pixels_are_missing_samples_and_exit_code_3(skyfan, sample, small_mo
     table = predictions(tmp_path / "run")
     assert [index for index, z in enumerate(table["z_pred"].to_pylist()) if z is None] == [4, 50]
     assert "2 samples have no prediction" in answer.stderr
+
+
+def test_exit_codes_tell_another_run_and_a_failed_run_apart(skyfan, sample, small_model, tmp_path, monkeypatch):
+    command = ["run", "--dataset", sample.path, "--model", small_model, "--on", "process", "--quiet"]
+    assert skyfan(*command, "--output", "run").code == 0
+    other = skyfan(*command, "--output", "run", "--world-size", 3)
+    assert other.code == 2
+    assert "world size was 1, is 3" in other.stderr
+    assert "Choose another --output" in other.stderr
+
+    def lost(*_arguments):
+        raise SkyfanError("the executor broke")
+
+    monkeypatch.setattr("services.executor.core.infer", lost)
+    assert skyfan(*command, "--output", "other").code == 4
+
+
+def test_a_folder_with_the_same_data_in_two_sizes_is_not_one_dataset(skyfan, sample, tmp_path):
+    for size in ("10MB", "25MB"):
+        (tmp_path / "data" / size).mkdir(parents=True)
+        (tmp_path / "data" / size / "1.pt").write_bytes(sample.path.read_bytes())
+    answer = skyfan("plan", "--dataset", "data")
+    assert answer.code == 2
+    assert "name one of them" in answer.stderr
 
 
 def test_the_installed_command_says_it_in_one_line_without_a_traceback(tmp_path):

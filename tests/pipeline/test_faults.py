@@ -15,7 +15,7 @@ from skyfan.driver import create_target, run_job
 from skyfan.driver.events import RankCommitted, RankFailed, RankProgress, RankRetried
 from skyfan.driver.policy import RetryPolicy, exceeds_tolerance
 from skyfan.driver.targets.process import ProcessTarget
-from skyfan.errors import BadInput, DatasetError, Transient
+from skyfan.errors import BadInput, Busy, DatasetError, Transient
 from tests.conftest import make_sample
 from tests.pipeline.support import assert_equal_z, make_job, predictions, run
 
@@ -84,6 +84,41 @@ def test_tolerated_failures_leave_an_incomplete_run_that_says_what_is_missing(sa
     assert summary.failures == {8: "broken"}
 
 
+def test_a_worker_that_is_busy_with_another_run_is_waited_for(sample, small_model, tmp_path, monkeypatch):
+    monkeypatch.setattr("skyfan.driver.fanout.BUSY_INTERVAL_S", 0.001)
+    refusals = iter([Busy("busy")] * 20)
+
+    class Shared(ProcessTarget):
+        async def infer(self, request, listener):
+            if refusal := next(refusals, None):
+                raise refusal
+            return await super().infer(request, listener)
+
+    events = []
+    summary = run(make_job(sample.path, small_model, tmp_path / "run", world_size=2), Shared(), events)
+    assert summary.attempts == 2
+    assert not any(isinstance(event, RankRetried) for event in events)
+
+
+def test_a_failure_above_the_tolerance_stops_the_ranks_in_flight(tmp_path, sample, small_model):
+    class Slow(ProcessTarget):
+        concurrency = 2
+
+        async def infer(self, request, listener):
+            if request.item.rank == 0:
+                raise BadInput("broken")
+            await asyncio.sleep(3600)
+
+    with pytest.raises(BadInput, match="rank 0 failed"):
+        run(make_job(sample.path, small_model, tmp_path / "run", world_size=2), Slow())
+
+
+def test_tolerance_counts_all_ranks_of_the_run_after_a_resume_too(sample, small_model, tmp_path):
+    job = make_job(sample.path, small_model, tmp_path / "run", tolerated_failure_percentage=20.0)
+    for _ in range(2):
+        assert run(job, Faulty(before={(8, 1): BadInput("broken")})).state == "incomplete"
+
+
 def test_retries_end(sample, small_model, tmp_path):
     target = Faulty(before={(0, attempt): Transient("gone") for attempt in range(1, 99)})
     with pytest.raises(Transient, match="rank 0 failed"):
@@ -136,7 +171,8 @@ def test_an_executor_killed_in_mid_rank_is_replaced_and_the_run_completes(small_
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_cleanly_and_the_same_command_finishes(sample, small_model, expected_z, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_cleanly_and_the_same_command_finishes(sample, small_model, expected_z, tmp_path, number):
     command = [sys.executable, "-m", "skyfan.cli", "run", "--dataset", str(sample.path), "--model", str(small_model)]
     command += ["--output", str(tmp_path / "run"), "--partition-size", "250KB", "--batch-size", "1"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
@@ -146,7 +182,7 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_finishes(sample, small_model,
         assert time.monotonic() < deadline
         time.sleep(0.02)
     children = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr

@@ -8,11 +8,10 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
+from benchmarks.measure import SAMPLES_OF_100_MB
 from benchmarks.reference_model import ReferenceModel
 from skyfan.models import AstroMAE
 from skyfan.models.checkpoint import write_safetensors
-
-SAMPLES_OF_100_MB = 5113
 
 
 def reference_size_model() -> AstroMAE:

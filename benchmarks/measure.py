@@ -9,6 +9,7 @@ from typing import Any
 
 PACKAGES = ("torch", "openvino", "numpy", "obstore", "pyarrow")
 GEMM_SIZE = 2048
+SAMPLES_OF_100_MB = 5113
 
 
 def peak_rss_bytes() -> int:

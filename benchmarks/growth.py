@@ -1,0 +1,184 @@
+"""How planning, time, memory and start-up grow: sparse files of zeros, so that size costs no disk.
+
+`python -m benchmarks.growth` writes benchmarks/results/growth.json and .md.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.bench import RESULTS, ROOT, TIME_LIMIT_S, run_variant
+from benchmarks.measure import SAMPLES_OF_100_MB, machine, peak_rss_bytes
+from skyfan.tensorfile import TensorFileWriter
+
+WHOLE_SKY_SAMPLES = 659_817
+PARTITION_SIZES_MB = (10, 25, 50, 75, 100)
+QUARTER = SAMPLES_OF_100_MB // 4
+COLD_START = """
+import json, sys, time
+laps = {}
+def lap(name, since=[time.time()]):
+    laps[name] = time.time() - since[0]
+    since[0] = time.time()
+import numpy as np
+lap("import numpy")
+import torch
+lap("import torch")
+import services.executor.core
+lap("import the executor")
+import openvino
+lap("import openvino")
+from skyfan.engine import create_engine
+from skyfan.models import load_model
+from skyfan.plan import RunOptions
+model = load_model(sys.argv[1])
+lap("load the model")
+engine = create_engine(model, RunOptions(), threads=2)
+lap("make the engine")
+engine.predict([np.zeros((64, 5, 32, 32), np.float32), np.zeros((64, 5), np.float32)])
+lap("predict the first 64")
+print(json.dumps({"engine": engine.info.name, "since_start_s": time.time() - float(sys.argv[2]), "laps_s": laps}))
+"""
+
+
+class SparseFile(TensorFileWriter):
+    """A tensor file whose values are a hole in the file: zeros that take no space."""
+
+    def leave_out(self, rows: int) -> None:
+        """Counts rows as written; the checksums, which no reader of ranges looks at, stay 0."""
+        self._written += rows
+
+
+def sparse_dataset(path: Path, samples: int) -> None:
+    """A three-tensor dataset of zeros, in the reference's layout."""
+    layout = [("float32", (5, 32, 32)), ("float32", (5,)), ("float32", ())]
+    with SparseFile(path, samples, layout) as writer:
+        writer.leave_out(samples)
+
+
+def planning(folder: Path) -> dict[str, Any]:
+    """Seconds to plan 12.6 GB at each partition size, in a process of its own for its memory."""
+    path = folder / "sky.pt"
+    sparse_dataset(path, WHOLE_SKY_SAMPLES)
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.growth", "--plan", str(path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=TIME_LIMIT_S,
+        check=True,
+    )
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found | {"size_bytes": path.stat().st_size}
+
+
+def plan_all_sizes(path: str) -> None:
+    """Prints what `planning` returns."""
+    from services.partitioner.core import draft
+    from services.partitioner.requests import DatasetCut
+    from skyfan.plan import RunOptions
+
+    seconds, partitions = {}, {}
+    for size in PARTITION_SIZES_MB:
+        start = time.perf_counter()
+        request = DatasetCut(dataset=path, partition_size_bytes=size * 2**20)
+        plan = draft(request, model="none", model_digest="0" * 64, options=RunOptions())
+        text = plan.model_dump_json()
+        seconds[size], partitions[size] = time.perf_counter() - start, plan.partitions
+        assert text
+    print(json.dumps({"seconds": seconds, "partitions": partitions, "peak_rss_bytes": peak_rss_bytes()}))
+
+
+def growth(model: Path, folder: Path, multiples: tuple[int, ...]) -> list[dict[str, Any]]:
+    """Wall and CPU time and memory of one rank over 25 MB × each multiple, threads and model as they are."""
+    rows = []
+    for multiple in multiples:
+        place = folder / f"x{multiple}"
+        place.mkdir()
+        sparse_dataset(place / "data.pt", QUARTER * multiple)
+        (place / "model.safetensors").symlink_to(model)
+        run = run_variant("skyfan:auto/float32:unchecked", place)
+        kept = ("samples", "wall_s", "cpu_s", "peak_rss_bytes", "baseline_rss_bytes", "record")
+        rows.append({"multiple": multiple} | {key: run[key] for key in kept})
+        print(f"{multiple} × 25 MB: {run['wall_s']:.1f} s, {run['peak_rss_bytes'] / 2**20:.0f} MB", flush=True)
+    return rows
+
+
+def cold_start(model: Path) -> dict[str, Any]:
+    """From the start of the process to the first predictions; the second of two runs, for a warm page cache."""
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", COLD_START, str(model), str(time.time())],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=TIME_LIMIT_S,
+            check=True,
+        )
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+def markdown(found: dict[str, Any]) -> str:
+    """The same as tables."""
+    plan, machine_, cold = found["planning"], found["machine"], found["cold_start"]
+    lines = [
+        "# How it grows",
+        "",
+        f"{machine_['cpu']}, {machine_['cores']} cores, load average {machine_['load_average']:.1f}.",
+        "",
+        f"Planning a {plan['size_bytes'] / 1e9:.1f} GB file, peak RSS {plan['peak_rss_bytes'] / 2**20:.0f} MB:",
+        "",
+        "| partition MB | partitions | seconds |",
+        "|---|---|---|",
+        *(f"| {size} | {plan['partitions'][size]} | {seconds:.3f} |" for size, seconds in plan["seconds"].items()),
+        "",
+        "One rank, all cores:",
+        "",
+        "| × 25 MB | samples | wall s | CPU s | peak RSS MB | above imports MB |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in found["growth"]:
+        above = row["peak_rss_bytes"] - row["baseline_rss_bytes"]
+        lines.append(
+            f"| {row['multiple']} | {row['samples']} | {row['wall_s']:.1f} | {row['cpu_s']:.1f} "
+            f"| {row['peak_rss_bytes'] / 2**20:.0f} | {above / 2**20:.0f} |"
+        )
+    lines += ["", f"Cold start to first predictions ({cold['engine']}): {cold['since_start_s']:.2f} s", ""]
+    lines += ["| step | seconds |", "|---|---|", *(f"| {name} | {s:.2f} |" for name, s in cold["laps_s"].items())]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measures planning, growth and cold start."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--plan", help=argparse.SUPPRESS)
+    parser.add_argument("--multiples", type=int, nargs="+", default=[1, 2, 4, 8, 40])
+    arguments = parser.parse_args()
+    if arguments.plan:
+        plan_all_sizes(arguments.plan)
+        return
+    with tempfile.TemporaryDirectory(prefix="skyfan-bench-") as name:
+        folder = Path(name)
+        make = [sys.executable, "-m", "benchmarks.inputs", name, "--samples", "64"]
+        subprocess.run(make, cwd=ROOT, check=True, timeout=TIME_LIMIT_S)
+        model = folder / "model.safetensors"
+        found = {
+            "machine": machine(),
+            "planning": planning(folder),
+            "cold_start": cold_start(model),
+            "growth": growth(model, folder, tuple(arguments.multiples)),
+        }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "growth.json").write_text(json.dumps(found, indent=1) + "\n")
+    (RESULTS / "growth.md").write_text(markdown(found))
+    print(markdown(found))
+
+
+if __name__ == "__main__":
+    main()

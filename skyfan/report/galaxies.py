@@ -130,7 +130,7 @@ def _outlier(galaxies: Galaxies, place: int, source: _Source | None) -> Outlier:
         z_pred=float(galaxies.z_pred[place]),
         z_spec=float(galaxies.z_spec[place]),
         residual=float(galaxies.residual[place]),
-        r_magnitude=None if magnitude is None else float(magnitude[0, R_BAND]),
+        r_magnitude=None if magnitude is None or not np.isfinite(magnitude[0, R_BAND]) else float(magnitude[0, R_BAND]),
         cutout=None if cutout is None else cutout[0],
     )
 

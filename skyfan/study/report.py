@@ -16,6 +16,7 @@ from skyfan.published import write_csv
 from skyfan.report.figures import page_svg, style, to_svg
 from skyfan.study import figures, tables
 from skyfan.study.engine import STUDY_FILE, Measurement, read_measurements
+from skyfan.study.spec import WHOLE_FILES
 from skyfan.study.tables import Row
 
 
@@ -90,7 +91,7 @@ def study_figures(measurements: Sequence[Measurement], prices: Prices) -> list[N
             ("time-batch", "Time per batch against batch size", lambda: figures.time_against_batch(measurements)),
             ("throughput-batch", "Throughput by batch size", lambda: figures.throughput_against_batch(measurements)),
         ]
-    if "partition_size" in varied:
+    if "partition_size" in varied and WHOLE_FILES not in {one.setting.partition_size for one in measurements}:
         found += [
             ("time-partitions", "Wall time by partition size", lambda: figures.time_against_partitions(measurements)),
             (

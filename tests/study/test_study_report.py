@@ -14,7 +14,7 @@ from skyfan.errors import BadInput
 from skyfan.study import Setting, Study, run_study
 from skyfan.study.engine import CellResult, Measurement
 from skyfan.study.figures import scaling_efficiency, time_against_partitions
-from skyfan.study.report import write_report
+from skyfan.study.report import study_figures, write_report
 from skyfan.study.tables import (
     batch_sizes,
     concurrent_ranks,
@@ -188,6 +188,11 @@ def test_speed_up_is_over_the_fewest_at_once_of_the_same_line():
     lines = {container.get_label(): list(container.lines[0].get_ydata()) for container in axes.containers}
     assert lines == {"batch 32": [1.0, 2.0], "batch 64": [1.0, 1.2]}
     assert axes.get_ylim()[1] > 2
+
+
+def test_whole_files_have_no_place_on_an_axis_of_sizes():
+    ones = [measured(8.0, *TWO, partition_size=size) for size in ("5MB", "file")]
+    assert [one.name for one in study_figures(ones, PRICES)] == ["durations", "timeline"]
 
 
 def test_a_report_written_twice_is_the_same(tmp_path):

@@ -7,7 +7,7 @@ variable "region" {
 }
 
 variable "name_prefix" {
-  description = "Start of every resource's name, as given to `skyfan run --on aws --name-prefix`."
+  description = "Start of every resource's name, its state machine is what `skyfan run --on aws --state-machine` takes."
   type        = string
   default     = "skyfan"
 

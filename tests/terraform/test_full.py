@@ -25,7 +25,7 @@ def test_whole_module_applies_without_drift_and_goes_away(
     address = outputs["rendezvous"]["address"]
     assert address.endswith(":50054")
     assert outputs["rendezvous"]["token_secret_arn"].startswith(f"arn:aws:secretsmanager:us-east-1:{ACCOUNT}:secret:")
-    assert "--name-prefix skyfan-full" in outputs["run_command"]
+    assert "--state-machine skyfan-full-pipeline" in outputs["run_command"]
 
     token = Path(f"{calls}.secret").read_text()
     assert len(token) == 64

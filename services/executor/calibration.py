@@ -7,7 +7,7 @@ from skyfan.models.loading import LoadedModel
 from skyfan.plan import FileLayout
 from skyfan.tensorfile import batch_bytes, read_batch
 
-CALIBRATION_SAMPLES = 256
+CALIBRATION_SAMPLES = 128
 
 
 def first_samples(file: FileLayout, model: LoadedModel) -> list[NDArray[np.generic]] | None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import structlog
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -17,6 +18,8 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from skyfan import logs
+
 out = Console(soft_wrap=True)
 err = Console(stderr=True)
 
@@ -27,13 +30,23 @@ def print_json(value: Any) -> None:
 
 
 def say(sentence: str) -> None:
-    """One line for the user, on standard error."""
-    err.print(sentence, markup=False, highlight=False, soft_wrap=True)
+    """One line for the user, on standard error; a line of the log where logs are asked to be JSON."""
+    if not logs.as_json():
+        err.print(sentence, markup=False, highlight=False, soft_wrap=True)
+        return
+    if not structlog.is_configured():
+        logs.configure("driver")
+    structlog.get_logger().info(sentence)
 
 
 @contextmanager
 def progress_bar(description: str, quiet: bool, *, in_bytes: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error that its callback (done, all) moves; gone when done."""
+    """A bar on standard error that its callback (done, all) moves; gone when done. In a log its name is all."""
+    if logs.as_json():
+        if not quiet:
+            say(description)
+        yield lambda _done, _total: None
+        return
     amounts = (DownloadColumn(binary_units=True), TransferSpeedColumn()) if in_bytes else (MofNCompleteColumn(),)
     text = TextColumn("{task.description}")
     with Progress(

@@ -7,7 +7,7 @@ import typer
 
 from skyfan import sky, store
 from skyfan.cli import options
-from skyfan.cli.console import err, progress_bar, say
+from skyfan.cli.console import progress_bar, say
 from skyfan.cli.fetch import fetch
 from skyfan.cli.run import execute, show
 from skyfan.driver import Job
@@ -60,4 +60,4 @@ def make_demo_dataset(dataset: str, *, quiet: bool) -> None:
     with progress_bar(f"rendering {DEMO_GALAXIES:,} galaxies", quiet) as advance:
         sky.simulate(DEMO_GALAXIES, DEMO_SEED, dataset, test, None, advance)
     if not quiet:
-        err.print(f"rendered {DEMO_GALAXIES:,} galaxies into {dataset}", highlight=False)
+        say(f"rendered {DEMO_GALAXIES:,} galaxies into {dataset}")

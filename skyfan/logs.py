@@ -34,7 +34,8 @@ def configure(service: str | None = None, level: str | None = None) -> None:
     structlog.configure(
         processors=shared,
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        # Asked for at each line: a stream that was replaced since (a test's, a pager's) is not written to.
+        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )
     structlog.contextvars.clear_contextvars()

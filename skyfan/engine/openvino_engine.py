@@ -5,7 +5,7 @@ Samples are computed in micro-batches of one fixed size, one a thread, each smal
 so that a sample's result does not depend on the batch that it is in.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -117,17 +117,19 @@ class OpenVINOEngine(Engine):
     def _compute(self, inputs: Sequence[Floats]) -> Floats:
         out = np.empty((len(inputs[0]), 1), np.float32)
         starts = range(0, len(out), MICRO_BATCH)
-        lanes = min(len(self._runs), len(starts))
-        work = [self._pool.submit(self._lane, lane, starts[lane::lanes], inputs, out) for lane in range(lanes)]
+        # Lanes take the next micro-batch when they are free: on a busy machine no lane waits for a slower one's share.
+        # (`next` of a range's iterator is one step of the interpreter, so that lanes can share it.)
+        shared = iter(starts)
+        work = [self._pool.submit(self._lane, run, shared, inputs, out) for run in self._runs[: len(starts)]]
         for part in work:
             part.result()
         return out
 
-    def _lane(self, lane: int, starts: Sequence[int], inputs: Sequence[Floats], out: Floats) -> None:
+    def _lane(self, runs: Sequence[Run], starts: Iterator[int], inputs: Sequence[Floats], out: Floats) -> None:
         for start in starts:
             rows = out[start : start + MICRO_BATCH]
             values = [_padded(tensor[start : start + MICRO_BATCH]) for tensor in inputs]
-            rows[:] = _chain(self._runs[lane], values)[: len(rows)]
+            rows[:] = _chain(runs, values)[: len(rows)]
 
 
 def _stages(
@@ -150,7 +152,7 @@ def _stages(
 
 def _reference(model: LoadedModel, probes: Sequence[Floats]) -> torch.Tensor:
     """What torch predicts."""
-    parts = zip(*(torch.from_numpy(values).split(CHECKED_AT_ONCE) for values in probes), strict=True)
+    parts = zip(*(torch.split(torch.from_numpy(values), CHECKED_AT_ONCE) for values in probes), strict=True)
     return torch.cat([model.predict(*part) for part in parts])
 
 

@@ -16,7 +16,7 @@ requirements/dev.txt: pyproject.toml requirements/dev.in requirements/constraint
 	sed -i.bak 's/^\(torch==[0-9.]*\)+cpu/\1/' $@ && rm $@.bak
 
 requirements/run.txt: EXTRAS = torch,aws,report,sky
-requirements/executor.txt: EXTRAS = torch,lambda
+requirements/executor.txt: EXTRAS = torch,openvino,lambda
 requirements/partitioner.txt: EXTRAS = lambda
 requirements/aggregator.txt: EXTRAS = lambda,report
 requirements/driver.txt: EXTRAS = aws,report,sky

@@ -24,6 +24,7 @@ SERVERS = ["localstack", "partitioner", "executor", "aggregator", "rendezvous"]
 TAG = "compose-test"
 # Of one job, on a machine that does a dozen other things.
 JOB_DEADLINE_S = 240
+START_DEADLINE_S = 120
 STARTED, ENDED = "rank started", ("rank committed", "call failed", "call ended early")
 
 
@@ -87,11 +88,16 @@ class Stack:
         return docker.from_env().containers.list(all=all_states, filters={"label": labels})
 
     def executors(self, count: int) -> None:
-        """Makes it so many healthy executors: those that are stopped or left over go."""
+        """Makes it so many healthy executors: those that are stopped go. Docker calls one that was paused unhealthy
+        until its next probe, which `up --wait` would take for a failure."""
         for container in self.containers("executor", all_states=True):
             if container.status != "running":
                 container.remove(force=True)
-        self.compose("up", "--detach", "--wait", "--no-deps", "--scale", f"executor={count}", "executor")
+        self.compose("up", "--detach", "--no-deps", "--scale", f"executor={count}", "executor")
+        deadline = time.monotonic() + START_DEADLINE_S
+        while [container.health for container in self.containers("executor")] != ["healthy"] * count:
+            assert time.monotonic() < deadline, f"no {count} healthy executors after {START_DEADLINE_S} s"
+            time.sleep(0.2)
 
     def start_job(self, output: str, *options: str) -> "DriverRun":
         """Starts `skyfan run --on compose` in a driver container, without waiting for it."""

@@ -1,8 +1,8 @@
 """Which ranks a Distributed Map gave up, from the files that its ResultWriter left.
 
 "ResultWriter (Map)", https://docs.aws.amazon.com/step-functions/latest/dg/input-output-resultwriter.html, read
-2026-11: `<prefix>/<map run>/manifest.json` names `FAILED_<n>.json`, arrays of child executions with `Input`,
-`Error` and `Cause`.
+2026-11: `<prefix>/<map run>/manifest.json` names `FAILED_<n>.json`, arrays of child executions that failed, timed
+out or were aborted, with `Status`, `Input`, `Error` and `Cause`.
 """
 
 import json
@@ -13,17 +13,22 @@ from skyfan import store
 from skyfan.errors import LocationError
 from skyfan.workflow import lambda_message
 
+ABORTED = "ABORTED"
+
 
 def failed_ranks(results_uri: str, since: datetime) -> dict[int, str]:
-    """rank → error of the children that failed in map runs of this execution (stopped at or after `since`)."""
+    """rank → error of the children that failed in map runs of this execution (stopped at or after `since`).
+
+    Children that were aborted, because others failed, have done nothing wrong; the summary has them as missing.
+    """
     failures: dict[int, str] = {}
     for entry in store.list(results_uri):
         name = entry.uri.rsplit("/", 1)[-1]
         if name.startswith("FAILED_") and name.endswith(".json"):
             for child in json.loads(store.read(entry.uri)):
-                if _stopped(child, since):
+                if _stopped(child, since) and child.get("Status") != ABORTED:
                     cause = lambda_message(str(child.get("Cause", "")))
-                    failures[_rank(child, entry.uri)] = f"{child.get('Error', 'unknown error')}: {cause}"
+                    failures[_rank(child, entry.uri)] = f"{child.get('Error') or child['Status']}: {cause}"
     return failures
 
 

@@ -67,11 +67,12 @@ def test_10_percent_failing_with_5_percent_tolerated_fails_with_the_same_account
     assert deployment.latest(FAULTY)["status"] == "FAILED"
 
     summary = Summary.model_validate_json(store.read(RunFolder(job.output).summary_uri))
-    done, present = summary.completeness, sorted(RunFolder(job.output).committed_ranks())
+    done = summary.completeness
     assert summary.state == "incomplete"
-    assert sorted({*done.missing_ranks, *present}) == list(range(40))
-    assert done.ranks_present == len(present) == 40 - len(done.missing_ranks)
+    assert done.ranks_present == 40 - len(done.missing_ranks)
     assert done.samples_missing == 5 * len(done.missing_ranks) == 200 - done.samples_predicted
+    # What is accounted for is there; ranks at work when the map failed may have committed after the account.
+    assert set(range(40)) - set(done.missing_ranks) <= set(RunFolder(job.output).committed_ranks())
     assert 3 <= len(summary.failures) <= 4  # the third of 40 is more than 5%; the fourth may have been under way
     assert set(summary.failures) <= set(LOST) <= set(done.missing_ranks)
 
@@ -80,7 +81,7 @@ def test_10_percent_failing_with_5_percent_tolerated_fails_with_the_same_account
     for rank in LOST:
         store.copy_in(parts[rank].path, f"{many_files}{rank:02}.pt")
     resumed = deployment.run(job, machine=FAULTY)
-    assert (resumed.state, resumed.reused_ranks) == ("complete", len(present))
+    assert (resumed.state, resumed.reused_ranks) == ("complete", len(before))
     assert before.items() <= commits(job.output).items()
     assert predictions(job.output)["sample_index"].to_pylist() == list(range(200))
 

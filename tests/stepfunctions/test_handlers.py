@@ -1,0 +1,210 @@
+"""Each service's handler under AWS's runtime interface client, with data in an S3 server; without LocalStack."""
+
+import io
+import json
+from contextlib import ExitStack
+from datetime import UTC, datetime
+
+import boto3
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from moto.server import ThreadedMotoServer
+
+from skyfan import store
+from skyfan.records import RankRecord
+from skyfan.runfolder import RunFolder
+from tests.stepfunctions.deployment import cut_samples
+from tests.stepfunctions.runtime_api import worker
+
+BUCKET = "skyfan"
+SERVICES = ("partitioner", "executor", "aggregator")
+RANK_LIMIT_S = 60
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    nowhere = str(tmp_path_factory.mktemp("aws") / "none")
+    _, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
+            patch.delenv(name, raising=False)
+        settings = {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+            "AWS_REGION": "us-east-1",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_CONFIG_FILE": nowhere,
+            "AWS_SHARED_CREDENTIALS_FILE": nowhere,
+            "SKYFAN_RANK_LIMIT_S": str(RANK_LIMIT_S),
+        }
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        boto3.client("s3").create_bucket(Bucket=BUCKET)
+        yield settings
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def workers(environment, tmp_path_factory):
+    """The three services, each in a process that lives as long as these tests, as a warm environment does."""
+    folder = tmp_path_factory.mktemp("workers")
+    with ExitStack() as stack:
+        yield {service: stack.enter_context(worker(service, folder, environment)) for service in SERVICES}
+
+
+@pytest.fixture
+def given(environment, sample, small_model, request):
+    """Dataset and model in S3, and the input of a run with a place of its own."""
+    store.copy_in(sample.path, f"s3://{BUCKET}/sky.pt")
+    store.copy_in(small_model, f"s3://{BUCKET}/model.pt")
+    return {
+        "dataset": f"s3://{BUCKET}/sky.pt",
+        "model": f"s3://{BUCKET}/model.pt",
+        "output": f"s3://{BUCKET}/{request.node.name}",
+        "partition_size_bytes": cut_samples(40),
+        "batch_size": 10,
+    }
+
+
+def begin():
+    return {"arn": "arn:aws:states:x", "name": "test", "started_at": datetime.now(UTC).isoformat()}
+
+
+def prepare_and_plan(workers, given, **model):
+    """What the first two states do."""
+    execution = begin()
+    prepared = workers["executor"].invoke({"op": "prepare", "input": given, "execution": execution, "attempt": 0})
+    assert "errorType" not in prepared, prepared
+    event = {"op": "plan", "request": prepared["request"], "model": prepared["model"] | model}
+    return execution, prepared, workers["partitioner"].invoke(event | {"execution": execution, "attempt": 0})
+
+
+def infer_event(prepared, plan, item):
+    return {
+        "op": "infer",
+        "run_id": plan["run_id"],
+        "rank": item["rank"],
+        "item": item,
+        "model": prepared["model"],
+        "output": plan["output"],
+        "batch_size": prepared["request"]["batch_size"],
+        "options": prepared["request"]["options"],
+        "attempt": 0,
+    }
+
+
+def items_of(plan):
+    return json.loads(store.read(f"s3://{plan['items']['bucket']}/{plan['items']['key']}"))
+
+
+def record(output, rank):
+    return RankRecord.model_validate_json(store.read(RunFolder(output).record_uri(rank)))
+
+
+def test_the_states_one_after_the_other(workers, given, expected_z):
+    execution, prepared, plan = prepare_and_plan(workers, given)
+    assert (plan["ranks_total"], plan["ranks_to_run"], plan["max_concurrency"]) == (3, 3, 1000)
+    answers = [workers["executor"].invoke(infer_event(prepared, plan, item)) for item in items_of(plan)]
+    assert answers == [{"rank": r, "status": "committed", "samples": n} for r, n in enumerate((40, 40, 21))]
+
+    event = {"op": "aggregate", "request": prepared["request"], "model": prepared["model"], "plan": plan, "map": {}}
+    at = {"map_ended_at": datetime.now(UTC).isoformat(), "execution": execution, "attempt": 0}
+    done = workers["aggregator"].invoke(event | at)
+    assert done == {
+        "status": "complete",
+        "summary": f"{given['output']}/summary.json",
+        "ranks_done": 3,
+        "samples_done": 101,
+        "samples_total": 101,
+    }
+    tables = [pq.read_table(io.BytesIO(store.read(RunFolder(given["output"]).predictions_uri(r)))) for r in range(3)]
+    found = np.concatenate([table["z_pred"].to_numpy() for table in tables])
+    assert (np.abs(found - expected_z) <= 2e-5 * np.maximum(1, np.abs(expected_z))).all()
+
+
+def test_a_rank_that_was_committed_is_not_computed_again(workers, given):
+    _, prepared, plan = prepare_and_plan(workers, given)
+    event = infer_event(prepared, plan, items_of(plan)[0])
+    workers["executor"].invoke(event)
+    before = store.head(RunFolder(plan["output"]).predictions_uri(0)).etag
+    again = workers["executor"].invoke(event | {"attempt": 1})
+    assert again == {"rank": 0, "status": "already-committed", "samples": 40}
+    assert store.head(RunFolder(plan["output"]).predictions_uri(0)).etag == before
+    _, _, replanned = prepare_and_plan(workers, given)
+    assert [item["rank"] for item in items_of(replanned)] == [1, 2]
+
+
+def test_the_model_stays_loaded_and_threads_follow_the_memory_size(workers, given):
+    _, prepared, plan = prepare_and_plan(workers, given)
+    for item in items_of(plan):
+        workers["executor"].invoke(infer_event(prepared, plan, item))
+    records = [record(plan["output"], rank) for rank in range(3)]
+    assert [entry.cold_start for entry in records] == [False] * 3  # `prepare` had loaded it
+    assert {entry.threads for entry in records} == {1}  # 1,769 MB is one vCPU
+    assert len({(entry.host, entry.pid) for entry in records}) == 1
+
+
+def test_metrics_and_logs_are_structured(workers, given):
+    _, prepared, plan = prepare_and_plan(workers, given)
+    workers["executor"].invoke(infer_event(prepared, plan, items_of(plan)[0]))
+    lines = workers["executor"].logged()
+    metrics = [line for line in lines if "_aws" in line and "Samples" in line]
+    assert metrics[-1]["Samples"] == [40]
+    assert metrics[-1]["BytesRead"][0] > 40 * 20_000
+    assert metrics[-1]["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "Skyfan"
+    assert sum("ColdStart" in line for line in lines) == 1
+    committed = [line for line in lines if line.get("event") == "rank committed"]
+    assert committed[-1]["run_id"] == plan["run_id"]
+    assert committed[-1]["request_id"]
+
+
+def test_a_rank_that_cannot_finish_says_so_before_it_is_killed(workers, given):
+    _, prepared, plan = prepare_and_plan(workers, given)
+    failed = workers["executor"].invoke(infer_event(prepared, plan, items_of(plan)[0]), within_s=3)
+    assert failed["errorType"] == "SkyfanRankTooLarge"
+    assert "plan partitions of at most" in failed["errorMessage"]
+    assert not list(RunFolder(plan["output"]).committed_ranks())
+
+
+def test_a_plan_whose_ranks_cannot_finish_is_refused_with_the_size_that_fits(workers, given):
+    _, _, refused = prepare_and_plan(workers, given, samples_per_s=0.5)
+    assert refused["errorType"] == "SkyfanRankTooLarge"
+    assert "with one partition a rank" in refused["errorMessage"]
+    assert not store.exists(RunFolder(given["output"]).plan_uri)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "sentence"),
+    [
+        ({"batch_size": 0}, "SkyfanBadInput", "batch_size"),
+        ({"batchsize": 5}, "SkyfanBadInput", "unknown key batchsize"),
+        ({"dataset": f"s3://{BUCKET}/nothing.pt"}, "SkyfanLocationError", "does not exist"),
+        ({"model": f"s3://{BUCKET}/sky.pt"}, "SkyfanModelError", "sky.pt"),
+    ],
+)
+def test_bad_input_leaves_by_its_own_name(workers, given, changes, error, sentence):
+    event = {"op": "prepare", "input": given | changes, "execution": begin(), "attempt": 0}
+    failed = workers["executor"].invoke(event)
+    assert failed["errorType"] == error
+    assert sentence in failed["errorMessage"]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_an_unknown_operation_is_refused(workers, service):
+    failed = workers[service].invoke({"op": "dance"})
+    assert (failed["errorType"], "dance" in failed["errorMessage"]) == ("SkyfanBadInput", True)
+
+
+def test_a_failure_is_recorded_in_the_runs_place_unless_it_is_another_runs(workers, given):
+    event = {"op": "fail", "input": given, "execution": begin(), "attempt": 0}
+    cause = {"Error": "SkyfanDatasetError", "Cause": "sky.pt is empty"}
+    recorded = workers["aggregator"].invoke(event | {"failure": cause})["recorded"]
+    assert recorded == f"{given['output']}/failure-test.json"
+    assert b"sky.pt is empty" in store.read(recorded)
+    conflict = {"Error": "SkyfanRunConflict", "Cause": "taken"}
+    assert workers["aggregator"].invoke(event | {"failure": conflict}) == {"recorded": None}
+    assert workers["aggregator"].invoke(event | {"input": 3, "failure": cause}) == {"recorded": None}

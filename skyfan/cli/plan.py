@@ -12,6 +12,7 @@ from skyfan.cli import options
 from skyfan.cli.console import out, print_json
 from skyfan.cli.cost import known_architecture
 from skyfan.cli.forecast import run_calibration, show_forecast
+from skyfan.driver.stepfunctions import AWS, prepare_environment
 from skyfan.errors import BadInput
 from skyfan.plan import Plan, RunOptions
 from skyfan.units import format_size
@@ -33,6 +34,7 @@ def plan(
     partition_size: options.PartitionSize = options.DEFAULT_PARTITION,
     world_size: options.WorldSize = None,
     file_limit: options.FileLimit = None,
+    on: Annotated[str, typer.Option(help="Where it would run; aws: with --forecast.")] = "local",
     forecast: Annotated[bool, typer.Option("--forecast", help="Wall time and cost on AWS, and alternatives.")] = False,
     calibrate: Calibrate = None,
     calibration: Annotated[str, typer.Option(help="Of the forecast: skyfan, published, or a file (URI).")] = PACKAGED,
@@ -54,8 +56,9 @@ def plan(
             return
     if not dataset:
         raise BadInput("name the data with --dataset FILE_OR_FOLDER.")
+    prepare_environment(on)
     planned = _draft(dataset, partition_size, world_size, file_limit)
-    if forecast:
+    if forecast or on == AWS:
         show_forecast(
             planned,
             calibration=calibration,

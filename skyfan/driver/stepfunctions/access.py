@@ -29,6 +29,7 @@ _NOT_THERE = {
     "StateMachineDeleting",
     "ExecutionDoesNotExist",
     "ResourceNotFound",
+    "ResourceNotFoundException",
     "InvalidArn",
 }
 _BUSY = {"ThrottlingException", "TooManyRequestsException", "ServiceUnavailable", "InternalFailure", "InternalError"}

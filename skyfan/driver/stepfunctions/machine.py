@@ -48,12 +48,20 @@ def _arn_of(access: Access, name: str) -> str:
 
 
 def _missing(access: Access, name: str) -> BadInput:
-    how = (
-        "`make localstack-up` makes it."
-        if access.on == LOCALSTACK
-        else "`terraform apply` in infra/terraform makes it; --state-machine takes another name or an ARN."
+    other = "" if access.on == LOCALSTACK else " --state-machine takes another name or an ARN."
+    return BadInput(
+        f"there is no state machine {name} in {access.region} ({access.endpoint}): {_makes(access)}.{other}"
     )
-    return BadInput(f"there is no state machine {name} in {access.region} ({access.endpoint}): {how}")
+
+
+def _incomplete(access: Access, function: str) -> BadInput:
+    return BadInput(f"the state machine calls {function}, which is not there: {_makes(access)}.")
+
+
+def _makes(access: Access) -> str:
+    return (
+        "`make localstack-up` makes it" if access.on == LOCALSTACK else "`terraform apply` in infra/terraform makes it"
+    )
 
 
 def _executor_size(access: Access, definition: str) -> tuple[int, Architecture]:
@@ -62,7 +70,7 @@ def _executor_size(access: Access, definition: str) -> tuple[int, Architecture]:
     if function is None:
         raise BadInput(f"this state machine has no task {_RANK_STATE}: it is not Skyfan's pipeline.")
     try:
-        with aws_errors(access.on, f"read the size of {function}"):
+        with aws_errors(access.on, f"read the size of {function}", not_there=_incomplete(access, function)):
             size = access.functions.get_function_configuration(FunctionName=function)
     except LocationError:
         return _LARGEST_MEMORY_MB, "x86_64"  # not allowed to look: the estimate is then an upper bound

@@ -1,0 +1,253 @@
+"""What `skyfan run --on localstack|aws` asks of Step Functions and makes of the answers, without Docker."""
+
+import json
+import os
+import re
+from datetime import UTC, datetime
+from urllib.request import Request, urlopen
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from skyfan import store
+from skyfan.cost import Invocation, Usage, bill, load_prices, pipeline_transitions
+from skyfan.driver import Job
+from skyfan.driver.events import MapProgress, PhaseStarted
+from skyfan.driver.stepfunctions import Machine, console_url, find_machine, open_access, prepare_environment
+from skyfan.driver.stepfunctions.follow import UNREACHABLE_DEADLINE_S, Follower
+from skyfan.driver.stepfunctions.meter import CostMeter
+from skyfan.driver.stepfunctions.outcome import summary_of
+from skyfan.driver.stepfunctions.request import execution_name, request_of
+from skyfan.errors import BadInput, DatasetError, Interrupted, LocationError, SkyfanError, Transient
+from skyfan.plan import RunOptions
+from skyfan.workflow import Variables, parse_request, render
+
+BUCKET = "skyfan"
+ARN = "arn:aws:states:eu-west-1:123456789012:execution:skyfan-pipeline:demo-1"
+SETTINGS = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+
+
+@pytest.fixture
+def bare(monkeypatch, tmp_path):
+    """A user who has set nothing."""
+    for name in (*SETTINGS, "AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
+        # Set first, so that monkeypatch takes away again what the code under test sets.
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    return monkeypatch
+
+
+@pytest.fixture(scope="module")
+def server():
+    running = ThreadedMotoServer(port=0, verbose=False)
+    running.start()
+    _, port = running.get_host_and_port()
+    yield f"http://127.0.0.1:{port}"
+    running.stop()
+
+
+@pytest.fixture
+def moto(bare, server):
+    """S3, Step Functions and Lambda of moto, which start nothing but keep what they are told."""
+    urlopen(Request(f"{server}/moto-api/reset", method="POST"), timeout=10).close()
+    bare.setenv("AWS_ENDPOINT_URL", server)
+    prepare_environment("localstack")
+    boto3.client("s3").create_bucket(Bucket=BUCKET)
+
+
+def job(**changes):
+    return Job.model_validate({"dataset": f"s3://{BUCKET}/sky.pt", "output": f"s3://{BUCKET}/runs/demo/"} | changes)
+
+
+def test_localstack_needs_no_environment_variable(bare):
+    prepare_environment("localstack")
+    assert {name: os.environ[name] for name in SETTINGS} == dict(
+        zip(SETTINGS, ("http://localhost:4566", "us-east-1", "us-east-1", "test", "test"), strict=True)
+    )
+
+
+def test_what_the_user_has_set_stays(bare):
+    bare.setenv("AWS_ENDPOINT_URL", "http://elsewhere:1")
+    bare.setenv("AWS_REGION", "eu-west-1")
+    prepare_environment("localstack")
+    assert (os.environ["AWS_ENDPOINT_URL"], os.environ["AWS_DEFAULT_REGION"]) == ("http://elsewhere:1", "eu-west-1")
+
+
+def test_aws_is_left_to_boto3(bare):
+    prepare_environment("aws")
+    assert not [name for name in SETTINGS if name in os.environ]
+    with pytest.raises(LocationError, match="set AWS_REGION"):
+        open_access("aws")
+    bare.setenv("AWS_REGION", "eu-west-1")
+    with pytest.raises(LocationError, match="no AWS credentials were found; set AWS_PROFILE"):
+        find_machine(open_access("aws"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"dataset": "data/sky.pt"}, "`skyfan data upload data/sky.pt s3://BUCKET/KEY`"),
+        ({"output": "runs/demo"}, "--output runs/demo is not in S3"),
+        ({"tolerated_failure_percentage": 2.5}, "--tolerate-failures is 2.5"),
+        ({"model": "nowhere.pt"}, "--model nowhere.pt is not a file"),
+    ],
+)
+def test_what_functions_cannot_reach_is_refused(moto, changes, sentence):
+    with pytest.raises(BadInput, match=re.escape(sentence)):
+        request_of(job(**changes), "aws")
+
+
+def test_the_request_means_the_job(moto):
+    asked = job(
+        partition_size_bytes=None, world_size=7, file_limit=9, workers=5, tolerated_failure_percentage=20, resume=False
+    ).model_copy(update={"options": RunOptions(batch_size=64, z_column=0)})
+    text = request_of(asked, "localstack").model_dump_json(exclude={"source", "warnings"})
+    understood = Job.of_request(parse_request(json.loads(text)), workers=5)
+    assert understood == asked.model_copy(update={"output": asked.output.rstrip("/")})
+
+
+def test_a_local_model_is_uploaded_once_under_its_content(moto, tmp_path):
+    path = tmp_path / "mine.pt"
+    path.write_bytes(b"weights")
+    uri = request_of(job(model=str(path)), "aws").model
+    assert uri is not None
+    assert re.fullmatch(rf"s3://{BUCKET}/models/[0-9a-f]{{64}}/mine\.pt", uri)
+    written = boto3.client("s3").head_object(Bucket=BUCKET, Key=uri.removeprefix(f"s3://{BUCKET}/"))
+    assert request_of(job(model=path.as_uri()), "aws").model == uri
+    again = boto3.client("s3").head_object(Bucket=BUCKET, Key=uri.removeprefix(f"s3://{BUCKET}/"))
+    assert again["LastModified"] == written["LastModified"]
+    path.write_bytes(b"other weights")
+    other = request_of(job(model=str(path)), "aws").model
+    assert other is not None
+    assert (store.read(uri), store.read(other)) == (b"weights", b"other weights")
+    assert request_of(job(), "aws").model is None  # the packaged one is in the executor's image
+
+
+def test_names_of_executions_are_unique_and_allowed(moto):
+    request = request_of(job(output=f"s3://{BUCKET}/Δ runs, many/{'x' * 100}"), "aws")
+    at = datetime(2026, 11, 22, 6, 30, tzinfo=UTC)
+    names = {execution_name(request, at) for _ in range(20)}
+    assert len(names) > 1
+    assert all(re.fullmatch(r"[A-Za-z0-9-]{1,80}", name) and "20261122T063000" in name for name in names)
+
+
+def make_function(name, memory_mb):
+    """An image function in moto; its ARN comes back."""
+    trust = json.dumps({"Version": "2012-10-17", "Statement": []})
+    role = boto3.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument=trust)["Role"]["Arn"]
+    return boto3.client("lambda").create_function(
+        FunctionName=name,
+        PackageType="Image",
+        Code={"ImageUri": "123456789012.dkr.ecr.us-east-1.amazonaws.com/x:1"},
+        Role=role,
+        MemorySize=memory_mb,
+        Architectures=["arm64"],
+    )["FunctionArn"]
+
+
+def test_a_state_machine_is_found_by_name_or_arn_and_its_absence_says_how_to_make_one(moto):
+    access = open_access("localstack")
+    executor = make_function("skyfan-executor", memory_mb=3008)
+    definition = render(Variables(executor.replace("executor", "partitioner"), executor, executor))
+    role = "arn:aws:iam::123456789012:role/x"
+    for number in range(110):  # more than a page
+        access.states.create_state_machine(name=f"other-{number}", definition=definition, roleArn=role)
+    made = access.states.create_state_machine(name="skyfan-pipeline", definition=definition, roleArn=role)
+    found = find_machine(access)
+    assert found == Machine(made["stateMachineArn"], "skyfan-pipeline", 3008, "arm64")
+    assert find_machine(access, found.arn) == found
+    for name in ("nowhere", made["stateMachineArn"] + "x"):
+        with pytest.raises(BadInput, match=r"there is no state machine .*`make localstack-up` makes it"):
+            find_machine(access, name)
+
+
+def test_somebody_elses_state_machine_is_refused(moto):
+    access = open_access("localstack")
+    definition = json.dumps({"StartAt": "A", "States": {"A": {"Type": "Succeed"}}})
+    access.states.create_state_machine(name="b", definition=definition, roleArn="arn:aws:iam::123456789012:role/x")
+    with pytest.raises(BadInput, match="not Skyfan's pipeline"):
+        find_machine(access, "b")
+
+
+def test_localstack_that_is_not_up_says_how_to_start_it(bare):
+    bare.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    bare.setenv("AWS_MAX_ATTEMPTS", "1")
+    with pytest.raises(Transient, match="`make localstack-up` starts LocalStack"):
+        find_machine(open_access("localstack"))
+
+
+def ended(status, **fields):
+    return {"status": status, **fields}
+
+
+@pytest.mark.parametrize(
+    ("found", "kind", "sentence"),
+    [
+        (
+            ended("FAILED", error="SkyfanDatasetError", cause=json.dumps({"errorMessage": "sky.pt is empty"})),
+            DatasetError,
+            "sky.pt is empty",
+        ),
+        (ended("FAILED", error="States.Runtime", cause="no such path"), SkyfanError, "States.Runtime: no such path"),
+        (ended("ABORTED"), Interrupted, "the same command resumes"),
+        (ended("TIMED_OUT"), Transient, "time limit"),
+    ],
+)
+def test_how_an_execution_ended_becomes_the_error_that_it_was(found, kind, sentence):
+    with pytest.raises(kind, match=re.escape(sentence)) as caught:
+        summary_of(found, "memory://nowhere")
+    assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("partition", "host"),
+    [
+        ("aws", "eu-west-1.console.aws.amazon.com"),
+        ("aws-cn", "eu-west-1.console.amazonaws.cn"),
+        ("aws-us-gov", "eu-west-1.console.amazonaws-us-gov.com"),
+    ],
+)
+def test_the_console_link(partition, host):
+    arn = ARN.replace("arn:aws:", f"arn:{partition}:")
+    assert console_url(arn) == f"https://{host}/states/home?region=eu-west-1#/v2/executions/details/{arn}"
+
+
+def test_cost_so_far_is_rank_seconds_at_list_prices():
+    prices = load_prices()
+    meter = CostMeter(Machine("arn", "name", memory_mb=2048), prices, "us-east-1")
+    meter.cost_usd(running=4, ended=0, now_s=100.0)
+    cost_usd = meter.cost_usd(running=4, ended=4, now_s=110.0)  # 4 ranks for 10 s
+    usage = Usage([Invocation(5.0, count=8)], memory_mb=2048, transitions=pipeline_transitions(8))
+    assert cost_usd == pytest.approx(bill(usage, prices).total_usd)
+    assert cost_usd > 40 * 2 * prices.region("us-east-1").lambda_gb_s["x86_64"]
+
+
+class _Unplugged:
+    """Step Functions out of reach."""
+
+    def describe_execution(self, executionArn):  # noqa: N803 - boto3's own name
+        from botocore.exceptions import EndpointConnectionError
+
+        raise EndpointConnectionError(endpoint_url="https://states")
+
+
+def test_following_outlasts_a_lost_network_but_not_for_ever(moto):
+    access = open_access("localstack")
+    unplugged = type(access)(access.on, access.region, access.endpoint, _Unplugged(), access.functions)
+    now, slept, events = [0.0], [], []
+
+    def sleep(pause_s):
+        slept.append(pause_s)
+        now[0] += pause_s
+
+    meter = CostMeter(Machine("arn", "name"), load_prices(), "us-east-1")
+    follower = Follower(unplugged, ARN, "memory://x", meter, events.append, clock=lambda: now[0], sleep=sleep)
+    with pytest.raises(Transient, match=f"Execution {ARN} goes on without us"):
+        follower.to_end()
+    assert UNREACHABLE_DEADLINE_S < now[0] < UNREACHABLE_DEADLINE_S + 10
+    assert max(slept) <= 4.0
+    assert not [event for event in events if isinstance(event, (PhaseStarted, MapProgress))]

@@ -19,6 +19,9 @@ import pytest
 from docker.models.containers import Container
 from testcontainers.compose import DockerCompose
 
+from skyfan import store
+from skyfan.runfolder import RunFolder
+
 ROOT = Path(__file__).parents[2]
 SERVERS = ["localstack", "partitioner", "executor", "aggregator", "rendezvous"]
 TAG = "compose-test"
@@ -107,17 +110,27 @@ class Stack:
         return DriverRun(docker.from_env().containers.get(identity))
 
     def busy_executor(self, run: "DriverRun") -> Container:
-        """An executor that has just begun a rank of the run."""
+        """An executor that has begun a rank of the run and not ended it, as far as its log says."""
         deadline = time.monotonic() + JOB_DEADLINE_S
         while time.monotonic() < deadline:
             assert run.running(), f"the job ended too soon:\n{run.logs()}"
             for container in self.containers("executor"):
-                events = [line for line in log_lines(container) if line["timestamp"] > run.started_at]
-                events = [line for line in events if line["event"] in (STARTED, *ENDED)]
-                if events and events[-1]["event"] == STARTED:
+                lines = [line for line in log_lines(container) if line["timestamp"] > run.started_at]
+                events = [line["event"] for line in lines if line["event"] in (STARTED, *ENDED)]
+                if events and events[-1] == STARTED:
                     return container
             time.sleep(0.05)
         raise AssertionError(f"no executor began a rank:\n{run.logs()}")
+
+    def freeze_in_mid_rank(self, run: "DriverRun", output: str) -> tuple[Container, int]:
+        """A paused executor and the rank that it has begun and not committed."""
+        while True:
+            container = self.busy_executor(run)
+            container.pause()
+            rank = [line["rank"] for line in log_lines(container) if line["event"] == STARTED][-1]
+            if not store.exists(RunFolder(output).predictions_uri(rank)):
+                return container, rank
+            container.unpause()
 
 
 @dataclass

@@ -3,7 +3,6 @@
 import time
 
 import pytest
-from docker.models.containers import Container
 
 from tests.containers.conftest import JOB, SAMPLES, SAMPLES_A_RANK, Inputs, assert_same, finished
 from tests.containers.stack import Stack, log_lines
@@ -11,12 +10,8 @@ from tests.containers.stack import Stack, log_lines
 pytestmark = pytest.mark.docker
 
 RANKS = SAMPLES // SAMPLES_A_RANK
-
-
-def rank_of(container: Container, started_at: str) -> int:
-    """The rank that the executor began last."""
-    begun = [line for line in log_lines(container) if line["event"] == "rank started"]
-    return [line["rank"] for line in begun if line["timestamp"] > started_at][-1]
+# The slower engine, so that a rank takes long enough for a fault to hit it.
+SLOW_JOB = (*JOB, "--engine=torch")
 
 
 def test_a_job_in_containers_predicts_what_one_process_predicts_and_logs_it_as_a_story(
@@ -32,6 +27,7 @@ def test_a_job_in_containers_predicts_what_one_process_predicts_and_logs_it_as_a
     assert found.summary.attempts == len(found.records) == RANKS
     assert {record.attempt for record in found.records.values()} == {1}
     assert len({record.host for record in found.records.values()}) == 2
+    assert {record.engine for record in found.records.values()} == {"openvino"}
     assert "samples predicted" in logs
     lines = [
         line
@@ -49,10 +45,9 @@ def test_a_job_in_containers_predicts_what_one_process_predicts_and_logs_it_as_a
 def test_an_executor_that_is_killed_in_mid_rank_costs_one_more_attempt(stack: Stack, inputs: Inputs) -> None:
     stack.executors(2)
     output = "s3://skyfan-results/killed"
-    run = stack.start_job(output, *JOB)
-    victim = stack.busy_executor(run)
+    run = stack.start_job(output, *SLOW_JOB)
+    victim, rank = stack.freeze_in_mid_rank(run, output)
     victim.kill()
-    rank = rank_of(victim, run.started_at)
     run.wait()
 
     found = finished(output)
@@ -64,10 +59,8 @@ def test_an_executor_that_is_killed_in_mid_rank_costs_one_more_attempt(stack: St
 def test_an_executor_that_stands_still_for_20_s_is_waited_for(stack: Stack, inputs: Inputs) -> None:
     stack.executors(2)
     output = "s3://skyfan-results/paused"
-    run = stack.start_job(output, *JOB)
-    victim = stack.busy_executor(run)
-    victim.pause()
-    rank = rank_of(victim, run.started_at)
+    run = stack.start_job(output, *SLOW_JOB)
+    victim, rank = stack.freeze_in_mid_rank(run, output)
     time.sleep(20)
     assert run.running()
     victim.unpause()
@@ -82,10 +75,10 @@ def test_an_executor_that_stands_still_for_20_s_is_waited_for(stack: Stack, inpu
 def test_an_executor_that_loses_the_network_is_replaced(stack: Stack, inputs: Inputs) -> None:
     stack.executors(2)
     output = "s3://skyfan-results/disconnected"
-    run = stack.start_job(output, *JOB)
-    victim = stack.busy_executor(run)
+    run = stack.start_job(output, *SLOW_JOB)
+    victim, rank = stack.freeze_in_mid_rank(run, output)
     stack.network.disconnect(victim)
-    rank = rank_of(victim, run.started_at)
+    victim.unpause()
     run.wait()
     victim.remove(force=True)
 
@@ -98,7 +91,7 @@ def test_an_executor_that_loses_the_network_is_replaced(stack: Stack, inputs: In
 def test_executors_that_come_later_take_part(stack: Stack, inputs: Inputs) -> None:
     stack.executors(1)
     output = "s3://skyfan-results/scaled"
-    run = stack.start_job(output, *JOB)
+    run = stack.start_job(output, *SLOW_JOB)
     stack.busy_executor(run)
     stack.executors(3)
     run.wait()
@@ -112,7 +105,7 @@ def test_executors_that_come_later_take_part(stack: Stack, inputs: Inputs) -> No
 def test_the_aggregator_may_restart_between_ranks(stack: Stack, inputs: Inputs) -> None:
     stack.executors(2)
     output = "s3://skyfan-results/restarted"
-    run = stack.start_job(output, *JOB)
+    run = stack.start_job(output, *SLOW_JOB)
     stack.busy_executor(run)
     stack.compose("restart", "aggregator")
     run.wait()
@@ -123,13 +116,13 @@ def test_the_aggregator_may_restart_between_ranks(stack: Stack, inputs: Inputs) 
 def test_a_driver_that_is_killed_and_started_again_continues_where_it_was(stack: Stack, inputs: Inputs) -> None:
     stack.executors(2)
     output = "s3://skyfan-results/resumed"
-    first = stack.start_job(output, *JOB)
+    first = stack.start_job(output, *SLOW_JOB)
     while '"event": "rank done"' not in first.logs():
         assert first.running()
         time.sleep(0.1)
     first.container.kill()
     first.container.remove()
-    stack.start_job(output, *JOB).wait()
+    stack.start_job(output, *SLOW_JOB).wait()
 
     found = finished(output)
     assert_same(found, inputs)

@@ -71,8 +71,10 @@ class Follower:
             run = self.access.states.describe_map_run(mapRunArn=self._map_run_arn)
         if self._shown is None:
             self._tell_plan()
+        self._enter("inferring")
         self._tell_counts(run["itemCounts"])
-        self._enter("inferring" if run["status"] == "RUNNING" else "aggregating")
+        if run["status"] != "RUNNING":
+            self._enter("aggregating")
         return found
 
     def _find_map_run(self) -> str | None:

@@ -72,6 +72,7 @@ def _edited(data: bytes, change: Callable[[dict[str, Any]], object]) -> bytes:
     return _rewritten(data, edit)
 
 
+@pytest.mark.slow
 def test_an_exported_astromae_predicts_as_the_module(tmp_path: Path):
     model = tiny_model()
     loaded = _load(_export(model, inputs(3)), tmp_path)

@@ -52,6 +52,7 @@ def test_folding_gives_the_same_predictions_from_raw_inputs():
     assert not torch.equal(model.concat_block[2].weight, fold(model, standardisation).concat_block[2].weight)
 
 
+@pytest.mark.slow
 def test_training_learns_redshifts_of_galaxies_that_it_has_not_seen():
     settings = replace(SETTINGS, epochs=12)
     model = train(_galaxies(), TINY, settings).model
@@ -73,6 +74,7 @@ class _Stop(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_resumes_to_the_same_model(tmp_path: Path):
     samples, state = _galaxies(100), tmp_path / "state.safetensors"
     whole = train(samples, TINY, SETTINGS)
@@ -131,6 +133,7 @@ def test_settings_that_cannot_train_are_refused():
         replace(SETTINGS, validation_fraction=1.0)
 
 
+@pytest.mark.slow
 def test_a_trained_model_is_compared_with_trees_on_unseen_galaxies(tmp_path: Path):
     samples, unseen = _galaxies(), _galaxies(60, seed=1)
     trained = train(samples, TINY, SETTINGS)

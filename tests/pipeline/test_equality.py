@@ -9,8 +9,24 @@ from skyfan.tensorfile import write_tensorfile
 from tests.pipeline.support import assert_equal_z, make_job, predictions, run
 
 
-@pytest.mark.parametrize("batch_size", [1, 37, 512])
-@pytest.mark.parametrize("world_size", [1, 3, 7])
+# Each number of ranks and each batch size in the fast tests; all pairs of them in the slow ones.
+@pytest.mark.parametrize(
+    ("world_size", "batch_size"),
+    [
+        pytest.param(world_size, batch_size, marks=[] if fast else [pytest.mark.slow])
+        for world_size, batch_size, fast in [
+            (1, 1, False),
+            (1, 37, True),
+            (1, 512, False),
+            (3, 1, True),
+            (3, 37, False),
+            (3, 512, False),
+            (7, 1, False),
+            (7, 37, False),
+            (7, 512, True),
+        ]
+    ],
+)
 def test_ranks_and_batch_sizes_do_not_change_predictions(
     sample, small_model, expected_z, tmp_path, world_size, batch_size
 ):

@@ -119,7 +119,8 @@ def test_tolerance_counts_all_ranks_of_the_run_after_a_resume_too(sample, small_
         assert run(job, Faulty(before={(8, 1): BadInput("broken")})).state == "incomplete"
 
 
-def test_retries_end(sample, small_model, tmp_path):
+def test_retries_end(sample, small_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(RetryPolicy, "delay_s", lambda *_: 0.0)
     target = Faulty(before={(0, attempt): Transient("gone") for attempt in range(1, 99)})
     with pytest.raises(Transient, match="rank 0 failed"):
         run(make_job(sample.path, small_model, tmp_path / "run"), target)

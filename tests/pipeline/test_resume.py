@@ -52,15 +52,14 @@ def test_no_resume_computes_all_of_it_again(sample, small_model, expected_z, tmp
 
 
 @pytest.mark.parametrize(
-    ("change", "named"),
+    ("change", "named", "resume"),
     [
-        ({"batch_size": 4}, "options"),
-        ({"world_size": 2}, "world size"),
-        ({"partition_size_bytes": 50_000}, "partition size"),
-        ({"file_limit": 2}, "file limit"),
+        ({"batch_size": 4}, "options", True),
+        ({"world_size": 2}, "world size", False),
+        ({"partition_size_bytes": 50_000}, "partition size", True),
+        ({"file_limit": 2}, "file limit", False),
     ],
 )
-@pytest.mark.parametrize("resume", [True, False])
 def test_another_run_in_the_same_place_is_refused_and_nothing_is_touched(
     sample, small_model, tmp_path, change, named, resume
 ):

@@ -50,6 +50,7 @@ def test_a_whole_run_shows_science_outliers_cost_and_ranks(sample: Sample):
     assert "demo &lt;b&gt;" in page
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_page(sample: Sample):
     assert page_of(sample) == page_of(sample)
 

@@ -62,6 +62,7 @@ def test_no_two_galaxies_share_their_randomness(tmp_path, small_catalog):
     assert len(np.unique(image.reshape(130, -1), axis=0)) == 130
 
 
+@pytest.mark.slow
 def test_same_bytes_whatever_the_number_of_processes(tmp_path, dataset, small_catalog):
     again = simulated(tmp_path / "sky.pt", small_catalog, n=90, seed=7, processes=2)
     assert hashlib.sha256(again.read_bytes()).digest() == hashlib.sha256(dataset.read_bytes()).digest()
@@ -84,6 +85,7 @@ def test_progress_reaches_the_end(tmp_path, small_catalog):
     assert steps == [(64, 70), (70, 70)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_an_interrupted_simulation_leaves_nothing_behind(tmp_path, small_catalog, processes):
     def interrupt(done, total):

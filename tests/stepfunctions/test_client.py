@@ -173,6 +173,7 @@ def test_somebody_elses_state_machine_is_refused(moto):
         find_machine(access, "b")
 
 
+@pytest.mark.slow
 def test_localstack_that_is_not_up_says_how_to_start_it(bare):
     bare.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     bare.setenv("AWS_MAX_ATTEMPTS", "1")

@@ -105,6 +105,7 @@ def record(output, rank):
     return RankRecord.model_validate_json(store.read(RunFolder(output).record_uri(rank)))
 
 
+@pytest.mark.slow
 def test_the_states_one_after_the_other(workers, given, expected_z):
     execution, prepared, plan = prepare_and_plan(workers, given)
     assert (plan["ranks_total"], plan["ranks_to_run"], plan["max_concurrency"]) == (3, 3, 1000)

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from skyfan.cost import load_prices
 from skyfan.study import Study, run_study
 from skyfan.study.report import write_report
@@ -11,6 +13,7 @@ from tests.conftest import SAMPLES, Sample
 from tests.pipeline.support import run
 
 
+@pytest.mark.slow
 def test_a_tiny_study_runs_repeated_data_and_is_reported(sample: Sample, small_model: Path, tmp_path: Path):
     study = Study(
         name="tiny",

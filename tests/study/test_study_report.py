@@ -195,6 +195,7 @@ def test_whole_files_have_no_place_on_an_axis_of_sizes():
     assert [one.name for one in study_figures(ones, PRICES)] == ["durations", "timeline"]
 
 
+@pytest.mark.slow
 def test_a_report_written_twice_is_the_same(tmp_path):
     folder = study_folder(tmp_path, batch_size=(32, 512))
     first = store.read(write_report(folder, PRICES))

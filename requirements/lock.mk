@@ -15,7 +15,7 @@ requirements/dev.txt: pyproject.toml requirements/dev.in requirements/constraint
 	  --output-file $@ pyproject.toml requirements/dev.in
 	sed -i.bak 's/^\(torch==[0-9.]*\)+cpu/\1/' $@ && rm $@.bak
 
-requirements/run.txt: EXTRAS = torch,aws,report,sky
+requirements/run.txt: EXTRAS = torch,openvino,aws,report,sky
 requirements/executor.txt: EXTRAS = torch,openvino,lambda
 requirements/partitioner.txt: EXTRAS = lambda
 requirements/aggregator.txt: EXTRAS = lambda,report

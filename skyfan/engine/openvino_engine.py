@@ -111,8 +111,9 @@ class OpenVINOEngine(Engine):
 
     def predict(self, inputs: Sequence[Array]) -> Floats:
         """Outputs [B, 1]."""
-        self._model.check_shapes([torch.from_numpy(np.ascontiguousarray(values)) for values in inputs])
-        return self._compute([values.astype(np.float32, copy=False) for values in inputs])
+        floats = [np.ascontiguousarray(values, dtype=np.float32) for values in inputs]
+        self._model.check_shapes([torch.from_numpy(values) for values in floats])
+        return self._compute(floats)
 
     def _compute(self, inputs: Sequence[Floats]) -> Floats:
         out = np.empty((len(inputs[0]), 1), np.float32)

@@ -35,7 +35,7 @@ class TorchEngine(Engine):
 
     def predict(self, inputs: Sequence[NDArray[np.generic]]) -> NDArray[np.float32]:
         """Outputs [B, width]; a model that returns [B] counts as width 1."""
-        tensors = [torch.from_numpy(np.ascontiguousarray(values)) for values in inputs]
+        tensors = [_tensor(values, taken.dtype) for values, taken in zip(inputs, self._model.inputs, strict=True)]
         try:
             output = self._model.predict(*tensors)
         except RuntimeError as error:
@@ -44,3 +44,10 @@ class TorchEngine(Engine):
         if not isinstance(output, torch.Tensor) or output.ndim == 0 or len(output) != len(tensors[0]):
             raise ModelError("the model must return one tensor with a row for every sample of the batch.")
         return output.reshape(len(output), -1).float().cpu().numpy()
+
+
+def _tensor(values: NDArray[np.generic], dtype: str) -> torch.Tensor:
+    """The values in the dtype that the model takes; a dataset may be stored in another one, such as bfloat16."""
+    if values.dtype.kind == "V":  # ml_dtypes: torch reads such arrays only as a dtype that NumPy itself has
+        values = values.astype(np.float32)
+    return torch.from_numpy(np.ascontiguousarray(values)).to(getattr(torch, dtype))

@@ -127,3 +127,18 @@ def test_a_plan_of_a_large_file_reads_little(sample, tmp_path, monkeypatch):
     planned = draft(DatasetCut(dataset=str(path)), model="", model_digest="", options=RunOptions())
     assert planned.samples == 5000
     assert 0 < sum(read_bytes) < 2**20
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
+def test_a_dataset_of_another_dtype_is_given_to_the_model_in_the_models(sample, small_model, tmp_path, dtype):
+    import ml_dtypes
+    import torch
+
+    from skyfan.models import load_model
+
+    kind = {"bfloat16": ml_dtypes.bfloat16}.get(dtype, dtype)
+    image, magnitude = sample.image.astype(kind), sample.magnitude.astype(kind)
+    write_tensorfile(sample.path, [image, magnitude, sample.redshift])
+    run(make_job(sample.path, small_model, tmp_path / "run"))
+    inputs = [torch.from_numpy(values.astype(np.float32)) for values in (image, magnitude)]
+    assert_equal_z(predictions(tmp_path / "run"), load_model(str(small_model)).predict(*inputs).numpy()[:, 0])

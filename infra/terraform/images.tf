@@ -8,7 +8,7 @@ locals {
   # What the .dockerignore files let into a build, less what Python and the package tools leave lying about.
   context_files = sort([
     for file in flatten([
-      for pattern in [".dockerignore", "requirements/*.txt", "skyfan/**", "services/**"] :
+      for pattern in [".dockerignore", "requirements/*.txt", "skyfan/**", "services/**", "infra/stepfunctions/*.json"] :
       tolist(fileset(local.source_dir, pattern))
     ]) : file if !can(regex("(^|/)(__pycache__|[^/]+\\.egg-info)/", file))
   ])

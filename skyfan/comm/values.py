@@ -6,6 +6,7 @@ nothing that arrives is ever executed or unpickled, and dtypes that hold Python 
 
 import ast
 import functools
+import threading
 import zlib
 from typing import Any, TypeAlias
 
@@ -22,6 +23,8 @@ Sendable: TypeAlias = Array | np.generic | complex | bytes | bytearray | memoryv
 
 _NO_BYTES = memoryview(b"")
 _ALIGNMENT_BYTES = 64
+# CPython's parser keeps its recursion depth in a place that all threads share (gh-106905, seen in 3.11).
+_PARSING = threading.Lock()
 
 
 def as_array(value: object, what: str) -> Array:
@@ -56,7 +59,8 @@ def decode(description: bytes | memoryview, data: memoryview, peer: int) -> Valu
     if text == "bytes":
         return bytes(data)
     try:
-        named, shape = ast.literal_eval(text)
+        with _PARSING:
+            named, shape = ast.literal_eval(text)
         dtype = np.dtype(getattr(ml_dtypes, named[1])) if named[0] == "ml" else np.lib.format.descr_to_dtype(named[1])
         if dtype.itemsize == 0 or 0 in shape:
             return np.empty(shape, dtype)

@@ -11,6 +11,8 @@ from skyfan import comm
 from tests.comm.expected import check_all
 from tests.comm.worlds import TOKEN, run_group, run_threads
 
+pytestmark = pytest.mark.slow
+
 SIZES = [3]
 SLOW_SIZES = [size for size in range(1, 18) if size not in SIZES]
 SHAPES = [(), (7, 3), (5000,)]

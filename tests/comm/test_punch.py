@@ -9,6 +9,8 @@ import pytest
 from skyfan.comm.punch import LocalPort, Puncher
 from tests.comm.worlds import TOKEN
 
+pytestmark = pytest.mark.slow
+
 
 async def punch(first: Puncher, second: Puncher, ports: list[LocalPort], seconds: float) -> None:
     deadline = time.monotonic() + seconds

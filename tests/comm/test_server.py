@@ -24,6 +24,8 @@ from skyfan.v1 import rendezvous_pb2 as pb
 from skyfan.v1 import rendezvous_pb2_grpc as pb_grpc
 from tests.comm.worlds import TOKEN, run_group
 
+pytestmark = pytest.mark.slow
+
 
 def terms(**changes) -> Terms:
     given = {

@@ -15,6 +15,8 @@ from skyfan.errors import BadInput, LocationError
 from tests.conftest import Sample
 from tests.pipeline.support import make_job, run
 
+pytestmark = pytest.mark.slow
+
 
 def files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}

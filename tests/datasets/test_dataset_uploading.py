@@ -9,6 +9,8 @@ from skyfan import datasets, store
 from skyfan.errors import LocationError
 from skyfan.tensorfile import write_tensorfile
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def endpoint():

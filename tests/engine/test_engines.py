@@ -23,6 +23,8 @@ from skyfan.models.sizes import SMALL
 from skyfan.plan import RunOptions
 from skyfan.tensorfile import write_tensorfile
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("openvino")
 CONFIG = replace(SMALL, depth=2)
 

@@ -12,6 +12,8 @@ from skyfan.forecast.measured import predict_run_s
 from skyfan.forecast.validate import validate
 from skyfan.published import Run, find_runs, read_timings
 
+pytestmark = pytest.mark.slow
+
 PUBLISHED = str(Path(__file__).parents[1] / "data/published/aws")
 
 

@@ -9,6 +9,8 @@ from skyfan.errors import ModelError
 from skyfan.models import AstroMAE, AstroMAEConfig, InceptionWidths, config_from_shapes
 from skyfan.models.sizes import SMALL
 
+pytestmark = pytest.mark.slow
+
 # Weights of one block, with the shapes that the published sizes give for 48 groups.
 BLOCK = {
     "norm1.weight": [192],

@@ -12,6 +12,8 @@ from skyfan.models import demo_model_path, load_model
 from tests.conftest import make_sample
 from tests.models.support import saved, tiny_model
 
+pytestmark = pytest.mark.slow
+
 run = CliRunner()
 
 

@@ -16,6 +16,8 @@ from skyfan.errors import ModelError
 from skyfan.models import load_model
 from tests.models.support import inputs, tiny_model
 
+pytestmark = pytest.mark.slow
+
 
 class TwoOutputs(nn.Module):
     """Two outputs, the second of two columns; inputs in another order than the dataset's."""

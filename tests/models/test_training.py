@@ -19,6 +19,8 @@ from skyfan.models.training import EpochResult, TrainingSettings, train
 from skyfan.tensorfile import write_tensorfile
 from tests.models.support import TINY
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = TrainingSettings(epochs=3, batch_size=32, learning_rate=5e-3, validation_fraction=0.2)
 
 

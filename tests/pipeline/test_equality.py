@@ -58,6 +58,7 @@ def test_known_redshifts_and_residuals_stand_beside_the_predictions(sample, smal
     np.testing.assert_allclose(table["delta_z"].to_numpy(), (z_pred - z_spec) / (1 + z_spec), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_exported_program_gives_all_its_columns_and_metrics_only_for_the_named_one(sample, tmp_path):
     import torch
 
@@ -85,7 +86,7 @@ def test_an_exported_program_gives_all_its_columns_and_metrics_only_for_the_name
     assert summary.science["samples"] == len(sample.redshift)
 
 
-def test_the_run_leaves_the_documented_files(sample, small_model, tmp_path):
+def test_the_run_leaves_the_documented_files(real_page, sample, small_model, tmp_path):
     output = tmp_path / "run"
     summary = run(make_job(sample.path, small_model, output, world_size=2))
     names = {path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file()}

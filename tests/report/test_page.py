@@ -11,6 +11,8 @@ from skyfan.report import known_galaxies, observe, render_run
 from tests.conftest import Sample
 from tests.report.runs import make_plan, make_predictions, make_record, make_summary
 
+pytestmark = pytest.mark.slow
+
 
 def page_of(sample: Sample, **change) -> str:
     plan = make_plan(sample.path)

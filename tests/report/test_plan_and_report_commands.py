@@ -14,6 +14,8 @@ from skyfan.study import Setting, Study, run_study
 from skyfan.study.engine import CellResult
 from tests.conftest import Sample
 
+pytestmark = pytest.mark.slow
+
 
 def skyfan(*words: object) -> str:
     """Standard output of the command; its error is raised."""

@@ -23,6 +23,8 @@ from skyfan.errors import BadInput, DatasetError, Interrupted, LocationError, Sk
 from skyfan.plan import RunOptions
 from skyfan.workflow import Variables, parse_request, render
 
+pytestmark = pytest.mark.slow
+
 BUCKET = "skyfan"
 ARN = "arn:aws:states:eu-west-1:123456789012:execution:skyfan-pipeline:demo-1"
 SETTINGS = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")

@@ -17,6 +17,8 @@ from skyfan.runfolder import RunFolder
 from tests.stepfunctions.deployment import cut_samples
 from tests.stepfunctions.runtime_api import worker
 
+pytestmark = pytest.mark.slow
+
 BUCKET = "skyfan"
 SERVICES = ("partitioner", "executor", "aggregator")
 RANK_LIMIT_S = 60

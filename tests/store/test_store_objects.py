@@ -8,6 +8,8 @@ import pytest
 from skyfan import store
 from skyfan.errors import LocationError
 
+pytestmark = pytest.mark.slow
+
 MIB = 2**20
 
 

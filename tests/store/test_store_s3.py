@@ -13,6 +13,8 @@ from moto.s3.models import s3_backends
 from skyfan import store
 from skyfan.errors import LocationError, Transient
 
+pytestmark = pytest.mark.slow
+
 BUCKET = "skyfan-test"
 
 

@@ -26,6 +26,8 @@ from skyfan.study.tables import (
     scaling,
 )
 
+pytestmark = pytest.mark.slow
+
 ZERO = datetime(2026, 1, 1, tzinfo=UTC)
 PRICES = load_prices()
 

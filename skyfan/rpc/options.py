@@ -3,9 +3,8 @@
 import json
 from typing import Any
 
-# Streams carry chunks of about 1 MiB; the largest single message is a plan item that spans many files.
+# The largest single message is a plan item that spans many files.
 MAX_MESSAGE_BYTES = 16 * 2**20
-CHUNK_BYTES = 2**20
 
 KEEPALIVE_TIME_S = 30
 KEEPALIVE_TIMEOUT_S = 10

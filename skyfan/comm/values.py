@@ -1,12 +1,12 @@
 """What travels: numpy arrays of any dtype and shape, numbers (as arrays of no dimension) and bytes.
 
-A value becomes a short description (text) and its memory. The description is read back with `literal_eval`:
-nothing that arrives is ever executed or unpickled, and dtypes that hold Python objects are refused.
+A value becomes a short description (JSON) and its memory. Nothing that arrives is ever executed or unpickled, and
+dtypes that hold Python objects are refused. JSON, not Python's own notation: `ast.literal_eval` in several threads
+fails in CPython before 3.11.9 and 3.12.3 (gh-106905), in the thread that parses or in any other one.
 """
 
-import ast
 import functools
-import threading
+import json
 import zlib
 from typing import Any, TypeAlias
 
@@ -23,8 +23,6 @@ Sendable: TypeAlias = Array | np.generic | complex | bytes | bytearray | memoryv
 
 _NO_BYTES = memoryview(b"")
 _ALIGNMENT_BYTES = 64
-# CPython's parser keeps its recursion depth in a place that all threads share (gh-106905, seen in 3.11).
-_PARSING = threading.Lock()
 
 
 def as_array(value: object, what: str) -> Array:
@@ -59,13 +57,12 @@ def decode(description: bytes | memoryview, data: memoryview, peer: int) -> Valu
     if text == "bytes":
         return bytes(data)
     try:
-        with _PARSING:
-            named, shape = ast.literal_eval(text)
-        dtype = np.dtype(getattr(ml_dtypes, named[1])) if named[0] == "ml" else np.lib.format.descr_to_dtype(named[1])
+        (family, name), shape = json.loads(text)
+        dtype = np.dtype(getattr(ml_dtypes, name)) if family == "ml" else np.lib.format.descr_to_dtype(_as_descr(name))
         if dtype.itemsize == 0 or 0 in shape:
             return np.empty(shape, dtype)
         return np.frombuffer(data, np.uint8).view(dtype).reshape(shape)
-    except (ValueError, SyntaxError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise CommError(f"rank {peer} sent an array description that cannot be read ({error}).") from error
 
 
@@ -82,10 +79,20 @@ def _fingerprint(dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
 @functools.lru_cache(maxsize=256)
 def _describe(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
     if dtype.kind == "V" and dtype.names is None and hasattr(ml_dtypes, dtype.name):
-        return repr((("ml", dtype.name), shape)).encode()
+        return json.dumps((("ml", dtype.name), shape)).encode()
     if hasattr(ml_dtypes, dtype.name) and not hasattr(np, dtype.name):
-        return repr((("ml", dtype.name), shape)).encode()
-    return repr((("np", np.lib.format.dtype_to_descr(dtype)), shape)).encode()
+        return json.dumps((("ml", dtype.name), shape)).encode()
+    return json.dumps((("np", np.lib.format.dtype_to_descr(dtype)), shape)).encode()
+
+
+def _as_descr(field_or_list: Any) -> Any:
+    """NumPy's description of a dtype, whose fields are tuples, from JSON, which has lists only."""
+    if not isinstance(field_or_list, list):
+        return field_or_list
+    return [
+        (tuple(name) if isinstance(name, list) else name, _as_descr(kind), *map(tuple, shape))
+        for name, kind, *shape in field_or_list
+    ]
 
 
 def _aligned(description: bytes) -> bytes:

@@ -108,6 +108,7 @@ class LocalTarget(GrpcTarget):
             if not os.environ.get(TOKEN_VARIABLE):
                 # Other users of this machine can reach loopback ports, but they do not know this word.
                 os.environ[TOKEN_VARIABLE] = secrets.token_urlsafe(16)
+                stack.callback(os.environ.pop, TOKEN_VARIABLE, None)
             threads = max(1, available_threads() // self.concurrency)
             environment = {THREADS_VARIABLE: str(threads), "SKYFAN_LOG_FORMAT": "json"}
             partitioner, aggregator, *self._executors = [

@@ -11,7 +11,7 @@ from torch.utils.data import TensorDataset
 from benchmarks.measure import SAMPLES_OF_100_MB
 from benchmarks.reference_model import ReferenceModel
 from skyfan.models import AstroMAE
-from skyfan.models.checkpoint import write_safetensors
+from skyfan.models.conversion import model_bytes
 
 
 def reference_size_model() -> AstroMAE:
@@ -34,7 +34,7 @@ def make_inputs(folder: Path, samples: int) -> None:
     redshift = torch.from_numpy(rng.uniform(0, 0.4, samples).astype(np.float32))
     torch.save(TensorDataset(image, magnitude, redshift), folder / "data.pt")
     model = reference_size_model()
-    (folder / "model.safetensors").write_bytes(write_safetensors(model.state_dict(), model.config, {}))
+    (folder / "model.safetensors").write_bytes(model_bytes(model, {}))
     with torch.inference_mode():
         parts = zip(image.split(256), magnitude.split(256), strict=True)
         np.save(folder / "expected.npy", torch.cat([model(*part) for part in parts])[:, 0].numpy())

@@ -2,6 +2,7 @@
 
     <output>/plan.json                         the plan; written once, claims the place
     <output>/items.jsonl, items.json           the same work as items for a Distributed Map
+    <output>/model/<sha256>.safetensors        the model of a Distributed Map's ranks, where it had to be converted
     <output>/predictions/rank-<rank>.parquet   written once: this put is the rank's commit
     <output>/<rank>.json                       the rank record, derived from the Parquet footer
     <output>/combined_data.json                all rank records
@@ -109,6 +110,10 @@ class RunFolder:
     def report_uri(self) -> str:
         """report.html."""
         return store.join(self.uri, "report.html")
+
+    def model_uri(self, digest: str) -> str:
+        """The model that was converted from the file of this SHA-256."""
+        return store.join(self.uri, "model", f"{digest}.safetensors")
 
     def record_uri(self, rank: int) -> str:
         """<rank>.json."""

@@ -20,6 +20,7 @@ from skyfan import store
 from skyfan.dataset import dataset_files, read_layout
 from skyfan.engine import Engine
 from skyfan.errors import DatasetError, Interrupted, ModelError, RankTooLarge
+from skyfan.models.loading import LoadedModel
 from skyfan.plan import FileLayout, PlanItem
 from skyfan.records import MB, RankRecord
 from skyfan.runfolder import Predictions, RunFolder
@@ -80,11 +81,27 @@ def prepare(request: PrepareRequest, models: ModelCache) -> PreparedModel:
         raise ModelError(f"the model gives {width} columns, so that --z-column {z_column} is not one of them.")
     return PreparedModel(
         model=request.model,
+        ready=_converted(request, model) or request.model,
         digest=model.digest,
         format=model.format,
         parameters=model.parameters,
         samples_per_s=_rate(engine, bound, request.options.batch_size) if request.measure_rate else None,
     )
+
+
+def _converted(request: PrepareRequest, model: LoadedModel) -> str | None:
+    """Where the model lies in a form that ranks use without torch; None where they read the file as it is."""
+    if request.convert_into is None or model.config is None or model.answers is not None:
+        return None
+    folder = RunFolder(request.convert_into)
+    if store.exists(folder.plan_uri) and folder.read_plan().model_digest != model.digest:
+        return None  # the place of another run, which planning will refuse and which must stay as it is
+    uri = folder.model_uri(model.digest)
+    if not store.exists(uri):
+        from skyfan.models.conversion import portable_bytes
+
+        store.put(uri, portable_bytes(model))
+    return uri
 
 
 def _try_out(engine: Engine, layout: FileLayout) -> tuple[list[TensorSpec], int]:

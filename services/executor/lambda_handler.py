@@ -42,11 +42,16 @@ def _prepare(event: Mapping[str, Any], _context: LambdaContext, _metrics: Metric
     request = parse_request(event["input"])
     job = Job.of_request(request)
     asked = PrepareRequest(
-        model=locate_model(request.model), dataset=job.dataset, options=job.options, measure_rate=True
+        model=locate_model(request.model),
+        dataset=job.dataset,
+        options=job.options,
+        measure_rate=True,
+        convert_into=request.output,
     )
     prepared = core.prepare(asked, _models)
     model = {
         "uri": prepared.model,
+        "ready_uri": prepared.ready,
         "digest": prepared.digest,
         "format": prepared.format,
         "samples_per_s": prepared.samples_per_s,
@@ -62,7 +67,7 @@ def _infer(event: Mapping[str, Any], context: LambdaContext, metrics: Metrics) -
     request = InferRequest(
         run_id=event["run_id"],
         item=item,
-        model=model["uri"],
+        model=model["ready_uri"],
         model_digest=model["digest"],
         output=event["output"],
         options=RunOptions.model_validate({**event.get("options", {}), "batch_size": batch_size}),

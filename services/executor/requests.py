@@ -10,18 +10,28 @@ class _Request(BaseModel):
 
 
 class PrepareRequest(_Request):
-    """Read the model once, before the fan-out, and try it on the shape of the dataset's samples."""
+    """Read the model once, before the fan-out, and try it on the shape of the dataset's samples.
+
+    `convert_into`: the run's place, where a checkpoint that every rank would have to convert and check again is
+    kept in the form that needs neither.
+    """
 
     model: str
     dataset: str
     options: RunOptions = RunOptions()
     measure_rate: bool = False
+    convert_into: str | None = None
 
 
 class PreparedModel(_Request):
-    """The model as the fan-out will use it; `digest` is the SHA-256 of the file's bytes, in hex."""
+    """The model as the fan-out will use it.
+
+    `model` is the file that was asked for, `digest` the SHA-256 of its bytes, in hex, and `ready` the file that the
+    ranks read: the same one, or one made of it.
+    """
 
     model: str
+    ready: str
     digest: str
     format: str
     parameters: int

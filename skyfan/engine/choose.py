@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 from skyfan.engine.base import Engine
 from skyfan.engine.check import DeviatesFromTorch
 from skyfan.errors import BadInput
+from skyfan.models.loading import CPU, LoadedModel
 from skyfan.plan import RunOptions
 
-if TYPE_CHECKING:
-    from skyfan.models.loading import LoadedModel
-
 ENGINES = ("auto", "torch", "openvino")
-# Building and checking an OpenVINO graph of this size takes about a second, which the first thousand samples
-# of a model this large earn back (benchmarks/NOTES.md); a smaller one may be done before it is built.
+# Building an OpenVINO graph of this size and checking it with torch takes about a second, which the first thousand
+# samples of a model this large earn back (benchmarks/NOTES.md); a smaller one may be done before it is built.
+# With torch's answers in the model's file the second is saved instead: torch need not be imported.
 OPENVINO_PAYS_FROM_PARAMETERS = 4_000_000
 # `--precision auto` takes a reduced precision if 99.9% of the samples that it is tried on stay within this.
 AUTO_MAX_DEVIATION = 0.002
@@ -25,7 +24,7 @@ AUTO_MAX_DEVIATION = 0.002
 Samples = Callable[[], Sequence[NDArray[np.generic]] | None]
 
 
-def create_engine(model: "LoadedModel", options: RunOptions, *, threads: int, samples: Samples | None = None) -> Engine:
+def create_engine(model: LoadedModel, options: RunOptions, *, threads: int, samples: Samples | None = None) -> Engine:
     """The engine that `options` asks for; `auto` takes the fastest that is installed and fits the model.
 
     `samples` gives some of the dataset's samples, in the model's order of inputs: a reduced precision is
@@ -49,7 +48,7 @@ def create_engine(model: "LoadedModel", options: RunOptions, *, threads: int, sa
     return TorchEngine(model, threads=threads, reason=why_torch)
 
 
-def _why_torch(model: "LoadedModel", options: RunOptions) -> str | None:
+def _why_torch(model: LoadedModel, options: RunOptions) -> str | None:
     """Why `auto` stays with torch; None where OpenVINO is faster."""
     if options.engine == "torch":
         return "asked for"
@@ -57,14 +56,14 @@ def _why_torch(model: "LoadedModel", options: RunOptions) -> str | None:
         return "auto: openvino is not installed"
     if model.config is None:
         return "auto: openvino runs AstroMAE only"
-    if model.device.type != "cpu":
-        return f"auto: openvino runs on the CPU only, not on {model.device.type}"
-    if model.parameters < OPENVINO_PAYS_FROM_PARAMETERS:
+    if model.device != CPU:
+        return f"auto: openvino runs on the CPU only, not on {model.device}"
+    if model.answers is None and model.parameters < OPENVINO_PAYS_FROM_PARAMETERS:
         return "auto: a model this small is not worth converting"
     return None
 
 
-def _openvino(model: "LoadedModel", options: RunOptions, *, threads: int, samples: Samples | None) -> Engine:
+def _openvino(model: LoadedModel, options: RunOptions, *, threads: int, samples: Samples | None) -> Engine:
     if find_spec("openvino") is None:
         raise BadInput("the openvino engine is not installed; install skyfan[openvino] or use --engine torch.")
     from skyfan.engine.openvino_engine import OpenVINOEngine, supported_precisions

@@ -7,15 +7,16 @@ so that a sample's result does not depend on the batch that it is in.
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 import openvino
-import torch
 from numpy.typing import NDArray
 
 from skyfan.engine.astromae_graph import AstroMAEGraph, Ranges
 from skyfan.engine.base import Engine, EngineInfo
-from skyfan.engine.check import Deviation, check_samples, require_equal
+from skyfan.engine.check import Deviation, require_equal, torch_says
 from skyfan.engine.weights import Weights
 from skyfan.errors import ModelError
 from skyfan.models.config import AstroMAEConfig
@@ -25,8 +26,6 @@ from skyfan.models.loading import LoadedModel
 MICRO_BATCH = 64
 # Quantiles would clip the few large activations that carry the answer; 1/50 of room for what the sample lacks.
 RANGE_MARGIN = 1.02
-# torch keeps the memory of the largest batch that it has seen: 4 MB a sample of the published model.
-CHECKED_AT_ONCE = 16
 Array = NDArray[np.generic]
 Floats = NDArray[np.float32]
 Run = Callable[[Sequence[Array]], list[Floats]]
@@ -65,7 +64,8 @@ def supported_precisions() -> tuple[str, ...]:
 class OpenVINOEngine(Engine):
     """Runs an AstroMAE through OpenVINO's CPU plug-in; `ModelError` if what comes out is not what torch gives.
 
-    `samples` are inputs [B, …] on which a reduced precision is calibrated and its deviation is measured.
+    `samples` are inputs [B, …] on which a reduced precision is calibrated and its deviation from float32 is
+    measured. Nothing of the model but its inputs is kept: the weights are OpenVINO's from then on.
     """
 
     z_column = 0
@@ -81,19 +81,21 @@ class OpenVINOEngine(Engine):
     ) -> None:
         if model.config is None:
             raise ModelError("the openvino engine runs AstroMAE only; use --engine torch for exported programs")
-        self._model = model
-        # torch only checks from now on, and its threads would spin beside OpenVINO's: measured, a check of 16
-        # samples took 1.0 CPU seconds on two threads and takes 0.1 on one.
-        torch.set_num_threads(1)
-        probes = [np.asarray(values, np.float32) for values in samples or check_samples(model, CHECKED_AT_ONCE)]
-        state = {name: value.numpy() for name, value in model.module.state_dict().items()}
-        weights = Weights(state, model.config.batch_norm_eps)
-        stages = _stages(weights, model.config, probes, threads=threads, precision=precision)
-        self._runs = [[stage.request() for stage in stages] for _ in range(threads)]
+        self._call = model.call
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="skyfan-openvino")
-        self.deviation = Deviation.between(self._compute(probes), _reference(model, probes))
+        maker = _Maker(openvino.Core(), Weights(model.weights, model.config.batch_norm_eps), model.config, threads)
+        checked, expected = torch_says(model)
         if precision == "float32":
+            self._runs = maker.float32()
+            self.deviation = Deviation.between(self._compute(checked), expected)
             require_equal(self.deviation, "openvino")
+        else:
+            exact = maker.tapped()
+            require_equal(Deviation.between(exact(checked), expected), "openvino")
+            probes = [np.asarray(values, np.float32) for values in samples or checked]
+            wanted = exact(probes)
+            self._runs = maker.reduced(precision, exact.ranges())
+            self.deviation = Deviation.between(self._compute(probes), wanted)
         self.info = EngineInfo(
             name="openvino",
             version=openvino.__version__.partition("-")[0],
@@ -101,18 +103,18 @@ class OpenVINOEngine(Engine):
             precision=precision,
             device="cpu",
             threads=threads,
-            torch_version=torch.__version__,
+            torch_version=_torch_version(),
             deviation=self.deviation.to_dict(),
         )
 
     def bind(self, tensor_names: Sequence[str]) -> tuple[str, ...]:
         """By name."""
-        return self._model.bind(tensor_names)
+        return self._call.bind(tensor_names)
 
     def predict(self, inputs: Sequence[Array]) -> Floats:
         """Outputs [B, 1]."""
         floats = [np.ascontiguousarray(values, dtype=np.float32) for values in inputs]
-        self._model.check_shapes([torch.from_numpy(values) for values in floats])
+        self._call.check_shapes(floats)
         return self._compute(floats)
 
     def _compute(self, inputs: Sequence[Floats]) -> Floats:
@@ -133,42 +135,79 @@ class OpenVINOEngine(Engine):
             rows[:] = _chain(runs, values)[: len(rows)]
 
 
-def _stages(
-    weights: Weights, config: AstroMAEConfig, probes: Sequence[Floats], *, threads: int, precision: str
-) -> list[Stage]:
-    """The graphs to run one after the other. Only the transformer's blocks are ever reduced in precision.
+@dataclass(frozen=True)
+class _Maker:
+    """Compiles the graphs of one model. Only the transformer's blocks are ever reduced in precision.
 
     Raw magnitudes and pixels, and the last layers that scale the redshift, do not survive rounding to 8 bits.
-    In bf16 the precision is a setting of a whole graph, hence three of them.
     """
-    core = openvino.Core()
-    graph = AstroMAEGraph(weights, config, MICRO_BATCH)
-    if precision == "bf16":
-        middle = Stage(core, graph.middle(), threads=threads, bf16=True)
-        return [Stage(core, graph.before(), threads=threads), middle, Stage(core, graph.after(), threads=threads)]
-    if precision == "int8":
-        graph = AstroMAEGraph(weights, config, MICRO_BATCH, ranges=_calibrate(core, weights, config, probes))
-    return [Stage(core, graph.whole(), threads=threads)]
+
+    core: openvino.Core
+    weights: Weights
+    config: AstroMAEConfig
+    threads: int
+
+    def float32(self) -> list[list[Run]]:
+        """The graphs to run one after the other, once for every thread."""
+        return self._runs([self._stage(self._graph().whole())])
+
+    def reduced(self, precision: str, ranges: Ranges) -> list[list[Run]]:
+        """The same in int8 between `ranges`, or in bf16, where precision is a setting of a whole graph."""
+        if precision == "int8":
+            return self._runs([self._stage(self._graph(ranges=ranges).whole())])
+        graph = self._graph()
+        middle = self._stage(graph.middle(), bf16=True)
+        return self._runs([self._stage(graph.before()), middle, self._stage(graph.after())])
+
+    def tapped(self) -> "_Tapped":
+        """Float32 on one thread, that shows what goes into each matrix product."""
+        graph = self._graph(tap=True)
+        stage = Stage(self.core, graph.whole(), threads=1)
+        return _Tapped(stage.request(), tuple(graph.taps))
+
+    def _graph(self, *, ranges: Ranges | None = None, tap: bool = False) -> AstroMAEGraph:
+        return AstroMAEGraph(self.weights, self.config, MICRO_BATCH, ranges=ranges, tap=tap)
+
+    def _stage(self, graph: openvino.Model, *, bf16: bool = False) -> Stage:
+        return Stage(self.core, graph, threads=self.threads, bf16=bf16)
+
+    def _runs(self, stages: Sequence[Stage]) -> list[list[Run]]:
+        return [[stage.request() for stage in stages] for _ in range(self.threads)]
 
 
-def _reference(model: LoadedModel, probes: Sequence[Floats]) -> torch.Tensor:
-    """What torch predicts."""
-    parts = zip(*(torch.split(torch.from_numpy(values), CHECKED_AT_ONCE) for values in probes), strict=True)
-    return torch.cat([model.predict(*part) for part in parts])
+class _Tapped:
+    """Float32 predictions, and the range of what entered each matrix product of the blocks meanwhile."""
+
+    def __init__(self, run: Run, names: Sequence[str]) -> None:
+        self._run = run
+        self._names = names
+        self._low = dict.fromkeys(names, np.inf)
+        self._high = dict.fromkeys(names, -np.inf)
+
+    def __call__(self, inputs: Sequence[Floats]) -> Floats:
+        """Outputs [B, 1]; the ranges are those of these inputs alone."""
+        self._low, self._high = dict.fromkeys(self._names, np.inf), dict.fromkeys(self._names, -np.inf)
+        out = np.empty((len(inputs[0]), 1), np.float32)
+        for start in range(0, len(out), MICRO_BATCH):
+            rows = out[start : start + MICRO_BATCH]
+            z, *values = self._run([_repeated(tensor[start : start + MICRO_BATCH]) for tensor in inputs])
+            rows[:] = z[: len(rows)]
+            for name, value in zip(self._names, values, strict=True):
+                self._low[name] = min(self._low[name], float(value.min()))
+                self._high[name] = max(self._high[name], float(value.max()))
+        return out
+
+    def ranges(self) -> Ranges:
+        """Of the last inputs, with some room."""
+        return {name: (self._low[name] * RANGE_MARGIN, self._high[name] * RANGE_MARGIN) for name in self._names}
 
 
-def _calibrate(core: openvino.Core, weights: Weights, config: AstroMAEConfig, probes: Sequence[Floats]) -> Ranges:
-    """The range of what enters each matrix product of the blocks, over the probes."""
-    graph = AstroMAEGraph(weights, config, MICRO_BATCH, tap=True)
-    run = Stage(core, graph.whole(), threads=1).request()
-    low = dict.fromkeys(graph.taps, np.inf)
-    high = dict.fromkeys(graph.taps, -np.inf)
-    for start in range(0, len(probes[0]), MICRO_BATCH):
-        _, *values = run([_repeated(tensor[start : start + MICRO_BATCH]) for tensor in probes])
-        for name, value in zip(graph.taps, values, strict=True):
-            low[name] = min(low[name], float(value.min()))
-            high[name] = max(high[name], float(value.max()))
-    return {name: (low[name] * RANGE_MARGIN, high[name] * RANGE_MARGIN) for name in graph.taps}
+def _torch_version() -> str | None:
+    """Of the torch that is installed, without importing it; None where there is none."""
+    try:
+        return version("torch")
+    except PackageNotFoundError:
+        return None
 
 
 def _chain(runs: Sequence[Run], values: Sequence[Array]) -> Floats:

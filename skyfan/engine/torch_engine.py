@@ -24,7 +24,7 @@ class TorchEngine(Engine):
             version=torch.__version__,
             reason=reason,
             precision="float32",
-            device=str(model.device),
+            device=model.device,
             threads=threads,
             torch_version=torch.__version__,
         )

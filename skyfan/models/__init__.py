@@ -1,6 +1,6 @@
 """Models: the AstroMAE architecture, safe loaders of checkpoints and exported programs, training.
 
-`load_model` is the door of everybody who wants predictions; torch is imported only when it is used.
+`load_model` is the door of everybody who wants predictions; torch is imported only where torch is to predict.
 """
 
 import importlib
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 DEMO_MODEL = "demo"
-_NEEDS_TORCH = {"AstroMAE": "astromae", "LoadedModel": "loading", "load_model": "loading"}
+_ON_FIRST_USE = {"AstroMAE": "astromae", "LoadedModel": "loading", "load_model": "loading"}
 
 
 def demo_model_path() -> Path:
@@ -35,8 +35,8 @@ def demo_model_path() -> Path:
 
 
 def __getattr__(name: str) -> object:
-    """Imports what needs torch on first use (PEP 562)."""
-    if name not in _NEEDS_TORCH:
+    """Imports what needs torch or safetensors on first use (PEP 562)."""
+    if name not in _ON_FIRST_USE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found: object = getattr(importlib.import_module(f"skyfan.models.{_NEEDS_TORCH[name]}"), name)
+    found: object = getattr(importlib.import_module(f"skyfan.models.{_ON_FIRST_USE[name]}"), name)
     return found

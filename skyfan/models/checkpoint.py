@@ -1,28 +1,51 @@
-"""From the bytes of a checkpoint to a plain state dict, for every format that holds AstroMAE weights."""
+"""From the bytes of a checkpoint to plain arrays by name, for every format that holds AstroMAE weights.
+
+Nothing here imports torch: a process that runs another engine reads its weights without it.
+"""
 
 import json
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
-from safetensors.torch import save as save_safetensors
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, deserialize
+from safetensors.numpy import save as save_safetensors
 
 from skyfan.errors import ModelError
 from skyfan.models._inert import Inert, InertFile, load_inert
 from skyfan.models.config import UNSHAPED_FIELDS, AstroMAEConfig
+from skyfan.tensorfile import numpy_dtype
 from skyfan.tensorfile._unpickle import UNTYPED, TensorRef
 
-StateDict = dict[str, Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = NDArray[Any]
+StateDict = dict[str, Array]
 CheckpointFormat = Literal["safetensors", "state_dict", "module"]
 
 # One entry, as JSON: the order of several is not the same from one write to the next.
-METADATA_KEY, CONFIG_KEY = "skyfan", "config"
+METADATA_KEY, CONFIG_KEY, ANSWERS_KEY = "skyfan", "config", "torch_answers"
+# Entries of the metadata: what the file was converted from, and that file's SHA-256.
+SOURCE_KEY, SOURCE_DIGEST_KEY = "source", "source_sha256"
+_SAFETENSORS_DTYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
 # Published checkpoints register this layer twice; files of ours hold it once, under the second name.
 STEM_ALIAS = "inception_model.conv2d_init."
 STEM = "inception_model.vis_inception.0."
@@ -37,7 +60,8 @@ class Checkpoint:
     """Weights by parameter name, and what the file tells beyond their shapes.
 
     `attributes` holds those of `UNSHAPED_FIELDS` that the file tells, `metadata` its text entries
-    (safetensors), `root` the class of a pickled module.
+    (safetensors), `root` the class of a pickled module, `answers` what torch predicts on `check_samples`
+    where the file holds that.
     """
 
     format: CheckpointFormat
@@ -46,6 +70,7 @@ class Checkpoint:
     attributes_from: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
     root: str = ""
+    answers: tuple[float, ...] | None = None
 
 
 def read_safetensors(data: bytes, where: str) -> Checkpoint:
@@ -53,28 +78,49 @@ def read_safetensors(data: bytes, where: str) -> Checkpoint:
     if not data:
         raise ModelError(f"{where} is empty.")
     try:
-        state = load_safetensors(data)
+        entries = deserialize(data)  # type: ignore[no-untyped-call] # the library's one function without types
+        state = {name: _from_safetensors(entry, name, where) for name, entry in entries}
         (length,) = struct.unpack("<Q", data[:8])
         header = json.loads(data[8 : 8 + length])
-    except (SafetensorError, ValueError, struct.error, RuntimeError) as error:
+    except (SafetensorError, ValueError, struct.error) as error:
         raise ModelError(f"{where} is no complete safetensors file: {error}.") from error
     metadata = {str(key): str(value) for key, value in (header.get("__metadata__") or {}).items()}
     told = _json_object(metadata.pop(METADATA_KEY, "{}"), where)
-    config = told.pop(CONFIG_KEY, {})
+    config, answers = told.pop(CONFIG_KEY, {}), _answers(told.pop(ANSWERS_KEY, None), where)
     attributes = {n: config[n] for n in UNSHAPED_FIELDS if isinstance(config.get(n), int | float)}
     metadata |= {name: str(value) for name, value in told.items()}
-    return Checkpoint("safetensors", _plain_names(state), attributes, "metadata", metadata)
+    return Checkpoint("safetensors", _plain_names(state), attributes, "metadata", metadata, answers=answers)
 
 
-def write_safetensors(state: Mapping[str, Tensor], config: AstroMAEConfig, extra: Mapping[str, str]) -> bytes:
+def _from_safetensors(entry: Mapping[str, Any], name: str, where: str) -> Array:
+    if entry["dtype"] not in _SAFETENSORS_DTYPES:
+        raise ModelError(f"{where}: the weight {name} has the dtype {entry['dtype']}, which cannot be read.")
+    values: Array = np.frombuffer(entry["data"], numpy_dtype(_SAFETENSORS_DTYPES[entry["dtype"]]))
+    return values.reshape(entry["shape"])
+
+
+def _answers(told: object, where: str) -> tuple[float, ...] | None:
+    if told is None:
+        return None
+    if not isinstance(told, list) or not told or not all(isinstance(z, float) and math.isfinite(z) for z in told):
+        raise ModelError(f"the metadata of {where} holds answers of torch that are no numbers.")
+    return tuple(told)
+
+
+def write_safetensors(
+    state: Mapping[str, "Tensor"],
+    config: AstroMAEConfig,
+    extra: Mapping[str, str],
+    answers: Sequence[float] | None = None,
+) -> bytes:
     """The bytes of a safetensors file with the configuration in its metadata; same input, same bytes."""
-    tensors = {
-        name: tensor.detach().cpu().contiguous().clone()
+    arrays = {
+        name: np.ascontiguousarray(tensor.detach().cpu().numpy()).reshape(tuple(tensor.shape))
         for name, tensor in sorted(state.items())
         if not name.startswith(STEM_ALIAS)
     }
-    told = json.dumps({**extra, CONFIG_KEY: config.to_dict()}, sort_keys=True)
-    written: bytes = save_safetensors(tensors, metadata={METADATA_KEY: told})
+    told = {**extra, CONFIG_KEY: config.to_dict(), **({} if answers is None else {ANSWERS_KEY: list(answers)})}
+    written: bytes = save_safetensors(arrays, metadata={METADATA_KEY: json.dumps(told, sort_keys=True)})
     return written
 
 
@@ -88,7 +134,7 @@ def read_torch(data: bytes, where: str) -> Checkpoint:
         if not isinstance(found, Mapping):
             break
         if _looks_like_state_dict(found):
-            return Checkpoint("state_dict", _plain_names(_to_tensors(found, file)))
+            return Checkpoint("state_dict", _plain_names(_to_arrays(found, file)))
         key = next((key for key in _NESTED_KEYS if key in found), None)
         if key is None:
             break
@@ -100,31 +146,32 @@ def read_torch(data: bytes, where: str) -> Checkpoint:
     )
 
 
-def _to_tensors(found: Mapping[Any, Any], file: InertFile) -> StateDict:
+def _to_arrays(found: Mapping[Any, Any], file: InertFile) -> StateDict:
     """The tensors among the values, each with memory of its own."""
-    storages: dict[str, Tensor] = {}
+    storages: dict[str, NDArray[np.uint8]] = {}
     state: StateDict = {}
     for name, reference in found.items():
         if isinstance(reference, TensorRef):
             key = reference.storage.key
             if key not in storages:
-                storages[key] = torch.frombuffer(bytearray(file.storage(key) or b"\0"), dtype=torch.uint8)
-            state[str(name)] = _to_tensor(reference, storages[key], f"{file.where}: the weight {name}")
+                storages[key] = np.frombuffer(file.storage(key), np.uint8)
+            state[str(name)] = _to_array(reference, storages[key], f"{file.where}: the weight {name}")
     return state
 
 
-def _to_tensor(reference: TensorRef, storage: Tensor, what: str) -> Tensor:
-    dtype: torch.dtype = getattr(torch, reference.dtype)
+def _to_array(reference: TensorRef, storage: NDArray[np.uint8], what: str) -> Array:
+    dtype = numpy_dtype(reference.dtype)
     size, stride, offset = reference.shape, reference.stride, reference.offset
     if 0 in size:
-        return torch.empty(size, dtype=dtype)
-    count = storage.numel() // dtype.itemsize
+        return np.empty(size, dtype)
+    count = len(storage) // dtype.itemsize
     if reference.storage.dtype != UNTYPED:
         count = min(count, reference.storage.numel)
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if last >= count or math.prod(size) > count:
         raise ModelError(f"{what} has the shape {list(size)} but only {count} values are stored for it.")
-    return storage[: count * dtype.itemsize].view(dtype).as_strided(size, stride, offset).clone()
+    values = storage[: count * dtype.itemsize].view(dtype)[offset:]
+    return np.lib.stride_tricks.as_strided(values, size, [step * dtype.itemsize for step in stride]).copy()
 
 
 def _looks_like_state_dict(found: Mapping[Any, Any]) -> bool:
@@ -153,9 +200,14 @@ def _plain_names(state: StateDict) -> StateDict:
     for name in [name for name in plain if name.startswith(STEM_ALIAS)]:
         alias = plain.pop(name)
         kept = plain.setdefault(STEM + name.removeprefix(STEM_ALIAS), alias)
-        if not torch.equal(kept, alias):
+        if not np.array_equal(kept, alias):
             raise ModelError(f"the weights hold two different versions of one layer: {name} and its alias.")
-    return {name: v.to(torch.float32) if v.is_floating_point() else v for name, v in plain.items()}
+    return {name: v.astype(np.float32, copy=False) if _is_floating(v) else v for name, v in plain.items()}
+
+
+def _is_floating(values: Array) -> bool:
+    # The dtypes of ml_dtypes (bfloat16 and the 8-bit ones) are of kind V to numpy.
+    return values.dtype.kind in "fV"
 
 
 def _from_module(root: Inert, file: InertFile) -> Checkpoint:
@@ -166,7 +218,7 @@ def _from_module(root: Inert, file: InertFile) -> Checkpoint:
             if not isinstance(wrapped, Inert):
                 raise ModelError(f"{file.where} holds a {module.path} without a model in it.")
             module = wrapped
-    state = _plain_names(_to_tensors(_collect(module, file.where), file))
+    state = _plain_names(_to_arrays(_collect(module, file.where), file))
     return Checkpoint("module", state, _module_attributes(module), "module", {}, module.path)
 
 

@@ -2,17 +2,19 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 
 import torch
 
 from skyfan import __version__, store
 from skyfan.errors import ModelError
-from skyfan.models.checkpoint import write_safetensors
-from skyfan.models.loading import build_astromae, is_program_file, read_checkpoint
+from skyfan.models.answers import torch_answers
+from skyfan.models.astromae import AstroMAE
+from skyfan.models.checkpoint import SOURCE_DIGEST_KEY, SOURCE_KEY, write_safetensors
+from skyfan.models.loading import LoadedModel, astromae_module, checked_config, is_program_file, read_checkpoint
 from skyfan.models.training import Trained, TrainingSettings
 
-SOURCE_KEY, SOURCE_DIGEST_KEY = "source", "source_sha256"
 TRAINING_KEY = "training"
 
 
@@ -25,13 +27,28 @@ def convert_checkpoint(uri: str, heads: int | None = None) -> bytes:
     if is_program_file(data, uri):
         raise ModelError(f"{uri} is an exported program, which runs as it is and cannot be converted.")
     checkpoint = read_checkpoint(data, uri)
-    model, _ = build_astromae(checkpoint, uri, {"num_heads": heads} if heads else None)
+    config, _ = checked_config(checkpoint, uri, {"num_heads": heads} if heads else None)
     extra = {
         "skyfan_version": __version__,
         SOURCE_KEY: checkpoint.root or checkpoint.format,
         SOURCE_DIGEST_KEY: checkpoint.metadata.get(SOURCE_DIGEST_KEY, hashlib.sha256(data).hexdigest()),
     }
-    return write_safetensors(model.state_dict(), model.config, {**checkpoint.metadata, **extra})
+    return model_bytes(astromae_module(config, checkpoint.state), {**checkpoint.metadata, **extra})
+
+
+def portable_bytes(model: LoadedModel) -> bytes:
+    """A loaded AstroMAE as a safetensors file that holds torch's answers, so that it is used without torch.
+
+    Its metadata has the SHA-256 of the file that it was loaded from.
+    """
+    if not isinstance(model.module, AstroMAE):
+        raise ModelError(f"{model.uri} is an exported program, which runs as it is and cannot be converted.")
+    return model_bytes(model.module, {**model.metadata, SOURCE_KEY: model.format, SOURCE_DIGEST_KEY: model.digest})
+
+
+def model_bytes(model: AstroMAE, extra: Mapping[str, str]) -> bytes:
+    """The safetensors bytes of a model, with torch's answers by which engines are checked."""
+    return write_safetensors(model.state_dict(), model.config, extra, torch_answers(model, model.config))
 
 
 def trained_bytes(trained: Trained, settings: TrainingSettings, dataset_sha256: str) -> bytes:
@@ -45,4 +62,4 @@ def trained_bytes(trained: Trained, settings: TrainingSettings, dataset_sha256: 
         "torch": torch.__version__,
     }
     extra = {"skyfan_version": __version__, TRAINING_KEY: json.dumps(told, sort_keys=True)}
-    return write_safetensors(trained.model.state_dict(), trained.model.config, extra)
+    return model_bytes(trained.model, extra)

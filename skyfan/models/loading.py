@@ -1,87 +1,109 @@
-"""`load_model`: the one way from a URI to something that predicts."""
+"""`load_model`: the one way from a URI to something that predicts.
+
+torch is imported only by what needs it: an exported program, or the module of an AstroMAE that torch is to run.
+"""
 
 import hashlib
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor, nn
+import numpy as np
 
 from skyfan import store
 from skyfan.errors import LocationError, ModelError
 from skyfan.models import DEMO_MODEL, demo_model_path
 from skyfan.models._inert import open_archive
 from skyfan.models._program_check import is_program
-from skyfan.models.astromae import AstroMAE
-from skyfan.models.checkpoint import STEM, STEM_ALIAS, Checkpoint, read_safetensors, read_torch
+from skyfan.models.checkpoint import (
+    SOURCE_DIGEST_KEY,
+    STEM,
+    STEM_ALIAS,
+    Array,
+    Checkpoint,
+    read_safetensors,
+    read_torch,
+)
 from skyfan.models.config import UNSHAPED_FIELDS, AstroMAEConfig, config_from_shapes
-from skyfan.models.program import ProgramInput, load_program
+from skyfan.models.inputs import ModelInput, ModelInputs
+from skyfan.models.shapes import weight_shapes
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from skyfan.models.astromae import AstroMAE
+    from skyfan.models.program import ProgramModule
 
 ModelFormat = Literal["safetensors", "state_dict", "module", "program"]
+CPU = "cpu"
 
 
 @dataclass(frozen=True)
 class LoadedModel:
     """A model ready to predict, in evaluation mode on `device`.
 
-    `inputs` are the tensors it takes, in the order of the call; `digest` is the SHA-256 of the file's
-    bytes; `config` and `origins` (where the values that no shape tells came from) are of AstroMAE only.
+    `call` holds the tensors it takes, in the order of the call; `digest` is the SHA-256 of the file's bytes.
+    Of AstroMAE only: `config`, `weights` by name, `answers` (torch's, on `check_samples`, where the file holds
+    them) and `origins` (where the values that no shape tells came from).
     """
 
     uri: str
     digest: str
     size_bytes: int
     format: ModelFormat
-    module: nn.Module
-    inputs: tuple[ProgramInput, ...]
-    device: torch.device
+    call: ModelInputs
+    device: str
     config: AstroMAEConfig | None = None
+    weights: Mapping[str, Array] = field(default_factory=dict, repr=False)
+    answers: tuple[float, ...] | None = None
     origins: dict[str, str] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
+    program: "ProgramModule | None" = None
+
+    @property
+    def inputs(self) -> tuple[ModelInput, ...]:
+        """The tensors that the model takes, in the order of the call."""
+        return self.call.tensors
+
+    def stands_for(self, digest: str) -> bool:
+        """Whether this is the file of that SHA-256, or was converted from it."""
+        return digest in (self.digest, self.metadata.get(SOURCE_DIGEST_KEY))
 
     @property
     def architecture(self) -> str:
         """`AstroMAE` or `exported program`."""
         return "AstroMAE" if self.config else "exported program"
 
-    @property
+    @cached_property
     def parameters(self) -> int:
         """Number of trainable values."""
-        return sum(parameter.numel() for parameter in self.module.parameters())
+        if self.program is not None:
+            return sum(parameter.numel() for parameter in self.program.parameters())
+        buffers = (".running_mean", ".running_var", ".num_batches_tracked")
+        return sum(values.size for name, values in self.weights.items() if not name.endswith(buffers))
+
+    @cached_property
+    def module(self) -> "nn.Module":
+        """The model as torch runs it; made when it is first asked for."""
+        if self.program is not None:
+            return self.program
+        assert self.config is not None
+        return astromae_module(self.config, self.weights).to(self.device)
 
     def bind(self, tensor_names: Sequence[str]) -> tuple[str, ...]:
-        """The dataset tensors to call the model with: by name where all match, else the first ones in order."""
-        names = tuple(wanted.name for wanted in self.inputs)
-        if set(names) <= set(tensor_names):
-            return names
-        if self.config is not None:
-            missing = [name for name in names if name not in tensor_names]
-            raise ModelError(f"the dataset has no tensor {missing[0]!r}, only {', '.join(tensor_names)}.")
-        if len(names) > len(tensor_names):
-            raise ModelError(f"the model takes {len(names)} tensors, the dataset has {len(tensor_names)}.")
-        return tuple(tensor_names[: len(names)])
+        """The dataset tensors to call the model with, see `ModelInputs.bind`."""
+        return self.call.bind(tensor_names)
 
-    def predict(self, *tensors: Tensor) -> Tensor:
+    def predict(self, *tensors: "Tensor") -> "Tensor":
         """Tensors [B, …] in the order of `inputs` → predictions [B, K] (AstroMAE: K = 1), on `device`."""
-        self.check_shapes(tensors)
+        import torch
+
+        self.call.check_shapes(tensors)
         with torch.inference_mode():
             out: Tensor = self.module(*(tensor.to(self.device) for tensor in tensors))
         return out
-
-    def check_shapes(self, tensors: Sequence[Tensor]) -> None:
-        """Raises `ModelError` unless each tensor's shape beyond the batch is what the model takes."""
-        if len(tensors) != len(self.inputs):
-            raise ModelError(f"the model takes {len(self.inputs)} tensors, not {len(tensors)}.")
-        for wanted, tensor in zip(self.inputs, tensors, strict=True):
-            sizes = zip(wanted.shape[1:], tensor.shape[1:], strict=False)
-            if tensor.dim() != len(wanted.shape) or any(w is not None and w != n for w, n in sizes):
-                shape = ", ".join("any" if size is None else str(size) for size in wanted.shape[1:])
-                raise ModelError(
-                    f"the model takes {wanted.name!r} of shape [samples, {shape}], "
-                    f"the dataset's has {list(tensor.shape)}."
-                )
 
 
 def load_model(uri: str, device: str = "cpu") -> LoadedModel:
@@ -93,22 +115,27 @@ def load_model(uri: str, device: str = "cpu") -> LoadedModel:
     """
     where = str(demo_model_path()) if uri == DEMO_MODEL else uri
     data = store.read(where)
-    target = _device(device)
+    if device != CPU:
+        _require_device(device)
     digest = hashlib.sha256(data).hexdigest()
     if is_program_file(data, where):
+        from skyfan.models.program import load_program
+
         program, inputs = load_program(data, where)
-        return LoadedModel(uri, digest, len(data), "program", program.to(target), inputs, target)
+        call = ModelInputs(inputs, by_name=False)
+        return LoadedModel(uri, digest, len(data), "program", call, device, program=program.to(device))
     checkpoint = read_checkpoint(data, where)
-    model, origins = build_astromae(checkpoint, where)
+    config, origins = checked_config(checkpoint, where)
     return LoadedModel(
         uri,
         digest,
         len(data),
         checkpoint.format,
-        model.to(target),
-        _astromae_inputs(model.config),
-        target,
-        config=model.config,
+        ModelInputs.of_astromae(config),
+        device,
+        config=config,
+        weights=checkpoint.state,
+        answers=checkpoint.answers,
         origins=origins,
         metadata=checkpoint.metadata,
     )
@@ -122,30 +149,42 @@ def read_checkpoint(data: bytes, where: str) -> Checkpoint:
     return read_torch(data, where) if is_torch else read_safetensors(data, where)
 
 
-def build_astromae(
-    checkpoint: Checkpoint, where: str, overrides: dict[str, float] | None = None
-) -> tuple[AstroMAE, dict[str, str]]:
-    """The model in evaluation mode, and where each of `UNSHAPED_FIELDS` came from."""
+def checked_config(
+    checkpoint: Checkpoint, where: str, overrides: Mapping[str, float] | None = None
+) -> tuple[AstroMAEConfig, dict[str, str]]:
+    """The configuration that the checkpoint's weights fit, and where each of `UNSHAPED_FIELDS` came from.
+
+    Raises `ModelError` naming the first weight that is missing, unknown, misshapen or not finite.
+    """
     unshaped = {**checkpoint.attributes, **(overrides or {})}
     try:
-        config = config_from_shapes({name: tuple(v.shape) for name, v in checkpoint.state.items()}, **unshaped)
+        config = config_from_shapes({name: v.shape for name, v in checkpoint.state.items()}, **unshaped)
     except ModelError as error:
         raise ModelError(f"{where}: {error}.") from error
+    _check_against(weight_shapes(config), checkpoint, where)
+    told = dict.fromkeys(checkpoint.attributes, f"the file's {checkpoint.attributes_from}")
+    told |= dict.fromkeys(overrides or {}, "the user")
+    return config, {name: told.get(name, "the default") for name in UNSHAPED_FIELDS}
+
+
+def astromae_module(config: AstroMAEConfig, weights: Mapping[str, Array]) -> "AstroMAE":
+    """The module in evaluation mode; its parameters share the memory of `weights`."""
+    import torch
+
+    from skyfan.models.astromae import AstroMAE
+
     with torch.device("meta"):
         model = AstroMAE(config)
-    _check_against(model, checkpoint, where)
-    model.load_state_dict(_with_alias(checkpoint.state), assign=True)
+    state = {name: torch.from_numpy(values) for name, values in weights.items()}
+    alias = {STEM_ALIAS + n.removeprefix(STEM): v for n, v in state.items() if n.startswith(STEM)}
+    model.load_state_dict({**state, **alias}, assign=True)
     # Assigning gives the twice-registered layer two parameters; it is one.
     stem = model.inception_model.conv2d_init
     model.inception_model.vis_inception[0] = stem
-    told = dict.fromkeys(checkpoint.attributes, f"the file's {checkpoint.attributes_from}")
-    told |= dict.fromkeys(overrides or {}, "the user")
-    return model.eval(), {name: told.get(name, "the default") for name in UNSHAPED_FIELDS}
+    return model.eval()
 
 
-def _check_against(model: AstroMAE, checkpoint: Checkpoint, where: str) -> None:
-    """Raises `ModelError` naming the first weight that is missing, unknown, misshapen or not finite."""
-    wanted = {name: v for name, v in model.state_dict().items() if not name.startswith(STEM_ALIAS)}
+def _check_against(wanted: Mapping[str, tuple[int, ...]], checkpoint: Checkpoint, where: str) -> None:
     for name in sorted(wanted.keys() ^ checkpoint.state.keys()):
         what = "lacks" if name in wanted else "has the unexpected"
         raise ModelError(
@@ -154,23 +193,10 @@ def _check_against(model: AstroMAE, checkpoint: Checkpoint, where: str) -> None:
         )
     for name, expected in wanted.items():
         found = checkpoint.state[name]
-        if found.shape != expected.shape:
-            raise ModelError(
-                f"{where}: the weight {name} has the shape {list(found.shape)}, not {list(expected.shape)}."
-            )
-        if not torch.isfinite(found).all():
+        if found.shape != expected:
+            raise ModelError(f"{where}: the weight {name} has the shape {list(found.shape)}, not {list(expected)}.")
+        if not np.isfinite(found).all():
             raise ModelError(f"{where}: the weight {name} holds NaN or infinite values.")
-
-
-def _with_alias(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    alias = {STEM_ALIAS + n.removeprefix(STEM): v for n, v in state.items() if n.startswith(STEM)}
-    return {**state, **alias}
-
-
-def _astromae_inputs(config: AstroMAEConfig) -> tuple[ProgramInput, ...]:
-    image = (None, config.channels, config.image_size, config.image_size)
-    magnitude = (None, config.magnitudes)
-    return (ProgramInput("image", image, "float32"), ProgramInput("magnitude", magnitude, "float32"))
 
 
 def is_program_file(data: bytes, where: str) -> bool:
@@ -184,10 +210,10 @@ def is_program_file(data: bytes, where: str) -> bool:
         raise ModelError(f"{where} is damaged: {error}.") from error
 
 
-def _device(name: str) -> torch.device:
+def _require_device(name: str) -> None:
+    import torch
+
     try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.empty(0, device=torch.device(name))
     except (RuntimeError, AssertionError) as error:
         raise LocationError(f"the device {name!r} cannot be used: {str(error).splitlines()[0]}.") from error
-    return device

@@ -4,7 +4,6 @@ import io
 import logging
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,15 +12,7 @@ from torch.utils import _pytree as pytree
 
 from skyfan.errors import ModelError
 from skyfan.models._program_check import checked_archive
-
-
-@dataclass(frozen=True)
-class ProgramInput:
-    """One tensor that a program takes; `None` in the shape is any size."""
-
-    name: str
-    shape: tuple[int | None, ...]
-    dtype: str
+from skyfan.models.inputs import ModelInput
 
 
 class ProgramModule(nn.Module):
@@ -31,7 +22,7 @@ class ProgramModule(nn.Module):
     is given batches of that size, the last one filled up by repeating its last sample.
     """
 
-    def __init__(self, program: ExportedProgram, inputs: Sequence[ProgramInput]) -> None:
+    def __init__(self, program: ExportedProgram, inputs: Sequence[ModelInput]) -> None:
         super().__init__()
         self.graph = program.module(check_guards=False)
         self._in_spec = program.call_spec.in_spec
@@ -61,7 +52,7 @@ class ProgramModule(nn.Module):
         return columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
 
 
-def load_program(data: bytes, where: str) -> tuple[ProgramModule, tuple[ProgramInput, ...]]:
+def load_program(data: bytes, where: str) -> tuple[ProgramModule, tuple[ModelInput, ...]]:
     """The program in the bytes of a `.pt2` file, checked first (see `_program_check`), and its inputs."""
     archive = checked_archive(data, where)
     log = logging.getLogger("torch.export")
@@ -86,14 +77,14 @@ def load_program(data: bytes, where: str) -> tuple[ProgramModule, tuple[ProgramI
     return module, inputs
 
 
-def _inputs(program: ExportedProgram) -> tuple[ProgramInput, ...]:
+def _inputs(program: ExportedProgram) -> tuple[ModelInput, ...]:
     wanted = set(program.graph_signature.user_inputs)
     found = []
     for node in program.graph.nodes:
         value = node.meta.get("val")
         if node.op == "placeholder" and node.name in wanted and isinstance(value, Tensor):
             shape = tuple(size if type(size) is int else None for size in value.shape)
-            found.append(ProgramInput(node.name, shape, str(value.dtype).removeprefix("torch.")))
+            found.append(ModelInput(node.name, shape, str(value.dtype).removeprefix("torch.")))
     if len(found) != len(wanted):
         raise ModelError("an input is no tensor.")
     return tuple(found)

@@ -25,9 +25,12 @@ class PrepareRequest(_message.Message):
     DATASET_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
     MEASURE_RATE_FIELD_NUMBER: _builtins.int
+    CONVERT_INTO_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     dataset: _builtins.str
     measure_rate: _builtins.bool
+    convert_into: _builtins.str
+    """The run's place, where a converted model is kept for the ranks."""
     @_builtins.property
     def options(self) -> _types_pb2.RunOptions: ...
     def __init__(
@@ -37,12 +40,15 @@ class PrepareRequest(_message.Message):
         dataset: _builtins.str = ...,
         options: _types_pb2.RunOptions | None = ...,
         measure_rate: _builtins.bool = ...,
+        convert_into: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_convert_into", b"_convert_into", "convert_into", b"convert_into", "options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "measure_rate", b"measure_rate", "model", b"model", "options", b"options"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_convert_into", b"_convert_into", "convert_into", b"convert_into", "dataset", b"dataset", "measure_rate", b"measure_rate", "model", b"model", "options", b"options"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__convert_into: _TypeAlias = _typing.Literal["convert_into"]  # noqa: Y015
+    _WhichOneofArgType__convert_into: _TypeAlias = _typing.Literal["_convert_into", b"_convert_into"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__convert_into) -> _WhichOneofReturnType__convert_into | None: ...
 
 Global___PrepareRequest: _TypeAlias = PrepareRequest  # noqa: Y015
 
@@ -55,11 +61,14 @@ class PrepareReply(_message.Message):
     FORMAT_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
     SAMPLES_PER_S_FIELD_NUMBER: _builtins.int
+    READY_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     digest: _builtins.str
     format: _builtins.str
     parameters: _builtins.int
     samples_per_s: _builtins.float
+    ready: _builtins.str
+    """The file that the ranks read: `model`, or one made of it."""
     def __init__(
         self,
         *,
@@ -68,10 +77,11 @@ class PrepareReply(_message.Message):
         format: _builtins.str = ...,
         parameters: _builtins.int = ...,
         samples_per_s: _builtins.float | None = ...,
+        ready: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_samples_per_s", b"_samples_per_s", "samples_per_s", b"samples_per_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_samples_per_s", b"_samples_per_s", "digest", b"digest", "format", b"format", "model", b"model", "parameters", b"parameters", "samples_per_s", b"samples_per_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_samples_per_s", b"_samples_per_s", "digest", b"digest", "format", b"format", "model", b"model", "parameters", b"parameters", "ready", b"ready", "samples_per_s", b"samples_per_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__samples_per_s: _TypeAlias = _typing.Literal["samples_per_s"]  # noqa: Y015
     _WhichOneofArgType__samples_per_s: _TypeAlias = _typing.Literal["_samples_per_s", b"_samples_per_s"]  # noqa: Y015

@@ -148,7 +148,7 @@ def infer_event(job):
         "run_id": plan.run_id,
         "rank": 0,
         "item": {"rank": 0, "items_uri": folder.items_uri, "start": 0, "stop": len(line)},
-        "model": {"uri": plan.model, "digest": plan.model_digest, "format": "state_dict"},
+        "model": {"uri": plan.model, "ready_uri": plan.model, "digest": plan.model_digest, "format": "state_dict"},
         "output": job.output,
         "batch_size": 64,
         "options": plan.options.model_dump(exclude={"batch_size"}),

@@ -1,0 +1,65 @@
+"""What a model takes: the tensors of its call, and whether a dataset's fit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from skyfan.errors import ModelError
+from skyfan.models.config import AstroMAEConfig
+
+
+class Shaped(Protocol):
+    """A numpy array or a torch tensor."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """Its sizes."""
+
+
+@dataclass(frozen=True)
+class ModelInput:
+    """One tensor that a model takes; `None` in the shape is any size."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class ModelInputs:
+    """The tensors of a model's call, in its order. `by_name`: a dataset must have them under these names."""
+
+    tensors: tuple[ModelInput, ...]
+    by_name: bool
+
+    @classmethod
+    def of_astromae(cls, config: AstroMAEConfig) -> "ModelInputs":
+        """Image [B, C, H, W] and magnitude [B, M]."""
+        image = (None, config.channels, config.image_size, config.image_size)
+        magnitude = (None, config.magnitudes)
+        return cls((ModelInput("image", image, "float32"), ModelInput("magnitude", magnitude, "float32")), by_name=True)
+
+    def bind(self, tensor_names: Sequence[str]) -> tuple[str, ...]:
+        """The dataset tensors to call the model with: by name where all match, else the first ones in order."""
+        names = tuple(wanted.name for wanted in self.tensors)
+        if set(names) <= set(tensor_names):
+            return names
+        if self.by_name:
+            missing = [name for name in names if name not in tensor_names]
+            raise ModelError(f"the dataset has no tensor {missing[0]!r}, only {', '.join(tensor_names)}.")
+        if len(names) > len(tensor_names):
+            raise ModelError(f"the model takes {len(names)} tensors, the dataset has {len(tensor_names)}.")
+        return tuple(tensor_names[: len(names)])
+
+    def check_shapes(self, tensors: Sequence[Shaped]) -> None:
+        """Raises `ModelError` unless each tensor's shape beyond the batch is what the model takes."""
+        if len(tensors) != len(self.tensors):
+            raise ModelError(f"the model takes {len(self.tensors)} tensors, not {len(tensors)}.")
+        for wanted, tensor in zip(self.tensors, tensors, strict=True):
+            sizes = zip(wanted.shape[1:], tensor.shape[1:], strict=False)
+            if len(tensor.shape) != len(wanted.shape) or any(w is not None and w != n for w, n in sizes):
+                shape = ", ".join("any" if size is None else str(size) for size in wanted.shape[1:])
+                raise ModelError(
+                    f"the model takes {wanted.name!r} of shape [samples, {shape}], "
+                    f"the dataset's has {list(tensor.shape)}."
+                )

@@ -1,0 +1,82 @@
+"""A model's file can hold torch's answers, so that an engine is checked where torch is not imported."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from skyfan.engine import create_engine
+from skyfan.errors import ModelError
+from skyfan.models import AstroMAE, AstroMAEConfig, load_model
+from skyfan.models.answers import CHECKED_SAMPLES
+from skyfan.models.checkpoint import write_safetensors
+from skyfan.models.conversion import convert_checkpoint, portable_bytes
+from skyfan.models.shapes import weight_shapes
+from skyfan.models.sizes import SMALL
+from skyfan.plan import RunOptions
+from tests.models.support import TINY, tiny_model
+
+pytest.importorskip("openvino")
+PREDICT = """
+import json, sys
+import numpy as np
+from skyfan.engine import create_engine
+from skyfan.models import load_model
+from skyfan.plan import RunOptions
+engine = create_engine(load_model(sys.argv[1]), RunOptions(), threads=1)
+image, magnitude = np.ones((3, 5, 32, 32), np.float32), np.full((3, 5), 17, np.float32)
+z = engine.predict([image, magnitude])[:, 0].tolist()
+print(json.dumps({"engine": engine.info.name, "torch": "torch" in sys.modules, "z": z}))
+"""
+
+
+@pytest.mark.parametrize("config", [AstroMAEConfig(), SMALL, replace(SMALL, qkv_bias=False, channels=3, magnitudes=4)])
+def test_shapes_are_those_of_the_module(config):
+    with torch.device("meta"):
+        state = AstroMAE(config).state_dict()
+    wanted = {name: tuple(v.shape) for name, v in state.items() if "conv2d_init" not in name}
+    assert weight_shapes(config) == wanted
+
+
+def test_demo_model_is_run_without_importing_torch():
+    done = subprocess.run(
+        [sys.executable, "-c", PREDICT, "demo"], capture_output=True, text=True, timeout=120, check=True
+    )
+    found = json.loads(done.stdout)
+    assert (found["engine"], found["torch"]) == ("openvino", False)
+    values = torch.ones(3, 5, 32, 32), torch.full((3, 5), 17.0)
+    np.testing.assert_allclose(found["z"], load_model("demo").predict(*values)[:, 0], rtol=2e-5)
+
+
+def test_converted_models_hold_torchs_answers(tmp_path):
+    torch.save(tiny_model().state_dict(), tmp_path / "tiny.pt")
+    (tmp_path / "tiny.safetensors").write_bytes(convert_checkpoint(str(tmp_path / "tiny.pt")))
+    loaded = load_model(str(tmp_path / "tiny.pt"))
+    (tmp_path / "again.safetensors").write_bytes(portable_bytes(loaded))
+    for name in ("tiny", "again"):
+        converted = load_model(str(tmp_path / f"{name}.safetensors"))
+        assert converted.answers is not None
+        assert len(converted.answers) == CHECKED_SAMPLES
+        assert converted.stands_for(loaded.digest)
+    assert not loaded.stands_for("0" * 64)
+
+
+def test_model_whose_answers_are_not_the_engines_is_refused(tmp_path):
+    model = tiny_model()
+    wrong = [1.0] * CHECKED_SAMPLES
+    (tmp_path / "m.safetensors").write_bytes(write_safetensors(model.state_dict(), TINY, {}, wrong))
+    loaded = load_model(str(tmp_path / "m.safetensors"))
+    with pytest.raises(ModelError, match="deviates from torch"):
+        create_engine(loaded, RunOptions(engine="openvino"), threads=1)
+    assert create_engine(loaded, RunOptions(), threads=1).info.name == "torch"
+
+
+def test_answers_that_are_no_numbers_are_refused(tmp_path):
+    data = write_safetensors(tiny_model().state_dict(), TINY, {}, [float("nan")])
+    (tmp_path / "m.safetensors").write_bytes(data)
+    with pytest.raises(ModelError, match="answers of torch that are no numbers"):
+        load_model(str(tmp_path / "m.safetensors"))

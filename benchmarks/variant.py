@@ -4,7 +4,7 @@ Every variant does the same job: files in a folder → predictions (the referenc
 starts after the imports and the warm-up of the page cache, so that no side pays for Python's start.
 """
 
-import asyncio
+import importlib
 import json
 import sys
 import tempfile
@@ -25,62 +25,60 @@ def reference(name: str, folder: Path) -> dict[str, Any]:
 
 
 def skyfan(options: str, folder: Path) -> dict[str, Any]:
-    """The whole job in this process: prepare, plan, infer, commit, aggregate.
+    """One rank's job in this process: load and check the model, plan, infer, commit predictions and record.
 
     `options` is engine/precision, and `:unchecked` where the folder holds no expected answers.
     """
     import numpy as np
     import pyarrow.parquet as pq
 
-    from skyfan.driver import Job, create_target, run_job
+    from services.executor import core as executor
+    from services.executor.model_cache import ModelCache
+    from services.executor.requests import InferRequest, PrepareRequest
+    from services.executor.threads import available_threads
+    from services.partitioner import core as partitioner
+    from services.partitioner.requests import PlanRequest
     from skyfan.plan import RunOptions
+    from skyfan.runfolder import RunFolder
 
     chosen, _, unchecked = options.partition(":")
     engine, precision = chosen.split("/")
     _import_engine(engine)
     baseline = rss_bytes()
-    with tempfile.TemporaryDirectory(dir=folder) as output:
-        job = Job.model_validate(
-            {
-                "dataset": str(folder / "data.pt"),
-                "model": str(folder / "model.safetensors"),
-                "output": f"{output}/run",
-                "partition_size_bytes": None,
-                "options": RunOptions.model_validate({"engine": engine, "precision": precision}),
-            }
-        )
-
-        async def go() -> Any:
-            async with create_target("process") as target:
-                return await run_job(job, target, lambda _event: None)
-
+    run_options = RunOptions.model_validate({"engine": engine, "precision": precision})
+    data, model = str(folder / "data.pt"), str(folder / "model.safetensors")
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        output = RunFolder(f"{name}/run")
         start, cpu = time.perf_counter(), time.process_time()
-        summary = asyncio.run(go())
+        models = ModelCache(threads=available_threads())
+        prepared = executor.prepare(PrepareRequest(model=model, dataset=data, options=run_options), models)
+        same = {"model": model, "model_digest": prepared.digest, "output": output.uri, "options": run_options}
+        reply = partitioner.plan(PlanRequest(dataset=data, partition_size_bytes=None, **same))
+        item = output.read_plan().item(0)
+        record = executor.infer(InferRequest(run_id=reply.run_id, item=item, **same), models)
         wall_s, cpu_s = time.perf_counter() - start, time.process_time() - cpu
-        record = json.loads(Path(output, "run", "0.json").read_text())
-        table = pq.read_table(Path(output, "run", "predictions", "rank-0.parquet"))
-        z = table["z_pred"].to_numpy()
+        z = pq.read_table(output.predictions_uri(0))["z_pred"].to_numpy()
     expected = z if unchecked else np.load(folder / "expected.npy")
     difference = np.abs(z - expected)
-    wanted = ("engine", "engine_version", "engine_reason", "precision", "deviation", "load_s", "wait_s", "compute_s")
+    wanted = {"engine", "engine_version", "engine_reason", "precision", "deviation", "load_s", "wait_s", "compute_s"}
     return {
-        "samples": summary.samples,
+        "samples": record.samples,
         "wall_s": wall_s,
         "cpu_s": cpu_s,
         "baseline_rss_bytes": baseline,
         "max_deviation": float((difference / np.maximum(1, np.abs(expected))).max()),
         "p999_deviation": float(np.quantile(difference, 0.999)),
-        "record": {key: record[key] for key in wanted},
+        "record": record.model_dump(include=wanted),
     }
 
 
 def _import_engine(engine: str) -> None:
-    import torch  # noqa: F401
-
-    import skyfan.models.loading
-
-    if engine != "torch":
-        import skyfan.engine.openvino_engine  # noqa: F401
+    """Before the clock starts, as the reference's side has its libraries then."""
+    modules = ["skyfan.engine.openvino_engine"]
+    if engine == "torch":
+        modules = ["skyfan.engine.torch_engine", "skyfan.models.astromae"]
+    for module in modules:
+        importlib.import_module(module)
 
 
 def compute(options: str, folder: Path) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def _try_out(engine: Engine, layout: FileLayout) -> tuple[list[TensorSpec], int]
     specs = {spec.name: spec for spec in layout.tensors}
     try:
         bound = [specs[name] for name in engine.bind(list(specs))]
-        return bound, engine.predict(_blank(bound, 1)).shape[1]
+        return bound, engine.output_width(_blank(bound, 1))
     except ModelError as error:
         raise DatasetError(f"{layout.uri} does not fit the model: {str(error).rstrip('.')}.") from error
 

@@ -20,7 +20,7 @@ from skyfan.plan import FileLayout, PlanItem, Span
 from skyfan.tensorfile import TensorSpec, batch_bytes, read_batch
 
 BLOCK_BYTES = 12 * 2**20
-BUFFERS = 4
+BUFFERS = 3
 _POLL_S = 0.2
 _READ_DEADLINE_S = 300.0
 

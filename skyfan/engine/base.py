@@ -36,3 +36,8 @@ class Engine(ABC):
     @abstractmethod
     def predict(self, inputs: Sequence[NDArray[np.generic]]) -> NDArray[np.float32]:
         """Outputs of shape [B, width] for tensors whose first dimension is B, in `bind`'s order."""
+
+    def output_width(self, blank: Sequence[NDArray[np.generic]]) -> int:
+        """Columns of what it predicts for inputs of these shapes [1, …]; ModelError where they don't fit."""
+        width: int = self.predict(blank).shape[1]
+        return width

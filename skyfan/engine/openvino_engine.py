@@ -117,6 +117,11 @@ class OpenVINOEngine(Engine):
         self._call.check_shapes(floats)
         return self._compute(floats)
 
+    def output_width(self, blank: Sequence[Array]) -> int:
+        """One: no micro-batch is computed to find that out."""
+        self._call.check_shapes(blank)
+        return 1
+
     def _compute(self, inputs: Sequence[Floats]) -> Floats:
         out = np.empty((len(inputs[0]), 1), np.float32)
         starts = range(0, len(out), MICRO_BATCH)

@@ -88,7 +88,7 @@ class RunOptions(_Frozen):
     """The options that are part of a run's identity, because predictions or records depend on them."""
 
     batch_size: int = Field(default=512, ge=1)
-    precision: Literal["float32", "bf16", "int8", "auto"] = "float32"
+    precision: Literal["float32", "tf32", "bf16", "int8", "auto"] = "float32"
     engine: str = "auto"
     z_column: int | None = Field(default=None, ge=0)
 

@@ -32,6 +32,10 @@ def create_engine(model: LoadedModel, options: RunOptions, *, threads: int, samp
     """
     if options.engine not in ENGINES:
         raise BadInput(f"engine {options.engine!r} is not known; choose one of {', '.join(ENGINES)}.")
+    if model.device != CPU:
+        return _cuda(model, options, samples)
+    if options.precision == "tf32":
+        raise BadInput("precision 'tf32' is arithmetic of GPUs; use float32, bf16 or int8 on a CPU.")
     if options.engine == "torch" and options.precision in ("bf16", "int8"):
         raise BadInput(f"precision {options.precision!r} is not available with the torch engine; use float32.")
     reduced = options.precision in ("bf16", "int8")
@@ -56,11 +60,21 @@ def _why_torch(model: LoadedModel, options: RunOptions) -> str | None:
         return "auto: openvino is not installed"
     if model.config is None:
         return "auto: openvino runs AstroMAE only"
-    if model.device != CPU:
-        return f"auto: openvino runs on the CPU only, not on {model.device}"
     if model.answers is None and model.parameters < OPENVINO_PAYS_FROM_PARAMETERS:
         return "auto: a model this small is not worth converting"
     return None
+
+
+def _cuda(model: LoadedModel, options: RunOptions, samples: Samples | None) -> Engine:
+    from skyfan.engine.cuda_engine import PRECISIONS, CudaEngine
+
+    if options.engine == "openvino":
+        raise BadInput(f"the openvino engine runs on CPUs, not on {model.device}; use --engine torch or --device cpu.")
+    precision = "tf32" if options.precision == "auto" else options.precision
+    if precision not in PRECISIONS:
+        raise BadInput(f"precision {precision!r} is not available on {model.device}; use {', '.join(PRECISIONS)}.")
+    reason = "asked for" if options.engine == "torch" else f"auto: a model on {model.device} is torch's"
+    return CudaEngine(model, precision=precision, reason=reason, samples=samples() if samples is not None else None)
 
 
 def _openvino(model: LoadedModel, options: RunOptions, *, threads: int, samples: Samples | None) -> Engine:

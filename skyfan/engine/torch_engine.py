@@ -12,7 +12,7 @@ from skyfan.models.loading import LoadedModel
 
 
 class TorchEngine(Engine):
-    """Runs a loaded model on the CPU or a CUDA device."""
+    """Runs a loaded model on the CPU."""
 
     def __init__(self, model: LoadedModel, *, threads: int, reason: str) -> None:
         torch.set_num_threads(threads)
@@ -35,7 +35,10 @@ class TorchEngine(Engine):
 
     def predict(self, inputs: Sequence[NDArray[np.generic]]) -> NDArray[np.float32]:
         """Outputs [B, width]; a model that returns [B] counts as width 1."""
-        tensors = [_tensor(values, taken.dtype) for values, taken in zip(inputs, self._model.inputs, strict=True)]
+        tensors = [
+            as_tensor(values, getattr(torch, taken.dtype))
+            for values, taken in zip(inputs, self._model.inputs, strict=True)
+        ]
         try:
             output = self._model.predict(*tensors)
         except RuntimeError as error:
@@ -46,8 +49,8 @@ class TorchEngine(Engine):
         return output.reshape(len(output), -1).float().cpu().numpy()
 
 
-def _tensor(values: NDArray[np.generic], dtype: str) -> torch.Tensor:
+def as_tensor(values: NDArray[np.generic], dtype: torch.dtype) -> torch.Tensor:
     """The values in the dtype that the model takes; a dataset may be stored in another one, such as bfloat16."""
     if values.dtype.kind == "V":  # ml_dtypes: torch reads such arrays only as a dtype that NumPy itself has
         values = values.astype(np.float32)
-    return torch.from_numpy(np.ascontiguousarray(values)).to(getattr(torch, dtype))
+    return torch.from_numpy(np.ascontiguousarray(values)).to(dtype)

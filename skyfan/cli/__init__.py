@@ -1,6 +1,7 @@
 """The command line. Each command group is a module of its own."""
 
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -54,12 +55,23 @@ def main() -> None:
     except SkyfanError as error:
         _fail(str(error), error.exit_code)
     except typer.TyperException as error:
-        _fail(f"{error.format_message()} See skyfan --help.", BadInput.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted; what was committed is kept.", Interrupted.exit_code)
+        _fail_usage(error)
+    except typer.Abort:
+        code = Interrupted.exit_code
+    except OSError as error:  # no file of the user's that a command knows: a full disk, a closed pipe
+        _fail(f"{error}.", SkyfanError.exit_code)
+    if code == Interrupted.exit_code:  # typer's answer to Ctrl-C
+        _fail("interrupted.", Interrupted.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _fail(sentence: str, code: int) -> None:
+def _fail_usage(error: typer.TyperException) -> NoReturn:
+    sentence = error.format_message()
+    if not sentence:  # no arguments at all: the help was shown
+        sys.exit(BadInput.exit_code)
+    _fail(f"{sentence.rstrip('.')}; see skyfan --help.", BadInput.exit_code)
+
+
+def _fail(sentence: str, code: int) -> NoReturn:
     err.print(f"skyfan: {sentence}", markup=False, highlight=False, soft_wrap=True)
     sys.exit(code)

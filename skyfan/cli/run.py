@@ -19,7 +19,7 @@ from skyfan.cli.stepfunctions import execute_on_stepfunctions
 from skyfan.cli.tables import summary_table
 from skyfan.driver import Job, create_target, run_job
 from skyfan.driver.stepfunctions import DEFAULT_STATE_MACHINE, STEP_FUNCTIONS_TARGETS
-from skyfan.errors import BadInput, Incomplete, LocationError
+from skyfan.errors import BadInput, Incomplete, Interrupted, LocationError
 from skyfan.models import DEMO_MODEL
 from skyfan.records import Summary
 from skyfan.runfolder import RunFolder
@@ -112,7 +112,7 @@ async def _execute(job: Job, on: str, shown: LogProgress | RunProgress) -> Summa
             async with create_target(on, workers=job.workers) as target:
                 return await run_job(job, target, progress, started_at)
     except asyncio.CancelledError:
-        raise KeyboardInterrupt from None
+        raise Interrupted("interrupted; what is committed is kept, and the same command computes the rest.") from None
 
 
 def show(summary: Summary, *, as_json: bool, quiet: bool) -> None:

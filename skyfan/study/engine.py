@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from skyfan import __version__, store
-from skyfan.errors import BadInput, RunConflict, SkyfanError
+from skyfan.errors import BadInput, Interrupted, RunConflict, SkyfanError
 from skyfan.study.spec import Setting, Study
 
 MEASUREMENT_SCHEMA = "skyfan.measurement/1"
@@ -96,6 +96,8 @@ def run_study(
             on_progress(len(order) - len(left) + done, len(order), setting)
         try:
             result = run_cell(setting, store.join(folder, "runs", f"{setting.key}-{repetition}"))
+        except Interrupted:
+            raise
         except SkyfanError as error:
             failures.append((setting, error))
             continue

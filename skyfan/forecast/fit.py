@@ -12,6 +12,7 @@ relative deviation, all unknowns ≥ 0.
 """
 
 import dataclasses
+import math
 import re
 import statistics
 from collections.abc import Iterable, Sequence
@@ -119,10 +120,25 @@ def fit(
     sizes = {one.partition_mb for one in observed}
     if len(sizes) < 2 and s_per_mb is None:
         raise BadInput(f"runs with {sizes or 'no'} MB partitions only cannot tell time a MB from fixed time.")
+    fitted = _fitted(observed, spread, s_per_mb, source)
+    errors = [abs(math.expm1(-log)) for log in _logs(observed, fitted)]
+    slope = fitted.compute_s_per_sample * samples_per_rank(100) / 100 if len(sizes) > 1 else s_per_mb
+    return fitted.model_copy(
+        update={
+            "residual_sigma": _residual_sigma(_left_out_logs(observed, spread, s_per_mb, slope)),
+            "fit": f"{len(observed)} runs, median absolute error of wall time {statistics.median(errors):.1%}",
+        }
+    )
+
+
+def _fitted(
+    observed: Sequence[Observation], spread: Spread, s_per_mb: float | None, source: str = "published runs"
+) -> Calibration:
+    """The best calibration, without a word on how good it is."""
     rows, values = _equations(observed, spread)
     solution = _solve(rows, values, {2: s_per_mb} if s_per_mb is not None else {})
     start_s, fixed_s, slope, interval_s, merge_s = (float(value) for value in solution)
-    fitted = Calibration(
+    return Calibration(
         source=source,
         plan_s=start_s,
         start_interval_s=interval_s,
@@ -134,17 +150,36 @@ def fit(
         aggregate_s_per_rank=merge_s,
         aggregate_at_most_ranks=LISTING_PAGE,
     )
+
+
+def _logs(observed: Sequence[Observation], calibration: Calibration) -> list[float]:
+    """ln(measured ÷ predicted) of every run."""
     distinct = {(one.partition_mb, one.ranks): one for one in observed}
-    predicted = {key: statistics.median(predict_walls_s(one, fitted, 5)) for key, one in distinct.items()}
-    logs = [float(np.log(one.wall_s / predicted[one.partition_mb, one.ranks])) for one in observed]
-    errors = [abs(np.expm1(-value)) for value in logs]
-    return fitted.model_copy(
-        update={
-            # As wide as makes the 10th to 90th percentile hold four of five fitted runs.
-            "residual_sigma": float(np.quantile(np.abs(logs), 0.8)) / NormalDist().inv_cdf(0.9),
-            "fit": f"{len(observed)} runs, median absolute error of wall time {statistics.median(errors):.1%}",
-        }
-    )
+    predicted = {key: statistics.median(predict_walls_s(one, calibration, 5)) for key, one in distinct.items()}
+    return [math.log(one.wall_s / predicted[one.partition_mb, one.ranks]) for one in observed]
+
+
+def _left_out_logs(
+    observed: Sequence[Observation], spread: Spread, s_per_mb: float | None, slope: float | None
+) -> list[float]:
+    """ln(measured ÷ predicted) of every run, by a fit that has not seen any run of its kind.
+
+    A fit is nearer to the runs that made it than to others, so that their errors would give too narrow an interval.
+    `slope` is the compute time a MB of all runs, for what is left of one partition size.
+    """
+    logs: list[float] = []
+    for key in sorted({(one.partition_mb, one.ranks) for one in observed}):
+        group = [one for one in observed if (one.partition_mb, one.ranks) == key]
+        rest = [one for one in observed if (one.partition_mb, one.ranks) != key]
+        alone = len({one.partition_mb for one in rest}) < 2
+        logs += _logs(group, _fitted(rest or group, spread, slope if alone else s_per_mb))
+    return logs
+
+
+def _residual_sigma(logs: Sequence[float]) -> float:
+    """As wide as makes the 10th to 90th percentile hold four of five runs that were left out, and a new one."""
+    level = min(1.0, math.ceil(0.8 * (len(logs) + 1)) / len(logs))
+    return float(np.quantile(np.abs(logs), level, method="higher")) / NormalDist().inv_cdf(0.9)
 
 
 def _equations(observed: Sequence[Observation], spread: Spread) -> tuple[np.ndarray, np.ndarray]:

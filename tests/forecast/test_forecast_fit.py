@@ -26,6 +26,8 @@ def test_published_runs_that_were_not_fitted_are_predicted_within_15_percent():
     }
     for one in found.values():
         assert one.median_error <= 0.15, (one.name, one.median_error)
+    covered = sum(prediction.covered for one in found.values() for prediction in one.predictions)
+    assert covered >= 0.8 * 65  # what a 10th to 90th percentile promises
     fitted = found["data sizes"]
     assert fitted.fitted_runs == 18
     assert {p.data_gb for p in fitted.predictions} == {2.0, 6.0, 8.0, 12.6}

@@ -47,6 +47,7 @@ class ExecutorPool:
 
     discover: Discover
     server_name: str | None = None
+    plain: bool = False
     _channels: dict[str, aio.Channel] = field(default_factory=dict)
     _idle: set[str] = field(default_factory=set)
     _leased: set[str] = field(default_factory=set)
@@ -113,7 +114,7 @@ class ExecutorPool:
         """Takes in new addresses, drops those that are gone, and brings back those that recovered."""
         found = await self.discover()
         for address in found - self._channels.keys():
-            self._channels[address] = open_channel(address, server_name=self.server_name)
+            self._channels[address] = open_channel(address, server_name=self.server_name, plain=self.plain)
         for address in self._channels.keys() - found:
             if address not in self._leased:  # asked anew each time: closing waits, and leases go on meanwhile
                 self._idle.discard(address)

@@ -18,7 +18,7 @@ from grpc import aio
 from skyfan.errors import BadInput
 from skyfan.rpc.options import channel_options
 
-_VARIABLES = ("SKYFAN_TLS_CERT", "SKYFAN_TLS_KEY", "SKYFAN_TLS_CA")
+TLS_VARIABLES = ("SKYFAN_TLS_CERT", "SKYFAN_TLS_KEY", "SKYFAN_TLS_CA")
 TOKEN_VARIABLE = "SKYFAN_TOKEN"  # noqa: S105 (the variable's name, not a secret)
 
 
@@ -33,13 +33,13 @@ class TlsFiles:
 
 def tls_from_environment() -> TlsFiles | None:
     """The TLS files named in the environment; None when none is; an error when only some are."""
-    named = [os.environ.get(variable, "") for variable in _VARIABLES]
+    named = [os.environ.get(variable, "") for variable in TLS_VARIABLES]
     if not any(named):
         return None
     if not all(named):
-        raise BadInput(f"TLS needs all of {', '.join(_VARIABLES)}; set the missing ones or none of them.")
+        raise BadInput(f"TLS needs all of {', '.join(TLS_VARIABLES)}; set the missing ones or none of them.")
     contents = []
-    for variable, name in zip(_VARIABLES, named, strict=True):
+    for variable, name in zip(TLS_VARIABLES, named, strict=True):
         try:
             contents.append(Path(name).read_bytes())
         except OSError as error:
@@ -48,14 +48,18 @@ def tls_from_environment() -> TlsFiles | None:
 
 
 def open_channel(
-    address: str, interceptors: list[aio.ClientInterceptor] | None = None, *, server_name: str | None = None
+    address: str,
+    interceptors: list[aio.ClientInterceptor] | None = None,
+    *,
+    server_name: str | None = None,
+    plain: bool = False,
 ) -> aio.Channel:
-    """A client channel to `host:port`, with TLS if the environment names its files.
+    """A client channel to `host:port`, with TLS if the environment names its files and `plain` is not asked for.
 
     The server's certificate has to name the host of `address`, or `server_name` where that is given: replicas
     behind one name are called by their addresses.
     """
-    tls = tls_from_environment()
+    tls = None if plain else tls_from_environment()
     if tls is None:
         return aio.insecure_channel(address, options=channel_options(), interceptors=interceptors)
     credentials = grpc.ssl_channel_credentials(tls.authority, tls.key, tls.certificate)

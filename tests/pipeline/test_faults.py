@@ -190,3 +190,10 @@ def test_a_signal_stops_cleanly_and_the_same_command_finishes(sample, small_mode
     assert not [child for child in children if child.is_running()]
     assert subprocess.run([*command, "--quiet"], timeout=120, check=False).returncode == 0
     assert_equal_z(predictions(tmp_path / "run"), expected_z)
+
+
+@pytest.mark.slow
+def test_services_on_loopback_do_without_the_certificates_of_a_network(sample, small_model, tmp_path, monkeypatch):
+    for name in ("CERT", "KEY", "CA"):
+        monkeypatch.setenv(f"SKYFAN_TLS_{name}", str(tmp_path / "of-another-host.pem"))
+    assert run(make_job(sample.path, small_model, tmp_path / "run"), "local").state == "complete"

@@ -10,15 +10,18 @@
 import asyncio
 import os
 import socket
+import time
 from types import TracebackType
 from typing import Self
 
 from skyfan.driver.pool import ExecutorPool
 from skyfan.driver.targets.grpc_target import GrpcTarget
-from skyfan.errors import BadInput
+from skyfan.errors import BadInput, LocationError
 
 # More ranks than executors may wait for one; the pool lends each executor once.
 MAX_CONCURRENCY = 256
+# Longer than the partitioner is gone while it is started again.
+NETWORK_DEADLINE_S = 20.0
 
 
 class ComposeTarget(GrpcTarget):
@@ -36,6 +39,7 @@ class ComposeTarget(GrpcTarget):
         self._host, self._port = host, int(port)
 
     async def __aenter__(self) -> Self:
+        await self._see_network()
         self.pool = ExecutorPool(self._executor_addresses, server_name=self._host)
         await self.pool.start()
         return self
@@ -44,6 +48,23 @@ class ComposeTarget(GrpcTarget):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.pool.stop()
+
+    async def _see_network(self) -> None:
+        """Says so soon where there are no containers, instead of looking for executors for minutes."""
+        host = self.partitioner_address.rpartition(":")[0]
+        patient_until = time.monotonic() + NETWORK_DEADLINE_S
+        while True:
+            try:
+                await asyncio.get_running_loop().getaddrinfo(host, None)
+            except socket.gaierror as error:
+                if time.monotonic() > patient_until:
+                    raise LocationError(
+                        f"there is no host {host!r}: --on compose works inside the network of `docker compose up`; "
+                        "--on local needs no containers."
+                    ) from error
+                await asyncio.sleep(1)
+            else:
+                return
 
     async def _executor_addresses(self) -> set[str]:
         loop = asyncio.get_running_loop()

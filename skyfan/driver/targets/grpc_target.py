@@ -39,6 +39,8 @@ class GrpcTarget(Target):
     pool: ExecutorPool
     partitioner_address: str
     aggregator_address: str
+    plain = False
+    """Without TLS, whatever the environment says."""
 
     async def prepare(self, request: PrepareRequest) -> PreparedModel:
         """On any executor."""
@@ -59,7 +61,7 @@ class GrpcTarget(Target):
         """On the partitioner; planning twice is the same as once."""
 
         async def call() -> PlanReply:
-            async with open_channel(self.partitioner_address) as channel:
+            async with open_channel(self.partitioner_address, plain=self.plain) as channel:
                 with _errors(f"partitioner {self.partitioner_address}"):
                     reply = await PartitionerStub(channel).Plan(
                         to_message(request, partitioner_pb2.PlanRequest),
@@ -93,7 +95,7 @@ class GrpcTarget(Target):
         """On the aggregator; aggregating twice is the same as once."""
 
         async def call() -> Summary:
-            async with open_channel(self.aggregator_address) as channel:
+            async with open_channel(self.aggregator_address, plain=self.plain) as channel:
                 with _errors(f"aggregator {self.aggregator_address}"):
                     reply = await AggregatorStub(channel).Aggregate(
                         to_message(request, aggregator_pb2.AggregateRequest),

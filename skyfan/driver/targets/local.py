@@ -18,7 +18,7 @@ from skyfan.driver.job import DEFAULT_WORKERS
 from skyfan.driver.pool import ExecutorPool
 from skyfan.driver.targets.grpc_target import GrpcTarget
 from skyfan.errors import SkyfanError
-from skyfan.rpc.credentials import TOKEN_VARIABLE
+from skyfan.rpc.credentials import TLS_VARIABLES, TOKEN_VARIABLE
 
 START_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 5.0
@@ -54,7 +54,8 @@ class Child:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
-                env=os.environ | self._environment,
+                env={name: value for name, value in os.environ.items() if name not in TLS_VARIABLES}
+                | self._environment,
                 # Ctrl-C goes to the driver alone, which stops its services in order.
                 start_new_session=True,
             )
@@ -95,6 +96,8 @@ class LocalTarget(GrpcTarget):
     """Starts one partitioner, one aggregator and `workers` executors; an executor that dies is started again."""
 
     name = "local"
+    # Certificates name the hosts of a network, not loopback, which nobody else listens to.
+    plain = True
 
     def __init__(self, workers: int | None = None) -> None:
         self.concurrency = workers or DEFAULT_WORKERS
@@ -119,7 +122,7 @@ class LocalTarget(GrpcTarget):
             stack.push_async_callback(_stop_all, children)
             await asyncio.gather(*(child.start() for child in children))
             self.partitioner_address, self.aggregator_address = partitioner.address, aggregator.address
-            self.pool = ExecutorPool(self._executor_addresses)
+            self.pool = ExecutorPool(self._executor_addresses, plain=True)
             stack.push_async_callback(self.pool.stop)
             await self.pool.start()
             self._stack = stack.pop_all()

@@ -12,13 +12,19 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from skyfan.errors import BadInput
 from skyfan.tensorfile import TensorSpec
+from skyfan.units import counted, format_size
 
 PLAN_SCHEMA: Literal["skyfan.plan/1"] = "skyfan.plan/1"
 
 # A `.pt` file is a little larger than its tensors (ZIP directory, pickled metadata, alignment). Reserving it
 # makes "100MB" mean the 5,113 samples that the reference system's 100MB files hold.
 CONTAINER_OVERHEAD_BYTES = 2048
+
+# A hundred times what one Distributed Map has at work at once, and about what a plan can hold in memory and in one
+# file; beyond it the partitions are too small.
+MAX_RANKS = 1_000_000
 
 RunId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 
@@ -164,8 +170,17 @@ def cut(files: tuple[FileLayout, ...], partition_size_bytes: int | None) -> list
     """Cuts every file into partitions in dataset order; with None each file is one partition."""
     partitions: list[Span] = []
     first_sample = 0
-    for number, file in enumerate(files):
-        step = file.samples if partition_size_bytes is None else samples_per_partition(file, partition_size_bytes)
+    steps = [
+        file.samples if partition_size_bytes is None else samples_per_partition(file, partition_size_bytes)
+        for file in files
+    ]
+    count = sum(-(-file.samples // step) for file, step in zip(files, steps, strict=True))
+    if count > MAX_RANKS:
+        raise BadInput(
+            f"--partition-size {format_size(partition_size_bytes or 0)} would cut the data into {count:,} partitions, "
+            f"more than the {MAX_RANKS:,} that a run holds; take a larger one."
+        )
+    for number, (file, step) in enumerate(zip(files, steps, strict=True)):
         for start in range(0, file.samples, step):
             stop = min(start + step, file.samples)
             partitions.append(Span(file=number, start=start, stop=stop, first_sample=first_sample + start))
@@ -179,6 +194,11 @@ def distribute(partitions: list[Span], world_size: int) -> tuple[tuple[Span, ...
     This is the reference system's rule; ranks beyond the partitions get none. Neighbouring partitions of one
     file become one span.
     """
+    if world_size > MAX_RANKS:
+        raise BadInput(
+            f"--world-size is {world_size:,}, more than the {MAX_RANKS:,} ranks that a run holds; this data has "
+            f"{counted(len(partitions), 'partition')}, and more ranks than that have nothing to do."
+        )
     ranks: list[tuple[Span, ...]] = []
     position = 0
     for rank in range(world_size):

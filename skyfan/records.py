@@ -53,7 +53,9 @@ class RankRecord(_Record):
     read_s: float = Field(description="wall seconds of reading; overlaps with compute")
     wait_s: float = Field(description="wall seconds that compute waited for data")
     compute_s: float
-    write_s: float = Field(description="putting the predictions together; encoding and upload follow")
+    write_s: float = Field(
+        description="encoding the predictions as Parquet; their upload follows the record, which is in the file"
+    )
     peak_rss_bytes: int
     bytes_read: int
     started_at: str

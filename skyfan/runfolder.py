@@ -71,6 +71,22 @@ class Predictions:
         return pa.table(columns)
 
 
+class EncodedPredictions:
+    """A rank's rows as Parquet, complete but for the footer: that takes the record, which tells how long this took."""
+
+    def __init__(self, predictions: Predictions) -> None:
+        table = predictions.to_table()
+        self._sink = io.BytesIO()
+        self._writer = pq.ParquetWriter(self._sink, table.schema, compression="zstd")
+        self._writer.write_table(table)
+
+    def finished(self, record: RankRecord) -> bytes:
+        """The whole file; to be asked for once."""
+        self._writer.add_key_value_metadata({_RECORD_KEY: json.dumps(record.to_json_dict()).encode()})
+        self._writer.close()
+        return self._sink.getvalue()
+
+
 def _nullable(values: NDArray[np.float32]) -> pa.Array:
     return pa.array(values, mask=~np.isfinite(values))
 
@@ -174,18 +190,31 @@ class RunFolder:
             if found := _PREDICTIONS.fullmatch(entry.uri.removeprefix(f"{folder}/")):
                 yield int(found[1])
 
-    def commit(self, predictions: Predictions, record: RankRecord) -> RankRecord:
+    def commit(self, predictions: EncodedPredictions, record: RankRecord) -> RankRecord:
         """Writes the rank's Parquet file once; returns the record that counts, ours or an earlier one's."""
-        sink = io.BytesIO()
-        table = predictions.to_table()
-        metadata = {_RECORD_KEY: json.dumps(record.to_json_dict()).encode()}
-        pq.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd")
+        content = predictions.finished(record)
+        counts: RankRecord | None = None
+        while counts is None:
+            try:
+                store.put_new(self.predictions_uri(record.rank), content)
+                counts = record
+            except store.AlreadyExists:
+                # None: a second start with --no-resume removed that file meanwhile, so that ours has its place.
+                counts = self.committed_record(record.rank, record.run_id)
+        self.write_record(counts)
+        return counts
+
+    def committed_record(self, rank: int, run_id: str) -> RankRecord | None:
+        """The record of a rank that is committed; None where it is not, or not any more."""
+        uri = self.predictions_uri(rank)
+        if not store.exists(uri):
+            return None
         try:
-            store.put_new(self.predictions_uri(record.rank), sink.getvalue())
-        except store.AlreadyExists:
-            record = self.read_record(record.rank, record.run_id)
-        self.write_record(record)
-        return record
+            return self.read_record(rank, run_id)
+        except LocationError:
+            if store.exists(uri):
+                raise
+            return None
 
     def write_record(self, record: RankRecord) -> None:
         """Writes <rank>.json, which is derived and may be written again."""
@@ -208,8 +237,9 @@ class RunFolder:
         uri = self.predictions_uri(rank)
         content = store.read(uri)
         with _readable(uri):
-            table = pq.read_table(io.BytesIO(content))
-        return table, _record_of(uri, table.schema.metadata, run_id)
+            file = pq.ParquetFile(io.BytesIO(content))
+            table = file.read()
+        return table, _record_of(uri, file.metadata.metadata, run_id)
 
 
 @contextmanager
@@ -251,13 +281,18 @@ def _difference(earlier: Plan, plan: Plan) -> str:
             ("partition size", earlier.partition_size_bytes, plan.partition_size_bytes),
             ("world size", earlier.world_size, plan.world_size),
             ("file limit", earlier.file_limit, plan.file_limit),
-            ("options", earlier.options.model_dump(), plan.options.model_dump()),
+            *_changed_options(earlier, plan),
         )
         if before != now
     ]
     if not found and earlier.model_digest != plan.model_digest:
         found = ["the model file changed"]
     return "; ".join(found) or "the dataset's files changed"
+
+
+def _changed_options(earlier: Plan, plan: Plan) -> Iterator[tuple[str, object, object]]:
+    before, now = earlier.options.model_dump(), plan.options.model_dump()
+    return ((name.replace("_", " "), before[name], now[name]) for name in now)
 
 
 def _json_bytes(value: object) -> bytes:

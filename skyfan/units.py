@@ -34,6 +34,11 @@ def format_size(size_bytes: float) -> str:
     return f"{value:.3g} TB" if value < 1000 else f"{value:.0f} TB"
 
 
+def counted(number: int, thing: str) -> str:
+    """`"1 rank"`, `"1,278 ranks"`."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 def format_duration(duration_s: float) -> str:
     """75.2 → `"1 min 15 s"`; under ten seconds with one decimal."""
     if duration_s < 10:

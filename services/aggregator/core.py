@@ -16,7 +16,7 @@ import structlog
 from services.aggregator.requests import AggregateRequest
 from skyfan import __version__, store
 from skyfan.cost import bill, load_prices, rank_times, usage_of_ranks
-from skyfan.errors import RunConflict
+from skyfan.errors import LocationError, RunConflict
 from skyfan.metrics import science_metrics
 from skyfan.plan import Plan, Span
 from skyfan.records import Completeness, Cost, RankRecord, Summary, Throughput, Timing
@@ -76,14 +76,19 @@ def merge(folder: RunFolder, plan: Plan) -> Merged:
     planned = set(plan.working_ranks)
     ranks = sorted(rank for rank in folder.committed_ranks() if rank in planned)
 
-    def read(rank: int) -> tuple[pa.Table, RankRecord]:
-        table, record = folder.read_predictions(rank, plan.run_id)
+    def read(rank: int) -> tuple[pa.Table, RankRecord] | None:
+        try:
+            table, record = folder.read_predictions(rank, plan.run_id)
+        except LocationError:
+            if store.exists(folder.predictions_uri(rank)):
+                raise
+            return None  # removed since it was listed, by a second start with --no-resume
         if not store.exists(folder.record_uri(rank)):
             folder.write_record(record)
         return table, record
 
     with ThreadPoolExecutor(READERS) as readers:
-        found = list(readers.map(read, ranks))
+        found = [rank for rank in readers.map(read, ranks) if rank]
     tables = [table.replace_schema_metadata(None) for table, _ in found]
     return Merged(
         records=tuple(record for _, record in found), predictions=pa.concat_tables(tables) if tables else None

@@ -23,7 +23,7 @@ from skyfan.errors import DatasetError, Interrupted, ModelError, RankTooLarge
 from skyfan.models.loading import LoadedModel
 from skyfan.plan import FileLayout, PlanItem
 from skyfan.records import MB, RankRecord
-from skyfan.runfolder import Predictions, RunFolder
+from skyfan.runfolder import EncodedPredictions, Predictions, RunFolder
 from skyfan.tensorfile import TensorSpec, numpy_dtype
 from skyfan.units import format_size
 
@@ -111,7 +111,10 @@ def _try_out(engine: Engine, layout: FileLayout) -> tuple[list[TensorSpec], int]
         bound = [specs[name] for name in engine.bind(list(specs))]
         return bound, engine.output_width(_blank(bound, 1))
     except ModelError as error:
-        raise DatasetError(f"{layout.uri} does not fit the model: {str(error).rstrip('.')}.") from error
+        held = ", ".join(f"{spec.name} {spec.dtype} {list(spec.shape)}" for spec in layout.tensors)
+        raise DatasetError(
+            f"{layout.uri} does not fit the model: {str(error).rstrip('.')} (it holds {held})."
+        ) from error
 
 
 def _rate(engine: Engine, bound: list[TensorSpec], batch_size: int) -> float:
@@ -136,11 +139,11 @@ def infer(request: InferRequest, models: ModelCache, control: Control | None = N
     folder = RunFolder(request.output)
     item = request.item
     log = structlog.get_logger("executor").bind(run_id=request.run_id, rank=item.rank)
-    if store.exists(folder.predictions_uri(item.rank)):
-        record = folder.read_record(item.rank, request.run_id)
-        folder.write_record(record)
+    committed = folder.committed_record(item.rank, request.run_id)
+    if committed:
+        folder.write_record(committed)
         log.info("rank was committed before", attempt=request.attempt)
-        return record
+        return committed
     log.info("rank started", samples=item.samples, attempt=request.attempt, data=item.data_path)
     reset_peak_rss()
     watch = Stopwatch()
@@ -151,7 +154,8 @@ def infer(request: InferRequest, models: ModelCache, control: Control | None = N
     reader = ReadAhead(item, {*inputs, REDSHIFT}, request.options.batch_size)
     outputs = _predict_all(request, engine, inputs, reader, watch, control)
     with watch.phase("write"):
-        predictions = _predictions(outputs, request.options.z_column if engine.z_column is None else engine.z_column)
+        z_column = request.options.z_column if engine.z_column is None else engine.z_column
+        predictions = EncodedPredictions(_predictions(outputs, z_column))
     record = _record(request, engine, watch, reader, outputs, cold_start=cold_start)
     record = folder.commit(predictions, record)
     log.info("rank committed", wall_s=round(record.wall_s, 3), samples_per_s=round(record.sample_persec, 1))

@@ -1,11 +1,17 @@
 """Running again finishes what is missing, computes nothing twice, and touches nobody else's run."""
 
+import json
 import shutil
+import threading
+import time
 
+import pyarrow.parquet as pq
 import pytest
 
+from skyfan import store
 from skyfan.driver.events import RankCommitted
 from skyfan.errors import BadInput, RunConflict
+from skyfan.runfolder import RunFolder
 from tests.pipeline.support import assert_equal_z, make_job, predictions, run
 
 
@@ -54,7 +60,7 @@ def test_no_resume_computes_all_of_it_again(sample, small_model, expected_z, tmp
 @pytest.mark.parametrize(
     ("change", "named", "resume"),
     [
-        ({"batch_size": 4}, "options", True),
+        ({"batch_size": 4}, "batch size", True),
         ({"world_size": 2}, "world size", False),
         ({"partition_size_bytes": 50_000}, "partition size", True),
         ({"file_limit": 2}, "file limit", False),
@@ -130,3 +136,70 @@ def test_the_summary_is_written_last(sample, small_model, tmp_path):
     with pytest.raises(BadInput):
         run(job)
     assert not (output / "summary.json").exists()
+
+
+def test_a_second_start_with_no_resume_harms_neither_start(sample, small_model, expected_z, tmp_path):
+    """It removes what the first one committed, in the middle of it; afterwards all is there, once."""
+    job = make_job(sample.path, small_model, tmp_path / "run")
+    second = []
+
+    def start_again():
+        second.append(run(job.model_copy(update={"resume": False})))
+
+    class Watched(list):
+        def append(self, event):
+            super().append(event)
+            if committed(self) == [0, 1, 2] and not second:
+                thread = threading.Thread(target=start_again)
+                thread.start()
+                thread.join()
+
+    first = run(job, events=Watched())
+    assert [summary.state for summary in second] == ["complete"]
+    assert first.state == "complete"
+    assert_equal_z(predictions(tmp_path / "run"), expected_z)
+
+
+def test_a_start_whose_ranks_were_removed_says_what_is_missing(sample, small_model, expected_z, tmp_path):
+    job = make_job(sample.path, small_model, tmp_path / "run")
+
+    class Removing(list):
+        def append(self, event):
+            super().append(event)
+            if isinstance(event, RankCommitted) and event.rank == 8:
+                (tmp_path / "run" / "predictions" / "rank-3.parquet").unlink()
+
+    summary = run(job, events=Removing())
+    assert summary.state == "incomplete"
+    assert summary.completeness.missing_ranks == (3,)
+    assert run(job).state == "complete"
+    assert_equal_z(predictions(tmp_path / "run"), expected_z)
+
+
+def test_a_commit_goes_on_where_the_file_in_its_way_is_removed(sample, small_model, expected_z, tmp_path, monkeypatch):
+    put_new, refused = store.put_new, []
+
+    def refuse_once(uri, content):
+        if uri.endswith("rank-2.parquet") and not refused:
+            refused.append(uri)
+            raise store.AlreadyExists("it was there a moment ago")
+        return put_new(uri, content)
+
+    monkeypatch.setattr(store, "put_new", refuse_once)
+    assert run(make_job(sample.path, small_model, tmp_path / "run")).state == "complete"
+    assert refused
+    assert_equal_z(predictions(tmp_path / "run"), expected_z)
+
+
+def test_the_record_in_the_file_has_the_time_of_encoding(sample, small_model, tmp_path, monkeypatch):
+    write_table = pq.ParquetWriter.write_table
+
+    def slowly(*arguments, **options):
+        time.sleep(0.2)
+        write_table(*arguments, **options)
+
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", slowly)
+    summary = run(make_job(sample.path, small_model, tmp_path / "run", world_size=1))
+    record = RunFolder(str(tmp_path / "run")).read_record(0, summary.run_id)
+    assert 0.2 <= record.write_s <= record.wall_s
+    assert json.loads((tmp_path / "run" / "0.json").read_text()) == record.to_json_dict()

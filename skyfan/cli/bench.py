@@ -53,7 +53,7 @@ def bench_command(
 
 def _measure(study: Study, folder: str, runner: PipelineRunner, seed: int, *, quiet: bool) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"))
-    with Progress(*columns, console=err, transient=True, disable=quiet) as progress:
+    with Progress(*columns, console=err, transient=True, disable=quiet or not err.is_terminal) as progress:
         task = progress.add_task(escape(study.name), total=None, left="")
         started: list[tuple[float, int]] = []
 

@@ -41,8 +41,8 @@ def say(sentence: str) -> None:
 
 @contextmanager
 def progress_bar(description: str, quiet: bool, *, in_bytes: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error that its callback (done, all) moves; gone when done. In a log its name is all."""
-    if logs.as_json():
+    """A bar on standard error that its callback (done, all) moves; gone when done. In a log or file its name is all."""
+    if logs.as_json() or not err.is_terminal:
         if not quiet:
             say(description)
         yield lambda _done, _total: None

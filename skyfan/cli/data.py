@@ -15,7 +15,7 @@ from skyfan.datasets import CleanReport, DatasetReport, Rules
 from skyfan.errors import BadInput
 from skyfan.sky import Subset, load_catalog, subset_rows
 from skyfan.sky import simulate as simulate_sky
-from skyfan.units import format_size
+from skyfan.units import counted, format_size
 
 app = typer.Typer(no_args_is_help=True, help="Make, inspect, clean and upload datasets.")
 
@@ -111,7 +111,7 @@ def upload(
         print_json(report.model_dump(mode="json"))
     else:
         _tell(
-            f"uploaded {len(report.uploaded):,} objects ({format_size(report.uploaded_bytes)}), "
+            f"uploaded {counted(len(report.uploaded), 'object')} ({format_size(report.uploaded_bytes)}), "
             f"skipped {len(report.skipped):,} that were there already",
         )
 

@@ -8,6 +8,7 @@ from services.partitioner.requests import DatasetCut
 from services.partitioner.split import split
 from skyfan.cli import options
 from skyfan.cli.console import print_json, progress_bar, say
+from skyfan.units import counted
 
 
 def partition(
@@ -29,4 +30,4 @@ def partition(
     if as_json:
         print_json({"output": output, "files": written})
     elif not quiet:
-        say(f"wrote {len(written)} files to {output}")
+        say(f"wrote {counted(len(written), 'file')} to {output}")

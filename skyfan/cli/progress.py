@@ -17,7 +17,7 @@ from skyfan.driver.events import (
     RankProgress,
     RankRetried,
 )
-from skyfan.units import format_duration, format_size
+from skyfan.units import counted, format_duration, format_size
 
 LINE_EVERY_S = 5.0
 
@@ -67,10 +67,10 @@ class RunProgress:
                 self._total, self._reused = plan.samples, reused
                 self._started = time.monotonic()
                 self._bars.update(self._task, total=plan.samples, completed=reused)
-                again = f", {self._committed} of them are reused" if self._committed else ""
+                again = f", {self._committed:,} reused" if self._committed else ""
                 self._line(
                     f"run {plan.run_id}: {plan.samples:,} samples, {format_size(plan.data_bytes)}, "
-                    f"{plan.partitions} partitions, {plan.ranks} ranks{again}"
+                    f"{counted(plan.partitions, 'partition')}, {counted(plan.ranks, 'rank')}{again}"
                 )
             case RankProgress(rank, done, _):
                 self._done[rank] = done

@@ -28,7 +28,12 @@ from skyfan.workflow import parse_request
 Payload = Annotated[Path | None, typer.Option(help="A reference system's execution payload (JSON) instead.")]
 
 
+# What may stand beside a payload: how the run is watched and where it is made, not what it is.
+BESIDE_PAYLOAD = frozenset({"payload", "on", "state_machine", "workers", "quiet", "as_json", "copy_to"})
+
+
 def run(
+    context: typer.Context,
     dataset: options.Dataset = "",
     model: options.Model = DEMO_MODEL,
     partition_size: options.PartitionSize = options.DEFAULT_PARTITION,
@@ -54,6 +59,7 @@ def run(
     Exit codes: 0 complete, 2 bad input, 3 complete but with samples missing, 4 failed, 130 interrupted.
     """
     if payload is not None:
+        _refuse_beside_payload(context)
         job = job_of_payload(payload, workers)
     elif dataset:
         job = options.make_job(
@@ -76,13 +82,21 @@ def run(
     show(summary, as_json=as_json, quiet=quiet)
 
 
+def _refuse_beside_payload(context: typer.Context) -> None:
+    for name in context.params.keys() - BESIDE_PAYLOAD:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = f"--{name.replace('_', '-')}"
+            raise BadInput(f"{option} is said by the --payload file; write it there, or leave --payload out.")
+
+
 def job_of_payload(path: Path, workers: int | None) -> Job:
     """The job that a reference payload means: each file is a partition, its script is not run."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise LocationError(f"--payload {path} cannot be read: {error.strerror}.") from error
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # not JSON, or not even UTF-8
         raise BadInput(f"--payload {path} is not JSON: {error}.") from error
     request = parse_request(content)
     for warning in request.warnings:

@@ -113,14 +113,19 @@ class OpenVINOEngine(Engine):
 
     def predict(self, inputs: Sequence[Array]) -> Floats:
         """Outputs [B, 1]."""
-        floats = [np.ascontiguousarray(values, dtype=np.float32) for values in inputs]
-        self._call.check_shapes(floats)
-        return self._compute(floats)
+        return self._compute(self._floats(inputs))
 
     def output_width(self, blank: Sequence[Array]) -> int:
         """One: no micro-batch is computed to find that out."""
-        self._call.check_shapes(blank)
+        self._floats(blank)
         return 1
+
+    def _floats(self, inputs: Sequence[Array]) -> list[Floats]:
+        """The inputs as the graph takes them; ModelError where they don't fit."""
+        if any(np.iscomplexobj(values) for values in inputs):
+            raise ModelError("the model takes real numbers and a tensor of the dataset holds complex ones.")
+        self._call.check_shapes(inputs)
+        return [np.ascontiguousarray(values, dtype=np.float32) for values in inputs]
 
     def _compute(self, inputs: Sequence[Floats]) -> Floats:
         out = np.empty((len(inputs[0]), 1), np.float32)

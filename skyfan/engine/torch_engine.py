@@ -53,4 +53,6 @@ def as_tensor(values: NDArray[np.generic], dtype: torch.dtype) -> torch.Tensor:
     """The values in the dtype that the model takes; a dataset may be stored in another one, such as bfloat16."""
     if values.dtype.kind == "V":  # ml_dtypes: torch reads such arrays only as a dtype that NumPy itself has
         values = values.astype(np.float32)
+    if np.iscomplexobj(values) and not dtype.is_complex:
+        raise ModelError(f"the model takes real numbers and a tensor of the dataset holds {values.dtype}.")
     return torch.from_numpy(np.ascontiguousarray(values)).to(dtype)

@@ -83,7 +83,9 @@ def read_safetensors(data: bytes, where: str) -> Checkpoint:
         (length,) = struct.unpack("<Q", data[:8])
         header = json.loads(data[8 : 8 + length])
     except (SafetensorError, ValueError, struct.error) as error:
-        raise ModelError(f"{where} is no complete safetensors file: {error}.") from error
+        raise ModelError(
+            f"{where} is no checkpoint of torch.save, no .pt2 program and no complete safetensors file: {error}."
+        ) from error
     metadata = {str(key): str(value) for key, value in (header.get("__metadata__") or {}).items()}
     told = _json_object(metadata.pop(METADATA_KEY, "{}"), where)
     config, answers = told.pop(CONFIG_KEY, {}), _answers(told.pop(ANSWERS_KEY, None), where)
@@ -139,7 +141,11 @@ def read_torch(data: bytes, where: str) -> Checkpoint:
         if key is None:
             break
         found = found[key]
-    held = found.path if isinstance(found, Inert) else type(found).__name__
+    if isinstance(found, Mapping):
+        tensors = _to_arrays(found, file)
+        if tensors:  # a state dict of one layer, or a dataset: its names say that it is no AstroMAE
+            return Checkpoint("state_dict", _plain_names(tensors))
+    held = found.path if isinstance(found, Inert) else f"a {type(found).__name__.removeprefix('Inert').lower()}"
     raise ModelError(
         f"{where} holds neither a state dict nor a module ({held}); save model.state_dict() or export the model "
         "with torch.export.save to a .pt2 file."

@@ -160,7 +160,7 @@ def checked_config(
     try:
         config = config_from_shapes({name: v.shape for name, v in checkpoint.state.items()}, **unshaped)
     except ModelError as error:
-        raise ModelError(f"{where}: {error}.") from error
+        raise ModelError(f"{where}: {str(error).rstrip('.')}.") from error
     _check_against(weight_shapes(config), checkpoint, where)
     told = dict.fromkeys(checkpoint.attributes, f"the file's {checkpoint.attributes_from}")
     told |= dict.fromkeys(overrides or {}, "the user")

@@ -19,7 +19,7 @@ from skyfan.store._api import (
     read_range,
     read_tail,
 )
-from skyfan.store._local import temporary_beside
+from skyfan.store._local import named_errors, temporary_beside
 from skyfan.store._location import StrPath, canonical, join, local_path
 from skyfan.store._types import AlreadyExists, ObjectInfo, PreconditionFailed, Progress, ReadStats
 
@@ -38,6 +38,7 @@ __all__ = [
     "join",
     "list",
     "local_path",
+    "named_errors",
     "put",
     "put_if_match",
     "put_new",

@@ -19,7 +19,7 @@ class LocalBackend:
     """Files below `/`; keys are absolute paths."""
 
     def head(self, key: str) -> ObjectInfo:
-        with _named(key, "read"):
+        with named_errors(key, "read"):
             return _info(key, Path(key).stat())
 
     def exists(self, key: str) -> bool:
@@ -53,7 +53,7 @@ class LocalBackend:
         return self.upload(key, iter([data]), len(data))
 
     def put_new(self, key: str, data: memoryview) -> ObjectInfo:
-        with _named(key, "written"), _temporary(key, iter([data])) as temporary:
+        with named_errors(key, "written"), _temporary(key, iter([data])) as temporary:
             try:
                 os.link(temporary, key)  # unlike a rename, a link never replaces
             except FileExistsError as error:
@@ -61,23 +61,23 @@ class LocalBackend:
         return self.head(key)
 
     def put_if_match(self, key: str, data: memoryview, etag: str) -> ObjectInfo:
-        with _named(key, "written"), _temporary(key, iter([data])) as temporary, _locked_folder(key):
+        with named_errors(key, "written"), _temporary(key, iter([data])) as temporary, _locked_folder(key):
             if not self.exists(key) or self.head(key).etag != etag:
                 raise PreconditionFailed(f"{key} was changed by someone else; nothing was written.")
             temporary.replace(key)
         return self.head(key)
 
     def upload(self, key: str, chunks: Iterator[memoryview], size_bytes: int) -> ObjectInfo:  # noqa: ARG002
-        with _named(key, "written"), _temporary(key, chunks) as temporary:
+        with named_errors(key, "written"), _temporary(key, chunks) as temporary:
             temporary.replace(key)
         return self.head(key)
 
     def list(self, key: str) -> Iterator[ObjectInfo]:
-        with _named(key, "listed"):
+        with named_errors(key, "listed"):
             yield from _walk(key)
 
     def delete(self, key: str) -> None:
-        with _named(key, "deleted"):
+        with named_errors(key, "deleted"), contextlib.suppress(NotADirectoryError):  # below a file there is nothing
             Path(key).unlink(missing_ok=True)
 
 
@@ -97,12 +97,15 @@ def _etag(status: os.stat_result) -> str:
 
 
 @contextlib.contextmanager
-def _named(key: str, done: str) -> Iterator[None]:
+def named_errors(key: str, done: str) -> Iterator[None]:
     """Operating system errors as one sentence with the file's name."""
     try:
         yield
     except FileNotFoundError as error:
-        raise LocationError(f"{key} does not exist; check the path.") from error
+        wrong = "cannot be written: its folder cannot be made" if done == "written" else "does not exist"
+        raise LocationError(f"{key} {wrong}; check the path.") from error
+    except (FileExistsError, NotADirectoryError) as error:
+        raise LocationError(f"{key} cannot be {done}: a part of its path is a file, not a folder.") from error
     except IsADirectoryError as error:
         raise LocationError(f"{key} is not a file; name a file in it.") from error
     except PermissionError as error:
@@ -113,7 +116,7 @@ def _named(key: str, done: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _opened(key: str) -> Iterator[tuple[int, ObjectInfo]]:
-    with _named(key, "read"):
+    with named_errors(key, "read"):
         handle = os.open(key, os.O_RDONLY | os.O_CLOEXEC)
         try:
             yield handle, _info(key, os.fstat(handle))

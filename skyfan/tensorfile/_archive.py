@@ -157,8 +157,8 @@ class Archive:
             return self.refuse("is truncated: the end of its ZIP archive is missing; copy it again")
         if head[0] == 0x80:
             return self.refuse(
-                "is in torch's old format from before 1.6; save it again with "
-                "torch.save(torch.load(FILE, weights_only=False), NEW_FILE)"
+                "is in torch's old format from before 1.6, or a bare pickle; save it again with "
+                "torch.save(torch.load(FILE, weights_only=True), NEW_FILE), which runs nothing that is in it"
             )
         return self.refuse("is not a .pt file of torch.save")
 

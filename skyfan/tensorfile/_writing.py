@@ -106,8 +106,9 @@ class TensorFileWriter:
         self._temporary = store.temporary_beside(target or Path(tempfile.gettempdir()) / "dataset.pt")
 
     def __enter__(self) -> Self:
-        self._temporary.parent.mkdir(parents=True, exist_ok=True)
-        self._file: BinaryIO = self._temporary.open("xb", buffering=0)
+        with store.named_errors(os.fspath(self._uri), "written"):
+            self._temporary.parent.mkdir(parents=True, exist_ok=True)
+            self._file: BinaryIO = self._temporary.open("xb", buffering=0)
         self._before, self._storages, self._after = _layout(self._samples, self._tensors)
         return self
 

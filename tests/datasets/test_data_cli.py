@@ -61,5 +61,5 @@ def test_tables_tell_the_figures(tmp_path):
 def test_upload_says_what_it_sent_and_what_was_there(tmp_path):
     (tmp_path / "notes.txt").write_text("notes")
     arguments = ["upload", tmp_path / "notes.txt", "memory://cli/notes.txt", "--quiet"]
-    assert "uploaded 1 objects (5 B), skipped 0" in skyfan_data(*arguments)
+    assert "uploaded 1 object (5 B), skipped 0" in skyfan_data(*arguments)
     assert "uploaded 0 objects (0 B), skipped 1" in skyfan_data(*arguments)

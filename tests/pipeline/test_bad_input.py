@@ -1,6 +1,7 @@
 """What a user can get wrong: one sentence, the right exit code, nothing half-written. Through the real command."""
 
 import os
+import pickle
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -77,9 +78,30 @@ def hostile(folder):
     return path
 
 
+def three_bands(folder):
+    path = folder / "bad.pt"
+    write_tensorfile(path, [np.zeros((9, 3, 32, 32), np.float32), np.zeros((9, 5), np.float32)])
+    return path
+
+
+def complex_pixels(folder):
+    path = folder / "bad.pt"
+    write_tensorfile(path, [np.zeros((9, 5, 32, 32), np.complex64), np.zeros((9, 5), np.float32)])
+    return path
+
+
+def bare_pickle(folder):
+    path = folder / "bad.pt"
+    path.write_bytes(pickle.dumps(Exploit()))
+    return path
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
+        (three_bands, "0 float32 [9, 3, 32, 32], 1 float32 [9, 5]"),
+        (complex_pixels, "real numbers"),
+        (bare_pickle, "weights_only=True"),
         (truncated, "bad.pt"),
         (wrong_shape, "32, 32"),
         (missing_tensor, "bad.pt does not fit the model"),
@@ -107,6 +129,7 @@ def test_bad_datasets(skyfan, make, said, small_model, tmp_path):
         (["--dataset", "sky.pt", "--batch-size", "0"], "--batch-size"),
         (["--dataset", "sky.pt", "--partition-size", "soon"], "--partition-size"),
         (["--dataset", "sky.pt", "--world-size", "-3"], "--world-size"),
+        (["--dataset", "sky.pt", "--world-size", "1000001"], "more than the 1,000,000 ranks"),
         (["--dataset", "sky.pt", "--model", "nowhere.pt"], "nowhere.pt"),
         (["--dataset", "sky.pt", "--on", "moon"], "moon"),
         (["--dataset", "sky.pt", "--engine", "steam"], "steam"),
@@ -121,6 +144,55 @@ def test_bad_options(skyfan, arguments, said, sample, small_model, tmp_path):
     assert said in answer.stderr
     assert "Traceback" not in answer.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_an_output_below_a_file_is_refused_by_what_is_wrong(skyfan, sample, small_model, tmp_path):
+    (tmp_path / "taken").write_text("mine")
+    command = ["run", "--dataset", sample.path, "--model", small_model, "--on", "process", "--output", "taken"]
+    for answer in (skyfan(*command), skyfan("partition", "--dataset", sample.path, "--output", "taken")):
+        assert answer.code == 2
+        assert "a part of its path is a file" in answer.stderr
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "said"),
+    [
+        (b"\xff\xfe", [], "is not JSON"),
+        (b'{"dataset": "x.pt", "output": "run"}', ["--batch-size", "3"], "--batch-size is said by the --payload file"),
+        (b'{"dataset": "x.pt", "output": "run"}', ["--dataset", "y.pt"], "--dataset is said by the --payload file"),
+    ],
+)
+def test_bad_payloads(skyfan, tmp_path, content, arguments, said):
+    (tmp_path / "payload.json").write_bytes(content)
+    answer = skyfan("run", "--payload", "payload.json", *arguments)
+    assert answer.code == 2, answer.stderr
+    assert said in answer.stderr
+
+
+def test_compose_without_containers_says_so_soon(skyfan, sample, small_model, monkeypatch):
+    monkeypatch.setattr("skyfan.driver.targets.compose.NETWORK_DEADLINE_S", 0.0)
+    monkeypatch.setenv("SKYFAN_PARTITIONER", "partitioner.invalid:50051")
+    answer = skyfan("run", "--dataset", sample.path, "--model", small_model, "--on", "compose")
+    assert answer.code == 2
+    assert "no host 'partitioner.invalid'" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (lambda torch: torch.nn.Linear(5, 1).state_dict(), "not the weights of an AstroMAE"),
+        (lambda torch: [1, 2], "neither a state dict nor a module (a list)"),
+    ],
+)
+def test_other_models_are_told_what_they_are(skyfan, sample, tmp_path, model, said):
+    import torch
+
+    torch.save(model(torch), tmp_path / "m.pt")
+    answer = skyfan("run", "--dataset", sample.path, "--model", "m.pt", "--on", "process")
+    assert answer.code == 2
+    assert said in answer.stderr
+    assert ".." not in answer.stderr
 
 
 def test_a_hostile_model_is_refused_by_name_and_not_executed(skyfan, sample, tmp_path):
@@ -153,6 +225,7 @@ def test_exit_codes_tell_another_run_and_a_failed_run_apart(skyfan, sample, smal
     assert other.code == 2
     assert "world size was 1, is 3" in other.stderr
     assert "Choose another --output" in other.stderr
+    assert "batch size was 512, is 4." in skyfan(*command, "--output", "run", "--batch-size", 4).stderr
 
     def lost(*_arguments):
         raise SkyfanError("the executor broke")

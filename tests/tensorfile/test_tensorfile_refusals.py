@@ -156,7 +156,7 @@ def test_files_that_are_not_archives(tmp_path):
     path.write_bytes(b"not a tensor in sight")
     assert "not a .pt file" in refusal(path)
     torch.save(torch.zeros(3), path, _use_new_zipfile_serialization=False)
-    assert "torch.save(torch.load(FILE, weights_only=False), NEW_FILE)" in refusal(path)
+    assert "torch.save(torch.load(FILE, weights_only=True), NEW_FILE)" in refusal(path)
     archive(path, {"note.txt": b"hello"})
     assert "no data.pkl" in refusal(path)
     archive(path, saved_entries(torch.zeros(300)), zipfile.ZIP_DEFLATED)

@@ -1,6 +1,5 @@
 """`skyfan demo`: redshifts of a thousand real galaxies that the packaged model has never seen."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -50,13 +49,11 @@ def demo(
 
 
 def make_demo_dataset(dataset: str, *, quiet: bool) -> None:
-    """Renders the 1,000 test galaxies of the packaged catalogue, unless they are there."""
-    if store.exists(dataset):
+    """Renders the 1,000 test galaxies of the packaged catalogue, unless there is a file or a folder of files."""
+    if store.exists(dataset) or next(iter(store.list(dataset)), None):
         return
     catalog = sky.load_catalog()
     test = catalog.take(sky.subset_rows(len(catalog), "test"))
-    if "://" not in dataset:
-        Path(dataset).parent.mkdir(parents=True, exist_ok=True)
     with progress_bar(f"rendering {DEMO_GALAXIES:,} galaxies", quiet) as advance:
         sky.simulate(DEMO_GALAXIES, DEMO_SEED, dataset, test, None, advance)
     if not quiet:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.utils.data import TensorDataset
 
 from skyfan import store, tensorfile
-from skyfan.errors import DatasetError
+from skyfan.errors import DatasetError, LocationError
 from skyfan.tensorfile import TensorFileWriter, numpy_dtype, open_tensorfile, read_rows, write_tensorfile
 from skyfan.tensorfile._dtypes import DTYPES
 
@@ -156,6 +156,12 @@ def test_what_cannot_be_written(tmp_path, arrays, words):
         write_tensorfile(tmp_path / "x.pt", arrays)
     assert str(tmp_path / "x.pt") in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(LocationError, match=r"file/sky\.pt cannot be written: "):
+        write_tensorfile(tmp_path / "file" / "sky.pt", reference())
 
 
 @pytest.mark.parametrize(

@@ -85,9 +85,11 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     return Inputs(dataset, model, finished(str(folder / "run")).predictions)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(images: None, inputs: Inputs) -> Iterator[Stack]:
-    """The servers with two executors, the dataset and the model in their S3; this process uses the same S3."""
+    """The servers with two executors, the dataset and the model in their S3; this process uses the same S3.
+
+    For this folder only: containers that are left idle take turns on the processors that the next folder's need."""
     require_docker()
     environment = compose_environment("skyfan-test", EXECUTORS="2")
     with servers(environment) as running, pytest.MonkeyPatch.context() as patch:

@@ -21,7 +21,7 @@ def probe_image() -> str:
     return build_image("skyfan-localstack-probe:test", HERE / "probe")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack() -> Iterator[Stack]:
     """LocalStack; a call waits up to 3 s for a free worker, and at most eight may wait."""
     require_docker()
@@ -32,7 +32,7 @@ def stack() -> Iterator[Stack]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def probes(stack: Stack, probe_image: str) -> Stack:
     """Three workers of `probe` that come back when their process ends, as `restart: always` makes them."""
     for _ in range(3):

@@ -109,7 +109,8 @@ class Stack:
                 AWS_LAMBDA_FUNCTION_MEMORY_SIZE=str(memory_mb),
                 **(environment or {}),
             )
-            .with_kwargs(**docker_options)
+            # The services' images ask a gRPC server, which a worker is not: a Python every second while it starts.
+            .with_kwargs(healthcheck={"test": ["NONE"]}, **docker_options)
         )
         if command:
             worker = worker.with_command(command)

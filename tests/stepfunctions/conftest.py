@@ -16,7 +16,7 @@ SAMPLES = 200
 FILES = 40
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def _deployment() -> Iterator[Deployment]:
     require_docker()
     with deployed() as running:

@@ -2,7 +2,7 @@
 .PHONY: compose
 
 # Where pip has a folder of wheels, the images are built from it as well, without PyTorch's index.
-COMPOSE_WHEELS = $(or $(WHEELS_DIR),$(shell pip config get global.find-links 2>/dev/null))
+COMPOSE_WHEELS = $(or $(WHEELS_DIR),$(firstword $(wildcard $(shell pip config get global.find-links 2>/dev/null))))
 COMPOSE = $(if $(COMPOSE_WHEELS),WHEELS_DIR=$(COMPOSE_WHEELS) TORCH_INDEX=) \
   HOST_UID=$(shell id -u) HOST_GID=$(shell id -g) SKYFAN_REVISION=$(shell git rev-parse --short HEAD 2>/dev/null) \
   docker compose

@@ -229,6 +229,39 @@ def test_cost_so_far_is_rank_seconds_at_list_prices():
     assert cost_usd > 40 * 2 * prices.region("us-east-1").lambda_gb_s["x86_64"]
 
 
+class _Recorded:
+    """Step Functions as looks at a run found it: the map has not read its items, is at work, is done, and so on."""
+
+    looks = ((0, 0, "RUNNING"), (1, 0, "RUNNING"), (1, 1, "SUCCEEDED"), (1, 1, "SUCCEEDED"), (1, 1, "SUCCEEDED"))
+
+    def __init__(self):
+        self._left = list(self.looks)
+
+    def describe_execution(self, executionArn):  # noqa: N803 - boto3's own name
+        return {"status": "RUNNING" if len(self._left) > 1 else "SUCCEEDED"}
+
+    def list_map_runs(self, executionArn):  # noqa: N803
+        return {"mapRuns": [{"mapRunArn": "arn"}]}
+
+    def describe_map_run(self, mapRunArn):  # noqa: N803
+        total, succeeded, status = self._left.pop(0)
+        counts = dict.fromkeys(("failed", "timedOut", "aborted", "pending"), 0)
+        return {
+            "itemCounts": counts | {"total": total, "running": total - succeeded, "succeeded": succeeded},
+            "status": status,
+        }
+
+
+def test_each_phase_is_told_once_and_no_counts_before_there_are_items(moto, monkeypatch):
+    access = open_access("localstack")
+    recorded = type(access)(access.on, access.region, access.endpoint, _Recorded(), access.functions)
+    meter, events = CostMeter(Machine("arn", "name"), load_prices(), "us-east-1"), []
+    monkeypatch.setattr(Follower, "_tell_plan", lambda _: events.append("planned"))
+    Follower(recorded, ARN, "memory://x", meter, events.append, sleep=lambda _: None).to_end()
+    told = [(event.running, event.succeeded) if isinstance(event, MapProgress) else event for event in events]
+    assert told == ["planned", PhaseStarted("inferring"), (1, 0), (0, 1), PhaseStarted("aggregating")]
+
+
 class _Unplugged:
     """Step Functions out of reach."""
 

@@ -69,10 +69,11 @@ class Follower:
                 self._enter("preparing")
                 return found
             run = self.access.states.describe_map_run(mapRunArn=self._map_run_arn)
-        if self._shown is None:
+        if self._phase in ("", "preparing"):
             self._tell_plan()
-        self._enter("inferring")
-        self._tell_counts(run["itemCounts"])
+            self._enter("inferring")
+        if run["itemCounts"]["total"]:  # none until the map has read its items
+            self._tell_counts(run["itemCounts"])
         if run["status"] != "RUNNING":
             self._enter("aggregating")
         return found

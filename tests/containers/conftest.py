@@ -19,6 +19,7 @@ from tests.containers.stack import Stack, compose, compose_environment, require_
 SAMPLES = 960
 SAMPLES_A_RANK = 120
 PARTITION_BYTES = SAMPLES_A_RANK * 20504 + 2048
+BUILD_DEADLINE_S = 1500
 # Small batches, so that a stopped executor stops soon.
 BATCH_SIZE = 16
 DATASET, MODEL = "s3://skyfan-data/sky.pt", "s3://skyfan-data/model.safetensors"
@@ -49,11 +50,18 @@ class Finished:
     plan: Plan = field(repr=False)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever comes first builds the images, on a bare machine for longer than a test may take otherwise."""
+    for item in items:
+        if "images" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(BUILD_DEADLINE_S + 600))
+
+
 @pytest.fixture(scope="session")
 def images() -> None:
     """All images, built once."""
     require_docker()
-    compose(compose_environment("skyfan-test"), "build", timeout_s=1500)
+    compose(compose_environment("skyfan-test"), "build", timeout_s=BUILD_DEADLINE_S)
 
 
 @pytest.fixture(scope="session")

@@ -118,6 +118,17 @@ class Stack:
         self._exits.callback(worker.stop)
         return worker
 
+    def first_answer(self, function: str, timeout_s: float = 60) -> Any:
+        """What a worker says to an empty event, as soon as one is there: on a busy machine a container takes longer to
+        start than LocalStack lets an invocation wait."""
+        functions, deadline = self.client("lambda"), time.monotonic() + timeout_s
+        while True:
+            try:
+                return json.loads(functions.invoke(FunctionName=function, Payload=b"{}")["Payload"].read())
+            except functions.exceptions.ServiceException:
+                if time.monotonic() > deadline:
+                    raise
+
     def create_state_machine(self, definition: Mapping[str, Any] | str, name: str = "") -> str:
         text = definition if isinstance(definition, str) else json.dumps(definition)
         states = self.client("stepfunctions")
@@ -130,7 +141,7 @@ class Stack:
         started = self.client("stepfunctions").start_execution(stateMachineArn=arn, input=json.dumps(payload))
         return started["executionArn"]
 
-    def wait(self, execution_arn: str, timeout_s: float = 60) -> dict[str, Any]:
+    def wait(self, execution_arn: str, timeout_s: float = 120) -> dict[str, Any]:
         """DescribeExecution once it has ended, with `output` parsed."""
         states, deadline = self.client("stepfunctions"), time.monotonic() + timeout_s
         while (found := states.describe_execution(executionArn=execution_arn))["status"] == "RUNNING":
@@ -138,10 +149,10 @@ class Stack:
             time.sleep(0.1)
         return {**found, "output": json.loads(found["output"]) if "output" in found else None}
 
-    def run(self, definition: Mapping[str, Any] | str, payload: Any, timeout_s: float = 60) -> dict[str, Any]:
+    def run(self, definition: Mapping[str, Any] | str, payload: Any, timeout_s: float = 120) -> dict[str, Any]:
         return self.wait(self.start(definition, payload), timeout_s)
 
-    def map_run(self, execution_arn: str, timeout_s: float = 10) -> dict[str, Any]:
+    def map_run(self, execution_arn: str, timeout_s: float = 30) -> dict[str, Any]:
         """DescribeMapRun of the execution's map run, as soon as there is one."""
         states, deadline = self.client("stepfunctions"), time.monotonic() + timeout_s
         while not (runs := states.list_map_runs(executionArn=execution_arn)["mapRuns"]):

@@ -31,7 +31,7 @@ def invoke(stack: Stack, event: Any, function: str = "probe", **options: Any) ->
     return answer, json.loads(answer["Payload"].read())
 
 
-def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 15) -> None:
+def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 40) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
@@ -93,9 +93,9 @@ def test_worker_that_exits_fails_its_invocation(probes):
 
 def test_killed_container_fails_its_invocation_before_the_time_out(stack, probe_image):
     worker = stack.start_worker(probe_image, "victim", VICTIM_PORT)
-    assert invoke(stack, {}, "victim")[1]["event"] == {}
+    assert stack.first_answer("victim")["event"] == {}
     with ThreadPoolExecutor(1) as pool:
-        busy = pool.submit(invoke, stack, {"sleep_s": 3.9}, "victim")
+        busy = pool.submit(invoke, stack, {"sleep_s": 29}, "victim")
         time.sleep(0.7)  # it is in the handler now
         worker.get_wrapped_container().kill()
         _, payload = busy.result()
@@ -121,13 +121,14 @@ def test_function_without_workers_is_a_service_error(stack):
 
 def test_busy_workers_throttle_after_the_wait(stack, probe_image):
     stack.start_worker(probe_image, "single", SINGLE_PORT)
+    stack.first_answer("single")
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(invoke, stack, {"sleep_s": 3.8}, "single")
+        first = pool.submit(invoke, stack, {"sleep_s": 6}, "single")
         time.sleep(0.3)
         second = pool.submit(invoke, stack, {}, "single")
         with pytest.raises(ClientError, match="Rate Exceeded") as refused:
             second.result()
-        assert first.result()[1]["event"] == {"sleep_s": 3.8}
+        assert first.result()[1]["event"] == {"sleep_s": 6}
     assert refused.value.response["Error"]["Code"] == "TooManyRequestsException"
     assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 429
 
@@ -144,10 +145,12 @@ def test_full_queue_throttles_at_once(probes):
 
 def test_handler_that_cannot_be_imported_fails_a_waiting_invocation(stack, probe_image):
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(invoke, stack, {}, "broken")
+        waiting = pool.submit(stack.first_answer, "broken")
         time.sleep(0.5)
-        stack.start_worker(probe_image, "broken", BROKEN_PORT, command=["nowhere.handle"])
-        _, payload = waiting.result()
+        always = {"restart_policy": {"Name": "always"}}
+        worker = stack.start_worker(probe_image, "broken", BROKEN_PORT, command=["nowhere.handle"], **always)
+        payload = waiting.result()
+    worker.get_wrapped_container().kill()
     assert payload["errorType"] == "Runtime.ImportModuleError"
 
 

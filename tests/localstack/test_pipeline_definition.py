@@ -19,6 +19,7 @@ EVENTS_LIMIT, DATA_LIMIT_BYTES = 25_000, 256 * 1024
 def pipeline(stack: Stack, probe_image: str) -> Stack:
     for _ in range(2):
         stack.start_worker(probe_image, "pipeline", 9006, command=["pipeline.handle"])
+    stack.first_answer("pipeline")
     stack.client("s3").create_bucket(Bucket="runs")
     return stack
 

@@ -10,10 +10,17 @@ from localstack_support import CREDENTIALS, REGION, require_docker
 
 from skyfan import store
 from tests.conftest import Sample, make_sample
-from tests.stepfunctions.deployment import DATA, Deployment, deployed
+from tests.stepfunctions.deployment import BUILD_DEADLINE_S, DATA, Deployment, deployed
 
 SAMPLES = 200
 FILES = 40
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever comes first builds the images, on a bare machine for longer than a test may take otherwise."""
+    for item in items:
+        if "_deployment" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(BUILD_DEADLINE_S + 600))
 
 
 @pytest.fixture(scope="package")

@@ -33,6 +33,7 @@ PIPELINE, FAULTY = "skyfan-pipeline", "faulty-pipeline"
 PORTS = {"skyfan-executor": 9001, "skyfan-partitioner": 9002, "skyfan-aggregator": 9003, "faulty-executor": 9004}
 EXECUTORS = 3
 TIMEOUT_S = 120
+BUILD_DEADLINE_S = 1500
 DATA, RESULTS = "skyfan-data", "skyfan-results"
 SAMPLE_BYTES = 20_504
 IMAGES = ("partitioner", "executor", "aggregator")
@@ -43,9 +44,17 @@ def build_images() -> None:
     wheels = subprocess.run(
         ["pip", "config", "get", "global.find-links"], capture_output=True, text=True, check=False
     ).stdout.strip()
-    environment = {**os.environ, "SKYFAN_TAG": TAG} | ({"WHEELS_DIR": wheels, "TORCH_INDEX": ""} if wheels else {})
-    command = ["docker", "compose", "--project-directory", str(ROOT), "build", "--quiet", *IMAGES]
-    built = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False, env=environment)
+    environment = {**os.environ, "SKYFAN_TAG": TAG}
+    if Path(wheels or "none").is_dir():
+        environment |= {"WHEELS_DIR": wheels, "TORCH_INDEX": ""}
+    built = subprocess.run(
+        ["docker", "compose", "--project-directory", str(ROOT), "build", "--quiet", *IMAGES],
+        capture_output=True,
+        text=True,
+        timeout=BUILD_DEADLINE_S,
+        check=False,
+        env=environment,
+    )
     assert built.returncode == 0, built.stderr[-4000:]
     build_image(
         f"skyfan-faulty-executor:{TAG}",

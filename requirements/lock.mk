@@ -6,7 +6,7 @@ LOCK = $(PIP_COMPILE) --quiet --no-emit-index-url --no-emit-find-links --strip-e
 LOCKED = $(addprefix requirements/,$(addsuffix .txt,run executor partitioner aggregator driver rendezvous))
 
 .PHONY: lock
-lock: $(LOCKED)
+lock: $(LOCKED) requirements/bench.txt
 
 # All extras and the tools of development; everything else is locked within these versions.
 requirements/dev.txt: pyproject.toml requirements/dev.in requirements/constraints.in
@@ -23,6 +23,11 @@ requirements/driver.txt: EXTRAS = aws,report,sky
 
 requirements/rendezvous.txt: requirements/rendezvous.in requirements/dev.txt
 	$(LOCK) --output-file $@ $<
+
+# The peers of `make bench`, and what their jobs and ours share.
+requirements/bench.txt: requirements/bench.in pyproject.toml requirements/dev.txt
+	$(LOCK) --extra torch --output-file $@ pyproject.toml $<
+	sed -i.bak 's/^\(torch==[0-9.]*\)+cpu/\1/' $@ && rm $@.bak
 
 # The CPU build of torch calls itself 2.13.0+cpu; the lock names the release, the index decides on the build.
 $(addprefix requirements/,$(addsuffix .txt,run executor partitioner aggregator driver)): pyproject.toml requirements/dev.txt

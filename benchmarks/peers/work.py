@@ -5,6 +5,7 @@ process are what a careful user would do; the peers only distribute.
 """
 
 import functools
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ def predict_and_write(folder: str, output: str, start: int, stop: int) -> int:
 def spans(samples: int, count: int) -> list[tuple[int, int]]:
     """`count` runs of rows of nearly the same length."""
     edges = np.linspace(0, samples, count + 1).astype(int).tolist()
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(itertools.pairwise(edges))
 
 
 def written(output: str) -> NDArray[np.float32]:

@@ -1,13 +1,15 @@
-"""Streaming: blocks of samples are read ahead by one thread while the model works on the block before.
+"""Streaming: blocks of samples are read ahead, several at once, while the model works on the block before.
 
-Memory is bounded by `BUFFERS` blocks, whatever the partition's size: one that the model works on, those that
-wait in the queue, and one that is being read. The buffers are used again and again.
+Memory is bounded by `BUFFERS` blocks, whatever the partition's size: one that the model works on, and those that
+are being read or wait for it. The buffers are used again and again. Tensors with narrow rows, of which a block has
+a few kilobytes, are read for many blocks at once, so that a block is one request and not one a tensor.
 """
 
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Set
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -21,9 +23,12 @@ from skyfan.tensorfile import TensorSpec, batch_bytes, read_batch
 
 BLOCK_BYTES = 12 * 2**20
 BUFFERS = 3
-_POLL_S = 0.2
+# Of a block, a tensor with fewer bytes is narrow; of all narrow tensors together so much is read at once.
+NARROW_BYTES = 256 * 2**10
+WINDOW_BYTES = 2**20
 _READ_DEADLINE_S = 300.0
 
+Arrays = dict[str, NDArray[np.generic]]
 Buffer = NDArray[np.uint8]
 
 
@@ -31,32 +36,72 @@ Buffer = NDArray[np.uint8]
 class Block:
     """Consecutive samples: tensors by name, each with `count` rows; the first is sample `first_sample`.
 
-    The tensors are views of `buffer`, which is filled anew when the next block is asked for.
+    Wide tensors are views of `buffer`, which is filled anew when the next block is asked for.
     """
 
     first_sample: int
     count: int
-    tensors: dict[str, NDArray[np.generic]]
+    tensors: Arrays
     buffer: Buffer
 
 
-def _cuts(item: PlanItem, batch_size: int) -> Iterator[tuple[FileLayout, Span]]:
+@dataclass(frozen=True)
+class _Cut:
+    """One block to be read; its narrow tensors are rows of those of `window`, which are read once."""
+
+    file: FileLayout
+    span: Span
+    wide: tuple[TensorSpec, ...]
+    window: "_Window"
+
+
+class _Window:
+    """The narrow tensors of several blocks: whoever needs them first reads them, the others wait."""
+
+    def __init__(self, file: FileLayout, specs: tuple[TensorSpec, ...], start: int, stop: int) -> None:
+        self._file, self._specs, self._start, self._stop = file, specs, start, stop
+        self._arrays: Arrays | None = None
+        self._lock = threading.Lock()
+
+    def rows(self, span: Span, stats: store.ReadStats) -> Arrays:
+        """The rows of `span`, which lies inside."""
+        with self._lock:
+            if self._arrays is None:
+                self._arrays = read_batch(
+                    self._file.uri, self._specs, self._start, self._stop, etag=self._file.etag, stats=stats
+                )
+        inside = slice(span.start - self._start, span.stop - self._start)
+        return {name: values[inside] for name, values in self._arrays.items()}
+
+
+def _cuts(item: PlanItem, names: Set[str], batch_size: int) -> Iterator[_Cut]:
     """Spans of about `BLOCK_BYTES`, whole batches each, so that batches are the same for any block size."""
     for span in item.spans:
         file = item.files[span.file]
         step = batch_size * max(1, BLOCK_BYTES // max(1, file.sample_bytes * batch_size))
-        for start in range(span.start, span.stop, step):
-            stop = min(start + step, span.stop)
-            first_sample = span.first_sample + start - span.start
-            yield file, Span(file=span.file, start=start, stop=stop, first_sample=first_sample)
+        wanted = [spec for spec in file.tensors if spec.name in names]
+        narrow = tuple(spec for spec in wanted if spec.row_bytes * step < NARROW_BYTES)
+        wide = tuple(spec for spec in wanted if spec not in narrow)
+        blocks = max(1, WINDOW_BYTES // max(1, batch_bytes(narrow, step)))
+        for first in range(span.start, span.stop, step * blocks):
+            last = min(first + step * blocks, span.stop)
+            window = _Window(file, narrow, first, last)
+            for start in range(first, last, step):
+                part = Span(
+                    file=span.file,
+                    start=start,
+                    stop=min(start + step, last),
+                    first_sample=span.first_sample + start - span.start,
+                )
+                yield _Cut(file, part, wide, window)
 
 
 @dataclass
 class ReadAhead:
-    """Reads an item's blocks in order on a thread of its own.
+    """Reads an item's blocks on threads of its own, and gives them in order.
 
-    Of the tensors called `names`, those that are there are read. `read_s` is the time that reading took, and
-    `stats` counts its requests.
+    Of the tensors called `names`, those that are there are read. `read_s` is the time in which anything was being
+    read, and `stats` counts the requests.
     """
 
     item: PlanItem
@@ -64,68 +109,70 @@ class ReadAhead:
     batch_size: int
     stats: store.ReadStats = field(default_factory=store.ReadStats)
     read_s: float = 0.0
-    _ready: "queue.Queue[Block | Exception | None]" = field(default_factory=lambda: queue.Queue(BUFFERS + 1))
-    _free: "queue.Queue[Buffer]" = field(default_factory=lambda: queue.Queue(BUFFERS))
-    _stopped: threading.Event = field(default_factory=threading.Event)
+    _reading: int = 0
+    _reading_since: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @contextmanager
     def blocks(self) -> Iterator[Iterator[Block]]:
-        """The blocks; the reading thread ends with the `with` block."""
-        for _ in range(BUFFERS):
-            self._free.put(np.empty(0, np.uint8))
-        thread = threading.Thread(target=self._produce, name="skyfan-read-ahead", daemon=True)
-        thread.start()
+        """The blocks; with the `with` block ends the reading, but for what was asked of the store before."""
+        pool = ThreadPoolExecutor(BUFFERS - 1, "skyfan-read-ahead")
         try:
-            yield self._consume()
+            yield self._ahead(pool)
         finally:
-            self._stopped.set()
-            thread.join(_READ_DEADLINE_S)
+            pool.shutdown(wait=False, cancel_futures=True)
 
-    def _consume(self) -> Iterator[Block]:
-        while True:
-            try:
-                entry = self._ready.get(timeout=_READ_DEADLINE_S)
-            except queue.Empty:
-                raise DeadlineExceeded(f"rank {self.item.rank}: no data for {_READ_DEADLINE_S:.0f} s.") from None
-            if entry is None:
-                return
-            if isinstance(entry, Exception):
-                raise entry
-            yield entry
-            self._free.put(entry.buffer)
+    def _ahead(self, pool: ThreadPoolExecutor) -> Iterator[Block]:
+        cuts = _cuts(self.item, self.names, self.batch_size)
+        free: list[Buffer] = [np.empty(0, np.uint8) for _ in range(BUFFERS)]
+        asked: deque[Future[Block]] = deque()
 
-    def _produce(self) -> None:
-        # `_ready` has room for every buffer and one last word, so that only taking a buffer ever waits.
+        def ask(depth: int) -> None:
+            while free and len(asked) < depth and (cut := next(cuts, None)):
+                asked.append(pool.submit(self._read, cut, free.pop()))
+
+        # The first block comes alone: the model waits for it, and others would take of its bandwidth.
+        ask(1)
+        while asked:
+            block = self._wait(asked.popleft())
+            ask(BUFFERS - 1)
+            yield block
+            free.append(block.buffer)
+
+    def _wait(self, asked: "Future[Block]") -> Block:
         try:
-            for file, span in _cuts(self.item, self.batch_size):
-                buffer = self._take_buffer()
-                if buffer is None:
-                    return
-                start = time.perf_counter()
-                block = self._read(file, span, buffer)
-                self.read_s += time.perf_counter() - start
-                self._ready.put(block)
-            self._ready.put(None)
-        except Exception as error:  # noqa: BLE001 (raised again on the consumer's thread)
-            self._ready.put(error)
+            return asked.result(_READ_DEADLINE_S)
+        except TimeoutError:
+            raise DeadlineExceeded(f"rank {self.item.rank}: no data for {_READ_DEADLINE_S:.0f} s.") from None
 
-    def _take_buffer(self) -> Buffer | None:
-        while not self._stopped.is_set():
-            try:
-                return self._free.get(timeout=_POLL_S)
-            except queue.Empty:
-                continue
-        return None
-
-    def _read(self, file: FileLayout, span: Span, buffer: Buffer) -> Block:
-        wanted: list[TensorSpec] = [spec for spec in file.tensors if spec.name in self.names]
-        needed_bytes = batch_bytes(wanted, span.samples)
+    def _read(self, cut: _Cut, buffer: Buffer) -> Block:
+        file, span = cut.file, cut.span
+        needed_bytes = batch_bytes(cut.wide, span.samples)
         if len(buffer) < needed_bytes:
             buffer = np.empty(needed_bytes, np.uint8)
-        try:
-            tensors = read_batch(
-                file.uri, wanted, span.start, span.stop, buffer=buffer, etag=file.etag, stats=self.stats
-            )
-        except store.PreconditionFailed as error:
-            raise DatasetError(f"{file.uri} changed since the run was planned; run with another --output.") from error
+        with self._timed():
+            try:
+                tensors = cut.window.rows(span, self.stats)
+                tensors |= read_batch(
+                    file.uri, cut.wide, span.start, span.stop, buffer=buffer, etag=file.etag, stats=self.stats
+                )
+            except store.PreconditionFailed as error:
+                raise DatasetError(
+                    f"{file.uri} changed since the run was planned; run with another --output."
+                ) from error
         return Block(span.first_sample, span.samples, tensors, buffer)
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        """Counts time in which several blocks are read at once only once."""
+        with self._lock:
+            if not self._reading:
+                self._reading_since = time.perf_counter()
+            self._reading += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._reading -= 1
+                if not self._reading:
+                    self.read_s += time.perf_counter() - self._reading_since

@@ -1,6 +1,7 @@
 """Object stores (S3, memory) over obstore: parallel ranged GETs, conditional puts, multipart uploads."""
 
 import contextlib
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -196,11 +197,15 @@ class ObjectBackend:
 
 
 def _parts(ranges: Sequence[ByteRange]) -> Iterator[_Part]:
-    """Ranges as parts of at most `PART_BYTES`; ranges that touch become one."""
+    """Ranges in equal parts of about `PART_BYTES`, half of it more at most; ranges that touch become one.
+
+    Equal, because a small rest costs a request as a whole part does and all wait for the largest.
+    """
     position = 0
     for start, stop in _merged(ranges):
-        for begin in range(start, stop, PART_BYTES):
-            end = min(begin + PART_BYTES, stop)
+        count = max(1, (stop - start + PART_BYTES // 2) // PART_BYTES)
+        edges = [start + (stop - start) * part // count for part in range(count + 1)]
+        for begin, end in itertools.pairwise(edges):
             yield begin, end, position
             position += end - begin
 

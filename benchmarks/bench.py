@@ -1,67 +1,68 @@
-"""Runs the variants interleaved, several rounds, and writes the table of ratios (JSON and Markdown).
+"""Runs the variants interleaved, several rounds, and writes the table of ratios (JSON, Markdown, a figure).
 
 `python -m benchmarks.bench quick` (the core ratio) or `full`; results go to benchmarks/results/.
 """
 
-import argparse
-import json
 import statistics
 import subprocess
 import sys
-import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from benchmarks.measure import SAMPLES_OF_100_MB, machine
+from benchmarks.part import Found, Options, inputs, last_line, options_of, parser, save, with_machine
+from benchmarks.peers import PEERS, PYTHON
 from benchmarks.tables import markdown
 
-RESULTS = Path(__file__).parent / "results"
-ROOT = Path(__file__).parent.parent
 REFERENCE = "reference:lambda_script"
-QUICK = (REFERENCE, "skyfan:auto/float32")
-FULL = (
-    REFERENCE,
-    "reference:local_script",
-    "reference:plain_loop",
-    "skyfan:torch/float32",
-    "skyfan:openvino/float32",
-    "skyfan:openvino/bf16",
-    "skyfan:openvino/int8",
-    "compute:torch/float32/1",
-    "compute:openvino/float32/1",
-    "compute:openvino/bf16/1",
-    "compute:openvino/int8/1",
-    "compute:openvino/float32/2",
-)
-TIME_LIMIT_S = 900
+QUICK = {REFERENCE: 2, "skyfan:auto/float32": 2}
+# How often each runs: what the targets compare five times, what stands beside them three times or twice, so that
+# all of it takes less than half an hour.
+FULL = {
+    REFERENCE: 5,
+    "skyfan:openvino/float32": 5,
+    "reference:local_script": 5,
+    "reference:plain_loop": 3,
+    "skyfan:torch/float32": 3,
+    "skyfan:openvino/bf16": 3,
+    "skyfan:openvino/int8": 3,
+    **{f"peer:{name}": 3 for name in PEERS},
+    "compute:torch/float32/1": 2,
+    "compute:openvino/float32/1": 3,
+    "compute:openvino/bf16/1": 3,
+    "compute:openvino/int8/1": 3,
+    "compute:openvino/float32/2": 3,
+}
 
 
-def run_variant(name: str, folder: Path) -> dict[str, Any]:
-    """What the variant printed last."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.variant", name, str(folder)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=TIME_LIMIT_S,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(f"{name} failed:\n{done.stderr[-2000:]}")
-    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return result
+def run_variant(name: str, folder: Path) -> Found:
+    """What the variant printed last; a peer's job runs by the peers' own interpreter."""
+    kind, _, peer = name.partition(":")
+    if kind == "peer":
+        return last_line([str(PYTHON), "-m", "benchmarks.peers", peer, str(folder)])
+    return last_line([sys.executable, "-m", "benchmarks.variant", name, str(folder)])
 
 
-def medians(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Rates and memory of one variant over its runs; everything else from the last run."""
+def missing_peers(variants: dict[str, int]) -> list[str]:
+    """Those that the peers' interpreter cannot import, or all where there is none."""
+    modules = {"ray": "ray.data", "lithops": "lithops", "dask": "distributed"}
+    wanted = [name.partition(":")[2] for name in variants if name.startswith("peer:")]
+    if not PYTHON.exists():
+        return wanted
+    tries = {name: [str(PYTHON), "-c", f"import {modules[name]}"] for name in wanted}
+    return [name for name, command in tries.items() if subprocess.run(command, capture_output=True).returncode]
+
+
+def summarised(runs: list[Found]) -> Found:
+    """Rates and memory of one variant, medians over its runs; everything else from the last run."""
     last = runs[-1]
-    rates = {
-        "samples_per_s": statistics.median(run["samples"] / run["wall_s"] for run in runs),
-        "samples_per_cpu_s": statistics.median(run["samples"] / run["cpu_s"] for run in runs),
-        "peak_rss_mb": statistics.median(run["peak_rss_bytes"] for run in runs) / 2**20,
-        "rounds": [round(run["samples"] / run["wall_s"], 1) for run in runs],
-    }
+    rounds = [run["samples"] / run["wall_s"] for run in runs]
+    rates: Found = {"samples_per_s": statistics.median(rounds), "rounds": [round(rate, 1) for rate in rounds]}
+    if "cpu_s" in last:
+        rates["samples_per_cpu_s"] = statistics.median(run["samples"] / run["cpu_s"] for run in runs)
+        rates["peak_rss_mb"] = statistics.median(run["peak_rss_bytes"] for run in runs) / 2**20
+    if "start_s" in last:
+        rates["samples_per_s_with_start"] = statistics.median(
+            run["samples"] / (run["wall_s"] + run["start_s"]) for run in runs
+        )
     if "gemm" in last:
         # Paired in each run, so that what else the machine does falls on both sides.
         for kind in ("wall", "cpu"):
@@ -70,47 +71,49 @@ def medians(runs: list[dict[str, Any]]) -> dict[str, Any]:
             )
         rates["gemm_gflops_per_cpu_s"] = statistics.median(run["gemm"]["cpu"] for run in runs) / 1e9
     kept = ("max_deviation", "p999_deviation", "record", "baseline_rss_bytes", "reported_samples_per_s", "flops")
-    return rates | {key: last[key] for key in kept if key in last}
+    return rates | {key: last[key] for key in (*kept, "version") if key in last}
 
 
-def measure(variants: tuple[str, ...], samples: int, rounds: int) -> dict[str, Any]:
-    """All variants in turn, `rounds` times over."""
-    before = machine()
-    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in variants}
-    with tempfile.TemporaryDirectory(prefix="skyfan-bench-") as folder:
-        make = [sys.executable, "-m", "benchmarks.inputs", folder, "--samples", str(samples)]
-        subprocess.run(make, cwd=ROOT, check=True, timeout=TIME_LIMIT_S)
-        for number in range(rounds):
-            for name in variants:
-                runs[name].append(run_variant(name, Path(folder)))
+def measure(variants: dict[str, int], options: Options) -> Found:
+    """All variants in turn, round by round; each takes part in as many rounds as it is given."""
+    missing = missing_peers(variants)
+    present = {name: options.at_most(rounds) for name, rounds in variants.items()}
+    present = {name: rounds for name, rounds in present.items() if name.partition(":")[2] not in missing}
+    runs: dict[str, list[Found]] = {name: [] for name in present}
+    with inputs(options.samples) as folder:
+        for number in range(1, max(present.values()) + 1):
+            for name in (name for name, rounds in present.items() if rounds >= number):
+                runs[name].append(run_variant(name, folder))
                 rate = runs[name][-1]["samples"] / runs[name][-1]["wall_s"]
-                print(f"round {number + 1}/{rounds} {name}: {rate:.0f} samples/s", flush=True)
+                print(f"round {number}/{present[name]} {name}: {rate:.0f} samples/s", flush=True)
     return {
-        "taken": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": before | {"load_average_after": machine()["load_average"]},
-        "samples": samples,
-        "rounds": rounds,
-        "variants": {name: medians(found) for name, found in runs.items()},
+        "samples": options.samples,
+        "missing_peers": missing,
+        "variants": {name: summarised(found) for name, found in runs.items()},
     }
 
 
 def main() -> None:
-    """Writes `results/<kind>.json` and `.md`; the last line is the ratio to the reference's Lambda script."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=("quick", "full"))
-    parser.add_argument("--samples", type=int, default=SAMPLES_OF_100_MB)
-    parser.add_argument("--rounds", type=int)
-    arguments = parser.parse_args()
-    variants, rounds = (QUICK, 2) if arguments.kind == "quick" else (FULL, 5)
-    found = measure(variants, arguments.samples, arguments.rounds or rounds)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{arguments.kind}.json").write_text(json.dumps(found, indent=1) + "\n")
-    table = markdown(found, REFERENCE)
-    (RESULTS / f"{arguments.kind}.md").write_text(table)
-    print(table)
-    ours = found["variants"].get("skyfan:auto/float32") or found["variants"]["skyfan:openvino/float32"]
-    ratio = ours["samples_per_s"] / found["variants"][REFERENCE]["samples_per_s"]
-    print(f"ratio to reference lambda script: {ratio:.2f}")
+    """Writes `<kind>.json`, `.md` and `.svg`; the last line is the ratio to the reference's Lambda script."""
+    asked = parser(__doc__)
+    asked.add_argument("kind", choices=("quick", "full"))
+    arguments = asked.parse_args()
+    options = options_of(arguments)
+    variants = QUICK if arguments.kind == "quick" else FULL
+    found = with_machine(lambda: measure(variants, options))
+    save(options, arguments.kind, found, markdown(found, REFERENCE))
+    if arguments.kind == "full":
+        from benchmarks.figures import rates_figure, save_svg
+
+        save_svg(rates_figure(found, REFERENCE), options.results / "full.svg")
+    print(f"ratio to reference lambda script: {core_ratio(found):.2f}")
+
+
+def core_ratio(found: Found) -> float:
+    """Samples a second of wall time, float32 by the engine that `auto` takes, to the reference's Lambda script."""
+    variants = found["variants"]
+    ours = variants.get("skyfan:auto/float32") or variants["skyfan:openvino/float32"]
+    return float(ours["samples_per_s"] / variants[REFERENCE]["samples_per_s"])
 
 
 if __name__ == "__main__":

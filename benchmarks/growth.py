@@ -5,20 +5,20 @@
 
 import argparse
 import json
-import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
-from benchmarks.bench import RESULTS, ROOT, TIME_LIMIT_S, run_variant
-from benchmarks.measure import SAMPLES_OF_100_MB, machine, peak_rss_bytes
+from benchmarks.bench import run_variant
+from benchmarks.measure import peak_rss_bytes
+from benchmarks.part import Found, Options, heading, inputs, last_line, options_of, parser, save, with_machine
 from skyfan.tensorfile import TensorFileWriter
 
 WHOLE_SKY_SAMPLES = 659_817
 PARTITION_SIZES_MB = (10, 25, 50, 75, 100)
-QUARTER = SAMPLES_OF_100_MB // 4
+# × a quarter of 100 MB: four that lie on a line, then 1 GB for the memory.
+MULTIPLES = (1, 2, 4, 8, 40)
+SAMPLE_BYTES = 20_504
 COLD_START = """
 import json, sys, time
 laps = {}
@@ -27,8 +27,6 @@ def lap(name, since=[time.time()]):
     since[0] = time.time()
 import numpy as np
 lap("import numpy")
-import torch
-lap("import torch")
 import services.executor.core
 lap("import the executor")
 import openvino
@@ -61,19 +59,11 @@ def sparse_dataset(path: Path, samples: int) -> None:
         writer.leave_out(samples)
 
 
-def planning(folder: Path) -> dict[str, Any]:
+def planning(folder: Path) -> Found:
     """Seconds to plan 12.6 GB at each partition size, in a process of its own for its memory."""
     path = folder / "sky.pt"
     sparse_dataset(path, WHOLE_SKY_SAMPLES)
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.growth", "--plan", str(path)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=TIME_LIMIT_S,
-        check=True,
-    )
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    found = last_line([sys.executable, "-m", "benchmarks.growth", "--plan", str(path)])
     return found | {"size_bytes": path.stat().st_size}
 
 
@@ -94,13 +84,13 @@ def plan_all_sizes(path: str) -> None:
     print(json.dumps({"seconds": seconds, "partitions": partitions, "peak_rss_bytes": peak_rss_bytes()}))
 
 
-def growth(model: Path, folder: Path, multiples: tuple[int, ...]) -> list[dict[str, Any]]:
+def growth(model: Path, folder: Path, quarter: int) -> list[Found]:
     """Wall and CPU time and memory of one rank over 25 MB × each multiple, threads and model as they are."""
     rows = []
-    for multiple in multiples:
+    for multiple in MULTIPLES:
         place = folder / f"x{multiple}"
         place.mkdir()
-        sparse_dataset(place / "data.pt", QUARTER * multiple)
+        sparse_dataset(place / "data.pt", quarter * multiple)
         (place / "model.safetensors").symlink_to(model)
         run = run_variant("skyfan:auto/float32:unchecked", place)
         kept = ("samples", "wall_s", "cpu_s", "peak_rss_bytes", "baseline_rss_bytes", "record")
@@ -109,29 +99,23 @@ def growth(model: Path, folder: Path, multiples: tuple[int, ...]) -> list[dict[s
     return rows
 
 
-def cold_start(model: Path) -> dict[str, Any]:
-    """From the start of the process to the first predictions; the second of two runs, for a warm page cache."""
-    for _ in range(2):
-        done = subprocess.run(
-            [sys.executable, "-c", COLD_START, str(model), str(time.time())],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=TIME_LIMIT_S,
-            check=True,
-        )
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
+def memory_ratio(rows: list[Found]) -> float:
+    """Peak RSS above the imports of 1 GB to that of 100 MB."""
+    above = {row["multiple"]: row["peak_rss_bytes"] - row["baseline_rss_bytes"] for row in rows}
+    return float(above[40] / above[4])
 
 
-def markdown(found: dict[str, Any]) -> str:
+def cold_start(model: Path) -> Found:
+    """From the start of the process to the first predictions; the fastest of three after one that warms the cache."""
+    runs = [last_line([sys.executable, "-c", COLD_START, str(model), str(time.time())]) for _ in range(4)]
+    return min(runs[1:], key=lambda run: run["since_start_s"])
+
+
+def markdown(found: Found) -> str:
     """The same as tables."""
-    plan, machine_, cold = found["planning"], found["machine"], found["cold_start"]
+    plan, cold = found["planning"], found["cold_start"]
     lines = [
-        "# How it grows",
-        "",
-        f"{machine_['cpu']}, {machine_['cores']} cores, load average {machine_['load_average']:.1f}.",
-        "",
+        *heading(found, "How it grows", "Files of zeros."),
         f"Planning a {plan['size_bytes'] / 1e9:.1f} GB file, peak RSS {plan['peak_rss_bytes'] / 2**20:.0f} MB:",
         "",
         "| partition MB | partitions | seconds |",
@@ -149,35 +133,35 @@ def markdown(found: dict[str, Any]) -> str:
             f"| {row['multiple']} | {row['samples']} | {row['wall_s']:.1f} | {row['cpu_s']:.1f} "
             f"| {row['peak_rss_bytes'] / 2**20:.0f} | {above / 2**20:.0f} |"
         )
+    lines += ["", f"Peak RSS above imports, 1 GB to 100 MB: {found['memory_ratio']:.2f}."]
     lines += ["", f"Cold start to first predictions ({cold['engine']}): {cold['since_start_s']:.2f} s", ""]
     lines += ["| step | seconds |", "|---|---|", *(f"| {name} | {s:.2f} |" for name, s in cold["laps_s"].items())]
     return "\n".join(lines) + "\n"
 
 
+def measure(options: Options) -> Found:
+    """Planning, cold start, growth."""
+    with inputs(64) as folder:
+        model = folder / "model.safetensors"
+        found = {"planning": planning(folder), "cold_start": cold_start(model)}
+        rows = growth(model, folder, max(1, options.samples // 4))
+    return found | {"sample_bytes": SAMPLE_BYTES, "growth": rows, "memory_ratio": memory_ratio(rows)}
+
+
 def main() -> None:
-    """Measures planning, growth and cold start."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--plan", help=argparse.SUPPRESS)
-    parser.add_argument("--multiples", type=int, nargs="+", default=[1, 2, 4, 8, 40])
-    arguments = parser.parse_args()
+    """Measures planning, growth and cold start; draws growth."""
+    asked = parser(__doc__)
+    asked.add_argument("--plan", help=argparse.SUPPRESS)
+    arguments = asked.parse_args()
     if arguments.plan:
         plan_all_sizes(arguments.plan)
         return
-    with tempfile.TemporaryDirectory(prefix="skyfan-bench-") as name:
-        folder = Path(name)
-        make = [sys.executable, "-m", "benchmarks.inputs", name, "--samples", "64"]
-        subprocess.run(make, cwd=ROOT, check=True, timeout=TIME_LIMIT_S)
-        model = folder / "model.safetensors"
-        found = {
-            "machine": machine(),
-            "planning": planning(folder),
-            "cold_start": cold_start(model),
-            "growth": growth(model, folder, tuple(arguments.multiples)),
-        }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "growth.json").write_text(json.dumps(found, indent=1) + "\n")
-    (RESULTS / "growth.md").write_text(markdown(found))
-    print(markdown(found))
+    from benchmarks.figures import growth_figure, save_svg
+
+    options = options_of(arguments)
+    found = with_machine(lambda: measure(options))
+    save(options, "growth", found, markdown(found))
+    save_svg(growth_figure(found), options.results / "growth.svg")
 
 
 if __name__ == "__main__":

@@ -175,8 +175,8 @@ def markdown(found: Found) -> str:
     lines += [
         "",
         f"Medians: 1 → 2 executors {middle['speed_up']:.2f} × (two bare computing processes: "
-        f"{middle['hardware']:.2f} ×); overhead over the same ranks in one process {middle['overhead 1']:+.1%} with one executor, "
-        f"{middle['overhead 2']:+.1%} with two.",
+        f"{middle['hardware']:.2f} ×); overhead over the same ranks in one process "
+        f"{middle['overhead 1']:+.1%} with one executor, {middle['overhead 2']:+.1%} with two.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.bench import RESULTS
 from services.executor.calibration import first_samples
 from skyfan.dataset import read_layout
 from skyfan.engine import create_engine
@@ -54,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dataset", type=Path)
     found = measure(str(parser.parse_args().dataset))
-    (RESULTS / "accuracy.json").write_text(json.dumps(found, indent=1) + "\n")
+    (Path(__file__).parent / "results" / "accuracy.json").write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))
 
 

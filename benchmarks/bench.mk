@@ -11,3 +11,14 @@ $(VENV_BENCH)/.installed: requirements/bench.txt
 	@touch $@
 
 bench-install: install-dev $(VENV_BENCH)/.installed
+
+# Every part takes the same options (--samples, --rounds, --results), for a trial: make bench ARGS='--samples 256 --rounds 1'
+bench: bench-install ## measure everything (about half an hour on an idle machine)
+	$(BIN)/python -m benchmarks.bench full $(ARGS)
+	$(BIN)/python -m benchmarks.growth $(ARGS)
+	$(BIN)/python -m benchmarks.reading $(ARGS)
+	$(BIN)/python -m benchmarks.scaling $(ARGS)
+	$(BIN)/python -m benchmarks.targets $(ARGS)
+
+bench-quick: install-dev ## the ratio to the reference's Lambda script (3 minutes)
+	$(BIN)/python -m benchmarks.bench quick $(ARGS)

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from skyfan.report.figures import BLUE, GREEN, GREY, ORANGE, style, to_svg
 
+LARGEST_ON_LINE = 8
 COLOURS = {"reference": ORANGE, "peer": GREY, "skyfan": BLUE}
 NAMES = {
     "reference:lambda_script": "reference, Lambda script",
@@ -45,30 +46,31 @@ def rates_figure(found: dict[str, Any], reference: str) -> Figure:
         axes.set_yticks(range(len(shown)), [NAMES[name] for name in shown])
         axes.invert_yaxis()
         axes.margins(x=0.18)
-        axes.set_xlabel(f"samples/s, files to predictions ({found['samples']:,} samples, {_where(found)})")
+        axes.set_xlabel(
+            f"samples/s, files to predictions ({found['samples']:,} samples, {found['machine']['cores']} cores)"
+        )
         return figure
 
 
 def growth_figure(found: dict[str, Any]) -> Figure:
-    """Time and memory against size, each with the straight line that they are held against."""
+    """Time up to 8 × 25 MB with its straight line, and memory up to 1 GB, by powers of ten."""
     rows = found["growth"]
     size_mb = np.array([row["samples"] for row in rows]) * found["sample_bytes"] / 2**20
     wall_s = np.array([row["wall_s"] for row in rows])
     memory_mb = np.array([row["peak_rss_bytes"] - row["baseline_rss_bytes"] for row in rows]) / 2**20
-    slope, start = np.polyfit(size_mb, wall_s, 1)
-    ends = np.array([0, size_mb.max()])
+    small = [place for place, row in enumerate(rows) if row["multiple"] <= LARGEST_ON_LINE]
+    slope, start = found["line"]["s_per_mb"], found["line"]["start_s"]
+    ends = np.array([0, size_mb[small].max()])
     with style():
         figure = Figure(figsize=(8, 3.2), layout="constrained")
         left, right = figure.subplots(1, 2)
         left.plot(ends, start + slope * ends, color=GREY, linestyle="--", label=f"{start:.1f} s + {slope:.3f} s/MB")
-        left.plot(size_mb, wall_s, "o", color=BLUE, label="measured")
+        left.plot(size_mb[small], wall_s[small], "o", color=BLUE, label="measured, one rank")
         left.set(xlabel="partition (MB)", ylabel="wall time (s)", xlim=(0, None), ylim=(0, None))
         left.legend(frameon=False)
-        right.plot(size_mb, memory_mb, "s", color=GREEN, label="peak RSS above imports")
-        right.set(xlabel="partition (MB)", ylabel="memory (MB)", xlim=(0, None), ylim=(0, 1.25 * memory_mb.max()))
+        right.plot(size_mb, memory_mb, "s-", color=GREEN, label="peak RSS above imports")
+        right.set(xscale="log", xlabel="partition (MB)", ylabel="memory (MB)", ylim=(0, 1.25 * memory_mb.max()))
+        right.set_xticks(size_mb, [f"{size:.3g}" for size in size_mb])
+        right.minorticks_off()
         right.legend(frameon=False, loc="lower right")
         return figure
-
-
-def _where(found: dict[str, Any]) -> str:
-    return f"{found['machine']['cores']} cores"

@@ -5,6 +5,7 @@
 
 import argparse
 import json
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -105,6 +106,13 @@ def memory_ratio(rows: list[Found]) -> float:
     return float(above[40] / above[4])
 
 
+def line(rows: list[Found]) -> Found:
+    """Time = start + slope × size through all but the largest, and what it says of the largest."""
+    size_mb = [row["samples"] * SAMPLE_BYTES / 2**20 for row in rows]
+    slope, start = statistics.linear_regression(size_mb[:-1], [row["wall_s"] for row in rows[:-1]])
+    return {"s_per_mb": slope, "start_s": start, "largest_s": start + slope * size_mb[-1]}
+
+
 def cold_start(model: Path) -> Found:
     """From the start of the process to the first predictions; the median of three after one that warms the cache."""
     runs = [last_line([sys.executable, "-c", COLD_START, str(model), str(time.time())]) for _ in range(4)]
@@ -133,6 +141,12 @@ def markdown(found: Found) -> str:
             f"| {row['multiple']} | {row['samples']} | {row['wall_s']:.1f} | {row['cpu_s']:.1f} "
             f"| {row['peak_rss_bytes'] / 2**20:.0f} | {above / 2**20:.0f} |"
         )
+    fit = found["line"]
+    lines += [
+        "",
+        f"Straight line through all but the last: {fit['start_s']:.2f} s + {fit['s_per_mb']:.3f} s/MB, which gives "
+        f"{fit['largest_s']:.1f} s for the last.",
+    ]
     lines += ["", f"Peak RSS above imports, 1 GB to 100 MB: {found['memory_ratio']:.2f}."]
     lines += ["", f"Cold start to first predictions ({cold['engine']}): {cold['since_start_s']:.2f} s", ""]
     lines += ["| step | seconds |", "|---|---|", *(f"| {name} | {s:.2f} |" for name, s in cold["laps_s"].items())]
@@ -145,7 +159,12 @@ def measure(options: Options) -> Found:
         model = folder / "model.safetensors"
         found = {"planning": planning(folder), "cold_start": cold_start(model)}
         rows = growth(model, folder, max(1, options.samples // 4))
-    return found | {"sample_bytes": SAMPLE_BYTES, "growth": rows, "memory_ratio": memory_ratio(rows)}
+    return found | {
+        "sample_bytes": SAMPLE_BYTES,
+        "growth": rows,
+        "memory_ratio": memory_ratio(rows),
+        "line": line(rows),
+    }
 
 
 def main() -> None:

@@ -64,7 +64,7 @@ def flops_per_sample(model: Any) -> float:
     from torch.utils.flop_counter import FlopCounterMode
 
     inputs = [torch.rand([2, *(size for size in wanted.shape[1:] if size)]) for wanted in model.inputs]
-    with FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model.module(*inputs)
     return counter.get_total_flops() / 2
 

@@ -191,6 +191,8 @@ def overlap(folder: Path, key: str, rate_mb_s: float, rounds: int, models: Any) 
                     "start_s": record.load_s,
                     "wall_s": record.wall_s,
                     "wait_s": record.wait_s,
+                    # Beside `compute_s` it tells waiting for data from a processor that others used meanwhile.
+                    "compute_in_rank_s": record.compute_s,
                 }
             )
     middle = {name: statistics.median(one[name] for one in rounds_found) for name in rounds_found[0]}

@@ -25,7 +25,7 @@ _MOST_WITHIN = 3
 _OPTION_WORDS = {
     "on": "{}",
     "place": "{}",
-    "layout": "{} file",
+    "layout": "{}",
     "partition_size": "{} partitions",
     "repeat": "{}× data",
     "file_limit": "at most {} partitions",
@@ -133,7 +133,10 @@ def named_by(measurements: Sequence[Measurement], *drawn: str) -> Callable[[Sett
         for name in _OPTION_WORDS
         if name not in drawn and len({getattr(one.setting, name) for one in measurements}) > 1
     ]
-    return lambda setting: ", ".join(_OPTION_WORDS[name].format(getattr(setting, name)) for name in varied)
+    words = {"one": "one file", "many": "many files", "s3": "S3"}
+    return lambda setting: ", ".join(
+        words.get(value := getattr(setting, name), _OPTION_WORDS[name].format(value)) for name in varied
+    )
 
 
 def against_batch(measurements: Sequence[Measurement], metric: Metric, y_label: str) -> Figure:
@@ -209,6 +212,26 @@ def scaling_efficiency(measurements: Sequence[Measurement]) -> Figure:
         if len(figure.legends) == 0:
             axes.legend(**_LEGEND)
     return figure
+
+
+def reading(measurements: Sequence[Measurement]) -> Figure:
+    """Seconds of reading a rank, and how much of it compute waited for: two bars a setting."""
+    series = named_by(measurements)
+    found = groups(measurements)
+    with style():
+        figure = Figure(figsize=_SIZE, layout="constrained")
+        axes = figure.subplots()
+        for shift, key, label, colour in ((-0.2, "read_s", "reading", BLUE), (0.2, "wait_s", "compute waited", ORANGE)):
+            means = [
+                statistics.median(statistics.fmean(record[key] for record in one.records) for one in members)
+                for _, members in found
+            ]
+            axes.barh([place + shift for place in range(len(found))], means, 0.36, color=colour, label=label)
+        axes.set_yticks(range(len(found)), [series(setting) for setting, _ in found])
+        axes.invert_yaxis()
+        axes.set(xlabel="time of a rank (s)")
+        figure.legend(loc="outside upper center", ncols=2, frameon=False)
+        return figure
 
 
 def rank_durations(measurements: Sequence[Measurement]) -> Figure:

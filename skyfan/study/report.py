@@ -72,6 +72,9 @@ def study_tables(measurements: Sequence[Measurement], prices: Prices) -> list[Na
     if varied & {"partition_size", "repeat"}:
         note = "What Lambda would bill for ranks that take as long as they took here."
         found.append(NamedTable("costs", "Cost by partition size", tables.costs(measurements, prices), note))
+    if varied & {"place", "layout"}:
+        note = "Reading overlaps with compute; what it costs a run is what compute waited."
+        found.append(NamedTable("data-access", "Data access", tables.data_access(measurements), note))
     if "workers" in varied:
         found.append(NamedTable("scaling", "Scaling", tables.scaling(measurements)))
     if {one.setting.on for one in measurements} > {"process"} and len({one.setting.on for one in measurements}) == 2:
@@ -104,6 +107,8 @@ def study_figures(measurements: Sequence[Measurement], prices: Prices) -> list[N
         found.append(("cost-data", "Cost against data size", lambda: figures.cost_against_data(measurements, prices)))
     if "workers" in varied:
         found.append(("scaling", "Speed-up with ranks at once", lambda: figures.scaling_efficiency(measurements)))
+    if varied & {"place", "layout"}:
+        found.append(("data-access", "Reading by place and files", lambda: figures.reading(measurements)))
     found.append(("durations", "Durations of all ranks", lambda: figures.rank_durations(measurements)))
     found.append(("timeline", "Ranks of the last measured run", lambda: figures.rank_timeline(measurements[-1])))
     return [NamedFigure(name, title, draw()) for name, title, draw in found]

@@ -22,6 +22,15 @@ Group = tuple[Setting, list[Measurement]]
 
 _MB = 2**20
 _CPU = "total_cpu_time (seconds)"
+# Options that the seeds' experiment table has no column for.
+_OTHER_OPTIONS = {
+    "on": "Target",
+    "place": "Place",
+    "layout": "Files",
+    "repeat": "Repeat",
+    "world_size": "Ranks",
+    "workers": "Ranks at once",
+}
 _PER_BATCH = "execution_time (seconds/batch)"
 
 
@@ -48,7 +57,12 @@ def _order(setting: Setting) -> tuple[Any, ...]:
 
 
 def experiments(measurements: Sequence[Measurement]) -> list[Row]:
-    """The experiment table: data prefix and file limit against means over ranks."""
+    """The experiment table: data prefix and file limit against means over ranks, and whatever else is varied."""
+    others = {
+        name: heading
+        for name, heading in _OTHER_OPTIONS.items()
+        if len({getattr(one.setting, name) for one in measurements}) > 1
+    }
     rows = []
     for number, (setting, members) in enumerate(groups(measurements), start=1):
         rows.append(
@@ -57,6 +71,7 @@ def experiments(measurements: Sequence[Measurement]) -> list[Row]:
                 "Data Prefix": setting.partition_size,
                 "File Limit": setting.file_limit or "",
                 "Batch Size": setting.batch_size,
+                **{heading: getattr(setting, name) for name, heading in others.items()},
                 "Avg CPU Time (s)": _median(members, _rank_mean(_CPU)),
                 "Avg Peak Memory (MB)": _median(members, lambda one: _rank_mean("peak_rss_bytes")(one) / _MB),
                 "Avg Exec Time per Batch (s)": _median(members, _rank_mean(_PER_BATCH)),
@@ -127,6 +142,31 @@ def costs(measurements: Sequence[Measurement], prices: Prices, region: str = "us
             }
         )
     return rows
+
+
+def data_access(measurements: Sequence[Measurement]) -> list[Row]:
+    """How the data were reached against what reading took: means over ranks, requests of all ranks."""
+    rows = []
+    for setting, members in groups(measurements):
+        rows.append(
+            {
+                "Place": setting.place,
+                "Files": setting.layout,
+                "Wall (s)": _median(members, lambda one: one.wall_s),
+                "Reading (s)": _median(members, _rank_mean("read_s")),
+                "Compute waited (s)": _median(members, _rank_mean("wait_s")),
+                "Read rate of a rank (MB/s)": _median(members, _read_rate_mb),
+                "Requests": round(
+                    _median(members, lambda one: sum(record["s3_num_requests"] for record in one.records))
+                ),
+            }
+        )
+    return rows
+
+
+def _read_rate_mb(one: Measurement) -> float:
+    read_s = sum(float(record["read_s"]) for record in one.records)
+    return _bytes(one) / _MB / max(read_s, 1e-9)
 
 
 def scaling(measurements: Sequence[Measurement]) -> list[Row]:

@@ -19,6 +19,7 @@ from skyfan.study.tables import (
     batch_sizes,
     concurrent_ranks,
     costs,
+    data_access,
     experiments,
     input_partitions,
     launch_skew_s,
@@ -71,6 +72,23 @@ def test_experiment_table_by_hand():
     assert row["Throughput by wall (MB/s)"] == pytest.approx((2 / 8 + 2 / 16) / 2)
     assert row["Samples/s by wall"] == pytest.approx((250 + 125) / 2)
     assert (row["Wall (s)"], row["Runs"]) == (12.0, 2)
+
+
+def test_a_row_says_in_which_option_it_differs_from_the_others():
+    """Also where the seeds' table has no column for it."""
+    rows = experiments([measured(8.0, *TWO, place="local"), measured(9.0, *TWO, place="s3")])
+    assert [row["Place"] for row in rows] == ["local", "s3"]
+    assert "Place" not in experiments([measured(8.0, *TWO)])[0]
+
+
+def test_data_access_by_hand():
+    slow = record(0, 4.0, read_s=0.5, wait_s=0.25), record(1, 6.0, read_s=1.5, wait_s=0.75)
+    fast = record(0, 4.0, read_s=0.1, wait_s=0.0)
+    first, last = data_access([measured(8.0, *slow, place="s3", layout="one"), measured(4.0, fast, layout="many")])
+    assert (first["Place"], first["Files"], first["Requests"]) == ("local", "many", 3)
+    assert (last["Place"], last["Files"], last["Requests"]) == ("s3", "one", 6)
+    assert (last["Reading (s)"], last["Compute waited (s)"]) == (1.0, 0.5)
+    assert last["Read rate of a rank (MB/s)"] == pytest.approx(1.0)  # 2 MB in 2 s
 
 
 def test_batch_size_analysis_by_hand():

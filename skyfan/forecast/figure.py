@@ -9,6 +9,8 @@ from skyfan.units import format_size
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
 # Okabe and Ito's palette: told apart with every kind of colour vision; the shape of a mark says the memory size.
 _FRONT, _OTHER, _BAD = "#0072B2", "#999999", "#D55E00"
@@ -18,8 +20,8 @@ _MARKS = "osD^vPhp"
 def plot_pareto(forecasts: Sequence[Forecast], path: Path, title: str = "") -> None:
     """Writes the figure (SVG, PDF or PNG by the name's ending).
 
-    The front's points carry their partition size and, as a bar, the 10th to 90th percentile of the wall time; the
-    recommended ones are named. Alternatives that cannot run within Lambda's limits are crosses.
+    The front's points carry their partition size, where there is room, and as a bar the 10th to 90th percentile of
+    the wall time; the recommended ones are named. Alternatives that cannot run within Lambda's limits are crosses.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -29,10 +31,10 @@ def plot_pareto(forecasts: Sequence[Forecast], path: Path, title: str = "") -> N
     front = pareto(forecasts)
     axes.plot([one.wall_s for one in front], [one.cost_usd for one in front], color=_FRONT, lw=1, zorder=1)
     _draw_points(axes, forecasts, front)
-    _name(axes, forecasts, front)
     axes.set(xscale="log", yscale="log", xlabel="wall time / s", ylabel="cost / USD", title=title)
     _plain_ticks(axes)
-    axes.margins(x=0.15)
+    axes.margins(x=0.2)
+    _name(figure, axes, forecasts, front)
     axes.grid(visible=True, lw=0.3, alpha=0.6)
     axes.legend(title="memory", fontsize=8, title_fontsize=8, frameon=False)
     with matplotlib.rc_context({"svg.fonttype": "none"}):  # letters stay letters: searchable, and smaller
@@ -52,16 +54,37 @@ def _draw_points(axes: "Axes", forecasts: Sequence[Forecast], front: Sequence[Fo
                 axes.hlines(one.cost_usd, one.wall_low_s, one.wall_high_s, color=colour, lw=0.8, alpha=0.4)
 
 
-def _name(axes: "Axes", forecasts: Sequence[Forecast], front: Sequence[Forecast]) -> None:
+def _name(figure: "Figure", axes: "Axes", forecasts: Sequence[Forecast], front: Sequence[Forecast]) -> None:
+    """The recommended points first; of the others those whose label covers no label and no mark."""
     if not front:
         return
+    figure.canvas.draw()  # places are known from here on
+    taken = [_mark(axes, one) for one in forecasts]
     wishes = recommend(forecasts)
     named = {"fastest": wishes.fastest, "best trade-off": wishes.trade_off, "cheapest": wishes.cheapest}
-    for one in front:
+    for one in sorted(front, key=lambda one: one not in named.values()):
         words = [name for name, chosen in named.items() if chosen is one]
         label = ", ".join([format_size(one.partition_size_bytes), *words])
         style = {"fontsize": 8, "fontweight": "bold"} if words else {"fontsize": 7}
-        axes.annotate(label, (one.wall_s, one.cost_usd), (5, 4), textcoords="offset points", color=_FRONT, **style)
+        place = (one.wall_s, one.cost_usd)
+        for offset, side, edge in (((5, 4), "left", "bottom"), ((-5, -4), "right", "top")):
+            text = axes.annotate(
+                label, place, offset, textcoords="offset points", color=_FRONT, ha=side, va=edge, **style
+            )
+            box = text.get_window_extent()
+            inside = axes.bbox.x0 < box.x0 and box.x1 < axes.bbox.x1
+            if (inside and not any(box.overlaps(other) for other in taken)) or (words and side == "right"):
+                taken.append(box)
+                break
+            text.remove()
+
+
+def _mark(axes: "Axes", one: Forecast) -> "Bbox":
+    """Where its mark is, in pixels."""
+    from matplotlib.transforms import Bbox
+
+    x, y = axes.transData.transform((one.wall_s, one.cost_usd))
+    return Bbox.from_bounds(x - 3, y - 3, 6, 6)
 
 
 def _plain_ticks(axes: "Axes") -> None:

@@ -28,8 +28,8 @@ def lap(name, since=[time.time()]):
     since[0] = time.time()
 import numpy as np
 lap("import numpy")
-import services.executor.core
-lap("import the executor")
+import services.executor.lambda_handler
+lap("import the executor's Lambda handler")
 import openvino
 lap("import openvino")
 from skyfan.engine import create_engine

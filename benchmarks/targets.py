@@ -1,4 +1,4 @@
-"""Issue 5's targets beside what was reached, from the parts' JSON results: `python -m benchmarks.targets`.
+"""The targets of speed beside what was reached, from the parts' JSON results: `python -m benchmarks.targets`.
 
 Nobody types numbers: a part that has not been run is "not measured".
 """

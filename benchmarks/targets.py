@@ -20,7 +20,7 @@ Results = dict[str, Any]
 
 @dataclass(frozen=True)
 class Target:
-    """One number of the issue: met where `reached` (of the results of `part`) is at least or at most `bound`."""
+    """One target: met where `reached` (of the results of `part`) is at least or at most `bound`."""
 
     name: str
     part: str
@@ -183,7 +183,7 @@ def read_results(folder: Path) -> Results:
 
 def markdown(results: Results) -> str:
     """The table, and when and how busy each part was measured."""
-    lines = ["# Targets of issue 5", "", "| target | wanted | reached | met |", "|---|---|---|---|"]
+    lines = ["# Targets of speed", "", "| target | wanted | reached | met |", "|---|---|---|---|"]
     lines += [target.row(results) for target in TARGETS]
     return "\n".join([*lines, "", *_measured(results)]) + "\n"
 

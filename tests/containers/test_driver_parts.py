@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from services.driver import caller
+from services.driver import buckets, caller
 from skyfan import logs
 from skyfan.cli.fetch import fetch_run
 from skyfan.cli.log_progress import LogProgress
@@ -76,3 +76,13 @@ def test_the_caller_is_the_owner_of_the_clone_unless_the_environment_names_anoth
     monkeypatch.setenv("HOST_UID", "me")
     with pytest.raises(SystemExit, match="HOST_UID is 'me'"):
         caller.find_caller()
+
+
+def test_without_s3_the_driver_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SKYFAN_BUCKETS", "skyfan-data")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(name, "us-east-1")
+    with pytest.raises(SystemExit, match=r"skyfan-data cannot be made: Could not connect .* Is LocalStack up"):
+        buckets.make_buckets()

@@ -15,7 +15,7 @@ from skyfan.cli.forecast import run_calibration, show_forecast
 from skyfan.driver.stepfunctions import AWS, prepare_environment
 from skyfan.errors import BadInput
 from skyfan.plan import Plan, RunOptions
-from skyfan.units import format_size
+from skyfan.units import counted, format_size
 
 MAX_LISTED_RANKS = 20
 # A plan that is only looked at names no model, and so has no identity of its own.
@@ -104,8 +104,10 @@ def _table(planned: Plan) -> Table:
         "data",
         "reads",
         title=(
-            f"{planned.samples:,} samples, {format_size(planned.data_bytes)} in {len(planned.files)} file(s) → "
-            f"{planned.partitions} partitions, {len(planned.working_ranks)} of {planned.world_size} ranks at work"
+            f"{planned.samples:,} samples, {format_size(planned.data_bytes)} in "
+            f"{counted(len(planned.files), 'file')} → "
+            f"{counted(planned.partitions, 'partition')}, {len(planned.working_ranks):,} of "
+            f"{counted(planned.world_size, 'rank')} at work"
         ),
         title_justify="left",
     )

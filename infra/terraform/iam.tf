@@ -7,6 +7,11 @@ locals {
   data_arns   = concat(["${local.bucket_arn}/data/*"], [for arn in var.dataset_arns : "${arn}/*"])
   models_arns = ["${local.bucket_arn}/models/*"]
 
+  # What a run makes again, and nothing that somebody put beside it.
+  results_arns = [
+    for name in ["predictions/rank-*.parquet", "*.json", "report.html"] : "${local.bucket_arn}/runs/*/${name}"
+  ]
+
   # "arn:aws:s3:::bucket" or "arn:aws:s3:::bucket/some/prefix"
   dataset_places = [for arn in var.dataset_arns : {
     bucket_arn = split("/", arn)[0]
@@ -46,6 +51,17 @@ data "aws_iam_policy_document" "function" {
     sid       = "WriteRuns"
     actions   = ["s3:PutObject", "s3:AbortMultipartUpload"]
     resources = [local.runs_arn]
+  }
+
+  dynamic "statement" {
+    # --no-resume: what an earlier start of the same run committed is removed while the run is planned.
+    for_each = each.key == "partitioner" ? [local.results_arns] : []
+
+    content {
+      sid       = "RemoveEarlierResults"
+      actions   = ["s3:DeleteObject"]
+      resources = statement.value
+    }
   }
 
   statement {

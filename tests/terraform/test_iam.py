@@ -62,9 +62,17 @@ TABLE: list[tuple[str, str, str, bool]] = [
     ("partitioner", "s3:GetObject", MODEL, False),
     ("partitioner", "s3:PutObject", RUN, True),
     ("partitioner", "s3:PutObject", DATA, False),
+    # Starting over removes what the run committed before, and nothing else.
+    ("partitioner", "s3:DeleteObject", f"{BUCKET}/runs/a/predictions/rank-0.parquet", True),
+    ("partitioner", "s3:DeleteObject", f"{BUCKET}/runs/team/a/summary.json", True),
+    ("partitioner", "s3:DeleteObject", f"{BUCKET}/runs/a/report.html", True),
+    ("partitioner", "s3:DeleteObject", f"{BUCKET}/runs/a/notes.txt", False),
+    ("partitioner", "s3:DeleteObject", DATA, False),
+    ("partitioner", "s3:DeleteObject", MODEL, False),
     # The aggregator sees the run and nothing else.
     ("aggregator", "s3:GetObject", RUN, True),
     ("aggregator", "s3:PutObject", RUN, True),
+    ("aggregator", "s3:DeleteObject", f"{BUCKET}/runs/a/report.html", False),
     ("aggregator", "s3:GetObject", DATA, False),
     ("aggregator", "s3:GetObject", MODEL, False),
     ("aggregator", "s3:GetObject", OPEN, False),
@@ -124,7 +132,8 @@ def test_table(deployed: Workspace, who: str, action: str, resource: str, allowe
 def test_nobody_holds_more_actions_than_named_here(deployed: Workspace) -> None:
     held = {who: actions(document) for who, document in policies(deployed.resources()).items()}
     assert set(held) == {"partitioner", "executor", "aggregator", "pipeline", "runner"}
-    assert held["partitioner"] == held["executor"] == held["aggregator"] == FUNCTIONS
+    assert held["executor"] == held["aggregator"] == FUNCTIONS
+    assert held["partitioner"] == FUNCTIONS | {"s3:DeleteObject"}
     assert not any(name.startswith(("iam:", "sts:", "kms:", "ec2:")) for names in held.values() for name in names)
 
 

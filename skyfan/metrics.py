@@ -7,7 +7,7 @@ MAD with 1.48 as well) and |Δz| > 0.05 (used for low-redshift samples such as t
 Pasquet et al. 2019, A&A 621, A26).
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +59,67 @@ def science_metrics(z_pred: NDArray[np.floating], z_spec: NDArray[np.floating]) 
         outlier_fraction_005=float((np.abs(dz) > 0.05).mean()),
         outlier_fraction_015=float((np.abs(dz) > 0.15).mean()),
     )
+
+
+# Entries of what `science_sums` returns.
+_COUNT, _DZ, _ABS_ERROR, _SQUARE_ERROR, _OUTLIERS_005, _OUTLIERS_015, _MEAN_Z, _SPREAD_Z = range(8)
+
+
+def science_sums(z_pred: NDArray[np.floating], z_spec: NDArray[np.floating]) -> NDArray[np.float64]:
+    """What every metric but NMAD follows from, shape [8]; shares of the samples are put together by `merge_sums`.
+
+    Mean and squared deviation of z_spec stand in place of its plain sums, whose difference would lose digits.
+    """
+    pred = np.asarray(z_pred, dtype=np.float64)
+    spec = np.asarray(z_spec, dtype=np.float64)
+    known = np.isfinite(pred) & np.isfinite(spec)
+    pred, spec = pred[known], spec[known]
+    sums = np.zeros(8)
+    if pred.size:
+        dz, error = delta_z(pred, spec), pred - spec
+        sums[_COUNT], sums[_DZ] = pred.size, dz.sum()
+        sums[_ABS_ERROR], sums[_SQUARE_ERROR] = np.abs(error).sum(), (error**2).sum()
+        sums[_OUTLIERS_005], sums[_OUTLIERS_015] = (np.abs(dz) > 0.05).sum(), (np.abs(dz) > 0.15).sum()
+        sums[_MEAN_Z] = spec.mean()
+        sums[_SPREAD_Z] = ((spec - sums[_MEAN_Z]) ** 2).sum()
+    return sums
+
+
+def merge_sums(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The sums of two shares together.
+
+    The squared deviation is merged as by Chan, Golub & LeVeque 1979 (Stanford report STAN-CS-79-773).
+    """
+    merged = one + other
+    if one[_COUNT] and other[_COUNT]:
+        apart, weight = other[_MEAN_Z] - one[_MEAN_Z], other[_COUNT] / merged[_COUNT]
+        merged[_MEAN_Z] = one[_MEAN_Z] + apart * weight
+        merged[_SPREAD_Z] += apart**2 * one[_COUNT] * weight
+    return merged
+
+
+def metrics_of_sums(sums: NDArray[np.float64]) -> ScienceMetrics | None:
+    """The metrics, None without samples. NMAD is NaN: a median is not to be had from sums."""
+    count = sums[_COUNT]
+    if not count:
+        return None
+    return ScienceMetrics(
+        samples=int(count),
+        bias=float(sums[_DZ] / count),
+        nmad=float("nan"),
+        mae=float(sums[_ABS_ERROR] / count),
+        mse=float(sums[_SQUARE_ERROR] / count),
+        r2=float(1.0 - sums[_SQUARE_ERROR] / sums[_SPREAD_Z]) if sums[_SPREAD_Z] > 0 else float("nan"),
+        outlier_fraction_005=float(sums[_OUTLIERS_005] / count),
+        outlier_fraction_015=float(sums[_OUTLIERS_015] / count),
+    )
+
+
+def as_json(metrics: ScienceMetrics | None) -> dict[str, float | None] | None:
+    """The metrics as records and summaries hold them: what is not defined is null."""
+    if metrics is None:
+        return None
+    return {name: value if np.isfinite(value) else None for name, value in asdict(metrics).items()}
 
 
 SCIENCE_LABELS = (

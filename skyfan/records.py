@@ -19,6 +19,37 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, populate_by_name=True, protected_namespaces=(), ser_json_inf_nan="null")
 
 
+class TimeOverRanks(_Record):
+    """One time of the rank records, over all ranks of a group."""
+
+    mean_s: float
+    max_s: float
+
+
+class Collectives(_Record):
+    """What a rank of a run with `--collectives` saw of the others; docs/communication.md says what it means.
+
+    The record in the Parquet footer holds what was known at the commit (`started`, or `failed`); `<rank>.json`
+    holds how it ended, unless the rank died in between.
+    """
+
+    state: Literal["started", "complete", "failed"]
+    error: str | None = Field(default=None, description="why this rank went on alone")
+    group: str = Field(description="the start of the run that these ranks belong to")
+    members: int
+    place: int = Field(description="this rank's number in the group, by which errors name ranks")
+    channel: Literal["relay", "store"]
+    start_s: float | None = Field(default=None, description="wall seconds at the start barrier; part of wall_s")
+    launch_skew_s: float | None = Field(default=None, description="last rank's arrival − first rank's arrival")
+    end_s: float | None = Field(
+        default=None, description="wall seconds from this rank's commit to the end; not in wall_s"
+    )
+    science: dict[str, float | None] | None = Field(
+        default=None, description="metrics of all ranks of the group; nmad is null: a median is not a sum"
+    )
+    times: dict[str, TimeOverRanks] | None = Field(default=None, description="at place 0: key of a time → over ranks")
+
+
 class RankRecord(_Record):
     """Measurements of one rank. `<rank>.json` is its JSON, by alias."""
 
@@ -73,6 +104,7 @@ class RankRecord(_Record):
     )
     model_digest: str
     cold_start: bool
+    collectives: Collectives | None = Field(default=None, description="None: the run is without --collectives")
 
     def to_json_dict(self) -> dict[str, Any]:
         """The dictionary that `<rank>.json` and `combined_data.json` hold."""
@@ -129,6 +161,18 @@ class Cost(_Record):
     prices_dated: str
 
 
+class CollectivesSummary(_Record):
+    """How the collectives of this start's ranks went; their results are in the rank records."""
+
+    ranks: int
+    complete: int
+    channel: str
+    launch_skew_s: float | None
+    science: dict[str, float | None] | None
+    times: dict[str, TimeOverRanks] | None
+    errors: dict[int, str] = Field(description="rank → why it went on alone, first hundred")
+
+
 class Summary(_Record):
     """summary.json."""
 
@@ -151,6 +195,7 @@ class Summary(_Record):
     throughput: Throughput
     cost: Cost | None
     science: dict[str, float | None] | None
+    collectives: CollectivesSummary | None = Field(default=None, description="None: started without --collectives")
     attempts: int = Field(description="attempts of all ranks together")
     reused_ranks: int = Field(description="ranks that an earlier start of this run had already committed")
     failures: dict[int, str] = Field(default_factory=dict, description="rank → last error, first hundred")

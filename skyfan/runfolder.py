@@ -4,7 +4,8 @@
     <output>/items.jsonl, items.json           the same work as items for a Distributed Map
     <output>/model/<sha256>.safetensors        the model of a Distributed Map's ranks, where it had to be converted
     <output>/predictions/rank-<rank>.parquet   written once: this put is the rank's commit
-    <output>/<rank>.json                       the rank record, derived from the Parquet footer
+    <output>/<rank>.json                       the rank record, derived from the Parquet footer; with --collectives
+                                               it also has what was learned from other ranks after the commit
     <output>/combined_data.json                all rank records
     <output>/summary.json, report.html         the run
 
@@ -17,7 +18,7 @@ import json
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -201,8 +202,10 @@ class RunFolder:
             except store.AlreadyExists:
                 # None: a second start with --no-resume removed that file meanwhile, so that ours has its place.
                 counts = self.committed_record(record.rank, record.run_id)
-        self.write_record(counts)
-        return counts
+        if counts is not record:
+            return self.settle(counts)
+        self.write_record(record)
+        return record
 
     def committed_record(self, rank: int, run_id: str) -> RankRecord | None:
         """The record of a rank that is committed; None where it is not, or not any more."""
@@ -219,6 +222,15 @@ class RunFolder:
     def write_record(self, record: RankRecord) -> None:
         """Writes <rank>.json, which is derived and may be written again."""
         store.put(self.record_uri(record.rank), _json_bytes(record.to_json_dict()))
+
+    def settle(self, record: RankRecord) -> RankRecord:
+        """The footer's record, with how its collectives ended if <rank>.json says so; writes that file otherwise."""
+        with suppress(LocationError, ValidationError):
+            found = RankRecord.model_validate_json(store.read(self.record_uri(record.rank)))
+            if found.model_copy(update={"collectives": record.collectives}) == record:
+                return found
+        self.write_record(record)
+        return record
 
     def read_record(self, rank: int, run_id: str) -> RankRecord:
         """The record in the rank's Parquet footer, read without the predictions."""

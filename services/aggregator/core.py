@@ -5,7 +5,7 @@ import platform
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -17,15 +17,16 @@ from services.aggregator.requests import AggregateRequest
 from skyfan import __version__, store
 from skyfan.cost import bill, load_prices, rank_times, usage_of_ranks
 from skyfan.errors import LocationError, RunConflict
-from skyfan.metrics import science_metrics
+from skyfan.metrics import as_json, science_metrics
 from skyfan.plan import Plan, Span
-from skyfan.records import Completeness, Cost, RankRecord, Summary, Throughput, Timing
+from skyfan.records import CollectivesSummary, Completeness, Cost, RankRecord, Summary, Throughput, Timing
 from skyfan.report import known_galaxies, observe, render_run
 from skyfan.runfolder import RunFolder, write_json
 
 READERS = 16
 MAX_LISTED_FAILURES = 100
 ABSENT = "rank is missing"
+ENDED_EARLY = "the rank ended between its commit and the end of the collectives"
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,7 @@ def merge(folder: RunFolder, plan: Plan) -> Merged:
             if store.exists(folder.predictions_uri(rank)):
                 raise
             return None  # removed since it was listed, by a second start with --no-resume
-        if not store.exists(folder.record_uri(rank)):
-            folder.write_record(record)
-        return table, record
+        return table, folder.settle(record)
 
     with ThreadPoolExecutor(READERS) as readers:
         found = [rank for rank in readers.map(read, ranks) if rank]
@@ -121,6 +120,7 @@ def _summary(request: AggregateRequest, plan: Plan, merged: Merged, start: float
         throughput=_throughput(request, merged.records, timing),
         cost=_cost(merged.records, request),
         science=_science(merged.predictions),
+        collectives=_collectives(_fresh(request, merged.records)),
         attempts=max(request.attempts, sum(record.attempt for record in merged.records)),
         reused_ranks=len(merged.records) - len(_fresh(request, merged.records)),
         failures=dict(sorted(request.failures.items())[:MAX_LISTED_FAILURES]),
@@ -215,12 +215,27 @@ def _throughput(request: AggregateRequest, records: tuple[RankRecord, ...], timi
 def _science(predictions: pa.Table | None) -> dict[str, float | None] | None:
     if predictions is None or not {"z_pred", "z_spec"} <= set(predictions.column_names):
         return None
-    metrics = science_metrics(
-        predictions["z_pred"].to_numpy().astype(np.float64), predictions["z_spec"].to_numpy().astype(np.float64)
-    )
-    if metrics is None:
+    z_pred, z_spec = (predictions[name].to_numpy().astype(np.float64) for name in ("z_pred", "z_spec"))
+    return as_json(science_metrics(z_pred, z_spec))
+
+
+def _collectives(fresh: list[RankRecord]) -> CollectivesSummary | None:
+    """How this start's ranks fared together; every rank that took part to the end has the same metrics."""
+    met = {record.rank: record.collectives for record in fresh if record.collectives is not None}
+    if not met:
         return None
-    return {name: value if np.isfinite(value) else None for name, value in asdict(metrics).items()}
+    complete = [each for each in met.values() if each.state == "complete"]
+    skews_s = [each.launch_skew_s for each in met.values() if each.launch_skew_s is not None]
+    errors = {rank: each.error or ENDED_EARLY for rank, each in met.items() if each.state != "complete"}
+    return CollectivesSummary(
+        ranks=len(met),
+        complete=len(complete),
+        channel=next(iter(met.values())).channel,
+        launch_skew_s=max(skews_s, default=None),
+        science=next((each.science for each in complete), None),
+        times=next((each.times for each in complete if each.times), None),
+        errors=dict(sorted(errors.items())[:MAX_LISTED_FAILURES]),
+    )
 
 
 def _cost(records: tuple[RankRecord, ...], request: AggregateRequest) -> Cost | None:

@@ -13,6 +13,7 @@ import structlog
 from numpy.typing import NDArray
 
 from services.executor.measure import Stopwatch, peak_rss_bytes, reset_peak_rss
+from services.executor.meeting import Meeting
 from services.executor.model_cache import ModelCache
 from services.executor.reading import Block, ReadAhead
 from services.executor.requests import InferRequest, PreparedModel, PrepareRequest
@@ -20,9 +21,10 @@ from skyfan import store
 from skyfan.dataset import dataset_files, read_layout
 from skyfan.engine import Engine
 from skyfan.errors import DatasetError, Interrupted, ModelError, RankTooLarge
+from skyfan.metrics import science_sums
 from skyfan.models.loading import LoadedModel
 from skyfan.plan import FileLayout, PlanItem
-from skyfan.records import MB, RankRecord
+from skyfan.records import MB, Collectives, RankRecord
 from skyfan.runfolder import EncodedPredictions, Predictions, RunFolder
 from skyfan.tensorfile import TensorSpec, numpy_dtype
 from skyfan.units import format_size
@@ -133,7 +135,8 @@ def _blank(bound: list[TensorSpec], samples: int) -> list[NDArray[np.generic]]:
 def infer(request: InferRequest, models: ModelCache, control: Control | None = None) -> RankRecord:
     """Computes one rank and commits its predictions; the answer is the record that counts.
 
-    If the rank was committed before (a retry, a duplicate, a resumed run), nothing is computed again.
+    If the rank was committed before (a retry, a duplicate, a resumed run), nothing is computed again. What the ranks of
+    a group tell each other comes after the commit, so that no other rank's end can undo this one's work.
     """
     control = control or Control()
     folder = RunFolder(request.output)
@@ -141,7 +144,7 @@ def infer(request: InferRequest, models: ModelCache, control: Control | None = N
     log = structlog.get_logger("executor").bind(run_id=request.run_id, rank=item.rank)
     committed = folder.committed_record(item.rank, request.run_id)
     if committed:
-        folder.write_record(committed)
+        committed = folder.settle(committed)
         log.info("rank was committed before", attempt=request.attempt)
         return committed
     log.info("rank started", samples=item.samples, attempt=request.attempt, data=item.data_path)
@@ -151,15 +154,29 @@ def infer(request: InferRequest, models: ModelCache, control: Control | None = N
     with watch.phase("load"):
         engine = models.engine(request.model, request.model_digest, request.options, item.files[0])
         inputs = engine.bind([spec.name for spec in item.files[0].tensors])
-    reader = ReadAhead(item, {*inputs, REDSHIFT}, request.options.batch_size)
-    outputs = _predict_all(request, engine, inputs, reader, watch, control)
-    with watch.phase("write"):
-        z_column = request.options.z_column if engine.z_column is None else engine.z_column
-        predictions = EncodedPredictions(_predictions(outputs, z_column))
-    record = _record(request, engine, watch, reader, outputs, cold_start=cold_start)
-    record = folder.commit(predictions, record)
-    log.info("rank committed", wall_s=round(record.wall_s, 3), samples_per_s=round(record.sample_persec, 1))
+    with Meeting(request, control.remaining_s) as meeting:
+        meeting.start()
+        reader = ReadAhead(item, {*inputs, REDSHIFT}, request.options.batch_size)
+        outputs = _predict_all(request, engine, inputs, reader, watch, control)
+        with watch.phase("write"):
+            z_column = request.options.z_column if engine.z_column is None else engine.z_column
+            predictions = _predictions(outputs, z_column)
+            encoded = EncodedPredictions(predictions)
+        ours = _record(request, engine, watch, reader, outputs, cold_start=cold_start, collectives=meeting.outcome)
+        record = folder.commit(encoded, ours)
+        log.info("rank committed", wall_s=round(record.wall_s, 3), samples_per_s=round(record.sample_persec, 1))
+        meeting.end(_science_sums(predictions), ours)
+    if meeting.outcome is not None and record is ours:
+        record = record.model_copy(update={"collectives": meeting.outcome})
+        folder.write_record(record)
     return record
+
+
+def _science_sums(predictions: Predictions) -> NDArray[np.float64]:
+    """Those of no sample where the truth, or which output is redshift, is not known."""
+    if predictions.z_spec is None or predictions.z_column is None:
+        return science_sums(np.empty(0), np.empty(0))
+    return science_sums(predictions.outputs[:, predictions.z_column], predictions.z_spec)
 
 
 def _predict_all(
@@ -261,6 +278,7 @@ def _record(
     collected: _Outputs,
     *,
     cold_start: bool,
+    collectives: Collectives | None,
 ) -> RankRecord:
     item, info, stats, wall_s = request.item, engine.info, reader.stats, watch.wall_s
     peak = peak_rss_bytes()
@@ -309,4 +327,5 @@ def _record(
         torch_version=info.torch_version,
         model_digest=request.model_digest,
         cold_start=cold_start,
+        collectives=collectives,
     )

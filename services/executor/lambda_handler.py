@@ -15,6 +15,7 @@ from services.executor import core
 from services.executor.model_cache import ModelCache
 from services.executor.requests import InferRequest, PrepareRequest
 from skyfan import store
+from skyfan.collectives import RankGroup
 from skyfan.driver.job import Job
 from skyfan.models.locating import locate_model
 from skyfan.plan import PlanItem, RunOptions
@@ -72,6 +73,7 @@ def _infer(event: Mapping[str, Any], context: LambdaContext, metrics: Metrics) -
         output=event["output"],
         options=RunOptions.model_validate({**event.get("options", {}), "batch_size": batch_size}),
         attempt=attempt_of(event),
+        group=RankGroup(**event["group"], place=reference["place"]) if event.get("group") else None,
     )
     control = core.Control(remaining_s=lambda: context.get_remaining_time_in_millis() / _MS)
     record = core.infer(request, _models, control)

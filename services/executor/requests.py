@@ -2,6 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from skyfan.collectives import RankGroup
 from skyfan.plan import PlanItem, RunOptions
 
 
@@ -39,7 +40,7 @@ class PreparedModel(_Request):
 
 
 class InferRequest(_Request):
-    """Compute one rank and commit it."""
+    """Compute one rank and commit it; with a `group`, together with the other ranks of this start."""
 
     run_id: str
     item: PlanItem
@@ -48,3 +49,4 @@ class InferRequest(_Request):
     output: str
     options: RunOptions
     attempt: int = Field(default=1, ge=1)
+    group: RankGroup | None = None

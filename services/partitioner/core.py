@@ -87,7 +87,7 @@ def _check_rank_time(planned: Plan, request: PlanRequest) -> None:
 def _write_items(planned: Plan, folder: RunFolder, committed: frozenset[int]) -> None:
     """Items for a Distributed Map: small references into one file, so that no state carries the work itself.
 
-    Ranks that are committed already are left out of the map's items.
+    Ranks that are committed already are left out of the map's items; `place` counts the others.
     """
     lines: list[bytes] = []
     references: list[dict[str, int | str]] = []
@@ -96,7 +96,13 @@ def _write_items(planned: Plan, folder: RunFolder, committed: frozenset[int]) ->
         line = item.model_dump_json().encode() + b"\n"
         if item.rank not in committed:
             references.append(
-                {"rank": item.rank, "items_uri": folder.items_uri, "start": position, "stop": position + len(line)}
+                {
+                    "rank": item.rank,
+                    "place": len(references),
+                    "items_uri": folder.items_uri,
+                    "start": position,
+                    "stop": position + len(line),
+                }
             )
         lines.append(line)
         position += len(line)

@@ -10,6 +10,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from services.partitioner import core
 from services.partitioner.requests import PlanRequest
+from skyfan.collectives import RENDEZVOUS_VARIABLE, form_group
 from skyfan.driver.job import Job
 from skyfan.errors import LocationError
 from skyfan.runfolder import RunFolder
@@ -41,18 +42,34 @@ def _plan(event: Mapping[str, Any], _context: LambdaContext, _metrics: Metrics) 
             samples_per_s=model.get("samples_per_s"),
         )
     )
+    ranks_to_run = reply.ranks - len(reply.committed_ranks)
     items_key = RunFolder(request.output).map_items_uri.removeprefix(f"s3://{bucket}/")
     return {
         "run_id": reply.run_id,
         "output": request.output,
         "ranks_total": reply.ranks,
-        "ranks_to_run": reply.ranks - len(reply.committed_ranks),
+        "ranks_to_run": ranks_to_run,
         "planned_at": datetime.now(UTC).isoformat(),
         "items": {"bucket": bucket, "key": items_key},
         "results": {"bucket": bucket, "prefix": f"{prefix}/map".lstrip("/")},
         "max_concurrency": request.max_concurrency,
         "tolerated_failure_percentage": request.tolerated_failure_percentage,
+        "group": _group(request, ranks_to_run, event["execution"]["name"]),
     }
+
+
+def _group(request: RunRequest, members: int, execution: str) -> dict[str, Any] | None:
+    """Who meets in this execution, and where; a rank's place comes with its item."""
+    if not request.collectives:
+        return None
+    group = form_group(
+        execution,
+        members,
+        at_once=request.max_concurrency or None,
+        more="give --workers {ranks} (max_concurrency)",
+        rendezvous=os.environ.get(RENDEZVOUS_VARIABLE) or None,
+    )
+    return group.model_dump(mode="json", exclude={"place"})
 
 
 def _bucket_and_prefix(output: str) -> tuple[str, str]:

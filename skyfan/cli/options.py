@@ -33,6 +33,10 @@ Resume = Annotated[bool, typer.Option(help="Reuse what an earlier start of this 
 Precision = Annotated[str, typer.Option(help="float32, or a reduced precision: bf16, int8, auto.")]
 Engine = Annotated[str, typer.Option(help="Inference engine; auto takes the fastest that is installed.")]
 ZColumn = Annotated[int | None, typer.Option(help="Which output column is redshift (not needed for AstroMAE).")]
+Collectives = Annotated[
+    bool,
+    typer.Option(help="Ranks start together, and end knowing the whole run's metrics; all must run at once."),
+]
 Tolerate = Annotated[float, typer.Option(help="Percentage of ranks that may fail before the run is a failure.")]
 CopyTo = Annotated[Path | None, typer.Option(help="Copy the run's files to this folder when it is done.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")]
@@ -80,6 +84,7 @@ def make_job(
     options: RunOptions,
     resume: bool,
     tolerate: float,
+    collectives: bool,
 ) -> Job:
     """A job of what the user typed, every option checked under the name that the user knows."""
     if not 0 <= tolerate <= 100:
@@ -95,4 +100,5 @@ def make_job(
         workers=positive(workers, "--workers"),
         tolerated_failure_percentage=tolerate,
         resume=resume,
+        collectives=collectives,
     )

@@ -50,6 +50,7 @@ def run(
     precision: options.Precision = "float32",
     engine: options.Engine = "auto",
     z_column: options.ZColumn = None,
+    collectives: options.Collectives = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
     copy_to: options.CopyTo = None,
@@ -61,6 +62,7 @@ def run(
     if payload is not None:
         _refuse_beside_payload(context)
         job = job_of_payload(payload, workers)
+        job = job.model_copy(update={"collectives": collectives or job.collectives})
     elif dataset:
         job = options.make_job(
             dataset=dataset,
@@ -73,6 +75,7 @@ def run(
             options=options.run_options(batch_size, precision, engine, z_column),
             resume=resume,
             tolerate=tolerate_failures,
+            collectives=collectives,
         )
     else:
         raise BadInput("name the data with --dataset FILE_OR_FOLDER, or give a --payload FILE.")
@@ -123,7 +126,7 @@ async def _execute(job: Job, on: str, shown: LogProgress | RunProgress) -> Summa
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     try:
         with shown as progress:
-            async with create_target(on, workers=job.workers) as target:
+            async with create_target(on, workers=job.workers, collectives=job.collectives) as target:
                 return await run_job(job, target, progress, started_at)
     except asyncio.CancelledError:
         raise Interrupted("interrupted; what is committed is kept, and the same command computes the rest.") from None
@@ -137,6 +140,13 @@ def show(summary: Summary, *, as_json: bool, quiet: bool) -> None:
     elif not quiet:
         out.print(summary_table(summary))
         say(f"report: {folder.report_uri}")
+    met = summary.collectives
+    if met and met.errors:
+        rank, error = min(met.errors.items())
+        say(
+            f"warning: {met.ranks - met.complete} of {met.ranks} ranks ended without the others' results, such as rank "
+            f"{rank}: {error} Predictions are not touched by that."
+        )
     missing = summary.completeness.samples_missing
     if missing:
         reasons = "; ".join(f"{count:,} {reason}" for reason, count in summary.completeness.missing_reasons.items())

@@ -20,6 +20,9 @@ def summary_table(summary: Summary) -> Table:
     table.add_row(
         "throughput (map)", f"{rates.samples_per_s_map:,.0f} samples/s, {rates.bits_per_s_map / 8e6:.1f} MB/s"
     )
+    if met := summary.collectives:
+        skew = "" if met.launch_skew_s is None else f", launch skew {met.launch_skew_s:.3f} s"
+        table.add_row("collectives", f"{met.complete} of {met.ranks} ranks over {met.channel}{skew}")
     table.add_row("engine", ", ".join(summary.environment["engines"]))
     if summary.cost:
         table.add_row("on AWS Lambda (estimate)", f"${summary.cost.total_usd:.4f}")

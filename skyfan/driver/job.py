@@ -28,6 +28,7 @@ class Job(BaseModel):
     workers: int | None = Field(default=None, ge=1)
     tolerated_failure_percentage: float = Field(default=0.0, ge=0, le=100)
     resume: bool = True
+    collectives: bool = Field(default=False, description="ranks meet, and end knowing the run's metrics")
 
     @classmethod
     def of_request(cls, request: RunRequest, workers: int | None = None) -> Self:
@@ -52,4 +53,5 @@ class Job(BaseModel):
             workers=workers,
             tolerated_failure_percentage=request.tolerated_failure_percentage,
             resume=request.resume,
+            collectives=request.collectives,
         )

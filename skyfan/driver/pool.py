@@ -55,6 +55,11 @@ class ExecutorPool:
     _refresher: asyncio.Task[None] | None = None
     _trouble: str = "are they running, and is their address right?"
 
+    @property
+    def size(self) -> int:
+        """Executors that answer, idle or at work."""
+        return len(self._idle) + len(self._leased)
+
     async def start(self) -> None:
         """Looks for executors once, and from then on again and again."""
         await self._refresh()

@@ -1,5 +1,6 @@
 """The job, written once over any target: prepare, plan, fan out, aggregate."""
 
+import secrets
 import time
 from datetime import UTC, datetime
 
@@ -8,6 +9,7 @@ import structlog
 from services.aggregator.requests import AggregateRequest
 from services.executor.requests import InferRequest, PreparedModel, PrepareRequest
 from services.partitioner.requests import PlanReply, PlanRequest
+from skyfan.collectives import RankGroup, form_group
 from skyfan.driver.events import Listener, PhaseStarted, Planned
 from skyfan.driver.fanout import FanOut
 from skyfan.driver.job import Job
@@ -39,7 +41,8 @@ async def run_job(job: Job, target: Target, listener: Listener, started_at: date
     unchanged = _finished_summary(job, reply)
     if unchanged:
         return unchanged
-    fan_out = _fan_out(job, target, plan, committed, listener)
+    group = _group(job, target, len(plan.working_ranks) - len(committed))
+    fan_out = _fan_out(job, target, plan, committed, listener, group)
     listener(PhaseStarted("inferring"))
     await fan_out.run(item for item in plan.items() if item.rank not in committed)
     listener(PhaseStarted("aggregating"))
@@ -84,7 +87,24 @@ def _finished_summary(job: Job, reply: PlanReply) -> Summary | None:
     return summary
 
 
-def _fan_out(job: Job, target: Target, plan: Plan, committed: frozenset[int], listener: Listener) -> FanOut:
+def _group(job: Job, target: Target, members: int) -> RankGroup | None:
+    """Who meets in this start: the ranks that it computes. The name is this start's alone."""
+    if not job.collectives:
+        return None
+    return form_group(
+        f"start-{secrets.token_hex(8)}",
+        members,
+        at_once=target.at_once,
+        more=target.more_at_once,
+        rendezvous=target.rendezvous,
+    )
+
+
+def _fan_out(
+    job: Job, target: Target, plan: Plan, committed: frozenset[int], listener: Listener, group: RankGroup | None
+) -> FanOut:
+    places = {rank: place for place, rank in enumerate(r for r in plan.working_ranks if r not in committed)}
+
     async def call(item: PlanItem, attempt: int) -> RankRecord:
         request = InferRequest(
             run_id=plan.run_id,
@@ -94,6 +114,7 @@ def _fan_out(job: Job, target: Target, plan: Plan, committed: frozenset[int], li
             output=job.output,
             options=job.options,
             attempt=attempt,
+            group=group and group.model_copy(update={"place": places[item.rank]}),
         )
         return await target.infer(request, listener)
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from skyfan.v1 import types_pb2 as skyfan_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18skyfan/v1/executor.proto\x12\tskyfan.v1\x1a\x15skyfan/v1/types.proto\"\x9a\x01\n\x0ePrepareRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12&\n\x07options\x18\x03 \x01(\x0b\x32\x15.skyfan.v1.RunOptions\x12\x14\n\x0cmeasure_rate\x18\x04 \x01(\x08\x12\x19\n\x0c\x63onvert_into\x18\x05 \x01(\tH\x00\x88\x01\x01\x42\x0f\n\r_convert_into\"\x8e\x01\n\x0cPrepareReply\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x03 \x01(\t\x12\x12\n\nparameters\x18\x04 \x01(\x03\x12\x1a\n\rsamples_per_s\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05ready\x18\x06 \x01(\tB\x10\n\x0e_samples_per_s\"\xaf\x01\n\x0cInferRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12!\n\x04item\x18\x02 \x01(\x0b\x32\x13.skyfan.v1.PlanItem\x12\r\n\x05model\x18\x03 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x04 \x01(\t\x12\x0e\n\x06output\x18\x05 \x01(\t\x12&\n\x07options\x18\x06 \x01(\x0b\x32\x15.skyfan.v1.RunOptions\x12\x0f\n\x07\x61ttempt\x18\x07 \x01(\x05\"U\n\nInferEvent\x12\'\n\x08progress\x18\x01 \x01(\x0b\x32\x13.skyfan.v1.ProgressH\x00\x12\x15\n\x0brecord_json\x18\x02 \x01(\tH\x00\x42\x07\n\x05\x65vent\"7\n\x08Progress\x12\x14\n\x0csamples_done\x18\x01 \x01(\x03\x12\x15\n\rsamples_total\x18\x02 \x01(\x03\x32\x84\x01\n\x08\x45xecutor\x12=\n\x07Prepare\x12\x19.skyfan.v1.PrepareRequest\x1a\x17.skyfan.v1.PrepareReply\x12\x39\n\x05Infer\x12\x17.skyfan.v1.InferRequest\x1a\x15.skyfan.v1.InferEvent0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18skyfan/v1/executor.proto\x12\tskyfan.v1\x1a\x15skyfan/v1/types.proto\"\x9a\x01\n\x0ePrepareRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12&\n\x07options\x18\x03 \x01(\x0b\x32\x15.skyfan.v1.RunOptions\x12\x14\n\x0cmeasure_rate\x18\x04 \x01(\x08\x12\x19\n\x0c\x63onvert_into\x18\x05 \x01(\tH\x00\x88\x01\x01\x42\x0f\n\r_convert_into\"\x8e\x01\n\x0cPrepareReply\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x03 \x01(\t\x12\x12\n\nparameters\x18\x04 \x01(\x03\x12\x1a\n\rsamples_per_s\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05ready\x18\x06 \x01(\tB\x10\n\x0e_samples_per_s\"\xd4\x01\n\x0cInferRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12!\n\x04item\x18\x02 \x01(\x0b\x32\x13.skyfan.v1.PlanItem\x12\r\n\x05model\x18\x03 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x04 \x01(\t\x12\x0e\n\x06output\x18\x05 \x01(\t\x12&\n\x07options\x18\x06 \x01(\x0b\x32\x15.skyfan.v1.RunOptions\x12\x0f\n\x07\x61ttempt\x18\x07 \x01(\x05\x12#\n\x05group\x18\x08 \x01(\x0b\x32\x14.skyfan.v1.RankGroup\"a\n\tRankGroup\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07members\x18\x02 \x01(\x05\x12\r\n\x05place\x18\x03 \x01(\x05\x12\x17\n\nrendezvous\x18\x04 \x01(\tH\x00\x88\x01\x01\x42\r\n\x0b_rendezvous\"U\n\nInferEvent\x12\'\n\x08progress\x18\x01 \x01(\x0b\x32\x13.skyfan.v1.ProgressH\x00\x12\x15\n\x0brecord_json\x18\x02 \x01(\tH\x00\x42\x07\n\x05\x65vent\"7\n\x08Progress\x12\x14\n\x0csamples_done\x18\x01 \x01(\x03\x12\x15\n\rsamples_total\x18\x02 \x01(\x03\x32\x84\x01\n\x08\x45xecutor\x12=\n\x07Prepare\x12\x19.skyfan.v1.PrepareRequest\x1a\x17.skyfan.v1.PrepareReply\x12\x39\n\x05Infer\x12\x17.skyfan.v1.InferRequest\x1a\x15.skyfan.v1.InferEvent0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,11 +37,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREPAREREPLY']._serialized_start=220
   _globals['_PREPAREREPLY']._serialized_end=362
   _globals['_INFERREQUEST']._serialized_start=365
-  _globals['_INFERREQUEST']._serialized_end=540
-  _globals['_INFEREVENT']._serialized_start=542
-  _globals['_INFEREVENT']._serialized_end=627
-  _globals['_PROGRESS']._serialized_start=629
-  _globals['_PROGRESS']._serialized_end=684
-  _globals['_EXECUTOR']._serialized_start=687
-  _globals['_EXECUTOR']._serialized_end=819
+  _globals['_INFERREQUEST']._serialized_end=577
+  _globals['_RANKGROUP']._serialized_start=579
+  _globals['_RANKGROUP']._serialized_end=676
+  _globals['_INFEREVENT']._serialized_start=678
+  _globals['_INFEREVENT']._serialized_end=763
+  _globals['_PROGRESS']._serialized_start=765
+  _globals['_PROGRESS']._serialized_end=820
+  _globals['_EXECUTOR']._serialized_start=823
+  _globals['_EXECUTOR']._serialized_end=955
 # @@protoc_insertion_point(module_scope)

@@ -100,6 +100,7 @@ class InferRequest(_message.Message):
     OUTPUT_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     model: _builtins.str
     model_digest: _builtins.str
@@ -109,6 +110,8 @@ class InferRequest(_message.Message):
     def item(self) -> _types_pb2.PlanItem: ...
     @_builtins.property
     def options(self) -> _types_pb2.RunOptions: ...
+    @_builtins.property
+    def group(self) -> Global___RankGroup: ...
     def __init__(
         self,
         *,
@@ -119,14 +122,50 @@ class InferRequest(_message.Message):
         output: _builtins.str = ...,
         options: _types_pb2.RunOptions | None = ...,
         attempt: _builtins.int = ...,
+        group: Global___RankGroup | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["item", b"item", "options", b"options"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "item", b"item", "options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "item", b"item", "model", b"model", "model_digest", b"model_digest", "options", b"options", "output", b"output", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "group", b"group", "item", b"item", "model", b"model", "model_digest", b"model_digest", "options", b"options", "output", b"output", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___InferRequest: _TypeAlias = InferRequest  # noqa: Y015
+
+@_typing.final
+class RankGroup(_message.Message):
+    """The ranks of one start of a run that talk to each other; absent where they do not. The group's secret is not
+    here: every rank derives it from SKYFAN_TOKEN.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    PLACE_FIELD_NUMBER: _builtins.int
+    RENDEZVOUS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    members: _builtins.int
+    place: _builtins.int
+    rendezvous: _builtins.str
+    """HOST:PORT; absent: through the run's folder."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        members: _builtins.int = ...,
+        place: _builtins.int = ...,
+        rendezvous: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_rendezvous", b"_rendezvous", "rendezvous", b"rendezvous"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rendezvous", b"_rendezvous", "members", b"members", "name", b"name", "place", b"place", "rendezvous", b"rendezvous"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__rendezvous: _TypeAlias = _typing.Literal["rendezvous"]  # noqa: Y015
+    _WhichOneofArgType__rendezvous: _TypeAlias = _typing.Literal["_rendezvous", b"_rendezvous"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rendezvous) -> _WhichOneofReturnType__rendezvous | None: ...
+
+Global___RankGroup: _TypeAlias = RankGroup  # noqa: Y015
 
 @_typing.final
 class InferEvent(_message.Message):

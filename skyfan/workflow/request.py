@@ -40,6 +40,7 @@ class RunRequest(BaseModel):
     max_concurrency: Annotated[int, Field(ge=0, le=10_000)] = Field(1000, description="0: no limit")
     tolerated_failure_percentage: Annotated[int, Field(ge=0, le=100)] = 0
     resume: bool = Field(True, description="False: what an earlier start of this very run committed is removed")
+    collectives: bool = Field(False, description="ranks meet, and end knowing the run's metrics")
     options: dict[str, Scalar] = Field(default_factory=dict, description="passed to the executors as it is")
     source: Literal["skyfan", "reference"] = "skyfan"
     warnings: tuple[str, ...] = ()

@@ -29,7 +29,7 @@ def run(job: Job, on: str | Target = "process", events: list[Event] | None = Non
     """The job's summary; `events` collects what happened."""
 
     async def go() -> Summary:
-        target = create_target(on, workers=job.workers) if isinstance(on, str) else on
+        target = create_target(on, workers=job.workers, collectives=job.collectives) if isinstance(on, str) else on
         async with target:
             return await run_job(job, target, events.append if events is not None else lambda event: None)
 

@@ -58,6 +58,7 @@ def request_of(job: Job, on: str) -> RunRequest:
         max_concurrency=job.workers or DEFAULT_CONCURRENCY.get(on, LAMBDA_CONCURRENCY),
         tolerated_failure_percentage=int(job.tolerated_failure_percentage),
         resume=job.resume,
+        collectives=job.collectives,
         options=options,
     )
 

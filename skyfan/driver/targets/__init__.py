@@ -6,8 +6,8 @@ from skyfan.errors import BadInput
 TARGETS = ("process", "local", "compose")
 
 
-def create_target(name: str, *, workers: int | None = None) -> Target:
-    """The target called `name`; enter it (`async with`) to start its services."""
+def create_target(name: str, *, workers: int | None = None, collectives: bool = False) -> Target:
+    """The target called `name`; enter it (`async with`) to start its services. `collectives`: its ranks will meet."""
     if name == "process":
         from skyfan.driver.targets.process import ProcessTarget
 
@@ -15,7 +15,7 @@ def create_target(name: str, *, workers: int | None = None) -> Target:
     if name == "local":
         from skyfan.driver.targets.local import LocalTarget
 
-        return LocalTarget(workers=workers)
+        return LocalTarget(workers=workers, collectives=collectives)
     if name == "compose":
         from skyfan.driver.targets.compose import ComposeTarget
 

@@ -16,6 +16,10 @@ class Target(ABC):
 
     name: str
     concurrency: int
+    more_at_once: str
+    """What the user does to have `{ranks}` ranks at once, as a part of a sentence."""
+    rendezvous: str | None = None
+    """HOST:PORT where ranks meet; None: in the run's folder."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -24,6 +28,11 @@ class Target(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         return None
+
+    @property
+    def at_once(self) -> int:
+        """How many ranks run side by side now, so that they can wait for each other."""
+        return self.concurrency
 
     @abstractmethod
     async def prepare(self, request: PrepareRequest) -> PreparedModel:

@@ -5,6 +5,7 @@
 | `SKYFAN_PARTITIONER` | `partitioner:50051` | the partitioner |
 | `SKYFAN_AGGREGATOR` | `aggregator:50051` | the aggregator |
 | `SKYFAN_EXECUTORS` | `executor:50051` | the executors: every address behind this name |
+| `SKYFAN_RENDEZVOUS` | `rendezvous:50054` | where ranks meet that talk to each other (`--collectives`) |
 """
 
 import asyncio
@@ -14,6 +15,7 @@ import time
 from types import TracebackType
 from typing import Self
 
+from skyfan.collectives import RENDEZVOUS_VARIABLE
 from skyfan.driver.pool import ExecutorPool
 from skyfan.driver.targets.grpc_target import GrpcTarget
 from skyfan.errors import BadInput, LocationError
@@ -28,15 +30,22 @@ class ComposeTarget(GrpcTarget):
     """Nothing is started here: the containers are up, and more of them may come and go."""
 
     name = "compose"
+    more_at_once = "start as many executors (EXECUTORS={ranks} docker compose up) and leave out --workers"
 
     def __init__(self, workers: int | None = None) -> None:
         self.concurrency = workers or MAX_CONCURRENCY
         self.partitioner_address = os.environ.get("SKYFAN_PARTITIONER", "partitioner:50051")
         self.aggregator_address = os.environ.get("SKYFAN_AGGREGATOR", "aggregator:50051")
+        self.rendezvous = os.environ.get(RENDEZVOUS_VARIABLE) or "rendezvous:50054"
         host, _, port = os.environ.get("SKYFAN_EXECUTORS", "executor:50051").rpartition(":")
         if not host or not port.isdigit():
             raise BadInput("SKYFAN_EXECUTORS must be host:port, such as executor:50051.")
         self._host, self._port = host, int(port)
+
+    @property
+    def at_once(self) -> int:
+        """As many as there are executors that answer."""
+        return min(self.concurrency, self.pool.size)
 
     async def __aenter__(self) -> Self:
         await self._see_network()

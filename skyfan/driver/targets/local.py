@@ -93,14 +93,19 @@ async def _stop_all(children: list[Child]) -> None:
 
 
 class LocalTarget(GrpcTarget):
-    """Starts one partitioner, one aggregator and `workers` executors; an executor that dies is started again."""
+    """Starts one partitioner, one aggregator and `workers` executors; an executor that dies is started again.
+
+    With `collectives` also the service where ranks meet.
+    """
 
     name = "local"
     # Certificates name the hosts of a network, not loopback, which nobody else listens to.
     plain = True
+    more_at_once = "give --workers {ranks}"
 
-    def __init__(self, workers: int | None = None) -> None:
+    def __init__(self, workers: int | None = None, *, collectives: bool = False) -> None:
         self.concurrency = workers or DEFAULT_WORKERS
+        self._collectives = collectives
         self._stack = AsyncExitStack()
         self._executors: list[Child] = []
         self._restarts = 0
@@ -113,15 +118,18 @@ class LocalTarget(GrpcTarget):
                 os.environ[TOKEN_VARIABLE] = secrets.token_urlsafe(16)
                 stack.callback(os.environ.pop, TOKEN_VARIABLE, None)
             threads = max(1, available_threads() // self.concurrency)
-            environment = {THREADS_VARIABLE: str(threads), "SKYFAN_LOG_FORMAT": "json"}
-            partitioner, aggregator, *self._executors = [
-                Child(service, logs / f"{service}-{number}.log", environment)
-                for number, service in enumerate(["partitioner", "aggregator"] + ["executor"] * self.concurrency)
+            environment = {THREADS_VARIABLE: str(threads), "SKYFAN_LOG_FORMAT": "json", "SKYFAN_OBSERVER_PORT": "0"}
+            meeting_points = ["rendezvous"] * self._collectives
+            services = ["partitioner", "aggregator", *["executor"] * self.concurrency, *meeting_points]
+            children = [
+                Child(service, logs / f"{service}-{number}.log", environment) for number, service in enumerate(services)
             ]
-            children = [partitioner, aggregator, *self._executors]
+            partitioner, aggregator = children[:2]
+            self._executors = [child for child in children if child.service == "executor"]
             stack.push_async_callback(_stop_all, children)
             await asyncio.gather(*(child.start() for child in children))
             self.partitioner_address, self.aggregator_address = partitioner.address, aggregator.address
+            self.rendezvous = children[-1].address if self._collectives else None
             self.pool = ExecutorPool(self._executor_addresses, plain=True)
             stack.push_async_callback(self.pool.stop)
             await self.pool.start()

@@ -20,6 +20,7 @@ class ProcessTarget(Target):
 
     name = "process"
     concurrency = 1
+    more_at_once = "use --on local --workers {ranks}"
 
     def __init__(self) -> None:
         self._models = ModelCache(threads=available_threads())

@@ -42,6 +42,7 @@ def plan(event):
         "results": {"bucket": "runs", "prefix": options["results_prefix"]},
         "max_concurrency": request["max_concurrency"],
         "tolerated_failure_percentage": request["tolerated_failure_percentage"],
+        "group": None,
     }
 
 

@@ -1,0 +1,36 @@
+"""The services' token where it lies in AWS Secrets Manager: on Lambda, whose environment should hold no secret.
+
+| variable | meaning |
+|---|---|
+| `SKYFAN_TOKEN_SECRET` | ARN of the secret that holds what other places have in `SKYFAN_TOKEN` |
+"""
+
+import os
+
+from skyfan.errors import Transient
+from skyfan.rpc.credentials import TOKEN_VARIABLE
+
+SECRET_VARIABLE = "SKYFAN_TOKEN_SECRET"  # noqa: S105 (the variable's name, not a secret)
+_TIMEOUT_S = 5
+
+
+def fetch_service_token() -> None:
+    """Puts the token into this process's environment, once, where all calls look for it.
+
+    Raises:
+        Transient: Secrets Manager does not give it.
+    """
+    secret = os.environ.get(SECRET_VARIABLE, "")
+    if not secret or os.environ.get(TOKEN_VARIABLE):
+        return
+    # Imported here: only ranks on Lambda that talk to each other need it.
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    config = Config(connect_timeout=_TIMEOUT_S, read_timeout=_TIMEOUT_S, retries={"total_max_attempts": 3})
+    try:
+        found = boto3.client("secretsmanager", config=config).get_secret_value(SecretId=secret)
+    except (BotoCoreError, ClientError) as error:
+        raise Transient(f"{SECRET_VARIABLE} names {secret}, which cannot be read: {error}.") from error
+    os.environ[TOKEN_VARIABLE] = found["SecretString"]

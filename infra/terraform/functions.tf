@@ -43,6 +43,7 @@ resource "aws_lambda_function" "this" {
       { SKYFAN_LOG_LEVEL = lower(var.log_level) },
       # A plan whose ranks would take longer than a rank may is refused before anything is paid for.
       each.key == "partitioner" ? { SKYFAN_RANK_LIMIT_S = tostring(var.executor_timeout_s) } : {},
+      lookup(local.rendezvous_environment, each.key, {}),
     )
   }
 

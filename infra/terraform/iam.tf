@@ -64,6 +64,27 @@ data "aws_iam_policy_document" "function" {
     }
   }
 
+  dynamic "statement" {
+    # Messages between ranks that meet in the run's folder (--collectives without the rendezvous service).
+    for_each = each.key == "executor" ? { this = true } : {}
+
+    content {
+      sid       = "RemoveMessages"
+      actions   = ["s3:DeleteObject"]
+      resources = ["${local.bucket_arn}/runs/*/comm/*"]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = each.key == "executor" ? aws_secretsmanager_secret.rendezvous_token : {}
+
+    content {
+      sid       = "ReadRendezvousToken"
+      actions   = ["secretsmanager:GetSecretValue"]
+      resources = [statement.value.arn]
+    }
+  }
+
   statement {
     # Without a condition on the prefix: S3 answers 404 for a missing key only to who may list the bucket (else 403), and
     # that question carries no prefix. "Is this rank done already?" is asked for every rank.

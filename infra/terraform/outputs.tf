@@ -47,7 +47,7 @@ output "dashboard_url" {
 }
 
 output "rendezvous" {
-  description = "Address of the rendezvous service and the secret that holds its token, for a run's input; null where it is off."
+  description = "Address of the rendezvous service and the secret that holds its token; runs with --collectives find both by themselves. Null where it is off."
   value = one([for balancer in aws_lb.rendezvous : {
     address          = "${balancer.dns_name}:${local.rendezvous_ports.grpc}"
     address_port     = local.rendezvous_ports.address

@@ -8,7 +8,18 @@ locals {
   rendezvous_ports = { grpc = 50054, address = 50055 }
 
   rendezvous_listeners = { for name, port in local.rendezvous_ports : name => port if var.enable_rendezvous }
-  rendezvous_arn       = "arn:${local.partition}:ecs:${local.region}:${local.account_id}"
+
+  # For runs with --collectives: the plan names the address to the ranks; these read the token from its secret.
+  rendezvous_environment = var.enable_rendezvous ? {
+    partitioner = { SKYFAN_RENDEZVOUS = "${aws_lb.rendezvous["this"].dns_name}:${local.rendezvous_ports.grpc}" }
+    executor = {
+      SKYFAN_TOKEN_SECRET = aws_secretsmanager_secret.rendezvous_token["this"].arn
+      # Changes with the token, so that functions that are warm start anew and read it again.
+      SKYFAN_TOKEN_VERSION = terraform_data.rendezvous_token["this"].id
+    }
+  } : {}
+
+  rendezvous_arn = "arn:${local.partition}:ecs:${local.region}:${local.account_id}"
 }
 
 resource "aws_vpc" "rendezvous" {
@@ -157,7 +168,7 @@ resource "aws_lb_listener" "rendezvous" {
 
 # The token's value is made by the provisioner below and never enters Terraform's state.
 resource "aws_secretsmanager_secret" "rendezvous_token" {
-  #checkov:skip=CKV_AWS_149: the account's own key for Secrets Manager is enough for a token that a run's input repeats
+  #checkov:skip=CKV_AWS_149: the account's own key for Secrets Manager is enough for a token that only lets ranks meet
   #checkov:skip=CKV2_AWS_57: a new token is `terraform apply -replace` of the provisioner; running groups would break by rotation
   for_each = local.rendezvous
 

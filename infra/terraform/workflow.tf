@@ -33,7 +33,7 @@ resource "aws_sfn_state_machine" "pipeline" {
 
   logging_configuration {
     level = "ERROR"
-    # The input may carry the rendezvous token.
+    # The execution itself keeps its input; a log need not repeat where somebody's data lie.
     include_execution_data = false
     log_destination        = "${aws_cloudwatch_log_group.pipeline.arn}:*"
   }

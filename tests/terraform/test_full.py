@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,12 @@ from .test_iam import policies
 from .tf_harness.iam import actions, is_allowed, too_wide
 
 pytestmark = pytest.mark.slow
+
+
+def function_environment(resources: dict[str, Any], service: str) -> dict[str, str]:
+    (environment,) = resources[f'aws_lambda_function.this["{service}"]']["environment"]
+    variables: dict[str, str] = environment["variables"]
+    return variables
 
 
 def test_whole_module_applies_without_drift_and_goes_away(
@@ -31,6 +38,13 @@ def test_whole_module_applies_without_drift_and_goes_away(
     assert len(token) == 64
     assert token not in (workspace.module / "terraform.tfstate").read_text(), "no secret in state"
 
+    environment = {who: function_environment(resources, who) for who in ("partitioner", "executor", "aggregator")}
+    assert environment["partitioner"]["SKYFAN_RENDEZVOUS"] == address
+    assert environment["executor"]["SKYFAN_TOKEN_SECRET"] == outputs["rendezvous"]["token_secret_arn"]
+    assert environment["executor"]["SKYFAN_TOKEN_VERSION"] == resources['terraform_data.rendezvous_token["this"]']["id"]
+    assert "SKYFAN_TOKEN" not in environment["executor"]
+    assert not environment["aggregator"].keys() & {"SKYFAN_RENDEZVOUS", "SKYFAN_TOKEN_SECRET"}
+
     (container,) = json.loads(resources['aws_ecs_task_definition.rendezvous["this"]']["container_definitions"])
     assert [secret["name"] for secret in container["secrets"]] == ["SKYFAN_TOKEN"]
     assert container["image"] == outputs["image_uris"]["rendezvous"]
@@ -42,7 +56,10 @@ def test_whole_module_applies_without_drift_and_goes_away(
     assert all(too_wide(document) == [] for document in held.values())
     secret = outputs["rendezvous"]["token_secret_arn"]
     assert is_allowed(held["rendezvous"], "secretsmanager:GetSecretValue", secret)
-    assert not is_allowed(held["executor"], "secretsmanager:GetSecretValue", secret), "its input carries the token"
+    readers = [who for who in held if is_allowed(held[who], "secretsmanager:GetSecretValue", secret)]
+    assert sorted(readers) == ["executor", "rendezvous", "runner"]
+    assert not is_allowed(held["executor"], "secretsmanager:GetSecretValue", f"{secret}-another")
+    assert not is_allowed(held["executor"], "secretsmanager:PutSecretValue", secret)
     assert not any(name.startswith(("s3:", "lambda:", "states:")) for name in actions(held["rendezvous"]))
 
     result = workspace.plan()

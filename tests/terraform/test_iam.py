@@ -46,6 +46,12 @@ TABLE: list[tuple[str, str, str, bool]] = [
     ("executor", "s3:PutObject", MODEL, False),
     ("executor", "s3:PutObject", SURVEY, False),
     ("executor", "s3:DeleteObject", RUN, False),
+    # Messages between ranks are taken away again, and nothing else.
+    ("executor", "s3:DeleteObject", f"{BUCKET}/runs/first/comm/0f1e/start/message/0-1/00000000", True),
+    ("executor", "s3:DeleteObject", f"{BUCKET}/runs/first/predictions/rank-0.parquet", False),
+    ("executor", "s3:DeleteObject", f"{BUCKET}/data/comm/1.pt", False),
+    ("partitioner", "s3:DeleteObject", f"{BUCKET}/runs/first/comm/0f1e/start/message/0-1/00000000", False),
+    ("aggregator", "s3:DeleteObject", f"{BUCKET}/runs/first/comm/0f1e/start/message/0-1/00000000", False),
     ("executor", "s3:PutBucketPolicy", BUCKET, False),
     ("executor", "s3:ListBucket", BUCKET, True),
     ("executor", "s3:ListBucket", "arn:aws:s3:::somebody-elses", False),
@@ -132,8 +138,8 @@ def test_table(deployed: Workspace, who: str, action: str, resource: str, allowe
 def test_nobody_holds_more_actions_than_named_here(deployed: Workspace) -> None:
     held = {who: actions(document) for who, document in policies(deployed.resources()).items()}
     assert set(held) == {"partitioner", "executor", "aggregator", "pipeline", "runner"}
-    assert held["executor"] == held["aggregator"] == FUNCTIONS
-    assert held["partitioner"] == FUNCTIONS | {"s3:DeleteObject"}
+    assert held["aggregator"] == FUNCTIONS
+    assert held["partitioner"] == held["executor"] == FUNCTIONS | {"s3:DeleteObject"}
     assert not any(name.startswith(("iam:", "sts:", "kms:", "ec2:")) for names in held.values() for name in names)
 
 

@@ -95,7 +95,7 @@ run "state_machine_is_the_repositorys" {
   }
   assert {
     condition     = aws_sfn_state_machine.pipeline.logging_configuration[0].include_execution_data == false
-    error_message = "the input may carry the rendezvous token"
+    error_message = "a log need not repeat where somebody's data lie"
   }
   assert {
     condition     = length(jsondecode(aws_cloudwatch_dashboard.this[0].dashboard_body).widgets) == 7
@@ -104,6 +104,15 @@ run "state_machine_is_the_repositorys" {
   assert {
     condition     = length(aws_cloudwatch_metric_alarm.function) + length(aws_cloudwatch_metric_alarm.pipeline) == 9
     error_message = "alarms on failures and throttles"
+  }
+}
+
+run "ranks_without_rendezvous_meet_in_the_runs_folder" {
+  command = plan
+
+  assert {
+    condition     = alltrue([for f in values(aws_lambda_function.this) : length(setintersection(keys(f.environment[0].variables), ["SKYFAN_RENDEZVOUS", "SKYFAN_TOKEN_SECRET"])) == 0])
+    error_message = "no address and no token of a service that is not there"
   }
 }
 

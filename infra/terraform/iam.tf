@@ -254,6 +254,13 @@ data "aws_iam_policy_document" "runner" {
   }
 
   statement {
+    # `skyfan comm check --on aws`: every rank is an invocation.
+    sid       = "CheckCommunication"
+    actions   = ["lambda:InvokeFunction"]
+    resources = [aws_lambda_function.this["executor"].arn]
+  }
+
+  statement {
     sid       = "ReadLogs"
     actions   = ["logs:FilterLogEvents"]
     resources = [for group in values(aws_cloudwatch_log_group.function) : "${group.arn}:*"]

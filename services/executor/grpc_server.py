@@ -12,6 +12,7 @@ from grpc import aio
 from services.executor import core
 from services.executor.model_cache import ModelCache
 from services.executor.requests import InferRequest, PrepareRequest
+from skyfan.comm.check import RankCheck, check_rank
 from skyfan.errors import Busy
 from skyfan.records import RankRecord
 from skyfan.rpc.messages import to_message, to_model
@@ -64,6 +65,13 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServicer):
                 # is the executor free again.
                 control.cancelled.set()
                 await asyncio.gather(work, return_exceptions=True)
+
+    async def CheckComm(self, request: executor_pb2.CheckCommRequest, context: object) -> executor_pb2.CheckCommReply:
+        """Is one rank of a communication check."""
+        self._refuse_if_busy()
+        async with self._busy:
+            report = await asyncio.to_thread(check_rank, RankCheck.model_validate_json(request.work_json))
+        return executor_pb2.CheckCommReply(report_json=report.model_dump_json())
 
     def _refuse_if_busy(self) -> None:
         if self._busy.locked():

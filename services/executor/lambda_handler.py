@@ -14,8 +14,10 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from services.executor import core
 from services.executor.model_cache import ModelCache
 from services.executor.requests import InferRequest, PrepareRequest
+from services.executor.service_token import fetch_service_token
 from skyfan import store
 from skyfan.collectives import RankGroup
+from skyfan.comm.check import RankCheck, check_rank
 from skyfan.driver.job import Job
 from skyfan.models.locating import locate_model
 from skyfan.plan import PlanItem, RunOptions
@@ -91,4 +93,10 @@ def _infer(event: Mapping[str, Any], context: LambdaContext, metrics: Metrics) -
     }
 
 
-handler = make_handler("executor", {"prepare": _prepare, "infer": _infer})
+def _check_comm(event: Mapping[str, Any], _context: LambdaContext, _metrics: Metrics) -> dict[str, Any]:
+    """One rank of `skyfan comm check --on aws`."""
+    fetch_service_token()
+    return check_rank(RankCheck.model_validate(event["work"])).model_dump(mode="json")
+
+
+handler = make_handler("executor", {"prepare": _prepare, "infer": _infer, "check_comm": _check_comm})

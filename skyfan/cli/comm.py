@@ -15,18 +15,22 @@ import typer
 from rich.table import Table
 
 from skyfan import logs
+from skyfan.cli import options
 from skyfan.cli.console import err, out, print_json, say
 from skyfan.collectives import RENDEZVOUS_VARIABLE
 from skyfan.comm.check import RankCheck, RankReport, check_rank
 from skyfan.comm.connect import TOKEN_VARIABLE
 from skyfan.comm.errors import CommError
 from skyfan.comm.model import CHANNELS
+from skyfan.driver.comm_check import check_in_containers, check_in_functions
+from skyfan.driver.stepfunctions import DEFAULT_STATE_MACHINE, STEP_FUNCTIONS_TARGETS
 from skyfan.errors import BadInput
 from skyfan.units import format_size
 
 app = typer.Typer(help="Communication between ranks.", no_args_is_help=True)
 
 _MAX_LOCAL_RANKS = 64
+STORE_VARIABLE = "SKYFAN_COMM_STORE"
 
 
 @app.callback()
@@ -45,8 +49,14 @@ def check(
         ),
     ] = None,
     store: Annotated[
-        str | None, typer.Option(help="URI for the store channel's objects; default: a temporary folder.")
+        str | None,
+        typer.Option(help="URI for the store channel's objects; default: a temporary folder.", envvar=STORE_VARIABLE),
     ] = None,
+    on: Annotated[
+        str,
+        typer.Option(help="Where the ranks run: local (processes), compose, localstack or aws (executors)."),
+    ] = "local",
+    state_machine: options.StateMachine = DEFAULT_STATE_MACHINE,
     rank: Annotated[
         int | None,
         typer.Option(help="Be this one rank only (others run elsewhere); needs --rendezvous or --store, and --run."),
@@ -75,7 +85,11 @@ def check(
         join_timeout_s=timeout,
     )
     started = time.time()
-    reports = _check_all(work, timeout, quiet) if rank is None else [_check_one(work, run, token)]
+    if rank is not None:
+        reports = [_check_one(work, run, token)]
+    else:
+        with contextlib.nullcontext() if quiet else err.status(f"checking {world_size} ranks over {channel} …"):
+            reports = _check_all(work, on, state_machine, timeout)
     latency_s = max(report.joined_at for report in reports) - started
     if json:
         print_json({"deployment_latency_s": latency_s, "world_size": world_size} | _content(reports))
@@ -89,12 +103,23 @@ def _check_one(work: RankCheck, run: str | None, token: str | None) -> RankRepor
     return check_rank(work)
 
 
-def _check_all(work: RankCheck, timeout_s: float, quiet: bool) -> list[RankReport]:
+def _check_all(work: RankCheck, on: str, state_machine: str, timeout_s: float) -> list[RankReport]:
+    """All ranks, wherever they run."""
+    if work.channel not in (*CHANNELS, "auto"):
+        raise BadInput(f"--channel {work.channel!r} is unknown; use auto, {', '.join(CHANNELS)}.")
+    if on == "local":
+        return _check_here(work, timeout_s)
+    if on == "compose":
+        return check_in_containers(work, 2 * timeout_s)
+    if on in STEP_FUNCTIONS_TARGETS:
+        return check_in_functions(work, on, state_machine, 2 * timeout_s)
+    raise BadInput(f"--on {on} is not a place for ranks; choose local, compose, localstack or aws.")
+
+
+def _check_here(work: RankCheck, timeout_s: float) -> list[RankReport]:
     """All ranks as processes of this machine, with what they need to meet."""
     if work.world_size > _MAX_LOCAL_RANKS:
         raise BadInput(f"--world-size {work.world_size} is more than one machine is asked to run: {_MAX_LOCAL_RANKS}.")
-    if work.channel not in (*CHANNELS, "auto"):
-        raise BadInput(f"--channel {work.channel!r} is unknown; use auto, {', '.join(CHANNELS)}.")
     with ExitStack() as stack:
         if work.channel != "store" and work.rendezvous is None:
             from services.rendezvous.embedded import EmbeddedServer
@@ -103,8 +128,6 @@ def _check_all(work: RankCheck, timeout_s: float, quiet: bool) -> list[RankRepor
             work = work.model_copy(update={"rendezvous": stack.enter_context(EmbeddedServer()).address})
         if work.channel == "store" and work.store is None:
             work = work.model_copy(update={"store": stack.enter_context(tempfile.TemporaryDirectory())})
-        what = f"{work.world_size} ranks over {work.channel}"
-        stack.enter_context(contextlib.nullcontext() if quiet else err.status(f"checking {what} …"))
         return _collect(stack.enter_context(_processes(work)), time.monotonic() + 2 * timeout_s)
 
 

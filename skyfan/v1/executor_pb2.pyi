@@ -194,6 +194,48 @@ class InferEvent(_message.Message):
 Global___InferEvent: _TypeAlias = InferEvent  # noqa: Y015
 
 @_typing.final
+class CheckCommRequest(_message.Message):
+    """JSON of `skyfan.comm.check.RankCheck`: what is measured is not a contract between versions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORK_JSON_FIELD_NUMBER: _builtins.int
+    work_json: _builtins.str
+    def __init__(
+        self,
+        *,
+        work_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["work_json", b"work_json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckCommRequest: _TypeAlias = CheckCommRequest  # noqa: Y015
+
+@_typing.final
+class CheckCommReply(_message.Message):
+    """JSON of `skyfan.comm.check.RankReport`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPORT_JSON_FIELD_NUMBER: _builtins.int
+    report_json: _builtins.str
+    def __init__(
+        self,
+        *,
+        report_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["report_json", b"report_json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckCommReply: _TypeAlias = CheckCommReply  # noqa: Y015
+
+@_typing.final
 class Progress(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

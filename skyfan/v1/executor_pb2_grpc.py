@@ -45,6 +45,11 @@ class ExecutorStub:
                 request_serializer=skyfan_dot_v1_dot_executor__pb2.InferRequest.SerializeToString,
                 response_deserializer=skyfan_dot_v1_dot_executor__pb2.InferEvent.FromString,
                 _registered_method=True)
+        self.CheckComm = channel.unary_unary(
+                '/skyfan.v1.Executor/CheckComm',
+                request_serializer=skyfan_dot_v1_dot_executor__pb2.CheckCommRequest.SerializeToString,
+                response_deserializer=skyfan_dot_v1_dot_executor__pb2.CheckCommReply.FromString,
+                _registered_method=True)
 
 
 class ExecutorServicer:
@@ -65,6 +70,13 @@ class ExecutorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckComm(self, request, context):
+        """One rank's part in `skyfan comm check`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ExecutorServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +89,11 @@ def add_ExecutorServicer_to_server(servicer, server):
                     servicer.Infer,
                     request_deserializer=skyfan_dot_v1_dot_executor__pb2.InferRequest.FromString,
                     response_serializer=skyfan_dot_v1_dot_executor__pb2.InferEvent.SerializeToString,
+            ),
+            'CheckComm': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckComm,
+                    request_deserializer=skyfan_dot_v1_dot_executor__pb2.CheckCommRequest.FromString,
+                    response_serializer=skyfan_dot_v1_dot_executor__pb2.CheckCommReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +151,33 @@ class Executor:
             '/skyfan.v1.Executor/Infer',
             skyfan_dot_v1_dot_executor__pb2.InferRequest.SerializeToString,
             skyfan_dot_v1_dot_executor__pb2.InferEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckComm(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/skyfan.v1.Executor/CheckComm',
+            skyfan_dot_v1_dot_executor__pb2.CheckCommRequest.SerializeToString,
+            skyfan_dot_v1_dot_executor__pb2.CheckCommReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,8 @@ class ExecutorStub:
     """Reads the model, tries it on the shape of the dataset's samples, and gives its digest."""
     Infer: _grpc.UnaryStreamMultiCallable[_executor_pb2.InferRequest, _executor_pb2.InferEvent]
     """Computes one rank and commits its predictions. Cancelling the call stops it within a batch."""
+    CheckComm: _grpc.UnaryUnaryMultiCallable[_executor_pb2.CheckCommRequest, _executor_pb2.CheckCommReply]
+    """One rank's part in `skyfan comm check`."""
 
 @_typing.type_check_only
 class ExecutorAsyncStub(ExecutorStub):
@@ -47,6 +49,8 @@ class ExecutorAsyncStub(ExecutorStub):
     """Reads the model, tries it on the shape of the dataset's samples, and gives its digest."""
     Infer: _aio.UnaryStreamMultiCallable[_executor_pb2.InferRequest, _executor_pb2.InferEvent]  # type: ignore[assignment]
     """Computes one rank and commits its predictions. Cancelling the call stops it within a batch."""
+    CheckComm: _aio.UnaryUnaryMultiCallable[_executor_pb2.CheckCommRequest, _executor_pb2.CheckCommReply]  # type: ignore[assignment]
+    """One rank's part in `skyfan comm check`."""
 
 class ExecutorServicer(metaclass=_abc_1.ABCMeta):
     """Inference of one rank at a time. A call that finds the executor busy is answered RESOURCE_EXHAUSTED."""
@@ -66,5 +70,13 @@ class ExecutorServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_executor_pb2.InferEvent], _abc.AsyncIterator[_executor_pb2.InferEvent]]:
         """Computes one rank and commits its predictions. Cancelling the call stops it within a batch."""
+
+    @_abc_1.abstractmethod
+    def CheckComm(
+        self,
+        request: _executor_pb2.CheckCommRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_executor_pb2.CheckCommReply, _abc.Awaitable[_executor_pb2.CheckCommReply]]:
+        """One rank's part in `skyfan comm check`."""
 
 def add_ExecutorServicer_to_server(servicer: ExecutorServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -160,7 +160,8 @@ def test_a_state_machine_is_found_by_name_or_arn_and_its_absence_says_how_to_mak
         access.states.create_state_machine(name=f"other-{number}", definition=definition, roleArn=role)
     made = access.states.create_state_machine(name="skyfan-pipeline", definition=definition, roleArn=role)
     found = find_machine(access)
-    assert found == Machine(made["stateMachineArn"], "skyfan-pipeline", 3008, "arm64")
+    assert found == Machine(made["stateMachineArn"], "skyfan-pipeline", found.executor, 3008, "arm64")
+    assert found.executor.endswith("executor")
     assert find_machine(access, found.arn) == found
     for name in ("nowhere", made["stateMachineArn"] + "x"):
         with pytest.raises(BadInput, match=r"there is no state machine .*`make localstack-up` makes it"):

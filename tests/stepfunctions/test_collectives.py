@@ -1,4 +1,4 @@
-"""`collectives` in an execution's input: what the states hand on, and ranks as functions that meet. Without LocalStack."""
+"""`collectives` in an execution's input: what the states hand on, and functions that meet; without LocalStack."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -76,7 +76,7 @@ def test_ranks_as_functions_end_knowing_the_metrics(deployed, given):  # noqa: F
         met = record(given["output"], rank).collectives
         assert (met.state, met.error) == ("complete", None)
         assert met.science["mae"] == pytest.approx(summary["science"]["mae"], rel=1e-9)
-    assert not [entry for entry in store.list(f"{given['output']}/comm/")]
+    assert not list(store.list(f"{given['output']}/comm/"))
     _assert_unreadable(
         [TOKEN, group_token(plan["run_id"], execution["name"])], given["output"], workers, [plan, events]
     )
@@ -97,6 +97,21 @@ def test_a_plan_whose_ranks_cannot_run_at_once_is_refused(deployed, given):  # n
     assert "max_concurrency" in refused["errorMessage"]
     _, _, plan = prepare_and_plan(workers, given | {"collectives": True, "max_concurrency": 0})
     assert plan["group"]["members"] == 3
+
+
+def test_functions_are_the_ranks_of_a_communication_check(deployed, given):  # noqa: F811
+    channel, workers = deployed
+    asked = {"world_size": 2, "run": given["output"].rpartition("/")[2], "channel": channel, "budget_s": 1.0}
+    if channel == "relay":
+        plan = prepare_and_plan(workers, given | {"collectives": True})[2]
+        asked |= {"rendezvous": plan["group"]["rendezvous"], "token": "of this check alone"}
+    else:
+        asked |= {"store": given["output"]}
+    with ThreadPoolExecutor(2) as pool:
+        events = [{"op": "check_comm", "rank": rank, "work": asked | {"rank": rank}} for rank in range(2)]
+        reports = list(pool.map(lambda at, event: workers[at].invoke(event), ("executor", "executor-2"), events))
+    assert [(report["rank"], report["channel"]) for report in reports] == [(0, channel), (1, channel)]
+    assert reports[0]["ping_pong"][0]["size_bytes"] == 8
 
 
 def test_without_collectives_there_is_no_group(deployed, given):  # noqa: F811

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -132,6 +133,22 @@ def test_interrupted_stopped_and_resumed(deployment, one_file, small_model):
     assert json.loads(resumed.stdout)["reused_ranks"] >= 12
     assert done.items() <= commits(output).items()
     assert predictions(output)["sample_index"].to_pylist() == list(range(200))
+
+
+def test_ranks_meet_in_the_runs_folder(deployment, one_file, small_model):
+    output = "s3://skyfan-results/together"
+    job = make_job(one_file, "together", small_model, world_size=2, workers=2, collectives=True)
+    summary = deployment.run(job)
+    assert (summary.collectives.channel, summary.collectives.complete, summary.collectives.errors) == ("store", 2, {})
+    assert summary.collectives.science["mae"] == pytest.approx(summary.science["mae"], rel=1e-9)
+    assert not list(store.list(f"{output}/comm/"))
+
+
+def test_functions_check_how_they_reach_each_other(deployment):
+    place = ("--store", "s3://skyfan-results/check", "--timeout", "60")
+    done = outcome("comm", "check", "--on", "localstack", "--world-size", "2", "--channel", "store", *place)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^deployment latency: \d+\.\d+ s$", done.stdout, re.MULTILINE)
 
 
 def test_the_command_line_lists_and_shows_runs(deployment, one_file, small_model):

@@ -114,6 +114,8 @@ TABLE: list[tuple[str, str, str, bool]] = [
     ("runner", "s3:GetObject", RUN, True),
     ("runner", "s3:DeleteObject", RUN, False),
     ("runner", "s3:DeleteBucket", BUCKET, False),
+    ("runner", "lambda:InvokeFunction", f"{LAMBDA}:skyfan-executor", True),
+    ("runner", "lambda:InvokeFunction", f"{LAMBDA}:skyfan-aggregator", False),
     ("runner", "lambda:UpdateFunctionCode", f"{LAMBDA}:skyfan-executor", False),
     ("runner", "lambda:GetFunctionConfiguration", f"{LAMBDA}:skyfan-executor", True),
 ]

@@ -16,10 +16,11 @@ _RANK_STATE = "InferRank"
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The state machine and its executor's size; the largest where that may not be read."""
+    """The state machine, and its executor with its size; the largest where that may not be read."""
 
     arn: str
     name: str
+    executor: str = ""
     memory_mb: int = _LARGEST_MEMORY_MB
     architecture: Architecture = "x86_64"
 
@@ -34,8 +35,11 @@ def find_machine(access: Access, name_or_arn: str = DEFAULT_STATE_MACHINE) -> Ma
     doing = f"read the state machine {name_or_arn}"
     with aws_errors(access.on, doing, not_there=_missing(access, name_or_arn)):
         found = access.states.describe_state_machine(stateMachineArn=arn)
-    memory_mb, architecture = _executor_size(access, found["definition"])
-    return Machine(arn, found["name"], memory_mb, architecture)
+    executor = next(_rank_functions(json.loads(found["definition"])), None)
+    if executor is None:
+        raise BadInput(f"this state machine has no task {_RANK_STATE}: it is not Skyfan's pipeline.")
+    memory_mb, architecture = _size(access, executor)
+    return Machine(arn, found["name"], executor, memory_mb, architecture)
 
 
 def _arn_of(access: Access, name: str) -> str:
@@ -64,11 +68,8 @@ def _makes(access: Access) -> str:
     )
 
 
-def _executor_size(access: Access, definition: str) -> tuple[int, Architecture]:
+def _size(access: Access, function: str) -> tuple[int, Architecture]:
     """Memory and architecture of the function that computes a rank; only the estimate of the cost needs them."""
-    function = next(_rank_functions(json.loads(definition)), None)
-    if function is None:
-        raise BadInput(f"this state machine has no task {_RANK_STATE}: it is not Skyfan's pipeline.")
     try:
         with aws_errors(access.on, f"read the size of {function}", not_there=_incomplete(access, function)):
             size = access.functions.get_function_configuration(FunctionName=function)

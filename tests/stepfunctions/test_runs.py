@@ -137,7 +137,9 @@ def test_interrupted_stopped_and_resumed(deployment, one_file, small_model):
 
 def test_ranks_meet_in_the_runs_folder(deployment, one_file, small_model):
     output = "s3://skyfan-results/together"
-    job = make_job(one_file, "together", small_model, world_size=2, workers=2, collectives=True)
+    job = make_job(
+        one_file, "together", small_model, partition_size_bytes=cut_samples(100), workers=2, collectives=True
+    )
     summary = deployment.run(job)
     assert (summary.collectives.channel, summary.collectives.complete, summary.collectives.errors) == ("store", 2, {})
     assert summary.collectives.science["mae"] == pytest.approx(summary.science["mae"], rel=1e-9)

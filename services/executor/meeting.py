@@ -49,7 +49,7 @@ class Meeting:
     def __init__(self, request: InferRequest, remaining_s: Callable[[], float] | None) -> None:
         self._group, self._run_id, self._output = request.group, request.run_id, request.output
         self._rank = request.item.rank
-        self._remaining_s = remaining_s
+        self._remaining_s = remaining_s or (lambda: float("inf"))
         self._ranks: Communicator | None = None
         self._log = structlog.get_logger("executor")
         self.outcome: Collectives | None = None
@@ -62,16 +62,16 @@ class Meeting:
         """Waits until all ranks are here and says how far apart they came."""
         if self._group is None:
             return
-        limit_s = max(_LEAST_S, min(START_TIMEOUT_S, START_SHARE * self._left_s()))
+        left_s = _countdown(min(START_TIMEOUT_S, START_SHARE * self._remaining_s()))
         began = time.monotonic()
         skew_s = 0.0
         with self._alone_if_it_fails():
             if self._group.members > 1:
-                self._ranks = self._connect(self._group, limit_s)
-                self._ranks.barrier(timeout_s=limit_s)
+                self._ranks = self._connect(self._group, left_s())
+                self._ranks.barrier(timeout_s=left_s())
                 # All are let go at one moment: who waited longer came earlier. So no two clocks are compared.
                 waited_s = time.monotonic() - began
-                longest, shortest = self._ranks.allreduce(np.array([waited_s, -waited_s]), MAX, timeout_s=limit_s)
+                longest, shortest = self._ranks.allreduce(np.array([waited_s, -waited_s]), MAX, timeout_s=left_s())
                 skew_s = float(longest + shortest)
             self._note(start_s=time.monotonic() - began, launch_skew_s=skew_s)
 
@@ -79,14 +79,14 @@ class Meeting:
         """Puts the ranks' science sums and times together; waits for the slowest rank, within the deadline."""
         if self.outcome is None or self.outcome.state != "started":
             return
-        limit_s = max(_LEAST_S, min(END_TIMEOUT_S, self._left_s() - END_MARGIN_S))
+        left_s = _countdown(min(END_TIMEOUT_S, self._remaining_s() - END_MARGIN_S))
         began = time.monotonic()
         with self._alone_if_it_fails():
             mine = np.array([getattr(record, name) for name in TIMES])
             ranks = self._ranks
-            whole = ranks.allreduce(sums, _MERGE, timeout_s=limit_s) if ranks else sums
-            total = ranks.reduce(mine, SUM, timeout_s=limit_s) if ranks else mine
-            most = ranks.reduce(mine, MAX, timeout_s=limit_s) if ranks else mine
+            whole = ranks.allreduce(sums, _MERGE, timeout_s=left_s()) if ranks else sums
+            total = ranks.reduce(mine, SUM, timeout_s=left_s()) if ranks else mine
+            most = ranks.reduce(mine, MAX, timeout_s=left_s()) if ranks else mine
             self._note(
                 state="complete",
                 end_s=time.monotonic() - began,
@@ -139,9 +139,6 @@ class Meeting:
         assert self.outcome is not None
         self.outcome = self.outcome.model_copy(update=what)
 
-    def _left_s(self) -> float:
-        return self._remaining_s() if self._remaining_s else float("inf")
-
 
 def group_token(run_id: str, name: str) -> str:
     """The group's secret, which so need not travel: whoever has the services' token can make it.
@@ -150,6 +147,12 @@ def group_token(run_id: str, name: str) -> str:
     """
     key = os.environ.get(TOKEN_VARIABLE, "").encode()
     return hmac.new(key, f"{run_id}/{name}".encode(), hashlib.sha256).hexdigest()
+
+
+def _countdown(limit_s: float) -> Callable[[], float]:
+    """Seconds that are left of `limit_s`, from now on, over several waits; never less than a moment."""
+    end = time.monotonic() + limit_s
+    return lambda: max(_LEAST_S, end - time.monotonic())
 
 
 def _over_ranks(

@@ -185,6 +185,26 @@ def test_a_rank_that_gives_up_is_named_by_the_others_whose_predictions_stand(pla
     assert (summary.collectives.ranks, summary.collectives.complete) == (2, 0)
 
 
+def test_the_slowest_rank_is_waited_for_until_a_deadline(planned, group, monkeypatch):
+    monkeypatch.setattr(meeting, "END_TIMEOUT_S", 1.0)
+    folder = RunFolder(planned[0].output)
+
+    def dawdle(done, total):
+        deadline = time.monotonic() + 30
+        others = [Path(folder.record_uri(rank)) for rank in (0, 1)]
+        while time.monotonic() < deadline and not all(
+            path.exists() and '"state": "failed"' in path.read_text() for path in others
+        ):
+            time.sleep(0.02)
+
+    began = time.monotonic()
+    records = infer(planned, group, [None, None, core.Control(progress=dawdle)])
+    assert time.monotonic() - began < 30
+    assert [record.collectives.state for record in records[:2]] == ["failed"] * 2
+    assert any("CommTimeout" in record.collectives.error for record in records[:2])
+    assert aggregate(planned[0]).state == "complete"
+
+
 def test_a_retry_after_the_group_was_full_goes_on_alone_and_says_so(planned, group):
     held = threading.Barrier(2)  # keeps two ranks at work until the third has failed and tried again
 

@@ -189,9 +189,10 @@ def test_the_slowest_rank_is_waited_for_until_a_deadline(planned, group, monkeyp
     monkeypatch.setattr(meeting, "END_TIMEOUT_S", 1.0)
     folder = RunFolder(planned[0].output)
 
+    deadline = time.monotonic() + 30
+    others = [Path(folder.record_uri(rank)) for rank in (0, 1)]
+
     def dawdle(done, total):
-        deadline = time.monotonic() + 30
-        others = [Path(folder.record_uri(rank)) for rank in (0, 1)]
         while time.monotonic() < deadline and not all(
             path.exists() and '"state": "failed"' in path.read_text() for path in others
         ):

@@ -12,8 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from skyfan.errors import BadInput
 
-RENDEZVOUS_VARIABLE = "SKYFAN_RENDEZVOUS"
-
 Channel = Literal["relay", "store"]
 
 # The rendezvous service's own default (services/rendezvous/limits.py). Every rank looks into the folder several times a

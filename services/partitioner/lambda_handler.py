@@ -10,7 +10,8 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from services.partitioner import core
 from services.partitioner.requests import PlanRequest
-from skyfan.collectives import RENDEZVOUS_VARIABLE, form_group
+from skyfan.collectives import form_group
+from skyfan.comm.connect import RENDEZVOUS_VARIABLE
 from skyfan.driver.job import Job
 from skyfan.errors import LocationError
 from skyfan.runfolder import RunFolder

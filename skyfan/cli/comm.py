@@ -17,9 +17,8 @@ from rich.table import Table
 from skyfan import logs
 from skyfan.cli import options
 from skyfan.cli.console import err, out, print_json, say
-from skyfan.collectives import RENDEZVOUS_VARIABLE
 from skyfan.comm.check import RankCheck, RankReport, check_rank
-from skyfan.comm.connect import TOKEN_VARIABLE
+from skyfan.comm.connect import RENDEZVOUS_VARIABLE, TOKEN_VARIABLE
 from skyfan.comm.errors import CommError
 from skyfan.comm.model import CHANNELS
 from skyfan.driver.comm_check import check_in_containers, check_in_functions

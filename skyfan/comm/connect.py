@@ -6,7 +6,6 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 
-from skyfan.collectives import RENDEZVOUS_VARIABLE
 from skyfan.comm.attendance import Attendance
 from skyfan.comm.communicator import DEFAULT_TIMEOUT_S, Communicator
 from skyfan.comm.errors import CommError, RendezvousLost
@@ -19,6 +18,7 @@ from skyfan.comm.watch import Watch
 from skyfan.errors import BadInput
 from skyfan.v1 import rendezvous_pb2 as pb
 
+RENDEZVOUS_VARIABLE = "SKYFAN_RENDEZVOUS"
 TOKEN_VARIABLE = "SKYFAN_GROUP_TOKEN"  # noqa: S105 (the variable's name, not a secret)
 DIRECT_MAX_WORLD_SIZE = 64
 SOCKET_BUFFER_BYTES = 4 * 2**20

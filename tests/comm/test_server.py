@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
+from pathlib import Path
 
 import grpc
 import pytest
@@ -323,3 +324,11 @@ def test_the_server_drains_on_sigterm_and_lets_a_group_finish():
     assert run_group(3, work, channel="relay", rendezvous=address) == [3] * 3
     process.communicate(timeout=20)
     assert process.returncode == 0
+
+
+def test_the_service_starts_with_what_its_image_holds():
+    locked = Path(__file__).parents[2] / "requirements" / "rendezvous.txt"
+    assert "pydantic" not in locked.read_text()
+    code = "import sys; sys.modules['pydantic'] = None; import services.rendezvous.__main__"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr

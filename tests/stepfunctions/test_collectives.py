@@ -11,7 +11,7 @@ import pytest
 from services.executor.meeting import group_token
 from services.rendezvous.embedded import EmbeddedServer
 from skyfan import store
-from skyfan.collectives import RENDEZVOUS_VARIABLE
+from skyfan.comm.connect import RENDEZVOUS_VARIABLE
 from skyfan.rpc.credentials import TOKEN_VARIABLE
 from skyfan.runfolder import RunFolder
 from tests.stepfunctions.deployment import cut_samples

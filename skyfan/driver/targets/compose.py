@@ -15,7 +15,7 @@ import time
 from types import TracebackType
 from typing import Self
 
-from skyfan.collectives import RENDEZVOUS_VARIABLE
+from skyfan.comm.connect import RENDEZVOUS_VARIABLE
 from skyfan.driver.pool import ExecutorPool
 from skyfan.driver.targets.grpc_target import GrpcTarget
 from skyfan.errors import BadInput, LocationError

@@ -8,6 +8,7 @@ import time
 import pyarrow.parquet as pq
 import pytest
 
+from services.aggregator.core import merge
 from skyfan import store
 from skyfan.driver.events import RankCommitted
 from skyfan.errors import BadInput, RunConflict
@@ -174,6 +175,14 @@ def test_a_start_whose_ranks_were_removed_says_what_is_missing(sample, small_mod
     assert summary.completeness.missing_ranks == (3,)
     assert run(job).state == "complete"
     assert_equal_z(predictions(tmp_path / "run"), expected_z)
+
+
+def test_a_rank_removed_while_it_is_merged_is_missing_and_no_error(sample, small_model, tmp_path, monkeypatch):
+    run(make_job(sample.path, small_model, tmp_path / "run", world_size=3))
+    folder = RunFolder(str(tmp_path / "run"))
+    monkeypatch.setattr(RunFolder, "committed_ranks", lambda _folder: iter([0, 1, 2]))
+    (tmp_path / "run" / "predictions" / "rank-1.parquet").unlink()
+    assert [record.rank for record in merge(folder, folder.read_plan()).records] == [0, 2]
 
 
 def test_a_commit_goes_on_where_the_file_in_its_way_is_removed(sample, small_model, expected_z, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """What tests of several folders share: a small dataset, a small model, and what the model says of the data."""
 
 import shutil
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,12 @@ def make_sample(path: Path, samples: int = SAMPLES, seed: int = 3) -> Sample:
     redshift = rng.uniform(0.01, 0.3, samples).astype(np.float32)
     write_tensorfile(path, [image, magnitude, redshift])
     return Sample(path, image, magnitude, redshift)
+
+
+def pytest_configure() -> None:
+    """In a shell's background jobs SIGINT is ignored, and then in every process that a test starts and interrupts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

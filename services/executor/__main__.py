@@ -1,5 +1,6 @@
 """`python -m services.executor`: the gRPC server."""
 
+from services.executor.device import available_device
 from services.executor.grpc_server import FULL_NAME, SERVICE, ExecutorServicer
 from services.executor.model_cache import ModelCache
 from services.executor.threads import available_threads
@@ -13,7 +14,7 @@ def main() -> None:
         SERVICE,
         FULL_NAME,
         lambda server: add_ExecutorServicer_to_server(
-            ExecutorServicer(ModelCache(threads=available_threads())), server
+            ExecutorServicer(ModelCache(threads=available_threads(), device=available_device())), server
         ),
     )
 

@@ -4,10 +4,9 @@ import os
 from pathlib import Path
 
 from skyfan.errors import BadInput
-from skyfan.models.loading import CPU
 
 DEVICE_VARIABLE = "SKYFAN_DEVICE"
-DEVICES = ("auto", "cpu", "cuda")
+DEVICES = AUTO, CPU, CUDA = ("auto", "cpu", "cuda")
 # The NVIDIA driver's own device. Where it is missing there is no GPU, and torch, which takes a second to import,
 # need not be asked.
 _NVIDIA_DRIVER = Path("/dev/nvidiactl")
@@ -22,11 +21,11 @@ def checked_device(name: str, said_by: str) -> str:
 
 def available_device(name: str | None = None) -> str:
     """`name`, or `SKYFAN_DEVICE`; `auto` (the default) is the GPU if there is one that torch can use."""
-    chosen = name or checked_device(os.environ.get(DEVICE_VARIABLE) or "auto", DEVICE_VARIABLE)
-    if chosen != "auto":
+    chosen = name or checked_device(os.environ.get(DEVICE_VARIABLE) or AUTO, DEVICE_VARIABLE)
+    if chosen != AUTO:
         return chosen
     if not _NVIDIA_DRIVER.exists():
         return CPU
     import torch
 
-    return "cuda" if torch.cuda.is_available() else CPU
+    return CUDA if torch.cuda.is_available() else CPU

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from services.executor.device import checked_device
 from skyfan.driver.job import Job
 from skyfan.errors import BadInput
 from skyfan.plan import RunOptions
@@ -37,6 +38,9 @@ Collectives = Annotated[
     bool,
     typer.Option(help="Ranks start together, and end knowing the whole run's metrics; all must run at once."),
 ]
+Device = Annotated[
+    str | None, typer.Option(help="auto, cpu or cuda, on process and local; auto is the GPU if there is one.")
+]
 Tolerate = Annotated[float, typer.Option(help="Percentage of ranks that may fail before the run is a failure.")]
 CopyTo = Annotated[Path | None, typer.Option(help="Copy the run's files to this folder when it is done.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")]
@@ -58,8 +62,8 @@ def positive(value: int | None, option: str) -> int | None:
 def run_options(batch_size: int, precision: str, engine: str, z_column: int | None) -> RunOptions:
     """The options that are part of a run's identity."""
     positive(batch_size, "--batch-size")
-    if precision not in {"float32", "bf16", "int8", "auto"}:
-        raise BadInput(f"--precision {precision} is not known; choose float32, bf16, int8 or auto.")
+    if precision not in {"float32", "tf32", "bf16", "int8", "auto"}:
+        raise BadInput(f"--precision {precision} is not known; choose float32, bf16, int8, tf32 (on GPUs) or auto.")
     if z_column is not None and z_column < 0:
         raise BadInput(f"--z-column is {z_column}; columns count from 0.")
     return RunOptions.model_validate(
@@ -85,6 +89,7 @@ def make_job(
     resume: bool,
     tolerate: float,
     collectives: bool,
+    device: str | None,
 ) -> Job:
     """A job of what the user typed, every option checked under the name that the user knows."""
     if not 0 <= tolerate <= 100:
@@ -101,4 +106,5 @@ def make_job(
         tolerated_failure_percentage=tolerate,
         resume=resume,
         collectives=collectives,
+        device=device and checked_device(device, "--device"),
     )

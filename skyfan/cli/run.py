@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from services.executor.device import checked_device
 from skyfan import logs
 from skyfan.cli import options
 from skyfan.cli.console import out, print_json, say
@@ -29,7 +30,7 @@ Payload = Annotated[Path | None, typer.Option(help="A reference system's executi
 
 
 # What may stand beside a payload: how the run is watched and where it is made, not what it is.
-BESIDE_PAYLOAD = frozenset({"payload", "on", "state_machine", "workers", "quiet", "as_json", "copy_to"})
+BESIDE_PAYLOAD = frozenset({"payload", "on", "state_machine", "workers", "device", "quiet", "as_json", "copy_to"})
 
 
 def run(
@@ -51,6 +52,7 @@ def run(
     engine: options.Engine = "auto",
     z_column: options.ZColumn = None,
     collectives: options.Collectives = False,
+    device: options.Device = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
     copy_to: options.CopyTo = None,
@@ -62,7 +64,11 @@ def run(
     if payload is not None:
         _refuse_beside_payload(context)
         job = job_of_payload(payload, workers)
-        job = job.model_copy(update={"collectives": collectives or job.collectives})
+        beside = {
+            "collectives": collectives or job.collectives,
+            "device": device and checked_device(device, "--device"),
+        }
+        job = job.model_copy(update=beside)
     elif dataset:
         job = options.make_job(
             dataset=dataset,
@@ -76,6 +82,7 @@ def run(
             resume=resume,
             tolerate=tolerate_failures,
             collectives=collectives,
+            device=device,
         )
     else:
         raise BadInput("name the data with --dataset FILE_OR_FOLDER, or give a --payload FILE.")
@@ -115,6 +122,8 @@ def execute(job: Job, on: str, *, quiet: bool, state_machine: str = DEFAULT_STAT
     logs.configure("driver", level=None if logs.as_json() else "warning")
     shown = LogProgress() if logs.as_json() and not quiet else RunProgress(quiet=quiet)
     if on in STEP_FUNCTIONS_TARGETS:
+        if job.device is not None:
+            raise BadInput(f"--device is for process and local; functions, as of --on {on}, compute on CPUs.")
         return execute_on_stepfunctions(job, on, shown, state_machine)
     return asyncio.run(_execute(job, on, shown))
 
@@ -126,7 +135,7 @@ async def _execute(job: Job, on: str, shown: LogProgress | RunProgress) -> Summa
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     try:
         with shown as progress:
-            async with create_target(on, workers=job.workers, collectives=job.collectives) as target:
+            async with create_target(on, workers=job.workers, collectives=job.collectives, device=job.device) as target:
                 return await run_job(job, target, progress, started_at)
     except asyncio.CancelledError:
         raise Interrupted("interrupted; what is committed is kept, and the same command computes the rest.") from None

@@ -14,7 +14,7 @@ DEFAULT_WORKERS = 2
 
 
 class Job(BaseModel):
-    """One run. `workers`: ranks at once; None lets the target decide."""
+    """One run. `workers`: ranks at once, `device`: what they compute on; None lets the target decide."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,6 +26,7 @@ class Job(BaseModel):
     world_size: int | None = Field(default=None, ge=1)
     file_limit: int | None = Field(default=None, ge=1)
     workers: int | None = Field(default=None, ge=1)
+    device: str | None = None
     tolerated_failure_percentage: float = Field(default=0.0, ge=0, le=100)
     resume: bool = True
     collectives: bool = Field(default=False, description="ranks meet, and end knowing the run's metrics")

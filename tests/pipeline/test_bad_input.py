@@ -254,3 +254,23 @@ def test_the_installed_command_says_it_in_one_line_without_a_traceback(tmp_path)
     assert answer.returncode == 2
     assert len(answer.stderr.strip().splitlines()) == 1
     assert answer.stdout == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("on", ["process", "local"])
+def test_the_device_that_was_asked_for_is_the_one_that_computes(skyfan, sample, small_model, on):
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("this machine has the GPU that the test wants to miss")
+    given = ("run", "--dataset", sample.path, "--model", small_model, "--output", "out", "--on", on)
+    answer = skyfan(*given, "--device", "cuda")
+    assert answer.code == 2
+    assert "the device 'cuda' cannot be used" in answer.stderr
+    assert skyfan(*given, "--device", "cpu", "--quiet").code == 0
+
+
+def test_a_device_where_it_cannot_be_chosen_is_refused(skyfan, sample):
+    given = ("run", "--dataset", sample.path, "--output", "out", "--device")
+    assert "--device is 'toaster'; choose one of auto, cpu, cuda." in skyfan(*given, "toaster").stderr
+    assert "functions, as of --on aws, compute on CPUs" in skyfan(*given, "cuda", "--on", "aws").stderr
+    assert "set SKYFAN_DEVICE of the executors' containers" in skyfan(*given, "cuda", "--on", "compose").stderr

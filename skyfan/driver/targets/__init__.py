@@ -6,17 +6,24 @@ from skyfan.errors import BadInput
 TARGETS = ("process", "local", "compose")
 
 
-def create_target(name: str, *, workers: int | None = None, collectives: bool = False) -> Target:
-    """The target called `name`; enter it (`async with`) to start its services. `collectives`: its ranks will meet."""
+def create_target(
+    name: str, *, workers: int | None = None, collectives: bool = False, device: str | None = None
+) -> Target:
+    """The target called `name`; enter it (`async with`) to start its services.
+
+    `collectives`: its ranks will meet. `device`: what executors that it starts compute on.
+    """
     if name == "process":
         from skyfan.driver.targets.process import ProcessTarget
 
-        return ProcessTarget()
+        return ProcessTarget(device)
     if name == "local":
         from skyfan.driver.targets.local import LocalTarget
 
-        return LocalTarget(workers=workers, collectives=collectives)
+        return LocalTarget(workers=workers, collectives=collectives, device=device)
     if name == "compose":
+        if device is not None:
+            raise BadInput("--device is for process and local; set SKYFAN_DEVICE of the executors' containers instead.")
         from skyfan.driver.targets.compose import ComposeTarget
 
         return ComposeTarget(workers=workers)

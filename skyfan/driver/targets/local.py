@@ -13,6 +13,7 @@ from typing import Self
 
 import structlog
 
+from services.executor.device import DEVICE_VARIABLE
 from services.executor.threads import THREADS_VARIABLE, available_threads
 from skyfan.driver.job import DEFAULT_WORKERS
 from skyfan.driver.pool import ExecutorPool
@@ -103,9 +104,10 @@ class LocalTarget(GrpcTarget):
     plain = True
     more_at_once = "give --workers {ranks}"
 
-    def __init__(self, workers: int | None = None, *, collectives: bool = False) -> None:
+    def __init__(self, workers: int | None = None, *, collectives: bool = False, device: str | None = None) -> None:
         self.concurrency = workers or DEFAULT_WORKERS
         self._collectives = collectives
+        self._device = device
         self._stack = AsyncExitStack()
         self._executors: list[Child] = []
         self._restarts = 0
@@ -119,6 +121,8 @@ class LocalTarget(GrpcTarget):
                 stack.callback(os.environ.pop, TOKEN_VARIABLE, None)
             threads = max(1, available_threads() // self.concurrency)
             environment = {THREADS_VARIABLE: str(threads), "SKYFAN_LOG_FORMAT": "json", "SKYFAN_OBSERVER_PORT": "0"}
+            if self._device is not None:
+                environment[DEVICE_VARIABLE] = self._device
             meeting_points = ["rendezvous"] * self._collectives
             services = ["partitioner", "aggregator", *["executor"] * self.concurrency, *meeting_points]
             children = [

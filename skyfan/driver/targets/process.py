@@ -5,6 +5,7 @@ import asyncio
 from services.aggregator import core as aggregator
 from services.aggregator.requests import AggregateRequest
 from services.executor import core as executor
+from services.executor.device import available_device
 from services.executor.model_cache import ModelCache
 from services.executor.requests import InferRequest, PreparedModel, PrepareRequest
 from services.executor.threads import available_threads
@@ -22,8 +23,8 @@ class ProcessTarget(Target):
     concurrency = 1
     more_at_once = "use --on local --workers {ranks}"
 
-    def __init__(self) -> None:
-        self._models = ModelCache(threads=available_threads())
+    def __init__(self, device: str | None = None) -> None:
+        self._models = ModelCache(threads=available_threads(), device=available_device(device))
 
     async def prepare(self, request: PrepareRequest) -> PreparedModel:
         """As the executor does."""

@@ -11,7 +11,7 @@ PIP_TORCH = $(if $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/nu
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_TORCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install install-dev test test-fast test-docker lint format types proto clean
+.PHONY: help demo install install-dev test test-fast test-docker lint format types proto lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -58,10 +58,14 @@ proto: install-dev ## generate skyfan/v1 from proto/
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -I proto --python_out=. --grpc_python_out=. \
 	  --mypy_out=quiet:. --mypy_grpc_out=quiet:. proto/skyfan/v1/*.proto
 
+# In a make of its own: with its rules here, a pyproject.toml that `git pull` has just touched would lock everything
+# anew, with a tool that a fresh clone has not, before anything else is done.
+lock: install-dev ## write the lock files again, after a change of pyproject.toml's dependencies
+	@$(MAKE) --no-print-directory -f requirements/lock.mk lock
+
 clean: ## remove what was built; runs/ and data/ stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-include requirements/lock.mk
 include infra/compose.mk
 include infra/localstack/localstack.mk
 -include benchmarks/bench.mk

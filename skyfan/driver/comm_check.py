@@ -36,7 +36,7 @@ def check_in_containers(work: RankCheck, timeout_s: float) -> list[RankReport]:
             if target.at_once < work.world_size:
                 raise BadInput(
                     f"--world-size {work.world_size} needs as many executors, and {target.at_once} answer: "
-                    f"EXECUTORS={work.world_size} docker compose up --detach --wait executor rendezvous"
+                    f"EXECUTORS={work.world_size} docker compose up --detach --wait partitioner executor rendezvous"
                 )
             met = work.model_copy(update={"rendezvous": work.rendezvous or target.rendezvous})
             # The first that fails is the cause: the others fail because of it, or are cancelled with the loop.

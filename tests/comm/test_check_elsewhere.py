@@ -40,6 +40,7 @@ def stack(executors, monkeypatch):
     async def addresses(target):
         return executors
 
+    monkeypatch.setenv("SKYFAN_PARTITIONER", "127.0.0.1:1")  # whose name says that this is compose's network
     monkeypatch.setattr(ComposeTarget, "_executor_addresses", addresses)
 
 

@@ -3,7 +3,7 @@
 REQUIRED = {
     "prepare": {"op", "input", "execution", "attempt"},
     "plan": {"op", "request", "model", "execution", "attempt"},
-    "infer": {"op", "run_id", "rank", "item", "model", "output", "batch_size", "options", "attempt"},
+    "infer": {"op", "run_id", "rank", "item", "model", "output", "batch_size", "options", "group", "attempt"},
     "aggregate": {"op", "request", "model", "plan", "map", "map_ended_at", "execution", "attempt"},
     "fail": {"op", "input", "failure", "execution", "attempt"},
 }

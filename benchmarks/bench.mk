@@ -18,6 +18,7 @@ bench: bench-install ## measure everything (about half an hour on an idle machin
 	$(BIN)/python -m benchmarks.growth $(ARGS)
 	$(BIN)/python -m benchmarks.reading $(ARGS)
 	$(BIN)/python -m benchmarks.scaling $(ARGS)
+	$(BIN)/python -m benchmarks.accuracy $(ARGS)
 	$(BIN)/python -m benchmarks.targets $(ARGS)
 
 bench-quick: install-dev ## the ratio to the reference's Lambda script (3 minutes)

@@ -6,6 +6,7 @@
     <output>/predictions/rank-<rank>.parquet   written once: this put is the rank's commit
     <output>/<rank>.json                       the rank record, derived from the Parquet footer; with --collectives
                                                it also has what was learned from other ranks after the commit
+    <output>/comm/                             messages of ranks that meet here; gone when the last one left
     <output>/combined_data.json                all rank records
     <output>/summary.json, report.html         the run
 

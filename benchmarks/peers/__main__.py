@@ -1,7 +1,9 @@
 """`python -m benchmarks.peers PEER FOLDER`: the job once, by one peer; prints what it measured as one JSON line.
 
 The clock starts when the peer's runtime is up, with its start told beside it: a cluster may be there already.
-What comes with the job (workers that import torch, load the model) counts, as it does for all variants.
+What comes with the job counts: processes for its workers, which import torch and load the model. The variants of one
+process have imported by then, so that a peer pays about two seconds that they do not; benchmarks.scaling has Skyfan's
+own fan-out.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""What a worker of every peer does: the plain torch model, one thread, over rows of the mapped file.
+"""What a worker of every peer does: the reference's torch model, one thread, over rows of the mapped file.
 
 Mapping the file (instead of sending rows through the peer's own object store) and loading the model once a
 process are what a careful user would do; the peers only distribute.
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-# The plain model's best on one thread (samples a CPU second: 16 → 165, 64 → 200, 128 → 200, 512 → 140).
+# This model's best on one thread (samples a CPU second: 16 → 165, 64 → 200, 128 → 200, 512 → 140).
 BATCH_SIZE = 64
 
 

@@ -7,7 +7,8 @@ locals {
   data_arns   = concat(["${local.bucket_arn}/data/*"], [for arn in var.dataset_arns : "${arn}/*"])
   models_arns = ["${local.bucket_arn}/models/*"]
 
-  # What a run makes again, and nothing that somebody put beside it.
+  # What a run makes again. Rank records are <number>.json, for which IAM has no pattern: so every .json under runs/,
+  # a plan's too, at any depth, as * crosses slashes.
   results_arns = [
     for name in ["predictions/rank-*.parquet", "*.json", "report.html"] : "${local.bucket_arn}/runs/*/${name}"
   ]

@@ -20,9 +20,9 @@ from services.executor.requests import InferRequest, PreparedModel, PrepareReque
 from skyfan import store
 from skyfan.dataset import dataset_files, read_layout
 from skyfan.engine import Engine
-from skyfan.errors import DatasetError, Interrupted, ModelError, RankTooLarge
+from skyfan.errors import DatasetError, Interrupted, LocationError, ModelError, RankTooLarge
 from skyfan.metrics import science_sums
-from skyfan.models.loading import LoadedModel
+from skyfan.models.loading import LoadedModel, load_model
 from skyfan.plan import FileLayout, PlanItem
 from skyfan.records import MB, Collectives, RankRecord
 from skyfan.runfolder import EncodedPredictions, Predictions, RunFolder
@@ -76,15 +76,18 @@ def prepare(request: PrepareRequest, models: ModelCache) -> PreparedModel:
     """Reads the model and tries it, so that what does not fit is said before anything is written."""
     model = models.model(request.model)
     layout = read_layout(dataset_files(request.dataset)[0])
-    engine = models.engine(request.model, model.digest, request.options, layout)
+    # What is tried and timed is what the ranks will run: another form of the file may mean another engine.
+    ready = models.model(_converted(request, model) or request.model)
+    engine = models.engine(ready.uri, ready.digest, request.options, layout)
     bound, width = _try_out(engine, layout)
     z_column = request.options.z_column
     if z_column is not None and z_column >= width:
         raise ModelError(f"the model gives {width} columns, so that --z-column {z_column} is not one of them.")
     return PreparedModel(
         model=request.model,
-        ready=_converted(request, model) or request.model,
         digest=model.digest,
+        ready=ready.uri,
+        ready_digest=ready.digest,
         format=model.format,
         parameters=model.parameters,
         samples_per_s=_rate(engine, bound, request.options.batch_size) if request.measure_rate else None,
@@ -99,11 +102,20 @@ def _converted(request: PrepareRequest, model: LoadedModel) -> str | None:
     if store.exists(folder.plan_uri) and folder.read_plan().model_digest != model.digest:
         return None  # the place of another run, which planning will refuse and which must stay as it is
     uri = folder.model_uri(model.digest)
-    if not store.exists(uri):
+    if not _is_made_of(uri, model.digest):
         from skyfan.models.conversion import portable_bytes
 
         store.put(uri, portable_bytes(model))
     return uri
+
+
+def _is_made_of(uri: str, digest: str) -> bool:
+    """Whether an earlier start left the model there, whole; kept then, as its ranks may be reading it."""
+    try:
+        found = load_model(uri)
+    except (LocationError, ModelError):
+        return False
+    return found.made_of == digest and found.answers is not None
 
 
 def _try_out(engine: Engine, layout: FileLayout) -> tuple[list[TensorSpec], int]:
@@ -150,9 +162,10 @@ def infer(request: InferRequest, models: ModelCache, control: Control | None = N
     log.info("rank started", samples=item.samples, attempt=request.attempt, data=item.data_path)
     reset_peak_rss()
     watch = Stopwatch()
-    cold_start = not models.ready(request.model_digest, request.options, item.files[0])
+    digest = request.file_digest or request.model_digest
+    cold_start = not models.ready(digest, request.options, item.files[0])
     with watch.phase("load"):
-        engine = models.engine(request.model, request.model_digest, request.options, item.files[0])
+        engine = models.engine(request.model, digest, request.options, item.files[0])
         inputs = engine.bind([spec.name for spec in item.files[0].tensors])
     with Meeting(request, control.remaining_s) as meeting:
         meeting.start()

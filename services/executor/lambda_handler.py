@@ -55,6 +55,7 @@ def _prepare(event: Mapping[str, Any], _context: LambdaContext, _metrics: Metric
     model = {
         "uri": prepared.model,
         "ready_uri": prepared.ready,
+        "ready_digest": prepared.ready_digest,
         "digest": prepared.digest,
         "format": prepared.format,
         "samples_per_s": prepared.samples_per_s,
@@ -72,6 +73,7 @@ def _infer(event: Mapping[str, Any], context: LambdaContext, metrics: Metrics) -
         item=item,
         model=model["ready_uri"],
         model_digest=model["digest"],
+        file_digest=model["ready_digest"],
         output=event["output"],
         options=RunOptions.model_validate({**event.get("options", {}), "batch_size": batch_size}),
         attempt=attempt_of(event),

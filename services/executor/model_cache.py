@@ -25,7 +25,7 @@ class ModelCache:
     _engine: tuple[EngineKey, Engine] | None = None
 
     def model(self, uri: str, digest: str | None = None) -> LoadedModel:
-        """The model at `uri`; with `digest`, refused if it is neither the file that was planned with nor made of it.
+        """The model at `uri`; with `digest`, refused if the file is not the one that was planned with.
 
         Without `digest` it is the file of now: a server outlives a file that is replaced under the same name.
         """
@@ -35,12 +35,12 @@ class ModelCache:
             self._loaded = (uri, load_model(uri, device=self.device))
             self._etag = etag
         loaded = self._loaded[1]
-        if digest and not loaded.stands_for(digest):
+        if digest and loaded.digest != digest:
             raise ModelError(f"{uri} changed since the run was planned; plan again with another --output.")
         return loaded
 
     def _is_current(self, uri: str, loaded: LoadedModel, digest: str | None) -> bool:
-        return loaded.stands_for(digest) if digest else self._etag == _etag_of(uri)
+        return loaded.digest == digest if digest else self._etag == _etag_of(uri)
 
     def ready(self, digest: str, options: RunOptions, file: FileLayout) -> bool:
         """Whether `engine` would answer without loading anything."""
@@ -54,8 +54,8 @@ class ModelCache:
             samples = functools.partial(first_samples, file, model)
             self._engine = None  # one at a time: the old one's memory is free before the new one takes its own
             self._engine = (key, create_engine(model, options, threads=self.threads, samples=samples))
-            # An engine holds the weights in its own form, or this very model: no second copy is kept beside it.
-            self._loaded = None
+        # An engine holds the weights in its own form, or this very model: no second copy is kept beside it.
+        self._loaded = None
         return self._engine[1]
 
 

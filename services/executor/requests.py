@@ -27,12 +27,13 @@ class PrepareRequest(_Request):
 class PreparedModel(_Request):
     """The model as the fan-out will use it.
 
-    `model` is the file that was asked for, `digest` the SHA-256 of its bytes, in hex, and `ready` the file that the
-    ranks read: the same one, or one made of it.
+    `model` is the file that was asked for and `ready` the file that the ranks read: the same one, or one made of it.
+    `digest` and `ready_digest` are the SHA-256 of their bytes, in hex.
     """
 
     model: str
     ready: str
+    ready_digest: str
     digest: str
     format: str
     parameters: int
@@ -40,7 +41,11 @@ class PreparedModel(_Request):
 
 
 class InferRequest(_Request):
-    """Compute one rank and commit it; with a `group`, together with the other ranks of this start."""
+    """Compute one rank and commit it; with a `group`, together with the other ranks of this start.
+
+    `model_digest` is the planned file's and goes into the record; `file_digest` is that of the file at `model` where it
+    was made of the planned one.
+    """
 
     run_id: str
     item: PlanItem
@@ -50,3 +55,4 @@ class InferRequest(_Request):
     options: RunOptions
     attempt: int = Field(default=1, ge=1)
     group: RankGroup | None = None
+    file_digest: str | None = None

@@ -7,7 +7,7 @@
 
 import os
 
-from skyfan.errors import Transient
+from skyfan.errors import BadInput, Transient
 from skyfan.rpc.credentials import TOKEN_VARIABLE
 
 SECRET_VARIABLE = "SKYFAN_TOKEN_SECRET"  # noqa: S105 (the variable's name, not a secret)
@@ -19,6 +19,7 @@ def fetch_service_token() -> None:
 
     Raises:
         Transient: Secrets Manager does not give it.
+        BadInput: the secret holds no text.
     """
     secret = os.environ.get(SECRET_VARIABLE, "")
     if not secret or os.environ.get(TOKEN_VARIABLE):
@@ -33,4 +34,7 @@ def fetch_service_token() -> None:
         found = boto3.client("secretsmanager", config=config).get_secret_value(SecretId=secret)
     except (BotoCoreError, ClientError) as error:
         raise Transient(f"{SECRET_VARIABLE} names {secret}, which cannot be read: {error}.") from error
-    os.environ[TOKEN_VARIABLE] = found["SecretString"]
+    token = found.get("SecretString")
+    if not token:
+        raise BadInput(f"{SECRET_VARIABLE} names {secret}, which holds no text; store the services' token in it.")
+    os.environ[TOKEN_VARIABLE] = token

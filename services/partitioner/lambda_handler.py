@@ -28,21 +28,24 @@ def _plan(event: Mapping[str, Any], _context: LambdaContext, _metrics: Metrics) 
     model = event["model"]
     job = Job.of_request(request)
     bucket, prefix = _bucket_and_prefix(request.output)
-    reply = core.plan(
-        PlanRequest(
-            dataset=job.dataset,
-            output=request.output,
-            model=model["uri"],
-            model_digest=model["digest"],
-            options=job.options,
-            partition_size_bytes=job.partition_size_bytes,
-            world_size=job.world_size,
-            file_limit=job.file_limit,
-            resume=job.resume,
-            rank_limit_s=float(os.environ.get(RANK_LIMIT_VARIABLE, LAMBDA_LIMIT_S)),
-            samples_per_s=model.get("samples_per_s"),
-        )
+    asked = PlanRequest(
+        dataset=job.dataset,
+        output=request.output,
+        model=model["uri"],
+        model_digest=model["digest"],
+        options=job.options,
+        partition_size_bytes=job.partition_size_bytes,
+        world_size=job.world_size,
+        file_limit=job.file_limit,
+        resume=job.resume,
+        rank_limit_s=float(os.environ.get(RANK_LIMIT_VARIABLE, LAMBDA_LIMIT_S)),
+        samples_per_s=model.get("samples_per_s"),
     )
+    execution = event["execution"]["name"]
+    if request.collectives and not job.resume:
+        # Refused before anything is removed: a plan that resumes removes nothing.
+        _group(request, core.plan(asked.model_copy(update={"resume": True})).ranks, execution)
+    reply = core.plan(asked)
     ranks_to_run = reply.ranks - len(reply.committed_ranks)
     items_key = RunFolder(request.output).map_items_uri.removeprefix(f"s3://{bucket}/")
     return {
@@ -55,7 +58,7 @@ def _plan(event: Mapping[str, Any], _context: LambdaContext, _metrics: Metrics) 
         "results": {"bucket": bucket, "prefix": f"{prefix}/map".lstrip("/")},
         "max_concurrency": request.max_concurrency,
         "tolerated_failure_percentage": request.tolerated_failure_percentage,
-        "group": _group(request, ranks_to_run, event["execution"]["name"]),
+        "group": _group(request, ranks_to_run, execution),
     }
 
 

@@ -142,7 +142,10 @@ class StoreChannel(Channel):
     def close(self, failed: BaseException | None, timeout_s: float) -> None:
         self._stopping.set()
         self._heart.join(timeout_s)
-        self._pool.shutdown(wait=True)
+        # On a thread of its own: a store that does not answer must not hold up whoever leaves.
+        closing = threading.Thread(target=self._pool.shutdown, name="skyfan-comm-close", daemon=True)
+        closing.start()
+        closing.join(timeout_s)
         culprit, error = self.rank, ""
         if isinstance(failed, PeerLost) and failed.rank is not None:
             culprit, error = failed.rank, str(failed)

@@ -52,7 +52,8 @@ def rank_times(records: Iterable[Mapping[str, Any]]) -> list[RankTime]:
             )
         times.append(
             RankTime(
-                wall_s=record["wall_s"],
+                # What ranks of --collectives wait for after their commit is billed like everything else.
+                wall_s=record["wall_s"] + ((record.get("collectives") or {}).get("end_s") or 0.0),
                 compute_s=min(record["compute_s"], record["wall_s"]),
                 requests=int(record.get("s3_num_requests") or 0),
                 peak_rss_mb=record["peak_rss_bytes"] / 2**20,

@@ -32,7 +32,11 @@ async def run_job(job: Job, target: Target, listener: Listener, started_at: date
     prepared = await target.prepare(PrepareRequest(model=job.model, dataset=job.dataset, options=job.options))
     listener(PhaseStarted("planning"))
     plan_start = time.perf_counter()
-    reply = await target.plan(_plan_request(job, prepared))
+    request = _plan_request(job, prepared)
+    if job.collectives and not job.resume:
+        # Refused before anything is removed: a plan that resumes removes nothing.
+        _group(job, target, (await target.plan(request.model_copy(update={"resume": True}))).ranks)
+    reply = await target.plan(request)
     plan_s = time.perf_counter() - plan_start
     structlog.contextvars.bind_contextvars(run_id=reply.run_id)
     plan = RunFolder(job.output).read_plan()

@@ -44,8 +44,8 @@ def create_engine(model: LoadedModel, options: RunOptions, *, threads: int, samp
         try:
             return _openvino(model, options, threads=threads, samples=samples)
         except DeviatesFromTorch as error:
-            if options.engine == "openvino":
-                raise
+            if options.engine == "openvino" or reduced:
+                raise  # float32 in its place would not be what the run's identity says
             why_torch = f"auto: {error}"
     from skyfan.engine.torch_engine import TorchEngine
 
@@ -74,7 +74,12 @@ def _cuda(model: LoadedModel, options: RunOptions, samples: Samples | None) -> E
     if precision not in PRECISIONS:
         raise BadInput(f"precision {precision!r} is not available on {model.device}; use {', '.join(PRECISIONS)}.")
     reason = "asked for" if options.engine == "torch" else f"auto: a model on {model.device} is torch's"
-    return CudaEngine(model, precision=precision, reason=reason, samples=samples() if samples is not None else None)
+    tried = samples() if samples is not None else None
+    engine = CudaEngine(model, precision=precision, reason=reason, samples=tried)
+    found = engine.info.deviation
+    if options.precision == "auto" and (found is None or found["p999_abs"] > AUTO_MAX_DEVIATION):
+        return CudaEngine(model, reason=f"{reason}; TF32 is not accurate enough, or could not be tried")
+    return engine
 
 
 def _openvino(model: LoadedModel, options: RunOptions, *, threads: int, samples: Samples | None) -> Engine:

@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from skyfan.engine.base import Engine, EngineInfo
 from skyfan.engine.check import Deviation
 from skyfan.engine.torch_engine import as_tensor
+from skyfan.errors import ModelError
 from skyfan.models.inputs import ModelInput
 from skyfan.models.loading import LoadedModel
 
-PIECE_SAMPLES = 1024
+# At least two pieces of the default batch of 512, or there is nothing to overlap.
+PIECE_SAMPLES = 256
 CUDA = "cuda"
 PRECISIONS = ("float32", "tf32", "bf16")
 
@@ -132,8 +134,15 @@ class CudaEngine(Engine):
         if not self._slots:
             shapes = [(PIECE_SAMPLES, *values.shape[1:]) for values in inputs]
             self._slots = [self._lanes.slot(self._model.inputs, shapes) for _ in range(2)]
-        with torch.inference_mode(), _matrix_products(self._precision), self._autocast():
-            return np.concatenate(list(self._pieces(inputs)))
+        try:
+            with torch.inference_mode(), _matrix_products(self._precision), self._autocast():
+                return np.concatenate(list(self._pieces(inputs)))
+        except RuntimeError as error:  # out of memory is one, too
+            raise ModelError(f"the model failed on {self._model.device}: {str(error).splitlines()[0]}") from error
+        finally:
+            # After a failure, what a slot still holds is no answer to the next call.
+            for slot in self._slots:
+                slot.answers = None
 
     def _pieces(self, inputs: Sequence[NDArray[np.generic]]) -> Iterator[NDArray[np.float32]]:
         """Answers piece by piece, in order: those of a slot are taken when the slot is needed again."""

@@ -6,7 +6,7 @@ so that a sample's result does not depend on the batch that it is in.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
@@ -134,6 +134,7 @@ class OpenVINOEngine(Engine):
         # (`next` of a range's iterator is one step of the interpreter, so that lanes can share it.)
         shared = iter(starts)
         work = [self._pool.submit(self._lane, run, shared, inputs, out) for run in self._runs[: len(starts)]]
+        wait(work)  # all of them: a lane that goes on would hold its request beyond this call
         for part in work:
             part.result()
         return out

@@ -30,10 +30,11 @@ def check_samples(inputs: Sequence[ModelInput], count: int = CHECKED_SAMPLES) ->
     return found
 
 
-def torch_answers(model: "AstroMAE", config: AstroMAEConfig) -> tuple[float, ...]:
-    """What torch predicts on `check_samples`, one redshift a sample."""
+def torch_answers(model: "AstroMAE", config: AstroMAEConfig) -> tuple[float, ...] | None:
+    """What torch predicts on `check_samples`, one redshift a sample; None where that is not finite."""
     import torch
 
     samples = [torch.from_numpy(values) for values in check_samples(ModelInputs.of_astromae(config).tensors)]
     with torch.inference_mode():
-        return tuple(model(*samples)[:, 0].tolist())
+        redshift = model(*samples)[:, 0]
+    return tuple(redshift.tolist()) if bool(torch.isfinite(redshift).all()) else None

@@ -67,9 +67,10 @@ class LoadedModel:
         """The tensors that the model takes, in the order of the call."""
         return self.call.tensors
 
-    def stands_for(self, digest: str) -> bool:
-        """Whether this is the file of that SHA-256, or was converted from it."""
-        return digest in (self.digest, self.metadata.get(SOURCE_DIGEST_KEY))
+    @property
+    def made_of(self) -> str | None:
+        """The SHA-256 of the file that this one says it was converted from."""
+        return self.metadata.get(SOURCE_DIGEST_KEY)
 
     @property
     def architecture(self) -> str:
@@ -195,6 +196,8 @@ def _check_against(wanted: Mapping[str, tuple[int, ...]], checkpoint: Checkpoint
         found = checkpoint.state[name]
         if found.shape != expected:
             raise ModelError(f"{where}: the weight {name} has the shape {list(found.shape)}, not {list(expected)}.")
+        if found.dtype != np.float32 and not name.endswith("num_batches_tracked"):
+            raise ModelError(f"{where}: the weight {name} holds {found.dtype}, not floating-point numbers.")
         if not np.isfinite(found).all():
             raise ModelError(f"{where}: the weight {name} holds NaN or infinite values.")
 

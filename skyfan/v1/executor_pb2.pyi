@@ -62,6 +62,7 @@ class PrepareReply(_message.Message):
     PARAMETERS_FIELD_NUMBER: _builtins.int
     SAMPLES_PER_S_FIELD_NUMBER: _builtins.int
     READY_FIELD_NUMBER: _builtins.int
+    READY_DIGEST_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     digest: _builtins.str
     format: _builtins.str
@@ -69,6 +70,7 @@ class PrepareReply(_message.Message):
     samples_per_s: _builtins.float
     ready: _builtins.str
     """The file that the ranks read: `model`, or one made of it."""
+    ready_digest: _builtins.str
     def __init__(
         self,
         *,
@@ -78,10 +80,11 @@ class PrepareReply(_message.Message):
         parameters: _builtins.int = ...,
         samples_per_s: _builtins.float | None = ...,
         ready: _builtins.str = ...,
+        ready_digest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_samples_per_s", b"_samples_per_s", "samples_per_s", b"samples_per_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_samples_per_s", b"_samples_per_s", "digest", b"digest", "format", b"format", "model", b"model", "parameters", b"parameters", "ready", b"ready", "samples_per_s", b"samples_per_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_samples_per_s", b"_samples_per_s", "digest", b"digest", "format", b"format", "model", b"model", "parameters", b"parameters", "ready", b"ready", "ready_digest", b"ready_digest", "samples_per_s", b"samples_per_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__samples_per_s: _TypeAlias = _typing.Literal["samples_per_s"]  # noqa: Y015
     _WhichOneofArgType__samples_per_s: _TypeAlias = _typing.Literal["_samples_per_s", b"_samples_per_s"]  # noqa: Y015
@@ -101,11 +104,14 @@ class InferRequest(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     GROUP_FIELD_NUMBER: _builtins.int
+    FILE_DIGEST_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     model: _builtins.str
     model_digest: _builtins.str
     output: _builtins.str
     attempt: _builtins.int
+    file_digest: _builtins.str
+    """SHA-256 of the file at `model` where that was made of the file that was planned with."""
     @_builtins.property
     def item(self) -> _types_pb2.PlanItem: ...
     @_builtins.property
@@ -123,12 +129,15 @@ class InferRequest(_message.Message):
         options: _types_pb2.RunOptions | None = ...,
         attempt: _builtins.int = ...,
         group: Global___RankGroup | None = ...,
+        file_digest: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "item", b"item", "options", b"options"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_file_digest", b"_file_digest", "file_digest", b"file_digest", "group", b"group", "item", b"item", "options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "group", b"group", "item", b"item", "model", b"model", "model_digest", b"model_digest", "options", b"options", "output", b"output", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_file_digest", b"_file_digest", "attempt", b"attempt", "file_digest", b"file_digest", "group", b"group", "item", b"item", "model", b"model", "model_digest", b"model_digest", "options", b"options", "output", b"output", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__file_digest: _TypeAlias = _typing.Literal["file_digest"]  # noqa: Y015
+    _WhichOneofArgType__file_digest: _TypeAlias = _typing.Literal["_file_digest", b"_file_digest"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__file_digest) -> _WhichOneofReturnType__file_digest | None: ...
 
 Global___InferRequest: _TypeAlias = InferRequest  # noqa: Y015
 

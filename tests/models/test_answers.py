@@ -14,7 +14,7 @@ from skyfan.errors import ModelError
 from skyfan.models import AstroMAE, AstroMAEConfig, load_model
 from skyfan.models.answers import CHECKED_SAMPLES
 from skyfan.models.checkpoint import write_safetensors
-from skyfan.models.conversion import convert_checkpoint, portable_bytes
+from skyfan.models.conversion import convert_checkpoint, model_bytes, portable_bytes
 from skyfan.models.shapes import weight_shapes
 from skyfan.models.sizes import SMALL
 from skyfan.plan import RunOptions
@@ -61,8 +61,32 @@ def test_converted_models_hold_torchs_answers(tmp_path):
         converted = load_model(str(tmp_path / f"{name}.safetensors"))
         assert converted.answers is not None
         assert len(converted.answers) == CHECKED_SAMPLES
-        assert converted.stands_for(loaded.digest)
-    assert not loaded.stands_for("0" * 64)
+        assert converted.made_of == loaded.digest
+    assert loaded.made_of is None
+
+
+def test_answers_that_are_not_finite_are_left_out(tmp_path):
+    model = tiny_model()
+    with torch.no_grad():
+        model.concat_block[-1].weight.fill_(3e38)
+    (tmp_path / "m.safetensors").write_bytes(model_bytes(model, {}))
+    assert load_model(str(tmp_path / "m.safetensors")).answers is None
+
+
+def test_a_reduced_precision_is_never_replaced_by_another(tmp_path):
+    (tmp_path / "m.safetensors").write_bytes(
+        write_safetensors(tiny_model().state_dict(), TINY, {}, [1.0] * CHECKED_SAMPLES)
+    )
+    with pytest.raises(ModelError, match="deviates from torch"):
+        create_engine(load_model(str(tmp_path / "m.safetensors")), RunOptions(precision="int8"), threads=1)
+
+
+def test_weights_that_are_no_real_numbers_are_refused(tmp_path):
+    state = tiny_model().state_dict()
+    state["head.weight"] = state["head.weight"].to(torch.int32)
+    torch.save(state, tmp_path / "m.pt")
+    with pytest.raises(ModelError, match=r"head\.weight holds int32, not floating-point numbers"):
+        load_model(str(tmp_path / "m.pt"))
 
 
 def test_model_whose_answers_are_not_the_engines_is_refused(tmp_path):

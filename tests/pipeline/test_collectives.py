@@ -47,6 +47,15 @@ def _token(monkeypatch):
     monkeypatch.setenv("SKYFAN_TOKEN", TOKEN)
 
 
+def test_a_start_over_that_is_refused_removes_nothing(sample, small_model, tmp_path):
+    job = make_job(sample.path, small_model, tmp_path / "run", world_size=4, partition_size_bytes=12 * 20504)
+    run(job)
+    before = predictions(tmp_path / "run")["z_pred"].to_pylist()
+    with pytest.raises(BadInput, match="only 1 can run here at once"):
+        run(job.model_copy(update={"resume": False, "collectives": True}))
+    assert predictions(tmp_path / "run")["z_pred"].to_pylist() == before
+
+
 @pytest.fixture
 def planned(sample, small_model, tmp_path):
     """What each of three ranks is asked, but for its group; batches of four."""

@@ -63,6 +63,8 @@ def summarised(runs: list[Found]) -> Found:
         rates["samples_per_s_with_start"] = statistics.median(
             run["samples"] / (run["wall_s"] + run["start_s"]) for run in runs
         )
+    if last.get("loop_wall_s"):
+        rates["samples_per_s_of_loop"] = statistics.median(run["samples"] / run["loop_wall_s"] for run in runs)
     if "gemm" in last:
         # Paired in each run, so that what else the machine does falls on both sides.
         for kind in ("wall", "cpu"):

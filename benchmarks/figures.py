@@ -70,7 +70,7 @@ def growth_figure(found: dict[str, Any]) -> Figure:
         left.legend(frameon=False)
         right.plot(size_mb, memory_mb, "s-", color=GREEN, label="peak RSS above imports")
         right.set(xscale="log", xlabel="partition (MB)", ylabel="memory (MB)", ylim=(0, 1.25 * memory_mb.max()))
-        right.set_xticks(size_mb, [f"{size:.3g}" for size in size_mb])
+        right.set_xticks(size_mb, [f"{size:.0f}" for size in size_mb])
         right.minorticks_off()
         right.legend(frameon=False, loc="lower right")
         return figure

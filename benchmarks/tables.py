@@ -38,6 +38,8 @@ def _jobs(variants: dict[str, Any], reference: str) -> list[str]:
 
 
 def _label(name: str, one: dict[str, Any]) -> str:
+    if "samples_per_s_of_loop" in one:
+        return f"{name} (without its record: {one['samples_per_s_of_loop']:.0f} samples/s)"
     if "samples_per_s_with_start" not in one:
         return name
     return f"{name} {one['version']} (with its start: {one['samples_per_s_with_start']:.0f} samples/s)"

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.part import heading, options_of, parser, save, with_machine
-from services.executor.calibration import first_samples
 from skyfan.cli.demo import make_demo_dataset
-from skyfan.dataset import read_layout
-from skyfan.engine import create_engine
-from skyfan.metrics import delta_z
+from skyfan.engines import create_engine
+from skyfan.formats.dataset import read_layout
+from skyfan.formats.torch import open_tensorfile, read_rows
 from skyfan.models import load_model
-from skyfan.plan import RunOptions
-from skyfan.tensorfile import open_tensorfile, read_rows
+from skyfan.planning import RunOptions
+from skyfan.science.metrics import delta_z
+from skyfan.stages.calibration import first_samples
 
 REDUCED = ("int8", "bf16")
 

@@ -169,7 +169,7 @@ def kinds_for(world_size: int, mpi_python: str | None) -> list[str]:
 
 
 def compare(worlds: list[int], rounds: int, mpi_python: str | None) -> dict:
-    from services.rendezvous.embedded import EmbeddedServer
+    from skyfan.serving.embedded_rendezvous import EmbeddedServer
 
     pooled: dict[tuple[int, str], Times] = defaultdict(lambda: defaultdict(list))
     with EmbeddedServer() as server:

@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.bench import run_variant
 from benchmarks.measure import peak_rss_bytes
 from benchmarks.part import Found, Options, heading, inputs, last_line, options_of, parser, save, with_machine
-from skyfan.tensorfile import TensorFileWriter
+from skyfan.formats.torch import TensorFileWriter
 
 WHOLE_SKY_SAMPLES = 659_817
 PARTITION_SIZES_MB = (10, 25, 50, 75, 100)
@@ -32,9 +32,9 @@ import services.executor.lambda_handler
 lap("import the executor's Lambda handler")
 import openvino
 lap("import openvino")
-from skyfan.engine import create_engine
+from skyfan.engines import create_engine
 from skyfan.models import load_model
-from skyfan.plan import RunOptions
+from skyfan.planning import RunOptions
 model = load_model(sys.argv[1])
 lap("load the model")
 engine = create_engine(model, RunOptions(), threads=2)
@@ -70,9 +70,9 @@ def planning(folder: Path) -> Found:
 
 def plan_all_sizes(path: str) -> None:
     """Prints what `planning` returns."""
-    from services.partitioner.core import draft
-    from services.partitioner.requests import DatasetCut
-    from skyfan.plan import RunOptions
+    from skyfan.planning import RunOptions
+    from skyfan.stages.plan import draft
+    from skyfan.stages.plan_messages import DatasetCut
 
     seconds, partitions = {}, {}
     for size in PARTITION_SIZES_MB:

@@ -110,9 +110,9 @@ def with_boto3(endpoint: str, key: str, size_bytes: int) -> None:
 
 def plan_of(dataset: str, digest: str = "0" * 64) -> Any:
     """The dataset as one rank."""
-    from services.partitioner.core import draft
-    from services.partitioner.requests import DatasetCut
-    from skyfan.plan import RunOptions
+    from skyfan.planning import RunOptions
+    from skyfan.stages.plan import draft
+    from skyfan.stages.plan_messages import DatasetCut
 
     request = DatasetCut(dataset=dataset, partition_size_bytes=None)
     return draft(request, model="none", model_digest=digest, options=RunOptions(batch_size=BATCH_SIZE))
@@ -120,7 +120,7 @@ def plan_of(dataset: str, digest: str = "0" * 64) -> Any:
 
 def with_executor(item: Any) -> None:
     """The executor's own reading, with nothing done to the blocks."""
-    from services.executor.reading import ReadAhead
+    from skyfan.stages.read_ahead import ReadAhead
 
     names = {spec.name for spec in item.files[0].tensors}
     with ReadAhead(item, names, BATCH_SIZE).blocks() as blocks:
@@ -154,8 +154,8 @@ def throughput(endpoint: str, key: str, size_bytes: int, rounds: int) -> Found:
 
 def rank(dataset: str, model: str, models: Any) -> Any:
     """One rank from `dataset`, committed to a folder that is thrown away; its record."""
-    from services.executor.core import infer
-    from services.executor.requests import InferRequest
+    from skyfan.stages.infer import infer
+    from skyfan.stages.infer_messages import InferRequest
 
     plan = plan_of(dataset, models.model(model).digest)
     with tempfile.TemporaryDirectory(prefix="skyfan-bench-") as output:
@@ -202,8 +202,8 @@ def overlap(folder: Path, key: str, rate_mb_s: float, rounds: int, models: Any) 
 
 def measure(options: Options) -> Found:
     """Both stores' throughput, then ranks at 80 MB/s and, hardest to overlap, at the rate at which they compute."""
-    from services.executor.model_cache import ModelCache
-    from services.executor.threads import available_threads
+    from skyfan.engines.threads import available_threads
+    from skyfan.stages.model_cache import ModelCache
 
     with inputs(64) as folder:
         data = folder / "sky.pt"

@@ -31,9 +31,9 @@ ROUNDS = 3
 ALONE = """
 import sys, time
 import numpy as np
-from skyfan.engine import create_engine
+from skyfan.engines import create_engine
 from skyfan.models import load_model
-from skyfan.plan import RunOptions
+from skyfan.planning import RunOptions
 engine = create_engine(load_model(sys.argv[1]), RunOptions(), threads=1)
 batch = [np.zeros((512, 5, 32, 32), np.float32), np.zeros((512, 5), np.float32)]
 engine.predict(batch)
@@ -48,7 +48,7 @@ for _ in sys.stdin:
 
 def job(dataset: Path, model: Path, output: str) -> Any:
     """The dataset in `RANKS` ranks."""
-    from skyfan.driver import Job
+    from skyfan.backends import Job
 
     size = -(-dataset.stat().st_size // RANKS)
     return Job(dataset=str(dataset), model=str(model), output=output, partition_size_bytes=size, world_size=RANKS)
@@ -56,7 +56,7 @@ def job(dataset: Path, model: Path, output: str) -> Any:
 
 async def timed_runs(place: str, executors: int, dataset: Path, model: Path) -> Found:
     """A cold run, then a warm one, on the same target; the warm one's map time is what counts."""
-    from skyfan.driver import create_target, run_job
+    from skyfan.backends import create_target, run_job
 
     with tempfile.TemporaryDirectory(prefix="skyfan-bench-") as output:
         began = time.perf_counter()

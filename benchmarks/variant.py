@@ -32,14 +32,14 @@ def skyfan(options: str, folder: Path) -> dict[str, Any]:
     import numpy as np
     import pyarrow.parquet as pq
 
-    from services.executor import core as executor
-    from services.executor.model_cache import ModelCache
-    from services.executor.requests import InferRequest, PrepareRequest
-    from services.executor.threads import available_threads
-    from services.partitioner import core as partitioner
-    from services.partitioner.requests import PlanRequest
-    from skyfan.plan import RunOptions
-    from skyfan.runfolder import RunFolder
+    from skyfan.engines.threads import available_threads
+    from skyfan.planning import RunOptions
+    from skyfan.runs.folder import RunFolder
+    from skyfan.stages import infer as executor
+    from skyfan.stages import plan as partitioner
+    from skyfan.stages.infer_messages import InferRequest, PrepareRequest
+    from skyfan.stages.model_cache import ModelCache
+    from skyfan.stages.plan_messages import PlanRequest
 
     chosen, _, unchecked = options.partition(":")
     engine, precision = chosen.split("/")
@@ -74,9 +74,9 @@ def skyfan(options: str, folder: Path) -> dict[str, Any]:
 
 def _import_engine(engine: str) -> None:
     """Before the clock starts, as the reference's side has its libraries then."""
-    modules = ["skyfan.engine.openvino_engine"]
+    modules = ["skyfan.engines.openvino_engine"]
     if engine == "torch":
-        modules = ["skyfan.engine.torch_engine", "skyfan.models.astromae"]
+        modules = ["skyfan.engines.torch_engine", "skyfan.models.astromae"]
     for module in modules:
         importlib.import_module(module)
 
@@ -86,9 +86,9 @@ def compute(options: str, folder: Path) -> dict[str, Any]:
     import numpy as np
 
     from benchmarks.measure import flops_per_sample, gemm_flops_per_s
-    from skyfan.engine import create_engine
+    from skyfan.engines import create_engine
     from skyfan.models import load_model
-    from skyfan.plan import RunOptions
+    from skyfan.planning import RunOptions
 
     engine_name, precision, threads = options.split("/")
     model = load_model(str(folder / "model.safetensors"))

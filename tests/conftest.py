@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from skyfan.tensorfile import write_tensorfile
+from skyfan.formats.torch import write_tensorfile
 
 SAMPLES = 101
 

@@ -8,14 +8,14 @@ from typing import Any
 from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from services.aggregator import core
-from services.aggregator.map_results import failed_ranks
-from services.aggregator.requests import AggregateRequest
 from skyfan import store
 from skyfan.errors import BadInput, RunConflict
-from skyfan.runfolder import RunFolder, write_json
-from skyfan.workflow import parse_request
-from skyfan.workflow.handling import make_handler
+from skyfan.reference_payload import parse_request
+from skyfan.runs.folder import RunFolder, write_json
+from skyfan.serving.lambda_dispatch import make_handler
+from skyfan.serving.map_results import failed_ranks
+from skyfan.stages import aggregate as core
+from skyfan.stages.aggregate_messages import AggregateRequest
 
 # LocalStack's functions set it to "localstack", so that nothing takes their times for Lambda's.
 TARGET_VARIABLE = "SKYFAN_TARGET"

@@ -11,18 +11,18 @@ from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from services.executor import core
-from services.executor.model_cache import ModelCache
-from services.executor.requests import InferRequest, PrepareRequest
-from services.executor.service_token import fetch_service_token
 from skyfan import store
-from skyfan.collectives import RankGroup
 from skyfan.comm.check import RankCheck, check_rank
-from skyfan.driver.job import Job
+from skyfan.comm.rank_group import RankGroup
+from skyfan.job import Job
 from skyfan.models.locating import locate_model
-from skyfan.plan import PlanItem, RunOptions
-from skyfan.workflow import parse_request
-from skyfan.workflow.handling import attempt_of, make_handler
+from skyfan.planning import PlanItem, RunOptions
+from skyfan.reference_payload import parse_request
+from skyfan.serving.lambda_dispatch import attempt_of, make_handler
+from skyfan.serving.service_token import fetch_service_token
+from skyfan.stages import infer as core
+from skyfan.stages.infer_messages import InferRequest, PrepareRequest
+from skyfan.stages.model_cache import ModelCache
 
 # "Configure Lambda function memory": 1,769 MB is one vCPU
 # (https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html, read 2026-11).

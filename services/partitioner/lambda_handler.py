@@ -8,15 +8,15 @@ from typing import Any
 from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from services.partitioner import core
-from services.partitioner.requests import PlanRequest
-from skyfan.collectives import form_group
 from skyfan.comm.connect import RENDEZVOUS_VARIABLE
-from skyfan.driver.job import Job
+from skyfan.comm.rank_group import form_group
 from skyfan.errors import LocationError
-from skyfan.runfolder import RunFolder
-from skyfan.workflow import RunRequest
-from skyfan.workflow.handling import make_handler
+from skyfan.job import Job
+from skyfan.reference_payload import RunRequest
+from skyfan.runs.folder import RunFolder
+from skyfan.serving.lambda_dispatch import make_handler
+from skyfan.stages import plan as core
+from skyfan.stages.plan_messages import PlanRequest
 
 RANK_LIMIT_VARIABLE = "SKYFAN_RANK_LIMIT_S"
 # Lambda's own limit: "Lambda quotas", https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html

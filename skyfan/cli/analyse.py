@@ -12,9 +12,9 @@ from skyfan import store
 from skyfan.cli.console import out, print_json, say
 from skyfan.cli.printing import show_table
 from skyfan.cost import load_prices
-from skyfan.published import Analysis, Corrected, TableCheck, analyse, write_csv
-from skyfan.published.corrected import Configuration
-from skyfan.published.tables import Cell, Row
+from skyfan.studies.published import Analysis, Corrected, TableCheck, analyse, write_csv
+from skyfan.studies.published.corrected import Configuration
+from skyfan.studies.published.tables import Cell, Row
 from skyfan.units import format_duration
 
 # Headings that fit a terminal; CSV and JSON keep the published names.

@@ -14,8 +14,8 @@ from skyfan.cli.options import Json, Model, Quiet
 from skyfan.cli.run import execute
 from skyfan.cost import load_prices
 from skyfan.models import DEMO_MODEL
-from skyfan.study import Setting, Study, load_study, run_study
-from skyfan.study.runner import PipelineRunner
+from skyfan.studies.bench import Setting, Study, load_study, run_study
+from skyfan.studies.bench.runner import PipelineRunner
 from skyfan.units import format_duration
 
 
@@ -35,7 +35,7 @@ def bench_command(
 
     Finished measurements are kept: the same command again goes on where it stopped.
     """
-    from skyfan.study.report import write_report  # draws with matplotlib, which most commands do not need
+    from skyfan.studies.bench.report import write_report  # draws with matplotlib, which most commands do not need
 
     pages = {}
     for study in [load_study(name, quick=quick) for name in studies]:

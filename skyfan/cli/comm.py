@@ -15,14 +15,14 @@ import typer
 from rich.table import Table
 
 from skyfan import logs
+from skyfan.backends.comm_check import check_in_containers, check_in_functions
+from skyfan.backends.stepfunctions import DEFAULT_STATE_MACHINE, STEP_FUNCTIONS_TARGETS
 from skyfan.cli import options
 from skyfan.cli.console import err, out, print_json, say
 from skyfan.comm.check import RankCheck, RankReport, check_rank
 from skyfan.comm.connect import RENDEZVOUS_VARIABLE, TOKEN_VARIABLE
 from skyfan.comm.errors import CommError
 from skyfan.comm.model import CHANNELS
-from skyfan.driver.comm_check import check_in_containers, check_in_functions
-from skyfan.driver.stepfunctions import DEFAULT_STATE_MACHINE, STEP_FUNCTIONS_TARGETS
 from skyfan.errors import BadInput
 from skyfan.units import format_size
 
@@ -121,7 +121,7 @@ def _check_here(work: RankCheck, timeout_s: float) -> list[RankReport]:
         raise BadInput(f"--world-size {work.world_size} is more than one machine is asked to run: {_MAX_LOCAL_RANKS}.")
     with ExitStack() as stack:
         if work.channel != "store" and work.rendezvous is None:
-            from services.rendezvous.embedded import EmbeddedServer
+            from skyfan.serving.embedded_rendezvous import EmbeddedServer
 
             logs.configure("rendezvous", "warning")
             work = work.model_copy(update={"rendezvous": stack.enter_context(EmbeddedServer()).address})

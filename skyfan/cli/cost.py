@@ -29,7 +29,7 @@ from skyfan.cost import (
 )
 from skyfan.cost.prices import Architecture
 from skyfan.errors import BadInput
-from skyfan.published.runs import Run, find_runs
+from skyfan.studies.published.runs import Run, find_runs
 
 
 def cost_command(

@@ -8,10 +8,10 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from skyfan import datasets, store
+from skyfan import curation, store
 from skyfan.cli.console import out, print_json, progress_bar, say
 from skyfan.cli.options import Json, Quiet
-from skyfan.datasets import CleanReport, DatasetReport, Rules
+from skyfan.curation import CleanReport, DatasetReport, Rules
 from skyfan.errors import BadInput
 from skyfan.sky import Subset, load_catalog, subset_rows
 from skyfan.sky import simulate as simulate_sky
@@ -54,7 +54,7 @@ def inspect(
 ) -> None:
     """Shapes, types, ranges, NaN and duplicates of a dataset, read once from end to end."""
     with progress_bar(f"reading {dataset}", quiet) as advance:
-        report = datasets.inspect(dataset, advance)
+        report = curation.inspect(dataset, advance)
     if as_json:
         print_json(report.model_dump(mode="json"))
     else:
@@ -87,7 +87,7 @@ def clean(
         duplicates=not keep_duplicates,
     )
     with progress_bar(f"cleaning {source}", quiet) as advance:
-        report = datasets.clean(source, output, rules, advance)
+        report = curation.clean(source, output, rules, advance)
     if as_json:
         print_json(report.model_dump(mode="json"))
     else:
@@ -106,7 +106,7 @@ def upload(
 ) -> None:
     """Upload a file or folder; interrupt it when you like, and run it again to take up the rest."""
     with progress_bar(f"uploading {source}", quiet, in_bytes=True) as advance:
-        report = datasets.upload(source, destination, force=force, progress=advance)
+        report = curation.upload(source, destination, force=force, progress=advance)
     if as_json:
         print_json(report.model_dump(mode="json"))
     else:

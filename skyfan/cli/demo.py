@@ -5,13 +5,13 @@ from typing import Annotated
 import typer
 
 from skyfan import sky, store
+from skyfan.backends import Job
 from skyfan.cli import options
 from skyfan.cli.console import progress_bar, say
 from skyfan.cli.fetch import fetch
 from skyfan.cli.run import execute, show
-from skyfan.driver import Job
 from skyfan.models import DEMO_MODEL
-from skyfan.runfolder import RunFolder
+from skyfan.runs.folder import RunFolder
 
 DEMO_GALAXIES = 1000
 DEMO_SEED = 7

@@ -11,7 +11,7 @@ from skyfan import store
 from skyfan.cli import options
 from skyfan.cli.console import progress_bar, say
 from skyfan.errors import BadInput, LocationError
-from skyfan.runfolder import RunFolder
+from skyfan.runs.folder import RunFolder
 
 READERS = 8
 # What a run writes; nothing else in a folder is ours to fetch or to remove.

@@ -10,7 +10,8 @@ from skyfan.cli.printing import show_table
 from skyfan.cost import load_prices
 from skyfan.cost.prices import Architecture
 from skyfan.errors import BadInput
-from skyfan.forecast import (
+from skyfan.planning import Plan
+from skyfan.studies.forecast import (
     Calibration,
     Forecast,
     Job,
@@ -24,8 +25,7 @@ from skyfan.forecast import (
     plot_pareto,
     recommend,
 )
-from skyfan.plan import Plan
-from skyfan.published import find_runs
+from skyfan.studies.published import find_runs
 from skyfan.units import format_duration, format_size
 
 PARTITION_SIZES_MB = (10, 25, 50, 75, 100, 200, 400)

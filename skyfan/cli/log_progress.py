@@ -7,7 +7,7 @@ from typing import Self
 
 import structlog
 
-from skyfan.driver.events import (
+from skyfan.events import (
     Event,
     MapProgress,
     PhaseStarted,

@@ -12,14 +12,14 @@ from rich.table import Table
 from skyfan import store
 from skyfan.cli.console import out, print_json, progress_bar, say
 from skyfan.errors import BadInput
-from skyfan.metrics import ScienceMetrics
 from skyfan.models.sizes import SIZES, Size
+from skyfan.science.metrics import ScienceMetrics
 from skyfan.units import format_size
 
 if TYPE_CHECKING:
-    from skyfan.models.comparison import Comparison
     from skyfan.models.loading import LoadedModel
-    from skyfan.models.training import EpochResult
+    from skyfan.training.comparison import Comparison
+    from skyfan.training.loop import EpochResult
 
 app = typer.Typer(no_args_is_help=True, help="Inspect, convert, train and compare models.")
 
@@ -81,10 +81,10 @@ def train(
     """Train an AstroMAE from scratch; the result takes raw images and magnitudes."""
     import torch
 
-    from skyfan.models.conversion import trained_bytes
-    from skyfan.models.samples import read_digest, read_samples
-    from skyfan.models.training import TrainingSettings
-    from skyfan.models.training import train as train_model
+    from skyfan.training.loop import TrainingSettings
+    from skyfan.training.loop import train as train_model
+    from skyfan.training.samples import read_digest, read_samples
+    from skyfan.training.saving import trained_bytes
 
     if output.suffix != ".safetensors" or not output.parent.is_dir():
         raise BadInput(f"--out {output} must be a .safetensors file in a folder that exists.")
@@ -135,10 +135,10 @@ def compare(
     Without datasets, the packaged catalogue's fixed split is rendered: 4,000 galaxies to learn from, 1,000 to
     be measured on.
     """
-    from skyfan.models.comparison import TREES, rendered_split
-    from skyfan.models.comparison import compare as compare_with_trees
     from skyfan.models.loading import load_model
-    from skyfan.models.samples import read_samples
+    from skyfan.training.comparison import TREES, rendered_split
+    from skyfan.training.comparison import compare as compare_with_trees
+    from skyfan.training.samples import read_samples
 
     if (train_dataset is None) != (test_dataset is None):
         raise BadInput("give both --train and --test, or neither for the packaged galaxies.")

@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from services.executor.device import checked_device
-from skyfan.driver.job import Job
+from skyfan.engines.device import checked_device
 from skyfan.errors import BadInput
-from skyfan.plan import RunOptions
+from skyfan.job import Job
+from skyfan.planning import RunOptions
+from skyfan.reference_payload import WHOLE_FILES
 from skyfan.units import parse_size
-from skyfan.workflow.request import WHOLE_FILES
 
 DEFAULT_PARTITION = "25MB"
 

@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
-from services.partitioner.requests import DatasetCut
-from services.partitioner.split import split
 from skyfan.cli import options
 from skyfan.cli.console import print_json, progress_bar, say
+from skyfan.stages.partition_files import split
+from skyfan.stages.plan_messages import DatasetCut
 from skyfan.units import counted
 
 

@@ -6,15 +6,15 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from services.partitioner.core import draft
-from services.partitioner.requests import DatasetCut
+from skyfan.backends.stepfunctions import AWS, prepare_environment
 from skyfan.cli import options
 from skyfan.cli.console import out, print_json
 from skyfan.cli.cost import known_architecture
 from skyfan.cli.forecast import run_calibration, show_forecast
-from skyfan.driver.stepfunctions import AWS, prepare_environment
 from skyfan.errors import BadInput
-from skyfan.plan import Plan, RunOptions
+from skyfan.planning import Plan, RunOptions
+from skyfan.stages.plan import draft
+from skyfan.stages.plan_messages import DatasetCut
 from skyfan.units import counted, format_size
 
 MAX_LISTED_RANKS = 20

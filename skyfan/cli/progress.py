@@ -7,7 +7,7 @@ from typing import Self
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from skyfan.cli.console import err, say
-from skyfan.driver.events import (
+from skyfan.events import (
     Event,
     MapProgress,
     PhaseStarted,

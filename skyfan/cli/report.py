@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from services.aggregator.requests import AggregateRequest
 from skyfan import store
 from skyfan.cli import options
 from skyfan.cli.console import print_json, say
@@ -15,8 +14,9 @@ from skyfan.cli.printing import show_table
 from skyfan.cli.run import show
 from skyfan.cost import load_prices
 from skyfan.records import Summary
-from skyfan.runfolder import RunFolder
-from skyfan.study.engine import STUDY_FILE, read_measurements
+from skyfan.runs.folder import RunFolder
+from skyfan.stages.aggregate_messages import AggregateRequest
+from skyfan.studies.bench.engine import STUDY_FILE, read_measurements
 
 
 def report(
@@ -33,7 +33,7 @@ def report(
 
 
 def _report_run(output: str) -> Summary:
-    from services.aggregator import core as aggregator  # draws with matplotlib, which most commands do not need
+    from skyfan.stages import aggregate as aggregator  # draws with matplotlib, which most commands do not need
 
     folder = RunFolder(output)
     plan = folder.read_plan()
@@ -46,7 +46,7 @@ def _report_run(output: str) -> Summary:
 
 
 def _report_study(folder: str, prices: Path | None, *, quiet: bool, as_json: bool) -> None:
-    from skyfan.study.report import cell, study_tables, write_report
+    from skyfan.studies.bench.report import cell, study_tables, write_report
 
     listed = load_prices(prices)
     page = write_report(folder, listed)

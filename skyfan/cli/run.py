@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from services.executor.device import checked_device
 from skyfan import logs
+from skyfan.backends import Job, create_target, run_job
+from skyfan.backends.stepfunctions import DEFAULT_STATE_MACHINE, STEP_FUNCTIONS_TARGETS
 from skyfan.cli import options
 from skyfan.cli.console import out, print_json, say
 from skyfan.cli.fetch import fetch
@@ -18,13 +19,12 @@ from skyfan.cli.log_progress import LogProgress
 from skyfan.cli.progress import RunProgress
 from skyfan.cli.stepfunctions import execute_on_stepfunctions
 from skyfan.cli.tables import summary_table
-from skyfan.driver import Job, create_target, run_job
-from skyfan.driver.stepfunctions import DEFAULT_STATE_MACHINE, STEP_FUNCTIONS_TARGETS
+from skyfan.engines.device import checked_device
 from skyfan.errors import BadInput, Incomplete, Interrupted, LocationError
 from skyfan.models import DEMO_MODEL
 from skyfan.records import Summary
-from skyfan.runfolder import RunFolder
-from skyfan.workflow import parse_request
+from skyfan.reference_payload import parse_request
+from skyfan.runs.folder import RunFolder
 
 Payload = Annotated[Path | None, typer.Option(help="A reference system's execution payload (JSON) instead.")]
 

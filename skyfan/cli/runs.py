@@ -7,10 +7,18 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from skyfan.backends.stepfunctions import (
+    AWS,
+    DEFAULT_STATE_MACHINE,
+    Access,
+    console_url,
+    find_machine,
+    open_access,
+    stop,
+)
+from skyfan.backends.stepfunctions.executions import RunListed, RunShown, execution_arn, list_runs, redrive, show_run
 from skyfan.cli import options
 from skyfan.cli.console import out, print_json, say
-from skyfan.driver.stepfunctions import AWS, DEFAULT_STATE_MACHINE, Access, console_url, find_machine, open_access, stop
-from skyfan.driver.stepfunctions.executions import RunListed, RunShown, execution_arn, list_runs, redrive, show_run
 from skyfan.units import format_duration
 
 app = typer.Typer(no_args_is_help=True, help="List, show, stop and redrive runs on Step Functions.")

@@ -1,4 +1,4 @@
-"""What `skyfan run --on localstack|aws` shows and asks; the run itself is `skyfan.driver.stepfunctions`."""
+"""What `skyfan run --on localstack|aws` shows and asks; the run itself is `skyfan.backends.stepfunctions`."""
 
 import signal
 import sys
@@ -8,11 +8,11 @@ from types import FrameType
 
 import typer
 
+from skyfan.backends import Job
+from skyfan.backends.stepfunctions import Execution, run_on_stepfunctions
 from skyfan.cli.console import err, say
 from skyfan.cli.log_progress import LogProgress
 from skyfan.cli.progress import RunProgress
-from skyfan.driver import Job
-from skyfan.driver.stepfunctions import Execution, run_on_stepfunctions
 from skyfan.records import Summary
 
 

@@ -2,8 +2,8 @@
 
 from rich.table import Table
 
-from skyfan.metrics import science_rows
 from skyfan.records import Summary
+from skyfan.science.metrics import science_rows
 from skyfan.units import format_duration, format_size
 
 

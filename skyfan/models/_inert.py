@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Never, cast
 
 from skyfan.errors import ModelError
-from skyfan.tensorfile._unpickle import ALLOWED, Call, InertDict, RestrictedUnpickler, spelled
+from skyfan.formats.torch._unpickle import ALLOWED, Call, InertDict, RestrictedUnpickler, spelled
 
 LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 

@@ -16,10 +16,10 @@ from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save as save_safetensors
 
 from skyfan.errors import ModelError
+from skyfan.formats.torch import numpy_dtype
+from skyfan.formats.torch._unpickle import UNTYPED, TensorRef
 from skyfan.models._inert import Inert, InertFile, load_inert
 from skyfan.models.config import UNSHAPED_FIELDS, AstroMAEConfig
-from skyfan.tensorfile import numpy_dtype
-from skyfan.tensorfile._unpickle import UNTYPED, TensorRef
 
 if TYPE_CHECKING:
     from torch import Tensor

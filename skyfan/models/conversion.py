@@ -1,11 +1,7 @@
 """Models as safetensors files: checkpoints converted, trained models saved, with where they are from."""
 
 import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import asdict
-
-import torch
 
 from skyfan import __version__, store
 from skyfan.errors import ModelError
@@ -13,9 +9,6 @@ from skyfan.models.answers import torch_answers
 from skyfan.models.astromae import AstroMAE
 from skyfan.models.checkpoint import SOURCE_DIGEST_KEY, SOURCE_KEY, write_safetensors
 from skyfan.models.loading import LoadedModel, astromae_module, checked_config, is_program_file, read_checkpoint
-from skyfan.models.training import Trained, TrainingSettings
-
-TRAINING_KEY = "training"
 
 
 def convert_checkpoint(uri: str, heads: int | None = None) -> bytes:
@@ -49,17 +42,3 @@ def portable_bytes(model: LoadedModel) -> bytes:
 def model_bytes(model: AstroMAE, extra: Mapping[str, str]) -> bytes:
     """The safetensors bytes of a model, with torch's answers by which engines are checked."""
     return write_safetensors(model.state_dict(), model.config, extra, torch_answers(model, model.config))
-
-
-def trained_bytes(trained: Trained, settings: TrainingSettings, dataset_sha256: str) -> bytes:
-    """The safetensors bytes of a trained model, with the settings, data and validation metrics in the metadata."""
-    told = {
-        "settings": asdict(settings),
-        "dataset_sha256": dataset_sha256,
-        "training_samples": trained.training_samples,
-        "validation_samples": trained.validation_samples,
-        "best": asdict(trained.best),
-        "torch": torch.__version__,
-    }
-    extra = {"skyfan_version": __version__, TRAINING_KEY: json.dumps(told, sort_keys=True)}
-    return model_bytes(trained.model, extra)

@@ -15,9 +15,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from skyfan.errors import SkyfanError
-from skyfan.metrics import delta_z
-from skyfan.plan import FileLayout, Plan
-from skyfan.tensorfile import TensorSpec, read_batch
+from skyfan.formats.torch import TensorSpec, read_batch
+from skyfan.planning import FileLayout, Plan
+from skyfan.science.metrics import delta_z
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 from markupsafe import Markup
 
-from skyfan.metrics import science_rows
 from skyfan.records import RankRecord, Summary
 from skyfan.report.cutouts import png_data_uri
 from skyfan.report.figures import page_svg, timeline_figure
 from skyfan.report.galaxies import Galaxies, Observed, Outlier, known_galaxies
 from skyfan.report.redshift_figures import histogram_figure, redshift_figure, residual_figure
+from skyfan.science.metrics import science_rows
 from skyfan.units import format_duration, format_size
 
 _ENVIRONMENT = jinja2.Environment(

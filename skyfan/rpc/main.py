@@ -4,7 +4,7 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 from grpc import aio
@@ -16,12 +16,14 @@ from skyfan.rpc.server import serve
 DEFAULT_ADDRESS = "0.0.0.0:50051"
 
 
-def run_server(service: str, full_name: str, register: Callable[[aio.Server], None]) -> None:
+def run_server(
+    service: str, full_name: str, register: Callable[[aio.Server], None], argv: Sequence[str] | None = None
+) -> None:
     """Parses `--address HOST:PORT` and `--announce`, then serves until told to stop."""
-    parser = argparse.ArgumentParser(prog=f"python -m services.{service}")
+    parser = argparse.ArgumentParser(prog=f"python -m skyfan.serving {service}")
     parser.add_argument("--address", default=os.environ.get("SKYFAN_ADDRESS", DEFAULT_ADDRESS))
     parser.add_argument("--announce", action="store_true", help="write the port to stdout, stop when stdin closes")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     logs.configure(service)
     try:
         asyncio.run(serve(service, full_name, register, arguments.address, announce=arguments.announce))

@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyfan.errors import BadInput, SkyfanError
+from skyfan.formats.torch import TensorFileWriter
 from skyfan.sky.catalog import Catalog, load_catalog
 from skyfan.sky.profiles import draw_shape
 from skyfan.sky.render import render
 from skyfan.sky.survey import SEEING_LN_SCATTER, STAMP_PIXELS, nanomaggies, observe
 from skyfan.store import StrPath
-from skyfan.tensorfile import TensorFileWriter
 
 Progress = Callable[[int, int], None]
 """Called with (galaxies done, galaxies in all)."""

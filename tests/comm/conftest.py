@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from services.rendezvous.embedded import EmbeddedServer
+from skyfan.serving.embedded_rendezvous import EmbeddedServer
 
 
 @pytest.fixture(scope="session")

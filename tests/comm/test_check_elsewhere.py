@@ -7,9 +7,9 @@ from contextlib import ExitStack
 
 import pytest
 
+from skyfan.backends.comm_check import MAX_FUNCTIONS, check_in_containers, check_in_functions
+from skyfan.backends.compose import ComposeTarget
 from skyfan.comm.check import RankCheck
-from skyfan.driver.comm_check import MAX_FUNCTIONS, check_in_containers, check_in_functions
-from skyfan.driver.targets.compose import ComposeTarget
 from skyfan.errors import BadInput, LocationError
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from services.rendezvous.embedded import EmbeddedServer
+from skyfan.serving.embedded_rendezvous import EmbeddedServer
 from tests.comm.faulty_rank import OPERATIONS
 from tests.comm.worlds import TOKEN
 

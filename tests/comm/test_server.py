@@ -15,11 +15,20 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from services.rendezvous.core import Rendezvous
-from services.rendezvous.groups import Candidate, EndEvent, FullEvent, LeftEvent, LostEvent, PathsEvent, Terms, digest
-from services.rendezvous.limits import ENDED_S, Limits
-from services.rendezvous.relay import Budget, Frame, Outbox
 from skyfan import comm
+from skyfan.comm.rendezvous.groups import (
+    Candidate,
+    EndEvent,
+    FullEvent,
+    LeftEvent,
+    LostEvent,
+    PathsEvent,
+    Terms,
+    digest,
+)
+from skyfan.comm.rendezvous.groups_registry import Rendezvous
+from skyfan.comm.rendezvous.limits import ENDED_S, Limits
+from skyfan.comm.rendezvous.queues import Budget, Frame, Outbox
 from skyfan.errors import BadInput
 from skyfan.v1 import rendezvous_pb2 as pb
 from skyfan.v1 import rendezvous_pb2_grpc as pb_grpc

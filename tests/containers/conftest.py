@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 
 from skyfan import store
-from skyfan.driver import Job, create_target, run_job
-from skyfan.plan import Plan, RunOptions
+from skyfan.backends import Job, create_target, run_job
+from skyfan.planning import Plan, RunOptions
 from skyfan.records import RankRecord, Summary
-from skyfan.runfolder import RunFolder
+from skyfan.runs.folder import RunFolder
 from tests.conftest import make_sample
 from tests.containers.stack import Stack, compose, compose_environment, require_docker, servers
 

@@ -20,7 +20,7 @@ from docker.models.containers import Container
 from testcontainers.compose import DockerCompose
 
 from skyfan import store
-from skyfan.runfolder import RunFolder
+from skyfan.runs.folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
 SERVERS = ["localstack", "partitioner", "executor", "aggregator", "rendezvous"]

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 import structlog
+from skyfan_compose import buckets, caller
 
-from services.driver import buckets, caller
 from skyfan import logs
 from skyfan.cli.fetch import fetch_run
 from skyfan.cli.log_progress import LogProgress
-from skyfan.driver.events import RankFailed, RankRetried
 from skyfan.errors import BadInput, LocationError
+from skyfan.events import RankFailed, RankRetried
 from tests.conftest import Sample
-from tests.pipeline.support import make_job, run
+from tests.e2e.support import make_job, run
 
 pytestmark = pytest.mark.slow
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 from localstack_support import Stack
-
-from skyfan.workflow import Variables, render
+from skyfan_compose.definition import Variables, render
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 EVENTS_LIMIT, DATA_LIMIT_BYTES = 25_000, 256 * 1024

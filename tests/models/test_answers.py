@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from skyfan.engine import create_engine
+from skyfan.engines import create_engine
 from skyfan.errors import ModelError
 from skyfan.models import AstroMAE, AstroMAEConfig, load_model
 from skyfan.models.answers import CHECKED_SAMPLES
@@ -17,16 +17,16 @@ from skyfan.models.checkpoint import write_safetensors
 from skyfan.models.conversion import convert_checkpoint, model_bytes, portable_bytes
 from skyfan.models.shapes import weight_shapes
 from skyfan.models.sizes import SMALL
-from skyfan.plan import RunOptions
+from skyfan.planning import RunOptions
 from tests.models.support import TINY, tiny_model
 
 pytest.importorskip("openvino")
 PREDICT = """
 import json, sys
 import numpy as np
-from skyfan.engine import create_engine
+from skyfan.engines import create_engine
 from skyfan.models import load_model
-from skyfan.plan import RunOptions
+from skyfan.planning import RunOptions
 engine = create_engine(load_model(sys.argv[1]), RunOptions(), threads=1)
 image, magnitude = np.ones((3, 5, 32, 32), np.float32), np.full((3, 5), 17, np.float32)
 z = engine.predict([image, magnitude])[:, 0].tolist()

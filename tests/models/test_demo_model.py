@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from skyfan.models import demo_model_path, load_model
-from skyfan.models.comparison import compare, rendered_split
+from skyfan.training.comparison import compare, rendered_split
 
 MAX_BYTES = 10 * 2**20
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from services.aggregator.core import account
-from skyfan.dataset import read_layouts
-from skyfan.plan import Plan, RunOptions, cut, distribute
+from skyfan.formats.dataset import read_layouts
+from skyfan.planning import Plan, RunOptions, cut, distribute
 from skyfan.records import Cost, RankRecord, Summary, Throughput, Timing
-from skyfan.runfolder import Predictions
+from skyfan.runs.folder import Predictions
+from skyfan.stages.aggregate import account
 
 ZERO = datetime(2026, 1, 1, tzinfo=UTC)
 

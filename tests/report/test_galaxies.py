@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from skyfan import report, store
+from skyfan.formats.torch import write_tensorfile
 from skyfan.report import galaxies as module
 from skyfan.report.cutouts import colour
 from skyfan.report.galaxies import MAX_CUTOUTS, known_galaxies, observe
-from skyfan.tensorfile import write_tensorfile
 from tests.conftest import Sample, make_sample
 from tests.report.runs import make_plan, make_predictions
 

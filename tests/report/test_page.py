@@ -6,8 +6,8 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from skyfan.metrics import science_metrics
 from skyfan.report import known_galaxies, observe, render_run
+from skyfan.science.metrics import science_metrics
 from tests.conftest import Sample
 from tests.report.runs import make_plan, make_predictions, make_record, make_summary
 

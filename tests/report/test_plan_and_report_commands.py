@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from skyfan.cli import app
 from skyfan.errors import BadInput
-from skyfan.study import Setting, Study, run_study
-from skyfan.study.engine import CellResult
+from skyfan.studies.bench import Setting, Study, run_study
+from skyfan.studies.bench.engine import CellResult
 from tests.conftest import Sample
 
 pytestmark = pytest.mark.slow

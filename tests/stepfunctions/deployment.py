@@ -18,15 +18,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from localstack_support import ROOT, Stack, build_image, localstack
+from skyfan_compose.definition import Variables, render
 from testcontainers.core.container import DockerContainer
 
 from skyfan import store
-from skyfan.driver import Event, Job
-from skyfan.driver.stepfunctions import run_on_stepfunctions
-from skyfan.plan import RunOptions
+from skyfan.backends import Event, Job
+from skyfan.backends.stepfunctions import run_on_stepfunctions
+from skyfan.planning import RunOptions
 from skyfan.records import RankRecord, Summary
-from skyfan.runfolder import RunFolder
-from skyfan.workflow import Variables, render
+from skyfan.runs.folder import RunFolder
 
 TAG = "test"
 PIPELINE, FAULTY = "skyfan-pipeline", "faulty-pipeline"

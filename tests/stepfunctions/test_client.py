@@ -9,19 +9,20 @@ from urllib.request import Request, urlopen
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
+from skyfan_compose.definition import Variables, render
 
 from skyfan import store
+from skyfan.backends import Job
+from skyfan.backends.stepfunctions import Machine, console_url, find_machine, open_access, prepare_environment
+from skyfan.backends.stepfunctions.follow import UNREACHABLE_DEADLINE_S, Follower
+from skyfan.backends.stepfunctions.meter import CostMeter
+from skyfan.backends.stepfunctions.outcome import summary_of
+from skyfan.backends.stepfunctions.request import execution_name, request_of
 from skyfan.cost import Invocation, Usage, bill, load_prices, pipeline_transitions
-from skyfan.driver import Job
-from skyfan.driver.events import MapProgress, PhaseStarted
-from skyfan.driver.stepfunctions import Machine, console_url, find_machine, open_access, prepare_environment
-from skyfan.driver.stepfunctions.follow import UNREACHABLE_DEADLINE_S, Follower
-from skyfan.driver.stepfunctions.meter import CostMeter
-from skyfan.driver.stepfunctions.outcome import summary_of
-from skyfan.driver.stepfunctions.request import execution_name, request_of
 from skyfan.errors import BadInput, DatasetError, Interrupted, LocationError, SkyfanError, Transient
-from skyfan.plan import RunOptions
-from skyfan.workflow import Variables, parse_request, render
+from skyfan.events import MapProgress, PhaseStarted
+from skyfan.planning import RunOptions
+from skyfan.reference_payload import parse_request
 
 pytestmark = pytest.mark.slow
 

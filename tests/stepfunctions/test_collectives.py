@@ -8,12 +8,12 @@ from pathlib import Path
 import boto3
 import pytest
 
-from services.executor.meeting import group_token
-from services.rendezvous.embedded import EmbeddedServer
 from skyfan import store
 from skyfan.comm.connect import RENDEZVOUS_VARIABLE
 from skyfan.rpc.credentials import TOKEN_VARIABLE
-from skyfan.runfolder import RunFolder
+from skyfan.runs.folder import RunFolder
+from skyfan.serving.embedded_rendezvous import EmbeddedServer
+from skyfan.stages.collective_session import group_token
 from tests.stepfunctions.deployment import cut_samples
 from tests.stepfunctions.runtime_api import worker
 

@@ -8,7 +8,7 @@ import pytest
 from skyfan import store
 from skyfan.errors import LocationError
 from skyfan.records import Summary
-from skyfan.runfolder import RunFolder
+from skyfan.runs.folder import RunFolder
 from tests.stepfunctions.deployment import (
     DATA,
     FAULTY,

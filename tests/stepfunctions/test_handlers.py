@@ -13,7 +13,7 @@ from moto.server import ThreadedMotoServer
 
 from skyfan import store
 from skyfan.records import RankRecord
-from skyfan.runfolder import RunFolder
+from skyfan.runs.folder import RunFolder
 from tests.stepfunctions.deployment import cut_samples
 from tests.stepfunctions.runtime_api import worker
 

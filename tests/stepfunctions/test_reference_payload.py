@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from skyfan import store
-from skyfan.runfolder import RunFolder
+from skyfan.runs.folder import RunFolder
 from tests.conftest import make_sample
 from tests.stepfunctions.deployment import PIPELINE, predictions
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from skyfan import store
-from skyfan.driver.events import MapProgress, Planned
 from skyfan.errors import RunConflict
-from skyfan.runfolder import RunFolder
-from tests.pipeline import support
+from skyfan.events import MapProgress, Planned
+from skyfan.runs.folder import RunFolder
+from tests.e2e import support
 from tests.stepfunctions.deployment import (
     FAULTY,
     commits,

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from skyfan import store
-from skyfan.runfolder import RunFolder
+from skyfan.runs.folder import RunFolder
 from tests.conftest import make_sample
 from tests.stepfunctions.deployment import DATA, cut_samples, make_job
 

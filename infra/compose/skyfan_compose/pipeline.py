@@ -1,0 +1,95 @@
+"""`python -m skyfan_compose.pipeline [COMMAND …]`: makes in LocalStack what Terraform makes on AWS.
+
+Functions, state machine, buckets (SKYFAN_BUCKETS) and the demo dataset are made or brought up to date, so that it
+may run again. Then the `skyfan` command runs, if one is given. Needs AWS_ENDPOINT_URL.
+"""
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import boto3
+import structlog
+
+from skyfan import logs
+from skyfan.backends.stepfunctions import DEFAULT_STATE_MACHINE
+from skyfan.cli.demo import make_demo_dataset
+from skyfan.errors import BadInput
+from skyfan_compose.buckets import make_buckets
+from skyfan_compose.caller import act_as_caller
+from skyfan_compose.definition import Variables, render
+
+if TYPE_CHECKING:
+    from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_stepfunctions import SFNClient
+
+SERVICES = ("partitioner", "executor", "aggregator")
+DEMO_DATASET = "s3://skyfan-data/demo.pt"
+TIMEOUT_S = 900
+# 1,769 MB is one vCPU on Lambda; what a container really has is compose.yaml's business.
+MEMORY_MB = 1769
+# LocalStack looks at neither; AWS would.
+ACCOUNT, ROLE = "000000000000", "arn:aws:iam::000000000000:role/skyfan"
+
+
+def main() -> None:
+    """Makes the pipeline; then the command, as the user who called `docker compose`."""
+    act_as_caller()
+    make_pipeline()
+    if len(sys.argv) > 1:
+        from skyfan.cli import main as skyfan
+
+        skyfan()
+
+
+def make_pipeline() -> None:
+    """Makes everything, in the order in which it is needed.
+
+    Raises:
+        BadInput: no endpoint is set, and this is not for AWS itself.
+    """
+    logs.configure("pipeline", level="info")
+    if not os.environ.get("AWS_ENDPOINT_URL"):
+        raise BadInput("AWS_ENDPOINT_URL is not set: this makes a pipeline in LocalStack, Terraform makes it on AWS.")
+    log = structlog.get_logger()
+    make_buckets()
+    functions = boto3.client("lambda")
+    arns = {service: make_function(functions, f"skyfan-{service}") for service in SERVICES}
+    log.info("functions are there", functions=sorted(arns.values()))
+    definition = render(Variables(arns["partitioner"], arns["executor"], arns["aggregator"]))
+    log.info("state machine is there", arn=make_state_machine(boto3.client("stepfunctions"), definition))
+    make_demo_dataset(DEMO_DATASET, quiet=True)
+    log.info("dataset is there", uri=DEMO_DATASET)
+
+
+def make_function(functions: "LambdaClient", name: str) -> str:
+    """An image function whose containers run already; one that is there stays. Its ARN comes back."""
+    try:
+        return functions.get_function(FunctionName=name)["Configuration"]["FunctionArn"]
+    except functions.exceptions.ResourceNotFoundException:
+        made = functions.create_function(
+            FunctionName=name,
+            PackageType="Image",
+            Code={"ImageUri": f"{ACCOUNT}.dkr.ecr.{functions.meta.region_name}.amazonaws.com/{name}:local"},
+            Role=ROLE,
+            Timeout=TIMEOUT_S,
+            MemorySize=MEMORY_MB,
+        )
+        functions.get_waiter("function_active_v2").wait(FunctionName=name)
+        return made["FunctionArn"]
+
+
+def make_state_machine(states: "SFNClient", definition: str) -> str:
+    """The pipeline with this definition; one that is there is brought up to date. Its ARN comes back."""
+    arn = f"arn:aws:states:{states.meta.region_name}:{ACCOUNT}:stateMachine:{DEFAULT_STATE_MACHINE}"
+    try:
+        states.update_state_machine(stateMachineArn=arn, definition=definition)
+    except states.exceptions.StateMachineDoesNotExist:
+        arn = states.create_state_machine(name=DEFAULT_STATE_MACHINE, definition=definition, roleArn=ROLE)[
+            "stateMachineArn"
+        ]
+    return arn
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""`skyfan comm check` where runs run: every rank is an executor, in a container or as a Lambda function."""
+
+import asyncio
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from grpc import aio
+
+from skyfan.backends.compose import ComposeTarget
+from skyfan.backends.stepfunctions.access import aws_errors, open_access
+from skyfan.backends.stepfunctions.machine import find_machine
+from skyfan.comm.check import RankCheck, RankReport
+from skyfan.errors import BadInput, by_name
+from skyfan.rpc.errors import call_metadata, error_of
+from skyfan.v1 import executor_pb2
+
+if TYPE_CHECKING:
+    from mypy_boto3_lambda import LambdaClient
+
+# Starting a function from its image, before it can join.
+COLD_START_S = 60.0
+MAX_FUNCTIONS = 256
+
+
+def check_in_containers(work: RankCheck, timeout_s: float) -> list[RankReport]:
+    """One rank an executor of the compose stack, which must have as many; `timeout_s` for all of it.
+
+    Raises:
+        BadInput: there are fewer.
+        SkyfanError: a rank failed.
+    """
+
+    async def go() -> list[RankReport]:
+        async with ComposeTarget(workers=work.world_size) as target:
+            if target.at_once < work.world_size:
+                raise BadInput(
+                    f"--world-size {work.world_size} needs as many executors, and {target.at_once} answer: "
+                    f"EXECUTORS={work.world_size} docker compose up --detach --wait partitioner executor rendezvous"
+                )
+            met = work.model_copy(update={"rendezvous": work.rendezvous or target.rendezvous})
+            # The first that fails is the cause: the others fail because of it, or are cancelled with the loop.
+            return await asyncio.gather(*(_in_container(target, each, timeout_s) for each in _ranks(met)))
+
+    return asyncio.run(go())
+
+
+def _ranks(work: RankCheck) -> list[RankCheck]:
+    return [work.model_copy(update={"rank": rank}) for rank in range(work.world_size)]
+
+
+async def _in_container(target: ComposeTarget, work: RankCheck, timeout_s: float) -> RankReport:
+    async with target.pool.lease() as executor:
+        try:
+            reply = await executor.stub.CheckComm(
+                executor_pb2.CheckCommRequest(work_json=work.model_dump_json()),
+                timeout=timeout_s,
+                metadata=call_metadata(),
+            )
+        except aio.AioRpcError as error:
+            raise error_of(error, f"rank {work.rank}, executor {executor.address}") from error
+    return RankReport.model_validate_json(reply.report_json)
+
+
+def check_in_functions(work: RankCheck, on: str, state_machine: str, timeout_s: float) -> list[RankReport]:
+    """One rank an invocation of the deployed pipeline's executor, all at once; `timeout_s` for each.
+
+    Raises:
+        BadInput: no place to meet is named, or more ranks than are sensible.
+        SkyfanError: a rank failed.
+    """
+    if work.rendezvous is None and work.store is None:
+        raise BadInput(
+            f"--on {on} needs a place where functions meet: --rendezvous HOST:PORT (terraform output rendezvous), or "
+            "--store s3://BUCKET/runs/check, where the executor may write."
+        )
+    if work.world_size > MAX_FUNCTIONS:
+        raise BadInput(f"--world-size {work.world_size} is more than a check starts as functions: {MAX_FUNCTIONS}.")
+    machine = find_machine(open_access(on), state_machine)
+    functions = _client(work.world_size, timeout_s)
+    with ThreadPoolExecutor(work.world_size) as pool:
+        return list(pool.map(lambda each: _as_function(functions, machine.executor, on, each), _ranks(work)))
+
+
+def _client(connections: int, timeout_s: float) -> "LambdaClient":
+    """One that never asks twice: the second of a rank would be refused by the group."""
+    import boto3
+    from botocore.config import Config
+
+    config = Config(
+        connect_timeout=5,
+        read_timeout=timeout_s + COLD_START_S,
+        retries={"total_max_attempts": 1},
+        max_pool_connections=connections,
+    )
+    return boto3.client("lambda", config=config)
+
+
+def _as_function(functions: "LambdaClient", executor: str, on: str, work: RankCheck) -> RankReport:
+    event = {"op": "check_comm", "rank": work.rank, "work": work.model_dump(mode="json")}
+    with aws_errors(on, f"invoke {executor}"):
+        answer = functions.invoke(FunctionName=executor, Payload=json.dumps(event).encode())
+        content = json.loads(answer["Payload"].read())
+    if "FunctionError" in answer:
+        message = str(content.get("errorMessage", content))
+        raise by_name(content.get("errorType", "SkyfanError"), f"rank {work.rank}: {message}")
+    return RankReport.model_validate(content)

@@ -1,0 +1,87 @@
+"""The services as containers on a private network, found by their names.
+
+| variable | default | meaning |
+|---|---|---|
+| `SKYFAN_PARTITIONER` | `partitioner:50051` | the partitioner |
+| `SKYFAN_AGGREGATOR` | `aggregator:50051` | the aggregator |
+| `SKYFAN_EXECUTORS` | `executor:50051` | the executors: every address behind this name |
+| `SKYFAN_RENDEZVOUS` | `rendezvous:50054` | where ranks meet that talk to each other (`--collectives`) |
+"""
+
+import asyncio
+import os
+import socket
+import time
+from types import TracebackType
+from typing import Self
+
+from skyfan.backends.executor_pool import ExecutorPool
+from skyfan.backends.services import GrpcTarget
+from skyfan.comm.connect import RENDEZVOUS_VARIABLE
+from skyfan.errors import BadInput, LocationError
+
+# More ranks than executors may wait for one; the pool lends each executor once.
+MAX_CONCURRENCY = 256
+# Longer than the partitioner is gone while it is started again.
+NETWORK_DEADLINE_S = 20.0
+
+
+class ComposeTarget(GrpcTarget):
+    """Nothing is started here: the containers are up, and more of them may come and go."""
+
+    name = "compose"
+    more_at_once = "start as many executors (EXECUTORS={ranks} docker compose up) and leave out --workers"
+
+    def __init__(self, workers: int | None = None) -> None:
+        self.concurrency = workers or MAX_CONCURRENCY
+        self.partitioner_address = os.environ.get("SKYFAN_PARTITIONER", "partitioner:50051")
+        self.aggregator_address = os.environ.get("SKYFAN_AGGREGATOR", "aggregator:50051")
+        self.rendezvous = os.environ.get(RENDEZVOUS_VARIABLE) or "rendezvous:50054"
+        host, _, port = os.environ.get("SKYFAN_EXECUTORS", "executor:50051").rpartition(":")
+        if not host or not port.isdigit():
+            raise BadInput("SKYFAN_EXECUTORS must be host:port, such as executor:50051.")
+        self._host, self._port = host, int(port)
+
+    @property
+    def at_once(self) -> int:
+        """As many as there are executors that answer."""
+        return min(self.concurrency, self.pool.size)
+
+    async def __aenter__(self) -> Self:
+        await self._see_network()
+        self.pool = ExecutorPool(self._executor_addresses, server_name=self._host)
+        await self.pool.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.pool.stop()
+
+    async def _see_network(self) -> None:
+        """Says so soon where there are no containers, instead of looking for executors for minutes."""
+        host = self.partitioner_address.rpartition(":")[0]
+        patient_until = time.monotonic() + NETWORK_DEADLINE_S
+        while True:
+            try:
+                await asyncio.get_running_loop().getaddrinfo(host, None)
+            except socket.gaierror as error:
+                if time.monotonic() > patient_until:
+                    raise LocationError(
+                        f"there is no host {host!r}: --on compose works inside the network of `docker compose up`; "
+                        "--on local needs no containers."
+                    ) from error
+                await asyncio.sleep(1)
+            else:
+                return
+
+    async def _executor_addresses(self) -> set[str]:
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        except socket.gaierror:
+            return set()  # the name is gone while no executor is up; the pool keeps looking
+        return {
+            f"[{address[0]}]:{self._port}" if family == socket.AF_INET6 else f"{address[0]}:{self._port}"
+            for family, _, _, _, address in found
+        }

@@ -1,0 +1,93 @@
+"""Bounded fan-out: so many items at once, retries, a tolerated share of failures."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from skyfan.backends.retry_policy import RetryPolicy, exceeds_tolerance
+from skyfan.errors import Busy, SkyfanError
+from skyfan.events import Listener, RankCommitted, RankFailed, RankRetried
+from skyfan.planning import PlanItem
+from skyfan.records import RankRecord
+
+# As long as a rank may take: then whoever has the worker is done with it.
+BUSY_DEADLINE_S = 900.0
+BUSY_INTERVAL_S = 1.0
+
+Call = Callable[[PlanItem, int], Awaitable[RankRecord]]
+"""Computes an item in its attempt number (1, 2, …); keeps its own deadline."""
+
+
+@dataclass
+class FanOut:
+    """One fan-out, its limits, and what came of it."""
+
+    call: Call
+    total: int
+    concurrency: int
+    listener: Listener
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    tolerated_failure_percentage: float = 0.0
+    rng: random.Random = field(default_factory=random.Random)
+    planned: int = 0
+    """Items of the whole run, of which failures are a percentage; `total` when this start has all of them."""
+    failures: dict[int, SkyfanError] = field(default_factory=dict)
+    attempts: int = 0
+
+    @property
+    def failed(self) -> bool:
+        """More items failed than are tolerated."""
+        planned = self.planned or self.total
+        return exceeds_tolerance(len(self.failures), planned, self.tolerated_failure_percentage)
+
+    async def run(self, items: Iterable[PlanItem]) -> None:
+        """Works through the items; when more have failed than are tolerated, those in flight are cancelled."""
+        source = iter(items)
+        workers = [asyncio.create_task(self._worker(source)) for _ in range(min(self.concurrency, self.total))]
+        try:
+            for finished in asyncio.as_completed(workers):
+                await finished
+                if self.failed:
+                    return
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+
+    async def _worker(self, source: Iterator[PlanItem]) -> None:
+        for item in source:
+            await self._attempts(item)
+            if self.failed:
+                return
+
+    async def _attempts(self, item: PlanItem) -> None:
+        attempt = 1
+        while not self.failed:
+            self.attempts += 1
+            try:
+                record = await self._call_when_free(item, attempt)
+            except SkyfanError as error:
+                if not self.policy.again(error, attempt):
+                    self.failures[item.rank] = error
+                    self.listener(RankFailed(item.rank, str(error)))
+                    return
+                delay_s = self.policy.delay_s(attempt, self.rng)
+                self.listener(RankRetried(item.rank, attempt, delay_s, str(error)))
+                await asyncio.sleep(delay_s)
+                attempt += 1
+            else:
+                self.listener(RankCommitted(item.rank, record))
+                return
+
+    async def _call_when_free(self, item: PlanItem, attempt: int) -> RankRecord:
+        """Calls until a worker takes the item; being told that it is busy is not an attempt."""
+        patient_until = time.monotonic() + BUSY_DEADLINE_S
+        while True:
+            try:
+                return await self.call(item, attempt)
+            except Busy:
+                if time.monotonic() > patient_until:
+                    raise
+                await asyncio.sleep(self.rng.uniform(0.5, 1.5) * BUSY_INTERVAL_S)

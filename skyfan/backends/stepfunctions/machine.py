@@ -1,0 +1,90 @@
+"""The deployed pipeline: its state machine, and what its executor costs a second."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from skyfan.backends.stepfunctions.access import LOCALSTACK, Access, aws_errors
+from skyfan.cost import Architecture
+from skyfan.errors import BadInput, LocationError
+
+DEFAULT_STATE_MACHINE = "skyfan-pipeline"
+_LARGEST_MEMORY_MB = 10_240
+_RANK_STATE = "InferRank"
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The state machine, and its executor with its size; the largest where that may not be read."""
+
+    arn: str
+    name: str
+    executor: str = ""
+    memory_mb: int = _LARGEST_MEMORY_MB
+    architecture: Architecture = "x86_64"
+
+
+def find_machine(access: Access, name_or_arn: str = DEFAULT_STATE_MACHINE) -> Machine:
+    """The state machine of that name or ARN, in this account and region.
+
+    Raises:
+        BadInput: there is none; the sentence says how to make one.
+    """
+    arn = name_or_arn if name_or_arn.startswith("arn:") else _arn_of(access, name_or_arn)
+    doing = f"read the state machine {name_or_arn}"
+    with aws_errors(access.on, doing, not_there=_missing(access, name_or_arn)):
+        found = access.states.describe_state_machine(stateMachineArn=arn)
+    executor = next(_rank_functions(json.loads(found["definition"])), None)
+    if executor is None:
+        raise BadInput(f"this state machine has no task {_RANK_STATE}: it is not Skyfan's pipeline.")
+    memory_mb, architecture = _size(access, executor)
+    return Machine(arn, found["name"], executor, memory_mb, architecture)
+
+
+def _arn_of(access: Access, name: str) -> str:
+    with aws_errors(access.on, "list the state machines"):
+        for page in access.states.get_paginator("list_state_machines").paginate():
+            for machine in page["stateMachines"]:
+                if machine["name"] == name:
+                    return machine["stateMachineArn"]
+    raise _missing(access, name)
+
+
+def _missing(access: Access, name: str) -> BadInput:
+    other = "" if access.on == LOCALSTACK else " --state-machine takes another name or an ARN."
+    return BadInput(
+        f"there is no state machine {name} in {access.region} ({access.endpoint}): {_makes(access)}.{other}"
+    )
+
+
+def _incomplete(access: Access, function: str) -> BadInput:
+    return BadInput(f"the state machine calls {function}, which is not there: {_makes(access)}.")
+
+
+def _makes(access: Access) -> str:
+    return (
+        "`make localstack-up` makes it" if access.on == LOCALSTACK else "`terraform apply` in infra/terraform makes it"
+    )
+
+
+def _size(access: Access, function: str) -> tuple[int, Architecture]:
+    """Memory and architecture of the function that computes a rank; only the estimate of the cost needs them."""
+    try:
+        with aws_errors(access.on, f"read the size of {function}", not_there=_incomplete(access, function)):
+            size = access.functions.get_function_configuration(FunctionName=function)
+    except LocationError:
+        return _LARGEST_MEMORY_MB, "x86_64"  # not allowed to look: the estimate is then an upper bound
+    architecture: Architecture = "arm64" if "arm64" in size.get("Architectures", []) else "x86_64"
+    return size.get("MemorySize", _LARGEST_MEMORY_MB), architecture
+
+
+def _rank_functions(value: Any) -> Iterator[str]:
+    """The function's name in the task of one rank, however deep in the definition."""
+    if not isinstance(value, dict):
+        return
+    task = value.get(_RANK_STATE)
+    if isinstance(task, dict):
+        yield task["Parameters"]["FunctionName"]
+    for part in value.values():
+        yield from _rank_functions(part)

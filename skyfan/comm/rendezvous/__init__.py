@@ -1,0 +1,1 @@
+"""The rendezvous server's core, without gRPC: groups, relayed messages, limits."""

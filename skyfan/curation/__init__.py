@@ -1,0 +1,16 @@
+"""Look into datasets, clean them, bring them to where they are needed."""
+
+from skyfan.curation.cleaning import CleanReport, Rules, clean
+from skyfan.curation.inspection import DatasetReport, TensorReport, inspect
+from skyfan.curation.uploading import UploadReport, upload
+
+__all__ = [
+    "CleanReport",
+    "DatasetReport",
+    "Rules",
+    "TensorReport",
+    "UploadReport",
+    "clean",
+    "inspect",
+    "upload",
+]

@@ -1,0 +1,69 @@
+"""A dataset as a stream of blocks of samples, so that memory does not grow with the file."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skyfan.formats.torch import TensorFile, read_batch
+
+Progress = Callable[[int, int], None]
+"""Called with (steps done, steps in all); a step is a sample read, or a byte sent."""
+
+BLOCK_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class Block:
+    """Samples [start, stop) of every tensor."""
+
+    start: int
+    stop: int
+    rows: dict[str, NDArray[np.generic]]
+
+
+def blocks(file: TensorFile) -> Iterator[Block]:
+    """All samples in dataset order, about `BLOCK_BYTES` at a time."""
+    sample_bytes = max(1, sum(spec.row_bytes for spec in file.tensors.values()))
+    step = max(1, BLOCK_BYTES // sample_bytes)
+    for start in range(0, file.samples, step):
+        stop = min(start + step, file.samples)
+        rows = read_batch(file.uri, list(file.tensors.values()), start, stop, etag=file.etag)
+        yield Block(start, stop, rows)
+
+
+def digests(block: Block) -> NDArray[np.void]:
+    """A 16-byte digest a sample, over the bytes of all its tensors: equal where samples are."""
+    raw = [np.ascontiguousarray(rows).reshape(len(rows), -1).view(np.uint8) for rows in block.rows.values()]
+    found = bytearray()
+    for sample in range(block.stop - block.start):
+        digest = hashlib.blake2b(digest_size=16)
+        for rows in raw:
+            digest.update(rows[sample])
+        found += digest.digest()
+    return np.frombuffer(bytes(found), dtype="V16")
+
+
+def repeats(all_digests: NDArray[np.void]) -> NDArray[np.int64]:
+    """Positions of samples that an earlier sample equals, in order."""
+    _, first = np.unique(all_digests, return_index=True)
+    repeated = np.ones(len(all_digests), dtype=bool)
+    repeated[first] = False
+    return np.flatnonzero(repeated)
+
+
+def numbers(rows: NDArray[np.generic]) -> NDArray[Any]:
+    """Rows as [samples, values] of numpy's own real types; real and imaginary parts count as values each."""
+    flat = np.ascontiguousarray(rows).reshape(len(rows), -1)
+    if flat.dtype.kind == "c":
+        return flat.view(flat.real.dtype)
+    return flat if flat.dtype.kind in "biuf" else flat.astype(np.float32)
+
+
+def nonfinite_samples(rows: NDArray[np.generic]) -> NDArray[np.bool_]:
+    """Which samples hold NaN or an infinity."""
+    finite: NDArray[np.bool_] = np.isfinite(numbers(rows)).all(axis=1)
+    return ~finite

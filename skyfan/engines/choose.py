@@ -1,0 +1,106 @@
+"""Which engine runs a model, and why."""
+
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skyfan.engines.base import Engine
+from skyfan.engines.check import DeviatesFromTorch
+from skyfan.errors import BadInput
+from skyfan.models.loading import CPU, LoadedModel
+from skyfan.planning import RunOptions
+
+ENGINES = ("auto", "torch", "openvino")
+# Building an OpenVINO graph of this size and checking it with torch takes about a second, which the first thousand
+# samples of a model this large earn back (benchmarks/NOTES.md); a smaller one may be done before it is built.
+# With torch's answers in the model's file the second is saved instead: torch need not be imported.
+OPENVINO_PAYS_FROM_PARAMETERS = 4_000_000
+# `--precision auto` takes a reduced precision if 99.9% of the samples that it is tried on stay within this.
+AUTO_MAX_DEVIATION = 0.002
+
+Samples = Callable[[], Sequence[NDArray[np.generic]] | None]
+
+
+def create_engine(model: LoadedModel, options: RunOptions, *, threads: int, samples: Samples | None = None) -> Engine:
+    """The engine that `options` asks for; `auto` takes the fastest that is installed and fits the model.
+
+    `samples` gives some of the dataset's samples, in the model's order of inputs: a reduced precision is
+    calibrated on them and its deviation from float32 measured. Noise stands in for them where it is None.
+    """
+    if options.engine not in ENGINES:
+        raise BadInput(f"engine {options.engine!r} is not known; choose one of {', '.join(ENGINES)}.")
+    if model.device != CPU:
+        return _cuda(model, options, samples)
+    if options.precision == "tf32":
+        raise BadInput("precision 'tf32' is arithmetic of GPUs; use float32, bf16 or int8 on a CPU.")
+    if options.engine == "torch" and options.precision in ("bf16", "int8"):
+        raise BadInput(f"precision {options.precision!r} is not available with the torch engine; use float32.")
+    reduced = options.precision in ("bf16", "int8")
+    why_torch = None if options.engine == "openvino" or reduced else _why_torch(model, options)
+    if why_torch is None:
+        try:
+            return _openvino(model, options, threads=threads, samples=samples)
+        except DeviatesFromTorch as error:
+            if options.engine == "openvino" or reduced:
+                raise  # float32 in its place would not be what the run's identity says
+            why_torch = f"auto: {error}"
+    from skyfan.engines.torch_engine import TorchEngine
+
+    return TorchEngine(model, threads=threads, reason=why_torch)
+
+
+def _why_torch(model: LoadedModel, options: RunOptions) -> str | None:
+    """Why `auto` stays with torch; None where OpenVINO is faster."""
+    if options.engine == "torch":
+        return "asked for"
+    if find_spec("openvino") is None:
+        return "auto: openvino is not installed"
+    if model.config is None:
+        return "auto: openvino runs AstroMAE only"
+    if model.answers is None and model.parameters < OPENVINO_PAYS_FROM_PARAMETERS:
+        return "auto: a model this small is not worth converting"
+    return None
+
+
+def _cuda(model: LoadedModel, options: RunOptions, samples: Samples | None) -> Engine:
+    from skyfan.engines.cuda_engine import PRECISIONS, CudaEngine
+
+    if options.engine == "openvino":
+        raise BadInput(f"the openvino engine runs on CPUs, not on {model.device}; use --engine torch or --device cpu.")
+    precision = "tf32" if options.precision == "auto" else options.precision
+    if precision not in PRECISIONS:
+        raise BadInput(f"precision {precision!r} is not available on {model.device}; use {', '.join(PRECISIONS)}.")
+    reason = "asked for" if options.engine == "torch" else f"auto: a model on {model.device} is torch's"
+    tried = samples() if samples is not None else None
+    engine = CudaEngine(model, precision=precision, reason=reason, samples=tried)
+    found = engine.info.deviation
+    if options.precision == "auto" and (found is None or found["p999_abs"] > AUTO_MAX_DEVIATION):
+        return CudaEngine(model, reason=f"{reason}; TF32 is not accurate enough, or could not be tried")
+    return engine
+
+
+def _openvino(model: LoadedModel, options: RunOptions, *, threads: int, samples: Samples | None) -> Engine:
+    if find_spec("openvino") is None:
+        raise BadInput("the openvino engine is not installed; install skyfan[openvino] or use --engine torch.")
+    from skyfan.engines.openvino_engine import OpenVINOEngine, supported_precisions
+
+    settings: dict[str, Any] = {"threads": threads}
+    reason = "asked for" if options.engine == "openvino" else "auto: the fastest for a model of this size on a CPU"
+    if options.precision == "float32":
+        return OpenVINOEngine(model, reason=reason, **settings)
+    settings["samples"] = samples() if samples is not None else None
+    offered = supported_precisions()
+    if options.precision != "auto":
+        if options.precision not in offered:
+            raise BadInput(f"this machine's processor has no {options.precision} arithmetic; use --precision float32.")
+        return OpenVINOEngine(model, precision=options.precision, reason=reason, **settings)
+    for precision in offered:
+        engine = OpenVINOEngine(
+            model, precision=precision, reason=f"{reason}; {precision} is accurate enough", **settings
+        )
+        if engine.deviation.p999_abs <= AUTO_MAX_DEVIATION:
+            return engine
+    return OpenVINOEngine(model, reason=f"{reason}; no reduced precision is accurate enough", **settings)

@@ -1,0 +1,243 @@
+"""AstroMAE on OpenVINO: built here from the loaded weights, and checked against torch before it is used.
+
+Nothing compiled comes from elsewhere: OpenVINO makes its kernels for this machine when it loads the graph.
+Samples are computed in micro-batches of one fixed size, one a thread, each small enough for its core's cache,
+so that a sample's result does not depend on the batch that it is in.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+import openvino
+from numpy.typing import NDArray
+
+from skyfan.engines.astromae_graph import AstroMAEGraph, Ranges
+from skyfan.engines.base import Engine, EngineInfo
+from skyfan.engines.check import Deviation, require_equal, torch_says
+from skyfan.engines.weights import Weights
+from skyfan.errors import ModelError
+from skyfan.models.config import AstroMAEConfig
+from skyfan.models.loading import LoadedModel
+
+# Measured (benchmarks/NOTES.md): from 32 to 128 the rate differs by 5%, with its best at 64.
+MICRO_BATCH = 64
+# Quantiles would clip the few large activations that carry the answer; 1/50 of room for what the sample lacks.
+RANGE_MARGIN = 1.02
+Array = NDArray[np.generic]
+Floats = NDArray[np.float32]
+Run = Callable[[Sequence[Array]], list[Floats]]
+
+
+class Stage:
+    """One compiled graph of fixed shapes."""
+
+    def __init__(self, core: openvino.Core, graph: openvino.Model, *, threads: int, bf16: bool = False) -> None:
+        settings = {
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": threads,
+            "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
+            # Where ranks share a machine, the scheduler places threads better than a fixed pin.
+            "ENABLE_CPU_PINNING": False,
+        }
+        self._compiled = core.compile_model(graph, "CPU", settings)
+
+    def request(self) -> Run:
+        """A function with memory of its own that runs this graph; one for every thread."""
+        request = self._compiled.create_infer_request()
+
+        def run(inputs: Sequence[Array]) -> list[Floats]:
+            result = request.infer(list(inputs), share_inputs=True, share_outputs=True)
+            return [result[place] for place in range(len(result))]
+
+        return run
+
+
+def supported_precisions() -> tuple[str, ...]:
+    """What this machine's processor computes faster than float32, fastest first."""
+    offered = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return tuple(name for name in ("int8", "bf16") if name.upper() in offered)
+
+
+class OpenVINOEngine(Engine):
+    """Runs an AstroMAE through OpenVINO's CPU plug-in; `ModelError` if what comes out is not what torch gives.
+
+    `samples` are inputs [B, …] on which a reduced precision is calibrated and its deviation from float32 is
+    measured. Nothing of the model but its inputs is kept: the weights are OpenVINO's from then on.
+    """
+
+    z_column = 0
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        *,
+        threads: int,
+        precision: str = "float32",
+        reason: str,
+        samples: Sequence[Array] | None = None,
+    ) -> None:
+        if model.config is None:
+            raise ModelError("the openvino engine runs AstroMAE only; use --engine torch for exported programs")
+        self._call = model.call
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="skyfan-openvino")
+        maker = _Maker(openvino.Core(), Weights(model.weights, model.config.batch_norm_eps), model.config, threads)
+        checked, expected = torch_says(model)
+        if precision == "float32":
+            self._runs = maker.float32()
+            self.deviation = Deviation.between(self._compute(checked), expected)
+            require_equal(self.deviation, "openvino")
+        else:
+            exact = maker.tapped()
+            require_equal(Deviation.between(exact(checked), expected), "openvino")
+            probes = [np.asarray(values, np.float32) for values in samples or checked]
+            wanted = exact(probes)
+            self._runs = maker.reduced(precision, exact.ranges())
+            self.deviation = Deviation.between(self._compute(probes), wanted)
+        self.info = EngineInfo(
+            name="openvino",
+            version=openvino.__version__.partition("-")[0],
+            reason=reason,
+            precision=precision,
+            device="cpu",
+            threads=threads,
+            torch_version=_torch_version(),
+            deviation=self.deviation.to_dict(),
+        )
+
+    def bind(self, tensor_names: Sequence[str]) -> tuple[str, ...]:
+        """By name."""
+        return self._call.bind(tensor_names)
+
+    def predict(self, inputs: Sequence[Array]) -> Floats:
+        """Outputs [B, 1]."""
+        return self._compute(self._floats(inputs))
+
+    def output_width(self, blank: Sequence[Array]) -> int:
+        """One: no micro-batch is computed to find that out."""
+        self._floats(blank)
+        return 1
+
+    def _floats(self, inputs: Sequence[Array]) -> list[Floats]:
+        """The inputs as the graph takes them; ModelError where they don't fit."""
+        if any(np.iscomplexobj(values) for values in inputs):
+            raise ModelError("the model takes real numbers and a tensor of the dataset holds complex ones.")
+        self._call.check_shapes(inputs)
+        return [np.ascontiguousarray(values, dtype=np.float32) for values in inputs]
+
+    def _compute(self, inputs: Sequence[Floats]) -> Floats:
+        out = np.empty((len(inputs[0]), 1), np.float32)
+        starts = range(0, len(out), MICRO_BATCH)
+        # Lanes take the next micro-batch when they are free: on a busy machine no lane waits for a slower one's share.
+        # (`next` of a range's iterator is one step of the interpreter, so that lanes can share it.)
+        shared = iter(starts)
+        work = [self._pool.submit(self._lane, run, shared, inputs, out) for run in self._runs[: len(starts)]]
+        wait(work)  # all of them: a lane that goes on would hold its request beyond this call
+        for part in work:
+            part.result()
+        return out
+
+    def _lane(self, runs: Sequence[Run], starts: Iterator[int], inputs: Sequence[Floats], out: Floats) -> None:
+        for start in starts:
+            rows = out[start : start + MICRO_BATCH]
+            values = [_padded(tensor[start : start + MICRO_BATCH]) for tensor in inputs]
+            rows[:] = _chain(runs, values)[: len(rows)]
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Compiles the graphs of one model. Only the transformer's blocks are ever reduced in precision.
+
+    Raw magnitudes and pixels, and the last layers that scale the redshift, do not survive rounding to 8 bits.
+    """
+
+    core: openvino.Core
+    weights: Weights
+    config: AstroMAEConfig
+    threads: int
+
+    def float32(self) -> list[list[Run]]:
+        """The graphs to run one after the other, once for every thread."""
+        return self._runs([self._stage(self._graph().whole())])
+
+    def reduced(self, precision: str, ranges: Ranges) -> list[list[Run]]:
+        """The same in int8 between `ranges`, or in bf16, where precision is a setting of a whole graph."""
+        if precision == "int8":
+            return self._runs([self._stage(self._graph(ranges=ranges).whole())])
+        graph = self._graph()
+        middle = self._stage(graph.middle(), bf16=True)
+        return self._runs([self._stage(graph.before()), middle, self._stage(graph.after())])
+
+    def tapped(self) -> "_Tapped":
+        """Float32 on one thread, that shows what goes into each matrix product."""
+        graph = self._graph(tap=True)
+        stage = Stage(self.core, graph.whole(), threads=1)
+        return _Tapped(stage.request(), tuple(graph.taps))
+
+    def _graph(self, *, ranges: Ranges | None = None, tap: bool = False) -> AstroMAEGraph:
+        return AstroMAEGraph(self.weights, self.config, MICRO_BATCH, ranges=ranges, tap=tap)
+
+    def _stage(self, graph: openvino.Model, *, bf16: bool = False) -> Stage:
+        return Stage(self.core, graph, threads=self.threads, bf16=bf16)
+
+    def _runs(self, stages: Sequence[Stage]) -> list[list[Run]]:
+        return [[stage.request() for stage in stages] for _ in range(self.threads)]
+
+
+class _Tapped:
+    """Float32 predictions, and the range of what entered each matrix product of the blocks meanwhile."""
+
+    def __init__(self, run: Run, names: Sequence[str]) -> None:
+        self._run = run
+        self._names = names
+        self._low = dict.fromkeys(names, np.inf)
+        self._high = dict.fromkeys(names, -np.inf)
+
+    def __call__(self, inputs: Sequence[Floats]) -> Floats:
+        """Outputs [B, 1]; the ranges are those of these inputs alone."""
+        self._low, self._high = dict.fromkeys(self._names, np.inf), dict.fromkeys(self._names, -np.inf)
+        out = np.empty((len(inputs[0]), 1), np.float32)
+        for start in range(0, len(out), MICRO_BATCH):
+            rows = out[start : start + MICRO_BATCH]
+            z, *values = self._run([_repeated(tensor[start : start + MICRO_BATCH]) for tensor in inputs])
+            rows[:] = z[: len(rows)]
+            for name, value in zip(self._names, values, strict=True):
+                self._low[name] = min(self._low[name], float(value.min()))
+                self._high[name] = max(self._high[name], float(value.max()))
+        return out
+
+    def ranges(self) -> Ranges:
+        """Of the last inputs, with some room."""
+        return {name: (self._low[name] * RANGE_MARGIN, self._high[name] * RANGE_MARGIN) for name in self._names}
+
+
+def _torch_version() -> str | None:
+    """Of the torch that is installed, without importing it; None where there is none."""
+    try:
+        return version("torch")
+    except PackageNotFoundError:
+        return None
+
+
+def _chain(runs: Sequence[Run], values: Sequence[Array]) -> Floats:
+    if len(runs) == 1:
+        return runs[0](values)[0]
+    before, middle, after = runs
+    tokens, local = before(values)
+    return after([*middle([tokens]), local])[0]
+
+
+def _padded(values: Floats) -> Floats:
+    """A micro-batch that is not full, filled up with zeros."""
+    if len(values) == MICRO_BATCH:
+        return values
+    full = np.zeros((MICRO_BATCH, *values.shape[1:]), np.float32)
+    full[: len(values)] = values
+    return full
+
+
+def _repeated(values: Floats) -> Floats:
+    """A micro-batch that is not full, filled up with its own rows, which adds nothing to a range."""
+    return np.resize(values, (MICRO_BATCH, *values.shape[1:]))

@@ -1,0 +1,68 @@
+"""A dataset: one `.pt` file, or a folder of them in natural order (2.pt before 10.pt)."""
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+from skyfan import store
+from skyfan.errors import DatasetError
+from skyfan.formats.torch import open_tensorfile
+from skyfan.planning import FileLayout
+
+MAX_FILES = 100_000
+SUFFIX = ".pt"
+# Reading a header is a few small requests, so it waits on the network, not on the processor.
+HEADER_READERS = 16
+
+
+def dataset_files(dataset: str) -> list[str]:
+    """URIs of the dataset's files; a file that is named itself need not end in `.pt`."""
+    if dataset.endswith(SUFFIX) or store.exists(dataset):
+        return [dataset]
+    found = sorted((entry.uri for entry in store.list(dataset) if entry.uri.endswith(SUFFIX)), key=natural_order)
+    if not found:
+        raise DatasetError(f"{dataset} is neither a .pt file nor a folder with .pt files in it; check --dataset.")
+    folders = {uri.rsplit("/", 1)[0] for uri in found}
+    if len(folders) > 1:
+        # Such a tree often holds the same data cut in several sizes, and then every sample would count twice.
+        raise DatasetError(
+            f"{dataset} holds .pt files in {len(folders)} folders ({', '.join(sorted(folders)[:3])}); name one of them."
+        )
+    if len(found) > MAX_FILES:
+        raise DatasetError(f"{dataset} holds {len(found)} files, more than the {MAX_FILES} that one run takes.")
+    return found
+
+
+def natural_order(uri: str) -> list[tuple[int, str]]:
+    """Sort key by which numbers in names count as numbers."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", uri)]
+
+
+def read_layout(uri: str) -> FileLayout:
+    """Where the file's tensors lie, from its metadata alone."""
+    opened = open_tensorfile(uri)
+    return FileLayout(
+        uri=opened.uri,
+        etag=opened.etag,
+        size_bytes=opened.size_bytes,
+        samples=opened.samples,
+        tensors=tuple(opened.tensors.values()),
+    )
+
+
+def read_layouts(dataset: str) -> tuple[FileLayout, ...]:
+    """Layouts of all files; they must hold the same tensors, or a rank would fail long after the start."""
+    uris = dataset_files(dataset)
+    with ThreadPoolExecutor(min(HEADER_READERS, len(uris))) as readers:
+        files = tuple(readers.map(read_layout, uris))
+    first = _signature(files[0])
+    for file in files[1:]:
+        if _signature(file) != first:
+            raise DatasetError(
+                f"{file.uri} holds other tensors than {files[0].uri} ({_signature(file)}, not {first}); "
+                "put files of one kind into one folder."
+            )
+    return files
+
+
+def _signature(file: FileLayout) -> str:
+    return ", ".join(f"{spec.name} {spec.dtype} {list(spec.row_shape)}" for spec in file.tensors)

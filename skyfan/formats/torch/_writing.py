@@ -1,0 +1,242 @@
+"""Writes TensorDataset `.pt` files that torch reads, from arrays or from blocks of rows, without torch.
+
+The same rows give the same bytes: the archive holds no time and no name. Storages begin at multiples of
+64 bytes, as torch aligns them.
+"""
+
+import math
+import os
+import struct
+import sys
+import tempfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+import numpy as np
+
+from skyfan import store
+from skyfan.errors import DatasetError
+from skyfan.formats.torch._dtypes import DTYPES, numpy_dtype
+from skyfan.formats.torch._pickling import dataset_pickle
+
+_ALIGNMENT = 64
+_FOLDER = "archive"
+_MAX32 = 0xFFFFFFFF
+_MIDNIGHT_1980 = 0x0021 << 16
+_SLICE_BYTES = 64 * 2**20
+
+
+class _Stored:
+    """One entry of the archive being written: where it is and the checksum so far."""
+
+    def __init__(self, name: str, header_at: int, size_bytes: int) -> None:
+        self.name = f"{_FOLDER}/{name}".encode()
+        self.header_at = header_at
+        self.size_bytes = size_bytes
+        self.crc = 0
+        self.wide = size_bytes >= _MAX32
+        zip64 = struct.pack("<2H2Q", 1, 16, size_bytes, size_bytes) if self.wide else b""
+        fixed = header_at + 30 + len(self.name) + len(zip64) + 4
+        padding = -fixed % _ALIGNMENT
+        self.extra = zip64 + struct.pack("<2s2s", b"FB", struct.pack("<H", padding)) + b"Z" * padding
+        self.data_at = fixed + padding
+        self.end = self.data_at + size_bytes
+
+    def header(self) -> bytes:
+        size = _MAX32 if self.wide else self.size_bytes
+        sizes = struct.pack("<3L2H", self.crc, size, size, len(self.name), len(self.extra))
+        return (
+            b"PK\x03\x04"
+            + struct.pack("<3HL", 45 if self.wide else 20, 0, 0, _MIDNIGHT_1980)
+            + sizes
+            + (self.name + self.extra)
+        )
+
+    def directory_entry(self) -> bytes:
+        wide_values = [self.size_bytes] * 2 if self.wide else []
+        if self.header_at >= _MAX32:
+            wide_values.append(self.header_at)
+        extra = struct.pack(f"<2H{len(wide_values)}Q", 1, 8 * len(wide_values), *wide_values) if wide_values else b""
+        size = _MAX32 if self.wide else self.size_bytes
+        version = 45 if wide_values else 20
+        return (
+            b"PK\x01\x02"
+            + struct.pack("<4HL", version, version, 0, 0, _MIDNIGHT_1980)
+            + struct.pack("<3L", self.crc, size, size)
+            + struct.pack("<5H2L", len(self.name), len(extra), 0, 0, 0, 0, min(self.header_at, _MAX32))
+            + self.name
+            + extra
+        )
+
+
+class TensorFileWriter:
+    """Writes a TensorDataset of known size block by block, in the memory of one block.
+
+        with TensorFileWriter("sky.pt", 4_000, [("float32", (5, 32, 32)), ("float32", (5,))]) as writer:
+            for image, magnitude in blocks:
+                writer.write(image, magnitude)
+
+    The file appears, complete, when the block is left without an error and all rows were written; else
+    there is nothing. A file that is not local is assembled in the temporary folder and uploaded at the end.
+    """
+
+    def __init__(
+        self,
+        uri: store.StrPath,
+        samples: int,
+        tensors: Sequence[tuple[str, tuple[int, ...]]],
+        *,
+        progress: store.Progress | None = None,
+    ) -> None:
+        if samples < 1 or not tensors:
+            raise DatasetError(f"{os.fspath(uri)}: a dataset has at least one sample and one tensor.")
+        unknown = [dtype for dtype, _ in tensors if dtype not in DTYPES]
+        if unknown:
+            raise DatasetError(f"{os.fspath(uri)}: dtype {unknown[0]} cannot be written to a .pt file.")
+        self._uri = uri
+        self._samples = samples
+        self._tensors = tensors
+        self._progress = progress
+        self._written = 0
+        target = store.local_path(uri)
+        self._target = target
+        self._temporary = store.temporary_beside(target or Path(tempfile.gettempdir()) / "dataset.pt")
+
+    def __enter__(self) -> Self:
+        with store.named_errors(os.fspath(self._uri), "written"):
+            self._temporary.parent.mkdir(parents=True, exist_ok=True)
+            self._file: BinaryIO = self._temporary.open("xb", buffering=0)
+        self._before, self._storages, self._after = _layout(self._samples, self._tensors)
+        return self
+
+    def write(self, *blocks: np.ndarray) -> None:
+        """Append the next rows: one array [rows, *row_shape] a tensor, all with the same number of rows."""
+        rows = len(blocks[0]) if blocks else 0
+        self._check(blocks, rows)
+        for stored, (dtype, row_shape), block in zip(self._storages, self._tensors, blocks, strict=True):
+            row_bytes = math.prod(row_shape) * numpy_dtype(dtype).itemsize
+            at = stored.data_at + self._written * row_bytes
+            _store_rows(self._file, at, stored, block, max(1, _SLICE_BYTES // max(row_bytes, 1)))
+        self._written += rows
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            self._file.close()
+            self._temporary.unlink(missing_ok=True)
+
+    def _check(self, blocks: Sequence[np.ndarray], rows: int) -> None:
+        where = os.fspath(self._uri)
+        if len(blocks) != len(self._tensors):
+            raise DatasetError(f"{where}: {len(blocks)} arrays were given for {len(self._tensors)} tensors.")
+        if self._written + rows > self._samples:
+            raise DatasetError(f"{where}: more than the announced {self._samples} samples were given.")
+        for index, (block, (dtype, row_shape)) in enumerate(zip(blocks, self._tensors, strict=True)):
+            if block.dtype != numpy_dtype(dtype) or block.shape != (rows, *row_shape):
+                raise DatasetError(
+                    f"{where}: tensor {index} takes {dtype} rows of shape {list(row_shape)}, {rows} of them as in "
+                    f"tensor 0, not {block.dtype} {list(block.shape)}."
+                )
+
+    def _finish(self) -> None:
+        if self._written != self._samples:
+            raise DatasetError(
+                f"{os.fspath(self._uri)}: {self._written} of the announced {self._samples} samples were given; "
+                "nothing was written."
+            )
+        entries = [*self._before, *self._storages, *self._after]
+        for stored in entries:
+            _write_at(self._file, stored.header_at, stored.header())
+        _write_at(self._file, entries[-1].end, _directory(entries))
+        os.fsync(self._file.fileno())
+        if self._target is None:
+            store.copy_in(self._temporary, self._uri, self._progress)
+        else:
+            self._temporary.replace(self._target)
+
+
+class _Constant(_Stored):
+    """An entry whose content is known from the beginning."""
+
+    def __init__(self, name: str, header_at: int, data: bytes) -> None:
+        super().__init__(name, header_at, len(data))
+        self.crc = zlib.crc32(data)
+        self._data = data
+
+    def header(self) -> bytes:
+        return super().header() + self._data
+
+
+def _layout(
+    samples: int, tensors: Sequence[tuple[str, tuple[int, ...]]]
+) -> tuple[list[_Stored], list[_Stored], list[_Stored]]:
+    """Constant entries before the storages, the storages, and constant entries after them, as torch orders them."""
+    shaped = [(dtype, (samples, *row_shape)) for dtype, row_shape in tensors]
+    before: list[_Stored] = []
+    end = 0
+    for name, data in (
+        ("data.pkl", dataset_pickle(shaped)),
+        (".format_version", b"1"),
+        (".storage_alignment", str(_ALIGNMENT).encode()),
+        ("byteorder", sys.byteorder.encode()),
+    ):
+        before.append(_Constant(name, end, data))
+        end = before[-1].end
+    storages: list[_Stored] = []
+    for index, (dtype, shape) in enumerate(shaped):
+        storages.append(_Stored(f"data/{index}", end, math.prod(shape) * numpy_dtype(dtype).itemsize))
+        end = storages[-1].end
+    return before, storages, [_Constant("version", end, b"3\n")]
+
+
+def _store_rows(file: BinaryIO, at: int, stored: _Stored, block: np.ndarray, rows_at_once: int) -> None:
+    for first in range(0, len(block), rows_at_once):
+        # a copy of a slice at most, where the block is not contiguous
+        data = np.ascontiguousarray(block[first : first + rows_at_once]).reshape(-1).view(np.uint8).data
+        stored.crc = zlib.crc32(data, stored.crc)
+        _write_at(file, at, data)
+        at += len(data)
+
+
+def _write_at(file: BinaryIO, at: int, data: bytes | memoryview) -> None:
+    rest = memoryview(data)
+    while rest:
+        count = os.pwrite(file.fileno(), rest, at)
+        at, rest = at + count, rest[count:]
+
+
+def _directory(entries: Sequence[_Stored]) -> bytes:
+    """The ZIP directory and its end records, in the 64-bit form where a 32-bit one cannot say it."""
+    directory = b"".join(entry.directory_entry() for entry in entries)
+    count, size_bytes, offset = len(entries), len(directory), entries[-1].end
+    end = b""
+    if offset >= _MAX32 or count >= 0xFFFF:
+        end += b"PK\x06\x06" + struct.pack("<Q2H2L4Q", 44, 45, 45, 0, 0, count, count, size_bytes, offset)
+        end += b"PK\x06\x07" + struct.pack("<LQL", 0, offset + size_bytes, 1)
+    count16 = min(count, 0xFFFF)
+    end += b"PK\x05\x06" + struct.pack("<4H2LH", 0, 0, count16, count16, size_bytes, min(offset, _MAX32), 0)
+    return directory + end
+
+
+def write_tensorfile(
+    uri: store.StrPath, arrays: Sequence[np.ndarray], *, progress: store.Progress | None = None
+) -> None:
+    """Write `torch.save(TensorDataset(*arrays))`; all arrays have the samples as their first dimension.
+
+    torch reads it with `weights_only=True` (`TensorDataset` allowed) and without. Atomic; `DatasetError` for
+    arrays that are no dataset.
+    """
+    where = os.fspath(uri)
+    if not arrays or any(array.ndim == 0 or len(array) != len(arrays[0]) for array in arrays):
+        raise DatasetError(f"{where}: a dataset is one or more arrays with the same number of samples.")
+    tensors = [(array.dtype.name, array.shape[1:]) for array in arrays]
+    native = [array.astype(array.dtype.newbyteorder("="), copy=False) for array in arrays]
+    with TensorFileWriter(uri, len(arrays[0]), tensors, progress=progress) as writer:
+        writer.write(*native)

@@ -1,0 +1,218 @@
+"""The plan of a run: which samples each rank computes, and the identity of what is computed.
+
+A partition is a range of samples [start, stop) of one file, about `partition_size_bytes` large; it is never
+copied. A plan holds every file's tensor layout once, and per rank the spans it owns; `Plan.item(rank)` is the
+self-contained piece that travels to an executor, so that no rank reads a header again.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from skyfan.errors import BadInput
+from skyfan.formats.torch import TensorSpec
+from skyfan.units import counted, format_size
+
+PLAN_SCHEMA: Literal["skyfan.plan/1"] = "skyfan.plan/1"
+
+# A `.pt` file is a little larger than its tensors (ZIP directory, pickled metadata, alignment). Reserving it
+# makes "100MB" mean the 5,113 samples that the reference system's 100MB files hold.
+CONTAINER_OVERHEAD_BYTES = 2048
+
+# A hundred times what one Distributed Map has at work at once, and about what a plan can hold in memory and in one
+# file; beyond it the partitions are too small.
+MAX_RANKS = 1_000_000
+
+RunId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class FileLayout(_Frozen):
+    """One `.pt` file: where it is, which version of it was planned, and where its tensors' rows lie."""
+
+    uri: str
+    etag: str
+    size_bytes: int
+    samples: int
+    tensors: tuple[TensorSpec, ...]
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes of one sample over all tensors."""
+        return sum(tensor.row_bytes for tensor in self.tensors)
+
+
+class Span(_Frozen):
+    """Samples [start, stop) of file number `file`; the first of them is sample `first_sample` of the dataset."""
+
+    file: int
+    start: int
+    stop: int
+    first_sample: int
+
+    @property
+    def samples(self) -> int:
+        """Number of samples."""
+        return self.stop - self.start
+
+
+class PlanItem(_Frozen):
+    """The work of one rank, complete in itself. Spans' `file` counts in `files`."""
+
+    rank: int
+    world_size: int
+    files: tuple[FileLayout, ...]
+    spans: tuple[Span, ...]
+
+    @property
+    def samples(self) -> int:
+        """Number of samples of this rank."""
+        return sum(span.samples for span in self.spans)
+
+    @property
+    def data_bytes(self) -> int:
+        """Bytes of all tensors over this rank's samples."""
+        return sum(span.samples * self.files[span.file].sample_bytes for span in self.spans)
+
+    @property
+    def data_path(self) -> str:
+        """What the rank reads, for people: `my.pt[0:1278]`, `a.pt[0:10] (+2 more)`."""
+        if not self.spans:
+            return ""
+        span = self.spans[0]
+        more = f" (+{len(self.spans) - 1} more)" if len(self.spans) > 1 else ""
+        return f"{self.files[span.file].uri}[{span.start}:{span.stop}]{more}"
+
+
+class RunOptions(_Frozen):
+    """The options that are part of a run's identity, because predictions or records depend on them."""
+
+    batch_size: int = Field(default=512, ge=1)
+    precision: Literal["float32", "tf32", "bf16", "int8", "auto"] = "float32"
+    engine: str = "auto"
+    z_column: int | None = Field(default=None, ge=0)
+
+
+class Plan(_Frozen):
+    """All ranks' work, and what the run is."""
+
+    schema_: Literal["skyfan.plan/1"] = Field(default=PLAN_SCHEMA, alias="schema")
+    run_id: RunId
+    dataset: str
+    model: str
+    model_digest: str
+    options: RunOptions
+    partition_size_bytes: int | None
+    world_size: int
+    file_limit: int | None
+    samples: int
+    data_bytes: int
+    partitions: int
+    files: tuple[FileLayout, ...]
+    ranks: tuple[tuple[Span, ...], ...]
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
+
+    def item(self, rank: int) -> PlanItem:
+        """The self-contained work of `rank`, with only the files it reads."""
+        spans = self.ranks[rank]
+        used = sorted({span.file for span in spans})
+        place = {file: position for position, file in enumerate(used)}
+        return PlanItem(
+            rank=rank,
+            world_size=self.world_size,
+            files=tuple(self.files[file] for file in used),
+            spans=tuple(span.model_copy(update={"file": place[span.file]}) for span in spans),
+        )
+
+    def items(self) -> Iterator[PlanItem]:
+        """Work items of the ranks that have any samples, in rank order."""
+        return (self.item(rank) for rank, spans in enumerate(self.ranks) if spans)
+
+    @property
+    def working_ranks(self) -> tuple[int, ...]:
+        """Ranks that own samples; with more ranks than partitions the last ones own none."""
+        return tuple(rank for rank, spans in enumerate(self.ranks) if spans)
+
+
+def run_identity(
+    files: tuple[FileLayout, ...],
+    ranks: tuple[tuple[Span, ...], ...],
+    model_digest: str,
+    options: RunOptions,
+) -> str:
+    """16 hex digits that name what is computed: files as planned, who computes which samples, model, options.
+
+    Where and how fast it runs (target, workers, threads, output place) is not part of it.
+    """
+    content = {
+        "files": [file.model_dump(mode="json") for file in files],
+        "ranks": [[(s.file, s.start, s.stop) for s in spans] for spans in ranks],
+        "model": model_digest,
+        "options": options.model_dump(mode="json"),
+    }
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def samples_per_partition(file: FileLayout, partition_size_bytes: int) -> int:
+    """How many of the file's samples a `.pt` file of that size would hold; at least one."""
+    return max(1, (partition_size_bytes - CONTAINER_OVERHEAD_BYTES) // max(1, file.sample_bytes))
+
+
+def cut(files: tuple[FileLayout, ...], partition_size_bytes: int | None) -> list[Span]:
+    """Cuts every file into partitions in dataset order; with None each file is one partition."""
+    partitions: list[Span] = []
+    first_sample = 0
+    steps = [
+        file.samples if partition_size_bytes is None else samples_per_partition(file, partition_size_bytes)
+        for file in files
+    ]
+    count = sum(-(-file.samples // step) for file, step in zip(files, steps, strict=True))
+    if count > MAX_RANKS:
+        raise BadInput(
+            f"--partition-size {format_size(partition_size_bytes or 0)} would cut the data into {count:,} partitions, "
+            f"more than the {MAX_RANKS:,} that a run holds; take a larger one."
+        )
+    for number, (file, step) in enumerate(zip(files, steps, strict=True)):
+        for start in range(0, file.samples, step):
+            stop = min(start + step, file.samples)
+            partitions.append(Span(file=number, start=start, stop=stop, first_sample=first_sample + start))
+        first_sample += file.samples
+    return partitions
+
+
+def distribute(partitions: list[Span], world_size: int) -> tuple[tuple[Span, ...], ...]:
+    """Gives partitions to ranks in contiguous runs: rank r gets ceil(partitions left / ranks left).
+
+    This is the reference system's rule; ranks beyond the partitions get none. Neighbouring partitions of one
+    file become one span.
+    """
+    if world_size > MAX_RANKS:
+        raise BadInput(
+            f"--world-size is {world_size:,}, more than the {MAX_RANKS:,} ranks that a run holds; this data has "
+            f"{counted(len(partitions), 'partition')}, and more ranks than that have nothing to do."
+        )
+    ranks: list[tuple[Span, ...]] = []
+    position = 0
+    for rank in range(world_size):
+        count = -(-(len(partitions) - position) // (world_size - rank))
+        ranks.append(_merge(partitions[position : position + count]))
+        position += count
+    return tuple(ranks)
+
+
+def _merge(spans: list[Span]) -> tuple[Span, ...]:
+    merged: list[Span] = []
+    for span in spans:
+        if merged and merged[-1].file == span.file and merged[-1].stop == span.start:
+            merged[-1] = merged[-1].model_copy(update={"stop": span.stop})
+        else:
+            merged.append(span)
+    return tuple(merged)

@@ -1,0 +1,1 @@
+"""A run's folder: layout, commit protocol, result schema."""

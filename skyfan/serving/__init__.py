@@ -1,0 +1,1 @@
+"""What the servers share: gRPC servicers, Lambda dispatch, health, tokens."""

@@ -1,0 +1,55 @@
+"""A rendezvous server in a thread of this process, for a check on one machine."""
+
+import asyncio
+import threading
+from types import TracebackType
+from typing import Self
+
+from skyfan.comm.rendezvous.limits import Limits
+from skyfan.errors import SkyfanError
+from skyfan.serving.rendezvous_server import RendezvousServer
+
+_START_S = 20.0
+
+
+class EmbeddedServer:
+    """`with EmbeddedServer() as server: ... server.address`; stopped with the block."""
+
+    def __init__(self, host: str = "127.0.0.1", limits: Limits | None = None, port: int = 0) -> None:
+        self._host, self._limits, self._port = host, limits, port
+        self._started = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="rendezvous", daemon=True)
+        self.address = ""
+        self.server: RendezvousServer
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        if not self._started.wait(_START_S):
+            raise SkyfanError(f"the rendezvous server did not start within {_START_S:g} s.")
+        if self._failure is not None:
+            raise self._failure
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(_START_S)
+
+    def _run(self) -> None:
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        try:
+            self.server = RendezvousServer(self._limits)
+            await self.server.start(self._host, self._port, 0)
+        except (SkyfanError, OSError) as failure:
+            self._failure = failure
+            return
+        finally:
+            self.address = f"{self._host}:{self.server.port}"
+            self._started.set()
+        await self._stop.wait()
+        await self.server.stop(drain_s=0.2)

@@ -1,0 +1,61 @@
+"""The rendezvous service's command line: `python -m services.rendezvous --address HOST:PORT --observer-port PORT`."""
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+import structlog
+
+from skyfan import logs
+from skyfan.comm.rendezvous.limits import Limits
+from skyfan.errors import BadInput, SkyfanError
+from skyfan.serving.rendezvous_server import RendezvousServer
+
+DEFAULT_ADDRESS = "[::]:50054"  # IPv6 and IPv4
+DEFAULT_OBSERVER_PORT = 50055
+
+
+async def serve(address: str, observer_port: int, *, announce: bool) -> None:
+    """Serve until SIGTERM or SIGINT (or, with `announce`, until standard input closes), then drain."""
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal():
+        raise BadInput(f"--address {address!r} must be HOST:PORT.")
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    server = RendezvousServer(Limits.from_environment())
+    await server.start(host.strip("[]"), int(port), observer_port)
+    if announce:
+
+        def at_input() -> None:
+            if not os.read(sys.stdin.fileno(), 1):
+                loop.remove_reader(sys.stdin)
+                stop.set()
+
+        loop.add_reader(sys.stdin, at_input)
+        ports = {"service": "rendezvous", "port": server.port, "observer_port": server.observer.port}
+        sys.stdout.write(json.dumps(ports) + "\n")
+        sys.stdout.flush()
+    await stop.wait()
+    await server.stop()
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m services.rendezvous")
+    parser.add_argument("--address", default=os.environ.get("SKYFAN_ADDRESS", DEFAULT_ADDRESS))
+    parser.add_argument(
+        "--observer-port", type=int, default=int(os.environ.get("SKYFAN_OBSERVER_PORT", DEFAULT_OBSERVER_PORT))
+    )
+    parser.add_argument("--announce", action="store_true", help="write the ports to stdout, stop when stdin closes")
+    arguments = parser.parse_args(argv)
+    logs.configure("rendezvous")
+    try:
+        asyncio.run(serve(arguments.address, arguments.observer_port, announce=arguments.announce))
+    except (SkyfanError, OSError) as error:
+        structlog.get_logger().error(str(error), error=type(error).__name__)
+        sys.exit(error.exit_code if isinstance(error, SkyfanError) else 4)

@@ -1,0 +1,250 @@
+"""Fan in: account for every rank, merge records and predictions, write the summary and the report."""
+
+import os
+import platform
+import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import structlog
+
+from skyfan import __version__, store
+from skyfan.cost import bill, load_prices, rank_times, usage_of_ranks
+from skyfan.errors import LocationError, RunConflict
+from skyfan.planning import Plan, Span
+from skyfan.records import CollectivesSummary, Completeness, Cost, RankRecord, Summary, Throughput, Timing
+from skyfan.report import known_galaxies, observe, render_run
+from skyfan.runs.folder import RunFolder, write_json
+from skyfan.science.metrics import as_json, science_metrics
+from skyfan.stages.aggregate_messages import AggregateRequest
+
+READERS = 16
+MAX_LISTED_FAILURES = 100
+ABSENT = "rank is missing"
+ENDED_EARLY = "the rank ended between its commit and the end of the collectives"
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What the ranks that are there committed, in rank order."""
+
+    records: tuple[RankRecord, ...]
+    predictions: pa.Table | None
+
+
+def aggregate(request: AggregateRequest) -> Summary:
+    """Writes `<rank>.json` where one is missing, combined_data.json, report.html and summary.json."""
+    start = time.perf_counter()
+    folder = RunFolder(request.output)
+    plan = folder.read_plan()
+    if plan.run_id != request.run_id:
+        raise RunConflict(
+            f"{request.output} holds run {plan.run_id} by now, not {request.run_id}; run again elsewhere."
+        )
+    merged = merge(folder, plan)
+    write_json(folder.combined_uri, [record.to_json_dict() for record in merged.records])
+    summary = _summary(request, plan, merged, start)
+    # The summary comes last: with it the run is finished, and nothing is left for another start to do.
+    _put_report(folder, plan, summary, merged)
+    write_json(folder.summary_uri, summary.to_json_dict())
+    structlog.get_logger("aggregator").info(
+        "aggregated",
+        run_id=request.run_id,
+        state=summary.state,
+        ranks=summary.completeness.ranks_present,
+        of=summary.completeness.ranks_planned,
+    )
+    return summary
+
+
+def write_report(folder: RunFolder, plan: Plan, summary: Summary) -> None:
+    """Writes report.html again, from a summary that exists."""
+    _put_report(folder, plan, summary, merge(folder, plan))
+
+
+def _put_report(folder: RunFolder, plan: Plan, summary: Summary, merged: Merged) -> None:
+    observed = observe(plan, known_galaxies(merged.predictions))
+    store.put(folder.report_uri, render_run(summary, merged.records, merged.predictions, observed).encode())
+
+
+def merge(folder: RunFolder, plan: Plan) -> Merged:
+    """Reads every committed rank of the plan; the file of such a rank that another run wrote is an error."""
+    planned = set(plan.working_ranks)
+    ranks = sorted(rank for rank in folder.committed_ranks() if rank in planned)
+
+    def read(rank: int) -> tuple[pa.Table, RankRecord] | None:
+        try:
+            table, record = folder.read_predictions(rank, plan.run_id)
+        except LocationError:
+            if store.exists(folder.predictions_uri(rank)):
+                raise
+            return None  # removed since it was listed, by a second start with --no-resume
+        return table, folder.settle(record)
+
+    with ThreadPoolExecutor(READERS) as readers:
+        found = [rank for rank in readers.map(read, ranks) if rank]
+    tables = [table.replace_schema_metadata(None) for table, _ in found]
+    return Merged(
+        records=tuple(record for _, record in found), predictions=pa.concat_tables(tables) if tables else None
+    )
+
+
+def _summary(request: AggregateRequest, plan: Plan, merged: Merged, start: float) -> Summary:
+    completeness = account(plan, merged.records)
+    state: Literal["complete", "incomplete", "failed"] = (
+        "complete" if completeness.complete else "incomplete" if merged.records else "failed"
+    )
+    now = datetime.now(UTC)
+    timing = _timing(request, merged.records, now, time.perf_counter() - start)
+    return Summary(
+        run_id=plan.run_id,
+        state=state,
+        dataset=plan.dataset,
+        model=plan.model,
+        model_digest=plan.model_digest,
+        output=request.output,
+        target=request.target,
+        options=plan.options.model_dump(),
+        world_size=plan.world_size,
+        workers=request.workers,
+        partition_size_bytes=plan.partition_size_bytes,
+        samples=plan.samples,
+        data_bytes=plan.data_bytes,
+        completeness=completeness,
+        timing=timing,
+        throughput=_throughput(request, merged.records, timing),
+        cost=_cost(merged.records, request),
+        science=_science(merged.predictions),
+        collectives=_collectives(_fresh(request, merged.records)),
+        attempts=max(request.attempts, sum(record.attempt for record in merged.records)),
+        reused_ranks=len(merged.records) - len(_fresh(request, merged.records)),
+        failures=dict(sorted(request.failures.items())[:MAX_LISTED_FAILURES]),
+        environment={
+            "skyfan": __version__,
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+            "system": platform.system(),
+            "cpus": os.cpu_count(),
+            "engines": sorted({f"{r.engine} {r.engine_version}" for r in merged.records}),
+            "hosts": len({record.host for record in merged.records}),
+        },
+        created_at=now.isoformat(),
+    )
+
+
+def account(plan: Plan, records: tuple[RankRecord, ...]) -> Completeness:
+    """Every planned sample is predicted, or missing for a reason that is named."""
+    present = {record.rank for record in records}
+    absent = [rank for rank in plan.working_ranks if rank not in present]
+    reasons: dict[str, int] = {}
+    for record in records:
+        for reason, count in record.missing_reasons.items():
+            reasons[reason] = reasons.get(reason, 0) + count
+    lost = sum(span.samples for rank in absent for span in plan.ranks[rank])
+    if lost:
+        reasons[ABSENT] = lost
+    missing = sum(reasons.values())
+    return Completeness(
+        ranks_planned=len(plan.working_ranks),
+        ranks_present=len(present),
+        missing_ranks=tuple(absent),
+        samples_planned=plan.samples,
+        samples_predicted=plan.samples - missing,
+        samples_missing=missing,
+        missing_reasons=reasons,
+        missing_sample_ranges=_ranges([span for rank in absent for span in plan.ranks[rank]]),
+    )
+
+
+def _ranges(spans: list[Span]) -> tuple[tuple[int, int], ...]:
+    """Dataset sample ranges of the spans, neighbours joined."""
+    merged: list[tuple[int, int]] = []
+    for span in sorted(spans, key=lambda span: span.first_sample):
+        stop = span.first_sample + span.samples
+        if merged and merged[-1][1] == span.first_sample:
+            merged[-1] = (merged[-1][0], stop)
+        else:
+            merged.append((span.first_sample, stop))
+    return tuple(merged)
+
+
+def _fresh(request: AggregateRequest, records: tuple[RankRecord, ...]) -> list[RankRecord]:
+    """Records of ranks that began after this start of the run was asked for; the others are reused."""
+    return [record for record in records if datetime.fromisoformat(record.started_at) >= request.started_at]
+
+
+def _timing(request: AggregateRequest, records: tuple[RankRecord, ...], now: datetime, aggregate_s: float) -> Timing:
+    """Times of this start of the run; ranks that an earlier start committed do not count into the map."""
+    fresh = _fresh(request, records)
+    starts = [datetime.fromisoformat(record.started_at) for record in fresh]
+    ends = [datetime.fromisoformat(record.ended_at) for record in fresh]
+    durations = [record.wall_s for record in fresh] or [0.0]
+    return Timing(
+        wall_s=(now - request.started_at).total_seconds(),
+        plan_s=request.plan_s,
+        map_s=(max(ends) - min(starts)).total_seconds() if fresh else 0.0,
+        aggregate_s=aggregate_s,
+        rank_s_median=statistics.median(durations),
+        rank_s_max=max(durations),
+        launch_skew_s=(max(starts) - min(starts)).total_seconds() if fresh else 0.0,
+    )
+
+
+def _throughput(request: AggregateRequest, records: tuple[RankRecord, ...], timing: Timing) -> Throughput:
+    """Samples and bits of this start's ranks over its map and wall time."""
+    fresh = _fresh(request, records)
+    samples = sum(record.samples for record in fresh)
+    bits = 8 * sum(record.bytes_read for record in fresh)
+
+    def rate(amount: float, duration_s: float) -> float:
+        return amount / duration_s if duration_s > 0 else 0.0
+
+    return Throughput(
+        samples_per_s_map=rate(samples, timing.map_s),
+        samples_per_s_wall=rate(samples, timing.wall_s),
+        bits_per_s_map=rate(bits, timing.map_s),
+        bits_per_s_wall=rate(bits, timing.wall_s),
+    )
+
+
+def _science(predictions: pa.Table | None) -> dict[str, float | None] | None:
+    if predictions is None or not {"z_pred", "z_spec"} <= set(predictions.column_names):
+        return None
+    z_pred, z_spec = (predictions[name].to_numpy().astype(np.float64) for name in ("z_pred", "z_spec"))
+    return as_json(science_metrics(z_pred, z_spec))
+
+
+def _collectives(fresh: list[RankRecord]) -> CollectivesSummary | None:
+    """How this start's ranks fared together; every rank that took part to the end has the same metrics."""
+    met = {record.rank: record.collectives for record in fresh if record.collectives is not None}
+    if not met:
+        return None
+    complete = [each for each in met.values() if each.state == "complete"]
+    skews_s = [each.launch_skew_s for each in met.values() if each.launch_skew_s is not None]
+    errors = {rank: each.error or ENDED_EARLY for rank, each in met.items() if each.state != "complete"}
+    return CollectivesSummary(
+        ranks=len(met),
+        complete=len(complete),
+        channel=next(iter(met.values())).channel,
+        launch_skew_s=max(skews_s, default=None),
+        science=next((each.science for each in complete), None),
+        times=next((each.times for each in complete if each.times), None),
+        errors=dict(sorted(errors.items())[:MAX_LISTED_FAILURES]),
+    )
+
+
+def _cost(records: tuple[RankRecord, ...], request: AggregateRequest) -> Cost | None:
+    """What this run's ranks cost on Lambda at the executor's largest size, reckoned and not read from a bill."""
+    if not records:
+        return None
+    times = rank_times(record.to_json_dict() for record in records)
+    usage = usage_of_ranks(times, attempts=max(request.attempts, len(records)))
+    truth = "AWS's own bill can differ" if request.target == "aws" else "not billed"
+    return bill(usage, load_prices()).as_cost(
+        f"estimate: these ranks' wall times on AWS Lambda with {usage.memory_mb} MB, us-east-1; {truth}"
+    )

@@ -1,0 +1,344 @@
+"""Inference of one rank: read ahead, predict batch by batch, commit once."""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from skyfan import store
+from skyfan.engines import Engine
+from skyfan.errors import DatasetError, Interrupted, LocationError, ModelError, RankTooLarge
+from skyfan.formats.dataset import dataset_files, read_layout
+from skyfan.formats.torch import TensorSpec, numpy_dtype
+from skyfan.models.loading import LoadedModel, load_model
+from skyfan.planning import FileLayout, PlanItem
+from skyfan.records import MB, Collectives, RankRecord
+from skyfan.runs.folder import EncodedPredictions, Predictions, RunFolder
+from skyfan.science.metrics import science_sums
+from skyfan.stages.collective_session import Meeting
+from skyfan.stages.infer_messages import InferRequest, PreparedModel, PrepareRequest
+from skyfan.stages.measure import Stopwatch, peak_rss_bytes, reset_peak_rss
+from skyfan.stages.model_cache import ModelCache
+from skyfan.stages.read_ahead import Block, ReadAhead
+from skyfan.units import format_size
+
+REDSHIFT = "redshift"
+MAX_LISTED_MISSING = 100
+# Encoding and uploading a rank's predictions.
+COMMIT_MARGIN_S = 5.0
+# How long a rate must have been seen before it is taken for the rank's.
+SURE_AFTER_S = 10.0
+RATE_SAMPLES = 64
+
+Progress = Callable[[int, int], None]
+
+
+def _ignore_progress(_done: int, _total: int) -> None:
+    pass
+
+
+@dataclass
+class Control:
+    """How the caller watches and stops a rank."""
+
+    progress: Progress = _ignore_progress
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    remaining_s: Callable[[], float] | None = None
+    """Seconds until the caller would kill this rank; None where nobody does."""
+
+
+@dataclass
+class _Outputs:
+    """Predictions as they come in, and why some are missing."""
+
+    outputs: list[NDArray[np.float32]] = field(default_factory=list)
+    index: list[NDArray[np.int64]] = field(default_factory=list)
+    z_spec: list[NDArray[np.float32]] = field(default_factory=list)
+    missing: list[int] = field(default_factory=list)
+    reasons: dict[str, int] = field(default_factory=dict)
+    batches: int = 0
+
+    def miss(self, rows: NDArray[np.bool_], first_sample: int, reason: str) -> None:
+        count = int(rows.sum())
+        if count:
+            self.reasons[reason] = self.reasons.get(reason, 0) + count
+            self.missing += [first_sample + int(row) for row in np.flatnonzero(rows)]
+
+
+def prepare(request: PrepareRequest, models: ModelCache) -> PreparedModel:
+    """Reads the model and tries it, so that what does not fit is said before anything is written."""
+    model = models.model(request.model)
+    layout = read_layout(dataset_files(request.dataset)[0])
+    # What is tried and timed is what the ranks will run: another form of the file may mean another engine.
+    ready = models.model(_converted(request, model) or request.model)
+    engine = models.engine(ready.uri, ready.digest, request.options, layout)
+    bound, width = _try_out(engine, layout)
+    z_column = request.options.z_column
+    if z_column is not None and z_column >= width:
+        raise ModelError(f"the model gives {width} columns, so that --z-column {z_column} is not one of them.")
+    return PreparedModel(
+        model=request.model,
+        digest=model.digest,
+        ready=ready.uri,
+        ready_digest=ready.digest,
+        format=model.format,
+        parameters=model.parameters,
+        samples_per_s=_rate(engine, bound, request.options.batch_size) if request.measure_rate else None,
+    )
+
+
+def _converted(request: PrepareRequest, model: LoadedModel) -> str | None:
+    """Where the model lies in a form that ranks use without torch; None where they read the file as it is."""
+    if request.convert_into is None or model.config is None or model.answers is not None:
+        return None
+    folder = RunFolder(request.convert_into)
+    if store.exists(folder.plan_uri) and folder.read_plan().model_digest != model.digest:
+        return None  # the place of another run, which planning will refuse and which must stay as it is
+    uri = folder.model_uri(model.digest)
+    if not _is_made_of(uri, model.digest):
+        from skyfan.models.conversion import portable_bytes
+
+        store.put(uri, portable_bytes(model))
+    return uri
+
+
+def _is_made_of(uri: str, digest: str) -> bool:
+    """Whether an earlier start left the model there, whole; kept then, as its ranks may be reading it."""
+    try:
+        found = load_model(uri)
+    except (LocationError, ModelError):
+        return False
+    return found.made_of == digest and found.answers is not None
+
+
+def _try_out(engine: Engine, layout: FileLayout) -> tuple[list[TensorSpec], int]:
+    """Which of the file's tensors the model takes, and how many columns it gives; one blank sample is enough."""
+    specs = {spec.name: spec for spec in layout.tensors}
+    try:
+        bound = [specs[name] for name in engine.bind(list(specs))]
+        return bound, engine.output_width(_blank(bound, 1))
+    except ModelError as error:
+        held = ", ".join(f"{spec.name} {spec.dtype} {list(spec.shape)}" for spec in layout.tensors)
+        raise DatasetError(
+            f"{layout.uri} does not fit the model: {str(error).rstrip('.')} (it holds {held})."
+        ) from error
+
+
+def _rate(engine: Engine, bound: list[TensorSpec], batch_size: int) -> float:
+    """Samples a second of one small batch, after one that warms up: enough to tell minutes from hours."""
+    batch = _blank(bound, min(batch_size, RATE_SAMPLES))
+    engine.predict(batch)
+    start = time.perf_counter()
+    engine.predict(batch)
+    return len(batch[0]) / (time.perf_counter() - start)
+
+
+def _blank(bound: list[TensorSpec], samples: int) -> list[NDArray[np.generic]]:
+    return [np.zeros((samples, *spec.row_shape), numpy_dtype(spec.dtype)) for spec in bound]
+
+
+def infer(request: InferRequest, models: ModelCache, control: Control | None = None) -> RankRecord:
+    """Computes one rank and commits its predictions; the answer is the record that counts.
+
+    If the rank was committed before (a retry, a duplicate, a resumed run), nothing is computed again. What the ranks of
+    a group tell each other comes after the commit, so that no other rank's end can undo this one's work.
+    """
+    control = control or Control()
+    folder = RunFolder(request.output)
+    item = request.item
+    log = structlog.get_logger("executor").bind(run_id=request.run_id, rank=item.rank)
+    committed = folder.committed_record(item.rank, request.run_id)
+    if committed:
+        committed = folder.settle(committed)
+        log.info("rank was committed before", attempt=request.attempt)
+        return committed
+    log.info("rank started", samples=item.samples, attempt=request.attempt, data=item.data_path)
+    reset_peak_rss()
+    watch = Stopwatch()
+    digest = request.file_digest or request.model_digest
+    cold_start = not models.ready(digest, request.options, item.files[0])
+    with watch.phase("load"):
+        engine = models.engine(request.model, digest, request.options, item.files[0])
+        inputs = engine.bind([spec.name for spec in item.files[0].tensors])
+    with Meeting(request, control.remaining_s) as meeting:
+        meeting.start()
+        reader = ReadAhead(item, {*inputs, REDSHIFT}, request.options.batch_size)
+        outputs = _predict_all(request, engine, inputs, reader, watch, control)
+        with watch.phase("write"):
+            z_column = request.options.z_column if engine.z_column is None else engine.z_column
+            predictions = _predictions(outputs, z_column)
+            encoded = EncodedPredictions(predictions)
+        ours = _record(request, engine, watch, reader, outputs, cold_start=cold_start, collectives=meeting.outcome)
+        record = folder.commit(encoded, ours)
+        log.info("rank committed", wall_s=round(record.wall_s, 3), samples_per_s=round(record.sample_persec, 1))
+        meeting.end(_science_sums(predictions), ours)
+    if meeting.outcome is not None and record is ours:
+        record = record.model_copy(update={"collectives": meeting.outcome})
+        folder.write_record(record)
+    return record
+
+
+def _science_sums(predictions: Predictions) -> NDArray[np.float64]:
+    """Those of no sample where the truth, or which output is redshift, is not known."""
+    if predictions.z_spec is None or predictions.z_column is None:
+        return science_sums(np.empty(0), np.empty(0))
+    return science_sums(predictions.outputs[:, predictions.z_column], predictions.z_spec)
+
+
+def _predict_all(
+    request: InferRequest,
+    engine: Engine,
+    inputs: tuple[str, ...],
+    reader: ReadAhead,
+    watch: Stopwatch,
+    control: Control,
+) -> _Outputs:
+    item, batch_size = request.item, request.options.batch_size
+    collected = _Outputs()
+    done = 0
+    with reader.blocks() as blocks:
+        while True:
+            with watch.phase("wait"):
+                block = next(blocks, None)
+            if block is None:
+                return collected
+            valid = _valid_rows(block, inputs, collected)
+            for start in range(0, block.count, batch_size):
+                if control.cancelled.is_set():
+                    raise Interrupted(f"rank {item.rank} was stopped after {done} of {item.samples} samples.")
+                rows = slice(start, min(start + batch_size, block.count))
+                with watch.phase("compute"):
+                    _predict_batch(engine, inputs, block, rows, valid, collected)
+                done += rows.stop - rows.start
+                control.progress(done, item.samples)
+                _check_time(item, done, watch, control)
+
+
+def _check_time(item: PlanItem, done: int, watch: Stopwatch, control: Control) -> None:
+    """Gives up while there is time to say why, instead of being killed with nothing said."""
+    if control.remaining_s is None:
+        return
+    busy_s = watch.seconds("wait") + watch.seconds("compute")
+    needed_s = busy_s / done * (item.samples - done) + COMMIT_MARGIN_S
+    left_s = control.remaining_s()
+    if done < item.samples and needed_s > left_s and (busy_s > SURE_AFTER_S or left_s < COMMIT_MARGIN_S):
+        fitting = int((busy_s + left_s - COMMIT_MARGIN_S) / busy_s * done)
+        size = format_size(max(1, fitting) * item.files[0].sample_bytes)
+        raise RankTooLarge(
+            f"rank {item.rank} did {done} of {item.samples} samples and would need {needed_s:.0f} s more, but has "
+            f"{max(0.0, left_s):.0f} s; plan partitions of at most {size}, or give the executor more processors "
+            "(on Lambda: more memory)."
+        )
+
+
+def _valid_rows(block: Block, inputs: tuple[str, ...], collected: _Outputs) -> NDArray[np.bool_]:
+    """Which rows have only finite inputs; the others are counted as missing, by reason."""
+    valid = np.ones(block.count, dtype=np.bool_)
+    for name in inputs:
+        values = block.tensors[name]
+        if not np.issubdtype(values.dtype, np.integer) and values.dtype != np.bool_:
+            finite = np.isfinite(values.reshape(block.count, -1)).all(axis=1)
+            collected.miss(valid & ~finite, block.first_sample, f"NaN or infinite values in {name}")
+            valid &= finite
+    return valid
+
+
+def _predict_batch(
+    engine: Engine,
+    inputs: tuple[str, ...],
+    block: Block,
+    rows: slice,
+    valid: NDArray[np.bool_],
+    collected: _Outputs,
+) -> None:
+    good = valid[rows]
+    tensors = [block.tensors[name][rows] for name in inputs]
+    if not good.all():
+        # Rows that hold NaN are computed as zeros, so that batches keep their shape, and then blanked.
+        tensors = [values.copy() for values in tensors]
+        for values in tensors:
+            values[~good] = 0
+    output = engine.predict(tensors)
+    finite = np.isfinite(output).all(axis=1)
+    first_sample = block.first_sample + rows.start
+    collected.miss(good & ~finite, first_sample, "the model's output is not finite")
+    output = np.where((good & finite)[:, None], output, np.float32(np.nan))
+    collected.outputs.append(output)
+    collected.index.append(np.arange(first_sample, first_sample + len(output), dtype=np.int64))
+    if REDSHIFT in block.tensors:
+        collected.z_spec.append(block.tensors[REDSHIFT][rows].reshape(len(output), -1)[:, 0].astype(np.float32))
+    collected.batches += 1
+
+
+def _predictions(collected: _Outputs, z_column: int | None) -> Predictions:
+    outputs = np.concatenate(collected.outputs)
+    z_spec = np.concatenate(collected.z_spec) if collected.z_spec else None
+    return Predictions(np.concatenate(collected.index), outputs, z_column, z_spec)
+
+
+def _record(
+    request: InferRequest,
+    engine: Engine,
+    watch: Stopwatch,
+    reader: ReadAhead,
+    collected: _Outputs,
+    *,
+    cold_start: bool,
+    collectives: Collectives | None,
+) -> RankRecord:
+    item, info, stats, wall_s = request.item, engine.info, reader.stats, watch.wall_s
+    peak = peak_rss_bytes()
+    return RankRecord(
+        cpu_s=watch.cpu_s,
+        peak_rss_mb=peak / MB,
+        batch_s=watch.seconds("compute") / collected.batches,
+        num_batches=collected.batches,
+        batch_size=request.options.batch_size,
+        device=info.device,
+        throughput_bps=stats.bytes_read * 8 / wall_s,
+        sample_persec=item.samples / wall_s,
+        result_path=request.output,
+        data_path=item.data_path,
+        s3_num_requests=stats.requests,
+        s3_total_time=stats.total_s,
+        s3_avg_time=stats.total_s / stats.requests if stats.requests else None,
+        s3_min_time=stats.min_s if stats.requests else None,
+        s3_max_time=stats.max_s if stats.requests else None,
+        run_id=request.run_id,
+        rank=item.rank,
+        world_size=item.world_size,
+        attempt=request.attempt,
+        samples=item.samples,
+        samples_missing=len(collected.missing),
+        missing_indices=tuple(sorted(collected.missing)[:MAX_LISTED_MISSING]),
+        missing_reasons=collected.reasons,
+        wall_s=wall_s,
+        load_s=watch.seconds("load"),
+        read_s=reader.read_s,
+        wait_s=watch.seconds("wait"),
+        compute_s=watch.seconds("compute"),
+        write_s=watch.seconds("write"),
+        peak_rss_bytes=peak,
+        bytes_read=stats.bytes_read,
+        started_at=watch.started_at.isoformat(),
+        ended_at=datetime.now(UTC).isoformat(),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        threads=info.threads,
+        engine=info.name,
+        engine_version=info.version,
+        engine_reason=info.reason,
+        precision=info.precision,
+        deviation=info.deviation,
+        torch_version=info.torch_version,
+        model_digest=request.model_digest,
+        cold_start=cold_start,
+        collectives=collectives,
+    )

@@ -1,0 +1,69 @@
+"""The model that this process has loaded: kept from rank to rank, as a warm Lambda environment keeps it."""
+
+import functools
+from dataclasses import dataclass
+
+from skyfan import store
+from skyfan.engines import Engine, create_engine
+from skyfan.errors import ModelError
+from skyfan.models import DEMO_MODEL, load_model
+from skyfan.models.loading import LoadedModel
+from skyfan.planning import FileLayout, RunOptions
+from skyfan.stages.calibration import first_samples
+
+EngineKey = tuple[str, RunOptions, str]
+
+
+@dataclass
+class ModelCache:
+    """One model and one engine at a time; another model or option replaces them."""
+
+    threads: int
+    device: str = "cpu"
+    _loaded: tuple[str, LoadedModel] | None = None
+    _etag: str = ""
+    _engine: tuple[EngineKey, Engine] | None = None
+
+    def model(self, uri: str, digest: str | None = None) -> LoadedModel:
+        """The model at `uri`; with `digest`, refused if the file is not the one that was planned with.
+
+        Without `digest` it is the file of now: a server outlives a file that is replaced under the same name.
+        """
+        if self._loaded is None or self._loaded[0] != uri or not self._is_current(uri, self._loaded[1], digest):
+            # The ETag comes first: a file replaced in between is then loaded once more, never kept.
+            etag = _etag_of(uri)
+            self._loaded = (uri, load_model(uri, device=self.device))
+            self._etag = etag
+        loaded = self._loaded[1]
+        if digest and loaded.digest != digest:
+            raise ModelError(f"{uri} changed since the run was planned; plan again with another --output.")
+        return loaded
+
+    def _is_current(self, uri: str, loaded: LoadedModel, digest: str | None) -> bool:
+        return loaded.digest == digest if digest else self._etag == _etag_of(uri)
+
+    def ready(self, digest: str, options: RunOptions, file: FileLayout) -> bool:
+        """Whether `engine` would answer without loading anything."""
+        return self._engine is not None and self._engine[0] == _engine_key(digest, options, file)
+
+    def engine(self, uri: str, digest: str, options: RunOptions, file: FileLayout) -> Engine:
+        """The engine that runs this model with these options; a reduced precision is calibrated on `file`."""
+        key = _engine_key(digest, options, file)
+        if self._engine is None or self._engine[0] != key:
+            model = self.model(uri, digest)
+            samples = functools.partial(first_samples, file, model)
+            self._engine = None  # one at a time: the old one's memory is free before the new one takes its own
+            self._engine = (key, create_engine(model, options, threads=self.threads, samples=samples))
+        # An engine holds the weights in its own form, or this very model: no second copy is kept beside it.
+        self._loaded = None
+        return self._engine[1]
+
+
+def _engine_key(digest: str, options: RunOptions, file: FileLayout) -> EngineKey:
+    # A rank's predictions must not depend on which ranks this process computed before.
+    calibrated_on = "" if options.precision == "float32" else f"{file.uri} {file.etag}"
+    return digest, options, calibrated_on
+
+
+def _etag_of(uri: str) -> str:
+    return "" if uri == DEMO_MODEL else store.head(uri).etag

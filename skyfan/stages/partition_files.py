@@ -1,0 +1,48 @@
+"""Partitions as real files, `1.pt`, `2.pt`, …: the layout that the reference system's splitter wrote."""
+
+from collections.abc import Callable
+
+from skyfan import store
+from skyfan.errors import DatasetError, LocationError
+from skyfan.formats.dataset import read_layouts
+from skyfan.formats.torch import read_batch, reference_names, write_tensorfile
+from skyfan.planning import FileLayout, cut
+from skyfan.stages.plan_messages import DatasetCut
+
+Advance = Callable[[int, int], None]
+
+
+def split(request: DatasetCut, output: str, advance: Advance) -> list[str]:
+    """Writes each partition to `<output>/<number>.pt`; refuses a folder that holds such files already.
+
+    Stopped half-way it leaves none of them, since fewer partitions would look like a whole, smaller dataset.
+    """
+    files = read_layouts(request.dataset)
+    _check_names(files[0])
+    partitions = cut(files, request.partition_size_bytes)[: request.file_limit]
+    if any(entry.uri.endswith(".pt") for entry in store.list(output)):
+        raise LocationError(f"{output} holds .pt files already; choose another --output or remove them.")
+    targets = [store.join(output, f"{number}.pt") for number in range(1, len(partitions) + 1)]
+    try:
+        for number, (part, target) in enumerate(zip(partitions, targets, strict=True), start=1):
+            file = files[part.file]
+            arrays = read_batch(file.uri, file.tensors, part.start, part.stop, etag=file.etag)
+            write_tensorfile(target, list(arrays.values()))
+            advance(number, len(partitions))
+    except BaseException:
+        for target in targets:
+            store.delete(target)
+        raise
+    return targets
+
+
+def _check_names(file: FileLayout) -> None:
+    """A TensorDataset knows positions only; names that reading it would not give again are not thrown away."""
+    names = [spec.name for spec in file.tensors]
+    again = reference_names({str(position): spec.shape for position, spec in enumerate(file.tensors)})
+    kept = [again.get(str(position), str(position)) for position in range(len(names))]
+    if names != kept:
+        raise DatasetError(
+            f"{file.uri} names its tensors {', '.join(names)}, which partition files would lose; "
+            "run on the file itself, no partition files are needed."
+        )

@@ -1,0 +1,1 @@
+"""Studies on top of the front door: bench, forecast, published results."""

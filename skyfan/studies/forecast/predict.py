@@ -1,0 +1,190 @@
+"""From a dataset's size to time and money: repeated simulation, alternatives, the Pareto front."""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from skyfan.cost import Architecture, Invocation, Prices, Usage, bill, pipeline_transitions
+from skyfan.cost.run import LOG_BYTES_PER_INVOCATION
+from skyfan.errors import BadInput
+from skyfan.planning import CONTAINER_OVERHEAD_BYTES
+from skyfan.studies.forecast.calibration import Calibration
+from skyfan.studies.forecast.simulate import LAMBDA_TIMEOUT_S, Job, Limits, Outcome, simulate
+
+INTERVAL = (10, 90)
+_QUANTILES = 50
+_RANK_PUTS = 2
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Forecast:
+    """Predicted time and cost of one configuration: median, and the 10th and 90th percentile."""
+
+    partition_size_bytes: int
+    ranks: int
+    memory_mb: int
+    architecture: Architecture
+    wall_s: float
+    wall_low_s: float
+    wall_high_s: float
+    cost_usd: float
+    cost_low_usd: float
+    cost_high_usd: float
+    rank_s: float
+    binding: str
+    warnings: tuple[str, ...]
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
+
+def even_ranks(samples: int, sample_bytes: int, partition_size_bytes: int) -> list[int]:
+    """Samples of each rank when every rank gets one partition, the last one the rest.
+
+    Raises:
+        BadInput: there are no samples.
+    """
+    if samples <= 0 or sample_bytes <= 0:
+        raise BadInput(f"a dataset of {samples} samples of {sample_bytes} bytes cannot be forecast.")
+    step = max(1, (partition_size_bytes - CONTAINER_OVERHEAD_BYTES) // sample_bytes)
+    whole, rest = divmod(samples, step)
+    return [step] * whole + ([rest] if rest else [])
+
+
+def forecast(
+    job: Job,
+    calibration: Calibration,
+    prices: Prices,
+    *,
+    limits: Limits | None = None,
+    region: str = "us-east-1",
+    architecture: Architecture = "x86_64",
+    partition_size_bytes: int | None = None,
+    repetitions: int = 20,
+    seed: int = 0,
+) -> Forecast:
+    """Simulates the job `repetitions` times; the wall time's interval includes the calibration's own error.
+
+    Raises:
+        BadInput: the job has no rank, or there are no prices for the region.
+    """
+    used = limits or Limits()
+    outcomes = [simulate(job, calibration, used, seed + number) for number in range(repetitions)]
+    walls = [outcome.wall_s for outcome in outcomes]
+    low_s, high_s = interval(walls, calibration.residual_sigma)
+    costs = [_cost(job, outcome, prices, region, architecture) for outcome in outcomes]
+    typical = outcomes[int(np.argsort(walls)[repetitions // 2])]
+    return Forecast(
+        partition_size_bytes=partition_size_bytes or max(job.rank_samples) * job.sample_bytes,
+        ranks=job.ranks,
+        memory_mb=job.memory_mb,
+        architecture=architecture,
+        wall_s=float(np.median(walls)),
+        wall_low_s=low_s,
+        wall_high_s=high_s,
+        cost_usd=float(np.median(costs)),
+        cost_low_usd=float(np.percentile(costs, INTERVAL[0])),
+        cost_high_usd=float(np.percentile(costs, INTERVAL[1])),
+        rank_s=typical.billed_s / typical.attempts,
+        binding=typical.binding,
+        warnings=_warnings(typical),
+    )
+
+
+def interval(walls_s: Sequence[float], residual_sigma: float) -> tuple[float, float]:
+    """10th and 90th percentile of simulated wall times, each spread by the calibration's own log-normal error."""
+    normal = [NormalDist().inv_cdf((number + 0.5) / _QUANTILES) for number in range(_QUANTILES)]
+    spread = np.outer(walls_s, np.exp(residual_sigma * np.array(normal)))
+    low, high = np.percentile(spread, INTERVAL)
+    middle = float(np.median(walls_s))
+    return min(middle, float(low)), max(middle, float(high))
+
+
+def _cost(job: Job, outcome: Outcome, prices: Prices, region: str, architecture: Architecture) -> float:
+    usage = Usage(
+        invocations=[Invocation(outcome.billed_s / outcome.attempts, count=outcome.attempts)],
+        memory_mb=job.memory_mb,
+        architecture=architecture,
+        transitions=pipeline_transitions(job.ranks, outcome.attempts - job.ranks),
+        s3_puts=_RANK_PUTS * job.ranks,
+        s3_gets=outcome.requests,
+        log_bytes=LOG_BYTES_PER_INVOCATION * outcome.attempts,
+    )
+    return bill(usage, prices, region).total_usd
+
+
+def _warnings(outcome: Outcome) -> tuple[str, ...]:
+    found = []
+    if outcome.longest_rank_s > LAMBDA_TIMEOUT_S:
+        found.append(f"the longest rank needs {outcome.longest_rank_s:.0f} s, Lambda stops it at 900 s")
+    if outcome.aggregate_s > LAMBDA_TIMEOUT_S:
+        found.append(f"merging needs {outcome.aggregate_s:.0f} s, Lambda stops it at 900 s: merge in a tree")
+    if outcome.failed:
+        found.append(f"{outcome.failed} ranks fail every attempt")
+    return tuple(found)
+
+
+def alternatives(
+    samples: int,
+    sample_bytes: int,
+    calibration: Calibration,
+    prices: Prices,
+    *,
+    partition_sizes_bytes: Sequence[int],
+    memory_mb: Sequence[int] = (10_240,),
+    limits: Limits | None = None,
+    region: str = "us-east-1",
+    architecture: Architecture = "x86_64",
+    repetitions: int = 20,
+) -> list[Forecast]:
+    """A forecast for every combination of partition size and memory size."""
+    return [
+        forecast(
+            Job(even_ranks(samples, sample_bytes, size_bytes), sample_bytes, size_mb),
+            calibration,
+            prices,
+            limits=limits,
+            region=region,
+            architecture=architecture,
+            partition_size_bytes=size_bytes,
+            repetitions=repetitions,
+        )
+        for size_mb in memory_mb
+        for size_bytes in partition_sizes_bytes
+    ]
+
+
+def pareto(forecasts: Iterable[Forecast]) -> list[Forecast]:
+    """Those that no other beats in both wall time and cost, fastest first; what cannot run is left out."""
+    front: list[Forecast] = []
+    for candidate in sorted(forecasts, key=lambda one: (one.wall_s, one.cost_usd)):
+        if not candidate.warnings and (not front or candidate.cost_usd < front[-1].cost_usd):
+            front.append(candidate)
+    return front
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Recommendation:
+    """One configuration for each wish."""
+
+    cheapest: Forecast
+    fastest: Forecast
+    trade_off: Forecast
+
+
+def recommend(forecasts: Iterable[Forecast]) -> Recommendation:
+    """Cheapest, fastest, and the point of the front with the least time × money.
+
+    Raises:
+        BadInput: nothing among the forecasts can run.
+    """
+    front = pareto(forecasts)
+    if not front:
+        raise BadInput("none of these configurations can run within Lambda's limits; take smaller partitions.")
+    trade_off = min(front, key=lambda one: math.log(one.wall_s) + math.log(max(one.cost_usd, 1e-12)))
+    return Recommendation(cheapest=front[-1], fastest=front[0], trade_off=trade_off)

@@ -1,0 +1,91 @@
+"""Everything `skyfan analyse` prints, from one place: tables, their check, the true numbers, the flags."""
+
+import dataclasses
+from typing import Any
+
+from skyfan import store
+from skyfan.cost import Prices
+from skyfan.studies.published.check import TableCheck, check_table
+from skyfan.studies.published.corrected import Configuration, Corrected, by_configuration, correct, our_measurements
+from skyfan.studies.published.runs import Run, find_runs
+from skyfan.studies.published.tables import (
+    BATCH_KEYS,
+    STATS_KEYS,
+    Row,
+    adjusted,
+    batch_varying,
+    read_csv,
+    result_stats,
+)
+from skyfan.studies.published.timings import Timings, read_timings
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Analysis:
+    """The result for all runs under one place."""
+
+    runs: tuple[Run, ...]
+    tables: dict[str, list[Row]]
+    checks: tuple[TableCheck, ...]
+    corrected: tuple[Corrected, ...]
+    timings: Timings
+
+    @property
+    def configurations(self) -> list[Configuration]:
+        """Published against true rates of configurations with a complete run."""
+        return by_configuration(self.runs, self.corrected)
+
+    @property
+    def incomplete(self) -> tuple[Corrected, ...]:
+        """Runs with fewer ranks than planned."""
+        return tuple(row for row in self.corrected if row.complete is False)
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "schema": "skyfan.analysis/1",
+            "tables": self.tables,
+            "checks": [dataclasses.asdict(check) for check in self.checks],
+            "configurations": [
+                {**dataclasses.asdict(row), "overstated": row.overstated} for row in self.configurations
+            ],
+            "runs": [row.to_json_dict() for row in self.corrected],
+        }
+
+
+def analyse(place: str, prices: Prices, region: str = "us-east-1") -> Analysis:
+    """Reads every run under `place`, the predecessor's or ours.
+
+    Raises:
+        BadInput: no run is there, or one cannot be read.
+    """
+    runs = find_runs(place)
+    timings = read_timings(place)
+    tables: dict[str, list[Row]] = {
+        "result_stats.csv": result_stats(runs),
+        "batch_varying_results.csv": batch_varying(runs),
+        "batch_varying_results, 100 MB": batch_varying(runs, partition_mb=100),
+        "result_stats_adjusted.csv": adjusted(runs, timings.durations),
+        "skyfan runs": [{"run": run.name, **our_measurements(run)} for run in runs if run.kind == "skyfan"],
+    }
+    return Analysis(
+        runs=tuple(runs),
+        tables={name: rows for name, rows in tables.items() if rows},
+        checks=_checks(place, tables),
+        corrected=tuple(correct(run, timings, prices, region) for run in runs),
+        timings=timings,
+    )
+
+
+def _checks(place: str, tables: dict[str, list[Row]]) -> tuple[TableCheck, ...]:
+    keys = {
+        "result_stats.csv": STATS_KEYS,
+        "batch_varying_results.csv": BATCH_KEYS,
+        "result_stats_adjusted.csv": STATS_KEYS,
+    }
+    checks = []
+    for info in store.list(place.rstrip("/")):
+        name = info.uri.rsplit("/", 1)[-1]
+        if name in keys:
+            checks.append(check_table(name, read_csv(info.uri), tables[name], keys[name]))
+    return tuple(sorted(checks, key=lambda check: check.table))

@@ -1,0 +1,1 @@
+"""Training of AstroMAE models and their comparison with other methods."""

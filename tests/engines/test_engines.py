@@ -1,0 +1,170 @@
+"""Engines give torch's answers, whatever the batch, and refuse what they cannot do."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from skyfan.engines import astromae_graph, check, create_engine
+from skyfan.engines.openvino_engine import supported_precisions
+from skyfan.engines.weights import Affine, unrolled
+from skyfan.errors import BadInput, ModelError
+from skyfan.formats.dataset import read_layout
+from skyfan.formats.torch import write_tensorfile
+from skyfan.models.astromae import AstroMAE
+from skyfan.models.checkpoint import write_safetensors
+from skyfan.models.config import AstroMAEConfig
+from skyfan.models.loading import LoadedModel, load_model
+from skyfan.models.sizes import SMALL
+from skyfan.planning import RunOptions
+from skyfan.stages.calibration import first_samples
+
+pytestmark = pytest.mark.slow
+
+pytest.importorskip("openvino")
+CONFIG = replace(SMALL, depth=2)
+
+
+def loaded_model(folder: Path, config: AstroMAEConfig = CONFIG) -> LoadedModel:
+    """Random weights, batch norms that do something, and outputs of the order of 1."""
+    torch.manual_seed(0)
+    model = AstroMAE(config).eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, std=0.3)
+            nn.init.uniform_(module.running_var, 0.3, 3.0)
+            nn.init.normal_(module.weight, mean=1.0, std=0.2)
+            nn.init.normal_(module.bias, std=0.2)
+    with torch.no_grad():
+        model.concat_block[-1].weight.mul_(10)
+    path = folder / "lively.safetensors"
+    path.write_bytes(write_safetensors(model.state_dict(), model.config, {}))
+    return load_model(str(path))
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    return loaded_model(tmp_path_factory.mktemp("model"))
+
+
+def inputs(count: int, seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    image = rng.normal(size=(count, 5, 32, 32)).astype(np.float32)
+    return [image, (18 + rng.normal(size=(count, 5))).astype(np.float32)]
+
+
+@pytest.mark.parametrize("groups", [1, 4, 12])
+def test_convolution_written_out_as_matrices_is_the_convolution(groups: int) -> None:
+    torch.manual_seed(groups)
+    conv = nn.Conv2d(24, 48, 3, padding=1, groups=groups)
+    image = torch.randn(5, 24, 4, 4)
+    expected = conv(image).detach().numpy()
+    found = unrolled(Affine(conv.weight.detach().numpy(), conv.bias.detach().numpy()), groups, grid=4)
+    grids = image.numpy().reshape(5, groups, -1, 16).transpose(1, 0, 3, 2).reshape(groups, 5, -1)
+    product = (grids @ found.weight + found.bias).reshape(groups, 5, 16, -1)
+    np.testing.assert_allclose(product.transpose(1, 0, 3, 2).reshape(5, 48, 4, 4), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{"pcm_groups": 1}, {"qkv_bias": False}, {"channels": 3, "magnitudes": 4}])
+def test_openvino_fits_other_shapes(changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Wide groups stay convolutions: forced here, as the small model's are never that wide.
+    monkeypatch.setattr(astromae_graph, "MAX_UNROLLED_VALUES", 100_000)
+    model = loaded_model(tmp_path, replace(CONFIG, **changes))
+    shapes = [[7, *(size for size in wanted.shape[1:] if size)] for wanted in model.inputs]
+    values = [np.random.default_rng(1).normal(size=shape).astype(np.float32) for shape in shapes]
+    expected = create_engine(model, RunOptions(engine="torch"), threads=1).predict(values)
+    found = create_engine(model, RunOptions(engine="openvino"), threads=1).predict(values)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 200])
+def test_openvino_gives_torchs_answers_for_any_batch(loaded: LoadedModel, count: int) -> None:
+    engine = create_engine(loaded, RunOptions(engine="openvino"), threads=2)
+    reference = create_engine(loaded, RunOptions(engine="torch"), threads=2)
+    expected = reference.predict(inputs(count))
+    found = engine.predict(inputs(count))
+    assert found.shape == expected.shape
+    assert (np.abs(found - expected) <= 1e-4 * np.maximum(1, np.abs(expected))).all()
+
+
+def test_record_says_what_ran(loaded: LoadedModel) -> None:
+    info = create_engine(loaded, RunOptions(engine="openvino"), threads=1).info
+    assert (info.name, info.precision, info.threads, info.reason) == ("openvino", "float32", 1, "asked for")
+    assert info.deviation is not None
+    assert 0 <= info.deviation["relative"] < 1e-4
+
+
+def test_converted_model_that_deviates_is_refused(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "TOLERANCE", 0.0)
+    with pytest.raises(ModelError, match=r"deviates from torch by .*use --engine torch"):
+        create_engine(loaded, RunOptions(engine="openvino"), threads=1)
+    monkeypatch.setattr("skyfan.engines.choose.OPENVINO_PAYS_FROM_PARAMETERS", 1)
+    info = create_engine(loaded, RunOptions(), threads=1).info
+    assert info.name == "torch"
+    assert "deviates from torch" in info.reason
+
+
+def test_unknown_engine_is_refused(loaded: LoadedModel) -> None:
+    with pytest.raises(BadInput, match="choose one of"):
+        create_engine(loaded, RunOptions(engine="abacus"), threads=1)
+
+
+def test_torch_has_no_reduced_precision(loaded: LoadedModel) -> None:
+    with pytest.raises(BadInput, match="not available with the torch engine"):
+        create_engine(loaded, RunOptions(engine="torch", precision="bf16"), threads=1)
+
+
+def test_sample_has_the_same_answer_in_any_batch(loaded: LoadedModel) -> None:
+    engine = create_engine(loaded, RunOptions(engine="openvino"), threads=2)
+    values = inputs(130)
+    alone = engine.predict([tensor[100:101] for tensor in values])
+    np.testing.assert_array_equal(engine.predict(values)[100:101], alone)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_reduced_precision_says_how_far_it_is_off(loaded: LoadedModel, precision: Any) -> None:
+    if precision not in supported_precisions():
+        pytest.skip(f"this processor has no {precision}")
+    values = inputs(100)
+    engine = create_engine(loaded, RunOptions(precision=precision), threads=1, samples=lambda: values)
+    expected = create_engine(loaded, RunOptions(engine="torch"), threads=1).predict(values)
+    largest = float(np.abs(engine.predict(values) - expected).max())
+    assert engine.info.precision == precision
+    assert engine.info.deviation is not None
+    assert engine.info.deviation["max_abs"] == pytest.approx(largest, rel=1e-3)
+    assert 0 < largest < 0.2 * expected.std()
+
+
+def test_auto_precision_stays_with_float32_where_rounding_costs_too_much(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skyfan.engines.choose.AUTO_MAX_DEVIATION", 0.0)
+    info = create_engine(loaded, RunOptions(engine="openvino", precision="auto"), threads=1).info
+    assert info.precision == "float32"
+    assert "no reduced precision is accurate enough" in info.reason
+
+
+def test_auto_leaves_small_models_to_torch(loaded: LoadedModel) -> None:
+    info = create_engine(loaded, RunOptions(), threads=1).info
+    assert (info.name, info.reason) == ("torch", "auto: a model this small is not worth converting")
+
+
+def test_auto_takes_openvino_for_large_models(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skyfan.engines.choose.OPENVINO_PAYS_FROM_PARAMETERS", 1)
+    assert create_engine(loaded, RunOptions(), threads=1).info.name == "openvino"
+
+
+def test_calibration_reads_the_start_of_the_file_without_its_damaged_rows(loaded: LoadedModel, tmp_path: Path) -> None:
+    image, magnitude = inputs(20)
+    image[3, 0, 5, 5] = np.nan
+    path = tmp_path / "data.pt"
+    write_tensorfile(path, [image, magnitude, np.zeros(20, np.float32)])
+    read = first_samples(read_layout(str(path)), loaded)
+    assert read is not None
+    keep = np.arange(20) != 3
+    np.testing.assert_array_equal(read[0], image[keep])
+    np.testing.assert_array_equal(read[1], magnitude[keep])

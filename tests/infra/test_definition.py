@@ -1,0 +1,138 @@
+"""The state machine's template: renders, is valid, tries again what may pass and nothing else."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from skyfan_compose.definition import TEMPLATE, Variables, render
+
+from skyfan import errors
+from skyfan.errors import LocationError, SkyfanError
+from skyfan.rpc.lambda_errors import lambda_error
+
+VALIDATOR = Path(__file__).parents[1] / "stepfunctions" / "validator"
+ARN = "arn:aws:lambda:us-east-1:123456789012:function:skyfan-{}"
+VARIABLES = Variables(*(ARN.format(name) for name in ("partitioner", "executor", "aggregator")))
+
+
+@pytest.fixture
+def definition() -> dict[str, Any]:
+    return json.loads(render(VARIABLES))
+
+
+def tasks(states: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, state in states.items():
+        if state["Type"] == "Task":
+            yield name, state
+        if state["Type"] == "Map":
+            yield from tasks(state["ItemProcessor"]["States"])
+
+
+def test_every_variable_is_filled_in(definition):
+    assert "${" not in json.dumps(definition)
+    functions = {name: task["Parameters"]["FunctionName"] for name, task in tasks(definition["States"])}
+    assert functions == {
+        "Prepare": ARN.format("executor"),
+        "Plan": ARN.format("partitioner"),
+        "InferRank": ARN.format("executor"),
+        "Aggregate": ARN.format("aggregator"),
+        "RecordFailure": ARN.format("aggregator"),
+    }
+
+
+def test_template_and_variables_must_agree(tmp_path):
+    template = tmp_path / "other.asl.json"
+    template.write_text('{"StartAt": "${somewhere}"}')
+    with pytest.raises(SkyfanError, match="somewhere"):
+        render(VARIABLES, template)
+    with pytest.raises(LocationError, match="checkout"):
+        render(VARIABLES, tmp_path / "missing.json")
+
+
+def test_rendering_leaves_paths_and_context_alone():
+    """Terraform's templatefile replaces ${...} only; so must ours, though $$ means much to Python's templates."""
+    template, rendered = TEMPLATE.read_text(), render(VARIABLES)
+    assert rendered.count("$$.") == template.count("$$.") > 0
+    assert "%{" not in template  # a directive to Terraform
+
+
+def test_everything_that_runs_has_a_time_limit(definition):
+    assert definition["TimeoutSeconds"] == 86_400
+    assert all(task["TimeoutSeconds"] == 990 for _, task in tasks(definition["States"]))
+
+
+def retried(task: dict[str, Any]) -> set[str]:
+    return {name for retrier in task["Retry"] for name in retrier["ErrorEquals"]}
+
+
+def test_every_retry_is_bounded_backs_off_and_jitters(definition):
+    for _, task in tasks(definition["States"]):
+        for retrier in task["Retry"]:
+            assert 0 < retrier["MaxAttempts"] <= 30
+            assert retrier["BackoffRate"] > 1
+            assert retrier["MaxDelaySeconds"] <= 60
+            assert retrier["JitterStrategy"] == "FULL"
+
+
+def test_bad_input_is_never_tried_again(definition):
+    bad = [errors.BadInput, *errors.BadInput.__subclasses__()]
+    for _, task in tasks(definition["States"]):
+        assert not retried(task) & {error.error_name() for error in bad}
+        assert not retried(task) & {"States.ALL", "States.TaskFailed"}
+
+
+# Those of `skyfan.errors`: what other modules derive is theirs, and is here or not as they are imported.
+TRANSIENT = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.Transient)]
+
+
+@pytest.mark.parametrize("error", TRANSIENT)
+def test_transient_errors_are_tried_again(definition, error):
+    assert all(error.error_name() in retried(task) for _, task in tasks(definition["States"]))
+
+
+@pytest.mark.parametrize("lost", ["Runtime.ExitError", "Sandbox.Timedout", "Lambda.Unknown", "States.Timeout"])
+def test_lost_workers_are_replaced(definition, lost):
+    assert all(lost in retried(task) for _, task in tasks(definition["States"]))
+
+
+def test_errors_leave_a_handler_under_the_name_that_the_definition_matches():
+    error = lambda_error(errors.DatasetError("sky.pt has no samples."))
+    assert type(error).__name__ == "SkyfanDatasetError"
+    assert str(error) == "sky.pt has no samples."
+
+
+def test_statelint_finds_nothing_but_what_the_public_specification_lacks(tmp_path):
+    statelint = Path(sys.executable).parent / "statelint"
+    if not statelint.exists():
+        pytest.skip("statelint is not installed")
+    file = tmp_path / "pipeline.asl.json"
+    file.write_text(render(VARIABLES))
+    found = subprocess.run([statelint, file], capture_output=True, text=True, timeout=60)
+    findings = [line.strip() for line in (found.stdout + found.stderr).splitlines()[1:]]
+    # AWS's ReaderConfig has InputType; the specification at states-language.net leaves it to the provider.
+    assert findings == ['Field "InputType" not allowed in State Machine.States.Infer.ItemReader.ReaderConfig']
+
+
+@pytest.mark.slow
+def test_asl_validator_accepts_the_definition(tmp_path):
+    npm = shutil.which("npm")
+    if not npm:
+        pytest.skip("npm is not installed")
+    tool = VALIDATOR / "node_modules" / ".bin" / "asl-validator"
+    if not tool.exists():
+        install = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+        subprocess.run(install, cwd=VALIDATOR, check=True, capture_output=True, timeout=120)
+    file = tmp_path / "pipeline.asl.json"
+
+    def validate(text: str) -> int:
+        file.write_text(text)
+        return subprocess.run([tool, "--json-path", file], capture_output=True, timeout=60).returncode
+
+    assert validate(render(VARIABLES)) == 0
+    assert validate(re.sub('"Next": "Plan"', '"Next": "Nowhere"', render(VARIABLES))) != 0

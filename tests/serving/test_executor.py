@@ -1,0 +1,87 @@
+"""The executor behind gRPC: it gives up in time, and stops when its caller goes."""
+
+import asyncio
+import contextlib
+import logging
+
+import pytest
+from grpc import aio
+
+from skyfan.backends.process import ProcessTarget
+from skyfan.errors import RankTooLarge
+from skyfan.planning import RunOptions
+from skyfan.rpc.errors import ErrorInterceptor, error_of
+from skyfan.rpc.messages import to_message
+from skyfan.runs.folder import RunFolder
+from skyfan.serving.executor import ExecutorServicer
+from skyfan.stages import infer as core
+from skyfan.stages.infer_messages import InferRequest, PrepareRequest
+from skyfan.stages.model_cache import ModelCache
+from skyfan.stages.plan import plan
+from skyfan.stages.plan_messages import PlanRequest
+from skyfan.v1 import executor_pb2
+from skyfan.v1.executor_pb2_grpc import ExecutorStub, add_ExecutorServicer_to_server
+
+OPTIONS = RunOptions(batch_size=1)
+
+
+@pytest.fixture
+def request_(sample, small_model, tmp_path):
+    """All 101 samples as one rank, one sample a batch."""
+    output = str(tmp_path / "run")
+    model = core.prepare(PrepareRequest(model=str(small_model), dataset=str(sample.path)), ModelCache(threads=1))
+    reply = plan(
+        PlanRequest(
+            dataset=str(sample.path), output=output, model=model.model, model_digest=model.digest, options=OPTIONS
+        )
+    )
+    return InferRequest(
+        run_id=reply.run_id,
+        item=RunFolder(output).read_plan().item(0),
+        model=model.model,
+        model_digest=model.digest,
+        output=output,
+        options=OPTIONS,
+    )
+
+
+@contextlib.asynccontextmanager
+async def executor():
+    server = aio.server(interceptors=[ErrorInterceptor("executor")])
+    add_ExecutorServicer_to_server(ExecutorServicer(ModelCache(threads=1)), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield ExecutorStub(channel)
+    await server.stop(None)
+
+
+def test_a_rank_that_cannot_end_within_its_deadline_says_so_at_once(request_, monkeypatch):
+    monkeypatch.setattr(core, "COMMIT_MARGIN_S", 3600.0)
+
+    async def go():
+        async with executor() as stub:
+            try:
+                async for _ in stub.Infer(to_message(request_, executor_pb2.InferRequest), timeout=600):
+                    pass
+            except aio.AioRpcError as error:
+                raise error_of(error, "executor") from error
+
+    with pytest.raises(RankTooLarge, match="plan partitions of at most"):
+        asyncio.run(go())
+
+
+def test_a_cancelled_rank_leaves_no_complaint_behind(request_, caplog):
+    async def go():
+        async with ProcessTarget() as target:
+            begun = asyncio.Event()
+            rank = asyncio.create_task(target.infer(request_, lambda event: begun.set()))
+            async with asyncio.timeout(60):
+                await begun.wait()
+            rank.cancel()
+            await asyncio.gather(rank, return_exceptions=True)
+            return rank.cancelled()
+
+    with caplog.at_level(logging.ERROR, "asyncio"):
+        assert asyncio.run(go())
+    assert "never retrieved" not in caplog.text

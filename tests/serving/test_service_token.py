@@ -1,0 +1,56 @@
+"""The services' token comes from Secrets Manager where the environment names a secret, and from nowhere else."""
+
+import os
+import uuid
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from skyfan.errors import Transient
+from skyfan.serving.service_token import SECRET_VARIABLE, fetch_service_token
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def secret(monkeypatch, tmp_path):
+    """The ARN of a secret that holds "the token"."""
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    _, port = server.get_host_and_port()
+    settings = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_CONFIG_FILE": str(tmp_path / "none"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SKYFAN_TOKEN", "")  # so that what is set in the test is taken away after it
+    yield boto3.client("secretsmanager").create_secret(Name=uuid.uuid4().hex, SecretString="the token")["ARN"]
+    server.stop()
+
+
+def test_the_token_is_read_once(secret, monkeypatch):
+    monkeypatch.setenv(SECRET_VARIABLE, secret)
+    fetch_service_token()
+    assert os.environ["SKYFAN_TOKEN"] == "the token"
+    monkeypatch.setenv(SECRET_VARIABLE, f"{secret}-gone")
+    fetch_service_token()  # it is there: nobody asks again
+
+
+def test_a_secret_that_cannot_be_read_is_named(secret, monkeypatch):
+    monkeypatch.setenv(SECRET_VARIABLE, f"{secret}-gone")
+    with pytest.raises(Transient, match=r"SKYFAN_TOKEN_SECRET names .*-gone, which cannot be read"):
+        fetch_service_token()
+
+
+def test_where_no_secret_is_named_nothing_is_asked(monkeypatch):
+    monkeypatch.delenv(SECRET_VARIABLE, raising=False)
+    monkeypatch.delenv("SKYFAN_TOKEN", raising=False)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    fetch_service_token()
+    assert "SKYFAN_TOKEN" not in os.environ

@@ -1,0 +1,82 @@
+"""A study of two settings through the real pipeline, in one process, to tables and page."""
+
+import json
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from skyfan.cost import load_prices
+from skyfan.studies.bench import Study, run_study
+from skyfan.studies.bench.report import write_report
+from skyfan.studies.bench.runner import PipelineRunner
+from tests.conftest import SAMPLES, Sample
+from tests.e2e.support import run
+
+BUCKET = "skyfan-study"
+
+
+@pytest.mark.slow
+def test_a_tiny_study_runs_repeated_data_and_is_reported(sample: Sample, small_model: Path, tmp_path: Path):
+    study = Study(
+        name="tiny",
+        title="t",
+        repetitions=1,
+        warmup=0,
+        grid={"repeat": (1, 2)},
+        fixed={"on": "process", "partition_size": "1MB", "batch_size": 64, "workers": 1},
+    )
+    runner = PipelineRunner(str(sample.path), str(small_model), str(tmp_path / "work"), run)
+    found = run_study(study, str(tmp_path / "study"), runner)
+    assert sorted(sum(record["samples"] for record in one.records) for one in found) == [SAMPLES, 2 * SAMPLES]
+    assert {one.summary["state"] for one in found} == {"complete"}
+    assert Path(write_report(str(tmp_path / "study"), load_prices())).exists()
+    experiments = (tmp_path / "study/tables/experiments.csv").read_text().splitlines()
+    assert len(experiments) == 3
+    assert json.loads((tmp_path / "study/study.json").read_text())["study"]["name"] == "tiny"
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """A real S3 server in this process, the environment that points to it, and an empty bucket's client."""
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:{1}".format(*server.get_host_and_port()))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    client = boto3.client("s3", region_name="us-east-1")
+    client.create_bucket(Bucket=BUCKET)
+    yield client
+    server.stop()
+
+
+@pytest.mark.slow
+def test_data_are_reached_on_disk_and_in_s3_as_one_file_and_as_many(
+    bucket, sample: Sample, small_model: Path, tmp_path: Path
+):
+    study = Study(
+        name="access",
+        title="t",
+        repetitions=1,
+        warmup=0,
+        grid={"place": ("local", "s3"), "layout": ("one", "many")},
+        fixed={"on": "process", "partition_size": "1MB", "workers": 1},
+    )
+    runner = PipelineRunner(str(sample.path), str(small_model), str(tmp_path / "work"), run, f"s3://{BUCKET}/study")
+    found = run_study(study, str(tmp_path / "study"), runner)
+    assert {sum(record["samples"] for record in one.records) for one in found} == {SAMPLES}
+    for one in found:
+        elsewhere = all(record["data_path"].startswith("s3://") for record in one.records)
+        assert elsewhere == (one.setting.place == "s3")
+    assert len(bucket.list_objects_v2(Bucket=BUCKET, Prefix="study/")["Contents"]) == 3  # sky.pt; 1.pt and 2.pt
+    write_report(str(tmp_path / "study"), load_prices())
+    rows = (tmp_path / "study/tables/data-access.csv").read_text().splitlines()
+    assert [row.split(",")[:2] for row in rows[1:]] == [
+        ["local", "many"],
+        ["local", "one"],
+        ["s3", "many"],
+        ["s3", "one"],
+    ]
+    assert (tmp_path / "study/figures/data-access.svg").exists()

@@ -1,0 +1,60 @@
+"""`skyfan analyse` and `skyfan cost` as a user calls them."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from skyfan.cli import app
+from skyfan.errors import BadInput
+
+PUBLISHED = Path(__file__).parents[2] / "data/published/aws"
+
+
+def call(*arguments: str) -> str:
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_analyse_prints_tables_verdict_and_flags(tmp_path):
+    text = call("analyse", str(PUBLISHED), "--output", str(tmp_path))
+    assert "result_stats.csv: 33 of 33 rows reproduced to the printed digits; 43 more have no run here" in text
+    assert "batch_varying_results.csv: 20 of 20 rows" in text
+    assert "18036934171.84" in text
+    line = next(line for line in text.splitlines() if "12.6 GB" in line and "25 MB" in line)
+    assert line.split() == ["25", "MB", "12.6", "GB", "3", "of", "3", "18", "1.91", "9.5×"]
+    assert "122 of 130 ranks" in text
+    printed = (PUBLISHED / "results/batch_varying_results.csv").read_text().splitlines()
+    assert (tmp_path / "batch_varying_results.csv").read_text().splitlines() == printed
+
+
+def test_analyse_as_json():
+    found = json.loads(call("analyse", str(PUBLISHED), "--json"))
+    assert found["schema"] == "skyfan.analysis/1"
+    assert sum(run["complete"] is False for run in found["runs"]) == 28
+    assert found["checks"][1]["differences"] == []
+
+
+def test_cost_of_report_lines_by_hand():
+    found = json.loads(call("cost", "--report-lines", str(PUBLISHED / "results/lambda_report_lines.txt"), "--json"))
+    billed_s = 40.908 + 33.677 + 33.810 + 33.889 + 33.699 + 34.813 + 33.279 + 32.419 + 33.380
+    by_hand = billed_s * 10 * 0.0000166667 + 9 * 0.0000002 + (4 + 2 * 9) * 0.000025
+    assert found["total_usd"] == pytest.approx(by_hand, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["cost"], "nothing to bill"),
+        (["cost", str(PUBLISHED)], "holds 55 runs"),
+        (["cost", str(PUBLISHED / "result-partition-25MB/1GB/1")], "profiler seconds"),
+        (["cost", "x", "--arch", "riscv"], "--arch 'riscv' is unknown"),
+        (["cost", "--log-group", "g"], "needs --since"),
+        (["analyse", str(PUBLISHED / "results")], "no combined_data.json"),
+    ],
+)
+def test_wrong_use_is_said_in_a_sentence(arguments, sentence):
+    with pytest.raises(BadInput, match=sentence):
+        call(*arguments)

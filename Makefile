@@ -52,7 +52,7 @@ format: install-dev ## let ruff mend what it can
 	$(BIN)/ruff format
 
 types: install-dev ## mypy --strict
-	$(BIN)/mypy --strict skyfan services
+	$(BIN)/mypy --strict skyfan services infra/compose/skyfan_compose
 
 proto: install-dev ## generate skyfan/v1 from proto/
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -I proto --python_out=. --grpc_python_out=. \

@@ -191,7 +191,8 @@ def test_opening_reads_little_and_needs_no_torch(tmp_path):
         TensorDataset(torch.zeros(2_000, 5, 32, 32), torch.zeros(2_000, 5), torch.zeros(2_000)), tmp_path / "x.pt"
     )
     program = (
-        "import sys; from skyfan import store; from skyfan.formats import torch as tensorfile; stats = store.ReadStats(); "
+        "import sys; from skyfan import store; from skyfan.formats import torch as tensorfile; "
+        "stats = store.ReadStats(); "
         f"tensorfile.open_tensorfile({str(tmp_path / 'x.pt')!r}, stats=stats); "
         "assert stats.bytes_read < 100_000, stats; assert stats.requests <= 3, stats; "
         "assert not {'torch', 'boto3', 'ml_dtypes'} & set(sys.modules)"

@@ -1,4 +1,4 @@
-"""The tables of docs/forecast.md and docs/scale.md, made anew by `python -m skyfan.studies.forecast.tables PUBLISHED`."""
+"""The tables of docs/forecast.md and docs/scale.md: `python -m skyfan.studies.forecast.tables PUBLISHED`."""
 
 import dataclasses
 import sys

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from benchmarks.part import heading, options_of, parser, save, with_machine
 from skyfan.cli.demo import make_demo_dataset
 from skyfan.engines import create_engine
-from skyfan.formats.dataset import read_layout
-from skyfan.formats.torch import open_tensorfile, read_rows
+from skyfan.formats.rows import read_rows
+from skyfan.formats.torch import open_tensorfile
 from skyfan.models import load_model
 from skyfan.planning import RunOptions
 from skyfan.science.metrics import delta_z
@@ -31,13 +31,13 @@ def nmad(z_pred: NDArray[np.float32], z_spec: NDArray[np.float32]) -> float:
 
 def measure(dataset: str) -> dict[str, Any]:
     """NMAD of each precision, and how far its redshifts are from float32's."""
-    model, file, layout = load_model("demo"), open_tensorfile(dataset), read_layout(dataset)
+    model, file = load_model("demo"), open_tensorfile(dataset)
     image, magnitude, z_spec = (read_rows(file, name, 0, file.samples) for name in ("image", "magnitude", "redshift"))
     exact = create_engine(model, RunOptions(engine="torch"), threads=1).predict([image, magnitude])[:, 0]
     found: dict[str, Any] = {"samples": file.samples, "float32": {"nmad": nmad(exact, z_spec)}}
     for precision in REDUCED:
         options = RunOptions.model_validate({"engine": "openvino", "precision": precision})
-        engine = create_engine(model, options, threads=1, samples=lambda: first_samples(layout, model))
+        engine = create_engine(model, options, threads=1, samples=lambda: first_samples(file, model))
         z = engine.predict([image, magnitude])[:, 0]
         difference = np.abs(z - exact)
         found[precision] = {

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from skyfan.errors import BadInput
-from skyfan.formats.torch import TensorSpec
+from skyfan.layout import FileLayout
 from skyfan.units import counted, format_size
 
 PLAN_SCHEMA: Literal["skyfan.plan/1"] = "skyfan.plan/1"
@@ -31,21 +31,6 @@ RunId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-
-class FileLayout(_Frozen):
-    """One `.pt` file: where it is, which version of it was planned, and where its tensors' rows lie."""
-
-    uri: str
-    etag: str
-    size_bytes: int
-    samples: int
-    tensors: tuple[TensorSpec, ...]
-
-    @property
-    def sample_bytes(self) -> int:
-        """Bytes of one sample over all tensors."""
-        return sum(tensor.row_bytes for tensor in self.tensors)
 
 
 class Span(_Frozen):

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skyfan.formats.torch import TensorFile, read_batch
+from skyfan.formats.rows import read_batch
+from skyfan.layout import FileLayout
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all); a step is a sample read, or a byte sent."""
@@ -25,13 +26,12 @@ class Block:
     rows: dict[str, NDArray[np.generic]]
 
 
-def blocks(file: TensorFile) -> Iterator[Block]:
+def blocks(file: FileLayout) -> Iterator[Block]:
     """All samples in dataset order, about `BLOCK_BYTES` at a time."""
-    sample_bytes = max(1, sum(spec.row_bytes for spec in file.tensors.values()))
-    step = max(1, BLOCK_BYTES // sample_bytes)
+    step = max(1, BLOCK_BYTES // max(1, file.sample_bytes))
     for start in range(0, file.samples, step):
         stop = min(start + step, file.samples)
-        rows = read_batch(file.uri, list(file.tensors.values()), start, stop, etag=file.etag)
+        rows = read_batch(file.uri, file.tensors, start, stop, etag=file.etag)
         yield Block(start, stop, rows)
 
 

@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from skyfan import store
 from skyfan.curation._blocks import Block, Progress, blocks, digests, nonfinite_samples, numbers, repeats
 from skyfan.errors import BadInput
-from skyfan.formats.torch import TensorFile, TensorFileWriter, open_tensorfile, reference_names
+from skyfan.formats.torch import TensorFileWriter, open_tensorfile, reference_names
+from skyfan.layout import FileLayout
 from skyfan.store import StrPath
 
 IMAGE, MAGNITUDE, REDSHIFT = "image", "magnitude", "redshift"
@@ -76,7 +77,7 @@ def _summary(reasons: dict[str, NDArray[np.bool_]]) -> str:
     return ", ".join(f"{reason}: {int(hit.sum())}" for reason, hit in reasons.items() if hit.any())
 
 
-def _reasons(file: TensorFile, rules: Rules, progress: Progress | None) -> dict[str, NDArray[np.bool_]]:
+def _reasons(file: FileLayout, rules: Rules, progress: Progress | None) -> dict[str, NDArray[np.bool_]]:
     """One mask of samples a reason; the first reason that applies to a sample takes it."""
     found: dict[str, list[NDArray[np.bool_]]] = {}
     seen = [np.empty(0, dtype="V16")]
@@ -121,8 +122,8 @@ def _within(rows: NDArray[np.generic], low: float, high: float) -> NDArray[np.bo
     return ~outside
 
 
-def _write(file: TensorFile, output: StrPath, kept: NDArray[np.bool_], progress: Progress | None) -> None:
-    specs = file.tensors.values()
+def _write(file: FileLayout, output: StrPath, kept: NDArray[np.bool_], progress: Progress | None) -> None:
+    specs = file.tensors
     with TensorFileWriter(output, int(kept.sum()), [(spec.dtype, spec.row_shape) for spec in specs]) as writer:
         for block in blocks(file):
             chosen = kept[block.start : block.stop]
@@ -131,12 +132,12 @@ def _write(file: TensorFile, output: StrPath, kept: NDArray[np.bool_], progress:
                 progress(file.samples + block.stop, 2 * file.samples)
 
 
-def _check_names(file: TensorFile) -> None:
+def _check_names(file: FileLayout) -> None:
     """A cleaned copy names tensors by position; one whose names would be lost is refused rather than renamed."""
-    shapes = {str(position): spec.shape for position, spec in enumerate(file.tensors.values())}
+    shapes = {str(position): spec.shape for position, spec in enumerate(file.tensors)}
     names = reference_names(shapes)
-    if list(file.tensors) != [names.get(position, position) for position in shapes]:
+    if list(file.names) != [names.get(position, position) for position in shapes]:
         raise BadInput(
-            f"{file.uri} names its tensors {', '.join(file.tensors)}, which a TensorDataset cannot keep; "
+            f"{file.uri} names its tensors {', '.join(file.names)}, which a TensorDataset cannot keep; "
             "save it as a TensorDataset first."
         )

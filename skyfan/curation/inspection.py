@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from skyfan.curation._blocks import Progress, blocks, digests, numbers, repeats
-from skyfan.formats.torch import TensorFile, TensorSpec, open_tensorfile
+from skyfan.formats.torch import open_tensorfile
+from skyfan.layout import FileLayout, TensorSpec
 from skyfan.store import StrPath
 
 
@@ -45,7 +46,7 @@ def inspect(uri: StrPath, progress: Progress | None = None) -> DatasetReport:
     Raises `DatasetError` or `LocationError` as `open_tensorfile` does.
     """
     file = open_tensorfile(uri)
-    tallies = {name: _Tally(spec) for name, spec in file.tensors.items()}
+    tallies = {spec.name: _Tally(spec) for spec in file.tensors}
     seen = [np.empty(0, dtype="V16")]
     for block in blocks(file):
         for name, rows in block.rows.items():
@@ -56,7 +57,7 @@ def inspect(uri: StrPath, progress: Progress | None = None) -> DatasetReport:
     return _report(file, tallies, repeats(np.concatenate(seen)))
 
 
-def _report(file: TensorFile, tallies: Mapping[str, "_Tally"], repeated: NDArray[np.int64]) -> DatasetReport:
+def _report(file: FileLayout, tallies: Mapping[str, "_Tally"], repeated: NDArray[np.int64]) -> DatasetReport:
     return DatasetReport(
         uri=file.uri,
         size_bytes=file.size_bytes,

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from skyfan import store
 from skyfan.errors import DatasetError
 from skyfan.formats.torch import open_tensorfile
-from skyfan.planning import FileLayout
+from skyfan.layout import FileLayout
 
 MAX_FILES = 100_000
 SUFFIX = ".pt"
@@ -37,23 +37,11 @@ def natural_order(uri: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", uri)]
 
 
-def read_layout(uri: str) -> FileLayout:
-    """Where the file's tensors lie, from its metadata alone."""
-    opened = open_tensorfile(uri)
-    return FileLayout(
-        uri=opened.uri,
-        etag=opened.etag,
-        size_bytes=opened.size_bytes,
-        samples=opened.samples,
-        tensors=tuple(opened.tensors.values()),
-    )
-
-
 def read_layouts(dataset: str) -> tuple[FileLayout, ...]:
     """Layouts of all files; they must hold the same tensors, or a rank would fail long after the start."""
     uris = dataset_files(dataset)
     with ThreadPoolExecutor(min(HEADER_READERS, len(uris))) as readers:
-        files = tuple(readers.map(read_layout, uris))
+        files = tuple(readers.map(open_tensorfile, uris))
     first = _signature(files[0])
     for file in files[1:]:
         if _signature(file) != first:

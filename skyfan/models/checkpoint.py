@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save as save_safetensors
 
+from skyfan.dtypes import numpy_dtype
 from skyfan.errors import ModelError
-from skyfan.formats.torch import numpy_dtype
 from skyfan.formats.torch._unpickle import UNTYPED, TensorRef
 from skyfan.models._inert import Inert, InertFile, load_inert
 from skyfan.models.config import UNSHAPED_FIELDS, AstroMAEConfig

@@ -15,8 +15,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from skyfan.errors import SkyfanError
-from skyfan.formats.torch import TensorSpec, read_batch
-from skyfan.planning import FileLayout, Plan
+from skyfan.formats.rows import read_batch
+from skyfan.layout import FileLayout, TensorSpec
+from skyfan.planning import Plan
 from skyfan.science.metrics import delta_z
 
 T = TypeVar("T")

@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from skyfan.formats.torch import batch_bytes, read_batch
+from skyfan.formats.rows import batch_bytes, read_batch
+from skyfan.layout import FileLayout
 from skyfan.models.loading import LoadedModel
-from skyfan.planning import FileLayout
 
 CALIBRATION_SAMPLES = 128
 

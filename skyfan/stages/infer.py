@@ -13,12 +13,14 @@ import structlog
 from numpy.typing import NDArray
 
 from skyfan import store
+from skyfan.dtypes import numpy_dtype
 from skyfan.engines import Engine
 from skyfan.errors import DatasetError, Interrupted, LocationError, ModelError, RankTooLarge
-from skyfan.formats.dataset import dataset_files, read_layout
-from skyfan.formats.torch import TensorSpec, numpy_dtype
+from skyfan.formats.dataset import dataset_files
+from skyfan.formats.torch import open_tensorfile
+from skyfan.layout import FileLayout, TensorSpec
 from skyfan.models.loading import LoadedModel, load_model
-from skyfan.planning import FileLayout, PlanItem
+from skyfan.planning import PlanItem
 from skyfan.records import MB, Collectives, RankRecord
 from skyfan.runs.folder import EncodedPredictions, Predictions, RunFolder
 from skyfan.science.metrics import science_sums
@@ -75,7 +77,7 @@ class _Outputs:
 def prepare(request: PrepareRequest, models: ModelCache) -> PreparedModel:
     """Reads the model and tries it, so that what does not fit is said before anything is written."""
     model = models.model(request.model)
-    layout = read_layout(dataset_files(request.dataset)[0])
+    layout = open_tensorfile(dataset_files(request.dataset)[0])
     # What is tried and timed is what the ranks will run: another form of the file may mean another engine.
     ready = models.model(_converted(request, model) or request.model)
     engine = models.engine(ready.uri, ready.digest, request.options, layout)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from skyfan import store
 from skyfan.engines import Engine, create_engine
 from skyfan.errors import ModelError
+from skyfan.layout import FileLayout
 from skyfan.models import DEMO_MODEL, load_model
 from skyfan.models.loading import LoadedModel
-from skyfan.planning import FileLayout, RunOptions
+from skyfan.planning import RunOptions
 from skyfan.stages.calibration import first_samples
 
 EngineKey = tuple[str, RunOptions, str]

@@ -5,8 +5,10 @@ from collections.abc import Callable
 from skyfan import store
 from skyfan.errors import DatasetError, LocationError
 from skyfan.formats.dataset import read_layouts
-from skyfan.formats.torch import read_batch, reference_names, write_tensorfile
-from skyfan.planning import FileLayout, cut
+from skyfan.formats.rows import read_batch
+from skyfan.formats.torch import reference_names, write_tensorfile
+from skyfan.layout import FileLayout
+from skyfan.planning import cut
 from skyfan.stages.plan_messages import DatasetCut
 
 Advance = Callable[[int, int], None]

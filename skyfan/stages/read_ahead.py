@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from skyfan import store
 from skyfan.errors import DatasetError, DeadlineExceeded
-from skyfan.formats.torch import TensorSpec, batch_bytes, read_batch
-from skyfan.planning import FileLayout, PlanItem, Span
+from skyfan.formats.rows import batch_bytes, read_batch
+from skyfan.layout import FileLayout, TensorSpec
+from skyfan.planning import PlanItem, Span
 
 BLOCK_BYTES = 12 * 2**20
 BUFFERS = 3

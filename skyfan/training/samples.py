@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from skyfan import store
 from skyfan.errors import DatasetError
-from skyfan.formats.torch import open_tensorfile, read_rows
+from skyfan.formats.rows import read_rows
+from skyfan.formats.torch import open_tensorfile
 
 Array = NDArray[np.float32]
 NEEDED = ("image", "magnitude", "redshift")
@@ -38,7 +39,7 @@ class Samples:
 def read_samples(uri: str) -> Samples:
     """All samples of a dataset with known redshift; `DatasetError` where a tensor is missing or none is usable."""
     file = open_tensorfile(uri)
-    missing = [name for name in NEEDED if name not in file.tensors]
+    missing = [name for name in NEEDED if name not in file.names]
     if missing:
         raise DatasetError(f"{uri} has no tensor {missing[0]!r}; training and comparing need {', '.join(NEEDED)}.")
     image, magnitude, redshift = (

@@ -10,7 +10,8 @@ from torch.utils.data import TensorDataset
 from skyfan import curation, store
 from skyfan.curation import Rules, _blocks
 from skyfan.errors import BadInput
-from skyfan.formats.torch import open_tensorfile, read_rows, write_tensorfile
+from skyfan.formats.rows import read_rows
+from skyfan.formats.torch import open_tensorfile, write_tensorfile
 
 
 @pytest.fixture

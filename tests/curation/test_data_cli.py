@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 
 from skyfan.cli.data import app
 from skyfan.errors import BadInput
-from skyfan.formats.torch import open_tensorfile, read_rows
+from skyfan.formats.rows import read_rows
+from skyfan.formats.torch import open_tensorfile
 from skyfan.sky import COLUMNS, load_catalog, subset_rows
 
 

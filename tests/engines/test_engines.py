@@ -13,8 +13,7 @@ from skyfan.engines import astromae_graph, check, create_engine
 from skyfan.engines.openvino_engine import supported_precisions
 from skyfan.engines.weights import Affine, unrolled
 from skyfan.errors import BadInput, ModelError
-from skyfan.formats.dataset import read_layout
-from skyfan.formats.torch import write_tensorfile
+from skyfan.formats.torch import open_tensorfile, write_tensorfile
 from skyfan.models.astromae import AstroMAE
 from skyfan.models.checkpoint import write_safetensors
 from skyfan.models.config import AstroMAEConfig
@@ -163,7 +162,7 @@ def test_calibration_reads_the_start_of_the_file_without_its_damaged_rows(loaded
     image[3, 0, 5, 5] = np.nan
     path = tmp_path / "data.pt"
     write_tensorfile(path, [image, magnitude, np.zeros(20, np.float32)])
-    read = first_samples(read_layout(str(path)), loaded)
+    read = first_samples(open_tensorfile(str(path)), loaded)
     assert read is not None
     keep = np.arange(20) != 3
     np.testing.assert_array_equal(read[0], image[keep])

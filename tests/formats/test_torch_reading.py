@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from torch.utils.data import TensorDataset
 
 from skyfan import store
-from skyfan.errors import DatasetError
 from skyfan.formats import torch as tensorfile
+from skyfan.formats.rows import batch_bytes, read_batch, read_rows
+from skyfan.layout import TensorSpec
 
 NUMPY_DTYPES = [
     *(torch.bool, torch.uint8, torch.uint16, torch.uint32, torch.uint64),
@@ -51,7 +52,7 @@ def test_every_dtype(tmp_path, dtype):
     tensor = random_bytes_tensor(dtype, (7, 3, 2))
     torch.save([tensor], tmp_path / "x.pt")
     opened = tensorfile.open_tensorfile(tmp_path / "x.pt")
-    assert_rows_equal(tensorfile.read_rows(opened, "0", 2, 6), tensor[2:6])
+    assert_rows_equal(read_rows(opened, "0", 2, 6), tensor[2:6])
 
 
 @st.composite
@@ -74,14 +75,14 @@ def test_any_dense_layout(tmp_path, case):
     torch.save({"x": tensor}, tmp_path / "x.pt")
     opened = tensorfile.open_tensorfile(tmp_path / "x.pt")
     assert opened.samples == len(tensor)
-    assert_rows_equal(tensorfile.read_rows(opened, "x", start, stop), tensor[start:stop])
+    assert_rows_equal(read_rows(opened, "x", start, stop), tensor[start:stop])
 
 
 def test_channels_last(tmp_path):
     image = torch.randn(6, 5, 4, 4).to(memory_format=torch.channels_last)
     torch.save(TensorDataset(image), tmp_path / "x.pt")
     opened = tensorfile.open_tensorfile(tmp_path / "x.pt")
-    assert_rows_equal(tensorfile.read_rows(opened, "0", 1, 5), image[1:5])
+    assert_rows_equal(read_rows(opened, "0", 1, 5), image[1:5])
 
 
 def reference(samples=9):
@@ -93,9 +94,9 @@ def test_the_reference_layout_has_names(tmp_path, wrap):
     tensors = reference()
     torch.save(wrap(*tensors) if wrap not in (tuple, list) else wrap(tensors), tmp_path / "x.pt")
     opened = tensorfile.open_tensorfile(tmp_path / "x.pt")
-    assert list(opened.tensors) == ["image", "magnitude", "redshift"]
-    for name, tensor in zip(opened.tensors, tensors, strict=True):
-        assert_rows_equal(tensorfile.read_rows(opened, name, 0, 9), tensor)
+    assert list(opened.names) == ["image", "magnitude", "redshift"]
+    for name, tensor in zip(opened.names, tensors, strict=True):
+        assert_rows_equal(read_rows(opened, name, 0, 9), tensor)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,7 @@ def test_the_reference_layout_has_names(tmp_path, wrap):
 )
 def test_names(tmp_path, content, names):
     torch.save(content, tmp_path / "x.pt")
-    assert list(tensorfile.open_tensorfile(tmp_path / "x.pt").tensors) == names
+    assert list(tensorfile.open_tensorfile(tmp_path / "x.pt").names) == names
 
 
 def test_ordered_dicts_with_attributes_and_tensors_with_attributes(tmp_path):
@@ -123,8 +124,8 @@ def test_ordered_dicts_with_attributes_and_tensors_with_attributes(tmp_path):
     tagged.survey = "SDSS"
     torch.save({"state": layer.state_dict(), "tagged": tagged}, tmp_path / "x.pt")
     opened = tensorfile.open_tensorfile(tmp_path / "x.pt")
-    assert list(opened.tensors) == ["state.weight", "tagged"]
-    assert_rows_equal(tensorfile.read_rows(opened, "state.weight", 0, 4), layer.weight.detach())
+    assert list(opened.names) == ["state.weight", "tagged"]
+    assert_rows_equal(read_rows(opened, "state.weight", 0, 4), layer.weight.detach())
 
 
 @pytest.mark.parametrize("protocol", range(1, 6))
@@ -132,26 +133,26 @@ def test_every_pickle_protocol(tmp_path, protocol):
     tensors = reference(3)
     torch.save(TensorDataset(*tensors), tmp_path / "x.pt", pickle_protocol=protocol)
     opened = tensorfile.open_tensorfile(tmp_path / "x.pt")
-    assert_rows_equal(tensorfile.read_rows(opened, "image", 1, 3), tensors[0][1:3])
+    assert_rows_equal(read_rows(opened, "image", 1, 3), tensors[0][1:3])
 
 
 def test_shared_storage(tmp_path):
     base = torch.arange(24.0).reshape(12, 2)
     torch.save({"first": base[:6], "second": base[6:], "again": base[:6]}, tmp_path / "x.pt")
     opened = tensorfile.open_tensorfile(tmp_path / "x.pt")
-    assert_rows_equal(tensorfile.read_rows(opened, "second", 1, 6), base[7:])
-    assert_rows_equal(tensorfile.read_rows(opened, "again", 0, 6), base[:6])
+    assert_rows_equal(read_rows(opened, "second", 1, 6), base[7:])
+    assert_rows_equal(read_rows(opened, "again", 0, 6), base[:6])
 
 
 def test_a_spec_survives_json_and_reads_without_the_header(tmp_path):
     tensors = reference()
     torch.save(TensorDataset(*tensors), tmp_path / "x.pt")
     opened = tensorfile.open_tensorfile(tmp_path / "x.pt")
-    carried = json.loads(json.dumps(asdict(opened.tensors["image"])))
-    spec = tensorfile.TensorSpec(**{key: tuple(v) if isinstance(v, list) else v for key, v in carried.items()})
-    assert spec == opened.tensors["image"]
+    carried = json.loads(json.dumps(asdict(opened.tensor("image"))))
+    spec = TensorSpec(**{key: tuple(v) if isinstance(v, list) else v for key, v in carried.items()})
+    assert spec == opened.tensor("image")
     stats = store.ReadStats()
-    read = tensorfile.read_rows(opened.uri, spec, 3, 5, etag=opened.etag, stats=stats)
+    read = read_batch(opened.uri, [spec], 3, 5, etag=opened.etag, stats=stats)["image"]
     assert_rows_equal(read, tensors[0][3:5])
     assert stats.bytes_read == 2 * spec.row_bytes == 2 * 20_480
 
@@ -164,10 +165,10 @@ def test_a_batch_of_several_tensors_in_the_callers_buffer(tmp_path):
     }
     torch.save(content, tmp_path / "x.pt")
     opened = tensorfile.open_tensorfile(tmp_path / "x.pt")
-    specs = list(opened.tensors.values())
-    buffer = np.empty(tensorfile.batch_bytes(specs, 3), np.uint8)
+    specs = list(opened.tensors)
+    buffer = np.empty(batch_bytes(specs, 3), np.uint8)
     for start, stop in ((0, 3), (1, 4), (3, 4)):
-        batch = tensorfile.read_batch(opened.uri, specs, start, stop, buffer=buffer, etag=opened.etag)
+        batch = read_batch(opened.uri, specs, start, stop, buffer=buffer, etag=opened.etag)
         assert list(batch) == ["flag", "z", "image"]
         for name, array in batch.items():
             assert_rows_equal(array, content[name][start:stop])
@@ -178,12 +179,9 @@ def test_a_batch_of_several_tensors_in_the_callers_buffer(tmp_path):
 def test_a_file_that_changed_is_noticed(tmp_path):
     torch.save(TensorDataset(*reference()), tmp_path / "x.pt")
     opened = tensorfile.open_tensorfile(tmp_path / "x.pt")
-    tensorfile.check_unchanged(opened.uri, opened.etag)
     torch.save(TensorDataset(*reference()), tmp_path / "x.pt")
     with pytest.raises(store.PreconditionFailed, match="changed"):
-        tensorfile.read_rows(opened, "image", 0, 1)
-    with pytest.raises(DatasetError, match="changed"):
-        tensorfile.check_unchanged(opened.uri, opened.etag)
+        read_rows(opened, "image", 0, 1)
 
 
 def test_opening_reads_little_and_needs_no_torch(tmp_path):
@@ -207,9 +205,9 @@ def test_the_whole_survey_in_one_file_is_opened_by_a_few_small_reads(tmp_path):
         torch.save(TensorDataset(*(torch.empty(shape) for shape in shapes)), tmp_path / "survey.pt")
     stats = store.ReadStats()
     opened = tensorfile.open_tensorfile(tmp_path / "survey.pt", stats=stats)
-    assert [spec.shape for spec in opened.tensors.values()] == list(shapes)
+    assert [spec.shape for spec in opened.tensors] == list(shapes)
     assert stats.bytes_read < 100_000
     assert stats.requests <= 4
-    _first, last = opened.tensors["image"].byte_range(samples - 1, samples)
-    assert last == opened.tensors["image"].offset_bytes + samples * 20_480
-    assert not tensorfile.read_rows(opened, "redshift", samples - 2, samples).any()
+    _first, last = opened.tensor("image").byte_range(samples - 1, samples)
+    assert last == opened.tensor("image").offset_bytes + samples * 20_480
+    assert not read_rows(opened, "redshift", samples - 2, samples).any()

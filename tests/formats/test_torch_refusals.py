@@ -13,6 +13,7 @@ from torch.utils.data import TensorDataset
 
 from skyfan.errors import DatasetError, ModelError
 from skyfan.formats import torch as tensorfile
+from skyfan.formats.rows import read_rows
 from skyfan.formats.torch._unpickle import RestrictedUnpickler
 
 
@@ -93,7 +94,7 @@ def test_a_hostile_pickle_changes_nothing_for_the_next_file(tmp_path, pickled):
     refusal(archive(tmp_path / "bad.pt", {"data.pkl": pickled, "version": "3"}))
     torch.save(TensorDataset(torch.ones(3, 2)), tmp_path / "good.pt")
     opened = tensorfile.open_tensorfile(tmp_path / "good.pt")
-    assert tensorfile.read_rows(opened, "0", 0, 3).tolist() == [[1, 1]] * 3
+    assert read_rows(opened, "0", 0, 3).tolist() == [[1, 1]] * 3
 
 
 def test_refusals_have_the_class_that_the_caller_asks_for():
@@ -234,8 +235,8 @@ def test_any_damage_is_one_sentence(tmp_path):
         (tmp_path / "y.pt").write_bytes(damaged)
         try:
             opened = tensorfile.open_tensorfile(tmp_path / "y.pt")
-            for name in opened.tensors:
-                tensorfile.read_rows(opened, name, 0, opened.samples)
+            for name in opened.names:
+                read_rows(opened, name, 0, opened.samples)
         except DatasetError as error:
             assert "\n" not in str(error)  # noqa: PT017
 
@@ -246,7 +247,7 @@ def test_old_files_without_the_newer_entries(tmp_path, folder):
     entries = saved_entries(TensorDataset(*tensors))
     old = {name: entries[name] for name in ("data.pkl", "data/0", "data/1", "version")}
     opened = tensorfile.open_tensorfile(archive(tmp_path / "x.pt", old, folder=folder))
-    assert tensorfile.read_rows(opened, "0", 1, 3).tolist() == tensors[0][1:3].tolist()
+    assert read_rows(opened, "0", 1, 3).tolist() == tensors[0][1:3].tolist()
 
 
 def test_the_rebuild_function_of_the_oldest_files(tmp_path):
@@ -255,7 +256,7 @@ def test_the_rebuild_function_of_the_oldest_files(tmp_path):
     assert hooks in entries["data.pkl"]
     entries["data.pkl"] = entries["data.pkl"].replace(b"_rebuild_tensor_v2", b"_rebuild_tensor").replace(hooks, b"t")
     opened = tensorfile.open_tensorfile(archive(tmp_path / "x.pt", entries))
-    assert tensorfile.read_rows(opened, "0", 3, 4).tolist() == [[9, 10, 11]]
+    assert read_rows(opened, "0", 3, 4).tolist() == [[9, 10, 11]]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.int64, torch.complex64, torch.bfloat16, torch.bool], ids=str)
@@ -266,7 +267,7 @@ def test_big_endian_files(tmp_path, dtype):
     swapped = np.frombuffer(entries["data/0"], f"u{word}").byteswap().tobytes()
     entries |= {"byteorder": b"big", "data/0": swapped}
     opened = tensorfile.open_tensorfile(archive(tmp_path / "x.pt", entries))
-    read = tensorfile.read_rows(opened, "x", 0, 3)
+    read = read_rows(opened, "x", 0, 3)
     assert read.astype(complex).tolist() == values.to(torch.complex128).tolist()
 
 
@@ -282,4 +283,4 @@ def test_metadata_attributes_are_dropped_not_run(tmp_path):
     state = OrderedDict(a=torch.zeros(2))
     state._metadata = {"version": 1}
     torch.save(state, tmp_path / "x.pt")
-    assert list(tensorfile.open_tensorfile(tmp_path / "x.pt").tensors) == ["a"]
+    assert list(tensorfile.open_tensorfile(tmp_path / "x.pt").names) == ["a"]

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from torch.utils.data import TensorDataset
 
 from skyfan import store
+from skyfan.dtypes import DTYPES, numpy_dtype
 from skyfan.errors import DatasetError, LocationError
 from skyfan.formats import torch as tensorfile
-from skyfan.formats.torch import TensorFileWriter, numpy_dtype, open_tensorfile, read_rows, write_tensorfile
-from skyfan.formats.torch._dtypes import DTYPES
+from skyfan.formats.rows import read_rows
+from skyfan.formats.torch import TensorFileWriter, open_tensorfile, write_tensorfile
 
 
 def reference(samples=11):
@@ -105,9 +106,7 @@ def test_a_64_bit_archive_of_the_writer_is_read_by_torch(tmp_path):
     assert opened.size_bytes > 6 * 10**9
     with torch.serialization.safe_globals([TensorDataset]):
         image, magnitude, number = torch.load(tmp_path / "x.pt", weights_only=True, mmap=True).tensors
-    assert [tuple(tensor.shape) for tensor in (image, magnitude, number)] == [
-        spec.shape for spec in opened.tensors.values()
-    ]
+    assert [tuple(tensor.shape) for tensor in (image, magnitude, number)] == [spec.shape for spec in opened.tensors]
     assert not number[-1:].any()
 
 

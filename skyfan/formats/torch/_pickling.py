@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Sequence
 
-from skyfan.formats.torch._dtypes import STORAGE_DTYPES, numpy_dtype
+from skyfan.dtypes import STORAGE_DTYPES, numpy_dtype
 
 _STORAGES = {dtype: storage for storage, dtype in STORAGE_DTYPES.items()}
 _MARK, _TUPLE, _EMPTY_TUPLE, _REDUCE, _FALSE = b"(", b"t", b")", b"R", b"\x89"

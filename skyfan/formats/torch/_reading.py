@@ -1,39 +1,20 @@
-"""Opens a dataset file and reads rows of its tensors."""
+"""Opens a `.pt` dataset file: names, shapes and byte ranges of its tensors."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-
-import numpy as np
+from collections.abc import Iterator
 
 from skyfan import store
+from skyfan.dtypes import numpy_dtype
 from skyfan.errors import DatasetError
 from skyfan.formats.torch._archive import Archive
-from skyfan.formats.torch._dtypes import numpy_dtype
-from skyfan.formats.torch._spec import TensorSpec, reference_names, spec_of
+from skyfan.formats.torch._spec import reference_names, spec_of
 from skyfan.formats.torch._unpickle import UNTYPED, RestrictedUnpickler, TensorDatasetRef, TensorRef
+from skyfan.layout import FileLayout, TensorSpec
 
 _MAX_DEPTH = 32
 _MAX_NODES = 100_000
 
 
-@dataclass(frozen=True, slots=True)
-class TensorFile:
-    """A dataset file: `samples` rows in each of `tensors` (name → spec, in the file's order)."""
-
-    uri: str
-    size_bytes: int
-    etag: str
-    samples: int
-    tensors: dict[str, TensorSpec]
-
-    def tensor(self, name: str) -> TensorSpec:
-        """The spec of tensor `name`; `DatasetError` lists the names that there are."""
-        if name not in self.tensors:
-            raise DatasetError(f"{self.uri} has no tensor {name!r}; it holds {', '.join(self.tensors)}.")
-        return self.tensors[name]
-
-
-def open_tensorfile(uri: store.StrPath, *, stats: store.ReadStats | None = None) -> TensorFile:
+def open_tensorfile(uri: store.StrPath, *, stats: store.ReadStats | None = None) -> FileLayout:
     """Names, shapes and places of the tensors of a `.pt` file, from its metadata alone.
 
     Tensors are named by their position or key (`0`, `image`, nested: `survey.image`); three or two positional
@@ -52,8 +33,14 @@ def open_tensorfile(uri: store.StrPath, *, stats: store.ReadStats | None = None)
     refs = {names.get(name, name): ref for name, ref in refs.items()}
     offsets = storage_offsets(archive, refs)
     byteorder = archive.byteorder()
-    tensors = {name: spec_of(name, ref, offsets[ref.storage.key], byteorder, archive.uri) for name, ref in refs.items()}
-    return TensorFile(archive.uri, archive.size_bytes, archive.etag, _samples(tensors, archive), tensors)
+    tensors = tuple(spec_of(name, ref, offsets[ref.storage.key], byteorder, archive.uri) for name, ref in refs.items())
+    return FileLayout(
+        uri=archive.uri,
+        etag=archive.etag,
+        size_bytes=archive.size_bytes,
+        samples=_samples(tensors, archive),
+        tensors=tensors,
+    )
 
 
 def storage_offsets(archive: Archive, refs: dict[str, TensorRef]) -> dict[str, int]:
@@ -76,77 +63,6 @@ def storage_offsets(archive: Archive, refs: dict[str, TensorRef]) -> dict[str, i
     keys = {ref.storage.key for ref in refs.values()}
     offsets = archive.data_offsets(sorted(f"data/{key}" for key in keys))
     return {name.removeprefix("data/"): offset for name, offset in offsets.items()}
-
-
-def read_rows(
-    source: TensorFile | store.StrPath,
-    tensor: str | TensorSpec,
-    start: int,
-    stop: int,
-    *,
-    etag: str | None = None,
-    stats: store.ReadStats | None = None,
-) -> np.ndarray:
-    """Rows [start, stop) of one tensor as an array [stop − start, *row_shape].
-
-    `source` is an opened file, or a URI when `tensor` is a spec (from a plan: no header is read). Reads from
-    an opened file, or with `etag`, raise `store.PreconditionFailed` if the file has changed since.
-    """
-    uri, spec, etag = _resolve(source, tensor, etag)
-    return read_batch(uri, [spec], start, stop, etag=etag, stats=stats)[spec.name]
-
-
-def read_batch(
-    uri: store.StrPath,
-    specs: Sequence[TensorSpec],
-    start: int,
-    stop: int,
-    *,
-    buffer: np.ndarray | None = None,
-    etag: str | None = None,
-    stats: store.ReadStats | None = None,
-) -> dict[str, np.ndarray]:
-    """Rows [start, stop) of several tensors by one parallel read: name → array [stop − start, *row_shape].
-
-    The arrays are views of `buffer` (flat uint8, at least `batch_bytes(specs, stop - start)` long), which is
-    made here where it is not given. A streaming reader gives the same buffer again when it is done with the arrays.
-    """
-    needed_bytes = batch_bytes(specs, stop - start)
-    data = np.empty(needed_bytes, np.uint8) if buffer is None else buffer[:needed_bytes]
-    if len(data) < needed_bytes:
-        raise ValueError(f"the buffer has {len(data)} bytes, {needed_bytes} are needed")
-    # widest elements first, so that every part is aligned
-    ordered = sorted(specs, key=lambda spec: -spec.itemsize)
-    ranges = [spec.byte_range(start, stop) for spec in ordered]
-    store.read_into(uri, ranges, data.data, etag=etag, stats=stats)
-    arrays, position = {}, 0
-    for spec, (first, last) in zip(ordered, ranges, strict=True):
-        part = data[position : position + last - first]
-        arrays[spec.name] = spec.rows(part, stop - start)
-        position += last - first
-    return {spec.name: arrays[spec.name] for spec in specs}
-
-
-def batch_bytes(specs: Sequence[TensorSpec], rows: int) -> int:
-    """Bytes that `rows` rows of `specs` take."""
-    return sum(spec.row_bytes for spec in specs) * rows
-
-
-def check_unchanged(uri: store.StrPath, etag: str) -> None:
-    """`DatasetError` if the file is no longer the one that had `etag` when it was opened."""
-    if store.head(uri).etag != etag:
-        raise DatasetError(f"{uri} has changed since it was planned; plan the run again.")
-
-
-def _resolve(
-    source: TensorFile | store.StrPath, tensor: str | TensorSpec, etag: str | None
-) -> tuple[store.StrPath, TensorSpec, str | None]:
-    if isinstance(source, TensorFile):
-        spec = source.tensor(tensor) if isinstance(tensor, str) else tensor
-        return source.uri, spec, etag or source.etag
-    if isinstance(tensor, str):
-        raise TypeError("reading a tensor by name needs the opened file; a URI needs the tensor's spec")
-    return source, tensor, etag
 
 
 def _named_tensors(
@@ -181,8 +97,8 @@ def _named_tensors(
         yield from _named_tensors(member, where, budget, (*path, str(key)))
 
 
-def _samples(tensors: dict[str, TensorSpec], archive: Archive) -> int:
-    counts = {name: spec.samples for name, spec in tensors.items()}
+def _samples(tensors: tuple[TensorSpec, ...], archive: Archive) -> int:
+    counts = {spec.name: spec.samples for spec in tensors}
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{name} {count}" for name, count in counts.items())
         raise archive.refuse(f"has tensors with different numbers of samples ({listed})")

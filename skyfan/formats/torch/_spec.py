@@ -1,65 +1,12 @@
-"""Where a tensor's rows lie in a file, as plain values that a plan can carry."""
+"""Which bytes of a `.pt` file hold a tensor's rows, and what the reference system's positions are called."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-import numpy as np
-
+from skyfan.dtypes import numpy_dtype
 from skyfan.errors import DatasetError
-from skyfan.formats.torch._dtypes import as_dtype, numpy_dtype
 from skyfan.formats.torch._unpickle import TensorRef
-
-
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
-    """One tensor of a file: row i of dimension 0 is bytes [offset + i·row_bytes, offset + (i+1)·row_bytes).
-
-    `shape` includes the samples; `order` lists the row's dimensions from slowest to fastest in memory
-    (`(0, 1, 2)` for contiguous, `(1, 2, 0)` for channels_last); `byteorder` is `little` or `big`.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    offset_bytes: int
-    order: tuple[int, ...]
-    byteorder: str = "little"
-
-    @property
-    def samples(self) -> int:
-        """Number of rows."""
-        return self.shape[0]
-
-    @property
-    def row_shape(self) -> tuple[int, ...]:
-        """Shape of one sample."""
-        return self.shape[1:]
-
-    @property
-    def itemsize(self) -> int:
-        """Bytes of one element."""
-        return numpy_dtype(self.dtype).itemsize
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one sample."""
-        return math.prod(self.row_shape) * self.itemsize
-
-    def byte_range(self, start: int, stop: int) -> tuple[int, int]:
-        """The file's bytes that hold rows [start, stop)."""
-        if not 0 <= start <= stop <= self.samples:
-            raise DatasetError(f"tensor {self.name!r} has rows 0 to {self.samples}, not [{start}, {stop}).")
-        return self.offset_bytes + start * self.row_bytes, self.offset_bytes + stop * self.row_bytes
-
-    def rows(self, data: np.ndarray, count: int) -> np.ndarray:
-        """Flat uint8 `data` of `count` whole rows as an array [rows, *row_shape] without a copy.
-
-        Foreign byte order is mended in place, so `data` must be writable and be given once.
-        """
-        flat = as_dtype(data, self.dtype, self.byteorder)
-        stored = flat.reshape(count, *(self.row_shape[axis] for axis in self.order))
-        return stored.transpose(0, *(1 + self.order.index(axis) for axis in range(len(self.order))))
+from skyfan.layout import TensorSpec
 
 
 def spec_of(name: str, ref: TensorRef, storage_at: int, byteorder: str, where: str) -> TensorSpec:

@@ -12,14 +12,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from skyfan.errors import BadInput, DatasetError
-from skyfan.formats.torch._dtypes import (
+from skyfan.dtypes import (
     DTYPES,
     STORAGE_DTYPES,
     TORCH_ALIASES,
     UNSUPPORTED_DTYPES,
     UNSUPPORTED_STORAGES,
 )
+from skyfan.errors import BadInput, DatasetError
 
 MAX_PICKLE_BYTES = 16 * 2**20
 UNTYPED = "untyped"

@@ -18,8 +18,8 @@ from typing import BinaryIO, Self
 import numpy as np
 
 from skyfan import store
+from skyfan.dtypes import DTYPES, numpy_dtype
 from skyfan.errors import DatasetError
-from skyfan.formats.torch._dtypes import DTYPES, numpy_dtype
 from skyfan.formats.torch._pickling import dataset_pickle
 
 _ALIGNMENT = 64

@@ -7,8 +7,8 @@ import pytest
 
 from skyfan.cli.forecast import run_calibration, show_forecast
 from skyfan.errors import BadInput
-from skyfan.formats.torch import TensorSpec
-from skyfan.planning import FileLayout, Plan, RunOptions, cut, distribute
+from skyfan.layout import FileLayout, TensorSpec
+from skyfan.planning import Plan, RunOptions, cut, distribute
 
 PUBLISHED = str(Path(__file__).parents[2] / "data/published/aws")
 IMAGE = TensorSpec(name="image", dtype="float32", shape=(50_000, 5, 32, 32), offset_bytes=0, order=(0, 1, 2))

@@ -1,0 +1,101 @@
+"""Where the rows of a dataset file lie, as plain values that a plan can carry."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from skyfan.dtypes import as_dtype, numpy_dtype
+from skyfan.errors import DatasetError
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One tensor of a file: row i of dimension 0 is bytes [offset + i·row_bytes, offset + (i+1)·row_bytes).
+
+    `shape` includes the samples; `order` lists the row's dimensions from slowest to fastest in memory
+    (`(0, 1, 2)` for contiguous, `(1, 2, 0)` for channels_last); `byteorder` is `little` or `big`.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset_bytes: int
+    order: tuple[int, ...]
+    byteorder: str = "little"
+
+    @property
+    def samples(self) -> int:
+        """Number of rows."""
+        return self.shape[0]
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+        return self.shape[1:]
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element."""
+        return numpy_dtype(self.dtype).itemsize
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one sample."""
+        return math.prod(self.row_shape) * self.itemsize
+
+    def byte_range(self, start: int, stop: int) -> tuple[int, int]:
+        """The file's bytes that hold rows [start, stop).
+
+        Raises:
+            DatasetError: the tensor has no such rows.
+        """
+        if not 0 <= start <= stop <= self.samples:
+            raise DatasetError(f"tensor {self.name!r} has rows 0 to {self.samples}, not [{start}, {stop}).")
+        return self.offset_bytes + start * self.row_bytes, self.offset_bytes + stop * self.row_bytes
+
+    def rows(self, data: np.ndarray, count: int) -> np.ndarray:
+        """Flat uint8 `data` of `count` whole rows as an array [count, *row_shape] without a copy.
+
+        Foreign byte order is swapped in place, so `data` must be writable and be given once.
+        """
+        flat = as_dtype(data, self.dtype, self.byteorder)
+        stored = flat.reshape(count, *(self.row_shape[axis] for axis in self.order))
+        return stored.transpose(0, *(1 + self.order.index(axis) for axis in range(len(self.order))))
+
+
+class FileLayout(BaseModel):
+    """One dataset file: where it is, which version of it was read, and where its tensors' rows lie.
+
+    `etag` names the version; reads that carry it fail once the file has changed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    uri: str
+    etag: str
+    size_bytes: int
+    samples: int
+    tensors: tuple[TensorSpec, ...]
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes of one sample over all tensors."""
+        return sum(tensor.row_bytes for tensor in self.tensors)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tensors' names in the file's order."""
+        return tuple(tensor.name for tensor in self.tensors)
+
+    def tensor(self, name: str) -> TensorSpec:
+        """The tensor called `name`.
+
+        Raises:
+            DatasetError: there is none; the sentence lists those that there are.
+        """
+        for tensor in self.tensors:
+            if tensor.name == name:
+                return tensor
+        raise DatasetError(f"{self.uri} has no tensor {name!r}; it holds {', '.join(self.names)}.")

@@ -15,8 +15,8 @@ from skyfan.cli.demo import make_demo_dataset
 from skyfan.engines import create_engine
 from skyfan.formats.rows import read_rows
 from skyfan.formats.torch import open_tensorfile
+from skyfan.job import RunOptions
 from skyfan.models import load_model
-from skyfan.planning import RunOptions
 from skyfan.science.metrics import delta_z
 from skyfan.stages.calibration import first_samples
 

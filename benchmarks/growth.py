@@ -34,7 +34,8 @@ import openvino
 lap("import openvino")
 from skyfan.engines import create_engine
 from skyfan.models import load_model
-from skyfan.planning import RunOptions
+from skyfan.job import RunOptions
+
 model = load_model(sys.argv[1])
 lap("load the model")
 engine = create_engine(model, RunOptions(), threads=2)
@@ -70,15 +71,13 @@ def planning(folder: Path) -> Found:
 
 def plan_all_sizes(path: str) -> None:
     """Prints what `planning` returns."""
-    from skyfan.planning import RunOptions
+    from skyfan.job import Job
     from skyfan.stages.plan import draft
-    from skyfan.stages.plan_messages import DatasetCut
 
     seconds, partitions = {}, {}
     for size in PARTITION_SIZES_MB:
         start = time.perf_counter()
-        request = DatasetCut(dataset=path, partition_size_bytes=size * 2**20)
-        plan = draft(request, model="none", model_digest="0" * 64, options=RunOptions())
+        plan = draft(Job(dataset=path, partition_size=size * 2**20), "0" * 64)
         text = plan.model_dump_json()
         seconds[size], partitions[size] = time.perf_counter() - start, plan.partitions
         assert text

@@ -110,12 +110,10 @@ def with_boto3(endpoint: str, key: str, size_bytes: int) -> None:
 
 def plan_of(dataset: str, digest: str = "0" * 64) -> Any:
     """The dataset as one rank."""
-    from skyfan.planning import RunOptions
+    from skyfan.job import Job
     from skyfan.stages.plan import draft
-    from skyfan.stages.plan_messages import DatasetCut
 
-    request = DatasetCut(dataset=dataset, partition_size_bytes=None)
-    return draft(request, model="none", model_digest=digest, options=RunOptions(batch_size=BATCH_SIZE))
+    return draft(Job(dataset=dataset, partition_size="file", batch_size=BATCH_SIZE), digest)
 
 
 def with_executor(item: Any) -> None:
@@ -155,17 +153,15 @@ def throughput(endpoint: str, key: str, size_bytes: int, rounds: int) -> Found:
 def rank(dataset: str, model: str, models: Any) -> Any:
     """One rank from `dataset`, committed to a folder that is thrown away; its record."""
     from skyfan.stages.infer import infer
-    from skyfan.stages.infer_messages import InferRequest
+    from skyfan.stages.messages import InferRequest, ModelFile
 
     plan = plan_of(dataset, models.model(model).digest)
     with tempfile.TemporaryDirectory(prefix="skyfan-bench-") as output:
         request = InferRequest(
             run_id=plan.run_id,
             item=plan.item(0),
-            model=model,
-            model_digest=plan.model_digest,
-            output=output,
-            options=plan.options,
+            job=plan.job.model_copy(update={"output": output}),
+            model=ModelFile(uri=model, digest=plan.model_digest, source_digest=plan.model_digest),
         )
         return infer(request, models)
 

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ import sys, time
 import numpy as np
 from skyfan.engines import create_engine
 from skyfan.models import load_model
-from skyfan.planning import RunOptions
+from skyfan.job import RunOptions
+
 engine = create_engine(load_model(sys.argv[1]), RunOptions(), threads=1)
 batch = [np.zeros((512, 5, 32, 32), np.float32), np.zeros((512, 5), np.float32)]
 engine.predict(batch)
@@ -48,23 +50,28 @@ for _ in sys.stdin:
 
 def job(dataset: Path, model: Path, output: str) -> Any:
     """The dataset in `RANKS` ranks."""
-    from skyfan.backends import Job
+    from skyfan.job import Job
 
     size = -(-dataset.stat().st_size // RANKS)
-    return Job(dataset=str(dataset), model=str(model), output=output, partition_size_bytes=size, world_size=RANKS)
+    return Job(dataset=str(dataset), model=str(model), output=output, partition_size=size, world_size=RANKS)
 
 
 async def timed_runs(place: str, executors: int, dataset: Path, model: Path) -> Found:
     """A cold run, then a warm one, on the same target; the warm one's map time is what counts."""
-    from skyfan.backends import create_target, run_job
+    from skyfan.backends.driver import run_job
+    from skyfan.backends.local import LocalServices
+    from skyfan.backends.process import ProcessServices
 
     with tempfile.TemporaryDirectory(prefix="skyfan-bench-") as output:
         began = time.perf_counter()
-        async with create_target(place, workers=executors) as target:
-            await run_job(job(dataset, model, f"{output}/cold"), target, lambda _event: None)
+        services = ProcessServices() if place == "process" else LocalServices(workers=executors)
+        async with services as target:
+            await run_job(job(dataset, model, f"{output}/cold"), target, lambda _event: None, datetime.now(UTC))
             cold_s = time.perf_counter() - began
             began = time.perf_counter()
-            summary = await run_job(job(dataset, model, f"{output}/warm"), target, lambda _event: None)
+            summary = await run_job(
+                job(dataset, model, f"{output}/warm"), target, lambda _event: None, datetime.now(UTC)
+            )
             warm_s = time.perf_counter() - began
         records = [_record(output, rank) for rank in range(RANKS)]
     return {

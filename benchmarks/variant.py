@@ -33,29 +33,30 @@ def skyfan(options: str, folder: Path) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
     from skyfan.engines.threads import available_threads
-    from skyfan.planning import RunOptions
+    from skyfan.job import Job
     from skyfan.runs.folder import RunFolder
-    from skyfan.stages import infer as executor
-    from skyfan.stages import plan as partitioner
-    from skyfan.stages.infer_messages import InferRequest, PrepareRequest
+    from skyfan.stages.infer import infer
+    from skyfan.stages.messages import InferRequest, ModelFile, PlanRequest, PrepareRequest
     from skyfan.stages.model_cache import ModelCache
-    from skyfan.stages.plan_messages import PlanRequest
+    from skyfan.stages.plan import plan
+    from skyfan.stages.prepare import prepare
 
     chosen, _, unchecked = options.partition(":")
     engine, precision = chosen.split("/")
     _import_engine(engine)
     baseline = rss_bytes()
-    run_options = RunOptions.model_validate({"engine": engine, "precision": precision})
     data, model = str(folder / "data.pt"), str(folder / "model.safetensors")
     with tempfile.TemporaryDirectory(dir=folder) as name:
         output = RunFolder(f"{name}/run")
         start, cpu = time.perf_counter(), time.process_time()
         models = ModelCache(threads=available_threads())
-        prepared = executor.prepare(PrepareRequest(model=model, dataset=data, options=run_options), models)
-        same = {"model": model, "model_digest": prepared.digest, "output": output.uri, "options": run_options}
-        reply = partitioner.plan(PlanRequest(dataset=data, partition_size_bytes=None, **same))
+        asked = {"dataset": data, "model": model, "output": output.uri, "partition_size": "file"}
+        job = Job.model_validate(asked | {"engine": engine, "precision": precision})
+        prepared = prepare(PrepareRequest(job=job), models)
+        reply = plan(PlanRequest(job=job, model=prepared))
         item = output.read_plan().item(0)
-        record = executor.infer(InferRequest(run_id=reply.run_id, item=item, **same), models)
+        file = ModelFile(uri=model, digest=prepared.digest, source_digest=prepared.digest)
+        record = infer(InferRequest(run_id=reply.run_id, job=job, item=item, model=file), models)
         wall_s, cpu_s = time.perf_counter() - start, time.process_time() - cpu
         z = pq.read_table(output.predictions_uri(0))["z_pred"].to_numpy()
     expected = z if unchecked else np.load(folder / "expected.npy")
@@ -87,8 +88,8 @@ def compute(options: str, folder: Path) -> dict[str, Any]:
 
     from benchmarks.measure import flops_per_sample, gemm_flops_per_s
     from skyfan.engines import create_engine
+    from skyfan.job import RunOptions
     from skyfan.models import load_model
-    from skyfan.planning import RunOptions
 
     engine_name, precision, threads = options.split("/")
     model = load_model(str(folder / "model.safetensors"))

@@ -1,5 +1,72 @@
-"""Skyfan fans PyTorch inference out over the sky."""
+"""Skyfan fans PyTorch inference out over the sky: your model over your data, in parallel, merged into one table."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from skyfan._version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from skyfan.api import Dataset, Job, Run, Summary, load_model, open_dataset, open_run, plan, run
+    from skyfan.errors import (
+        BadInput,
+        DatasetError,
+        Incomplete,
+        Interrupted,
+        LocationError,
+        ModelError,
+        RankTooLarge,
+        RunConflict,
+        SkyfanError,
+        Transient,
+    )
+
+_ERRORS = (
+    "BadInput",
+    "DatasetError",
+    "Incomplete",
+    "Interrupted",
+    "LocationError",
+    "ModelError",
+    "RankTooLarge",
+    "RunConflict",
+    "SkyfanError",
+    "Transient",
+)
+_FRONT_DOOR = ("Dataset", "Job", "Run", "Summary", "load_model", "open_dataset", "open_run", "plan", "run")
+
+__all__ = [
+    "BadInput",
+    "Dataset",
+    "DatasetError",
+    "Incomplete",
+    "Interrupted",
+    "Job",
+    "LocationError",
+    "ModelError",
+    "RankTooLarge",
+    "Run",
+    "RunConflict",
+    "SkyfanError",
+    "Summary",
+    "Transient",
+    "__version__",
+    "load_model",
+    "open_dataset",
+    "open_run",
+    "plan",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name on first use (PEP 562), so that a rank does not import what it does not use."""
+    if name in _ERRORS:
+        return getattr(importlib.import_module("skyfan.errors"), name)
+    if name in _FRONT_DOOR:
+        return getattr(importlib.import_module("skyfan.api"), name)
+    raise AttributeError(f"module 'skyfan' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return __all__

@@ -1,25 +1,42 @@
-"""What happens in a run, as values for whoever shows or logs it."""
+"""What happens in a run, as values for anyone who shows or logs it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from skyfan.planning import Plan
 from skyfan.records import RankRecord
-from skyfan.stages.plan_messages import PlanReply
 
 
 @dataclass(frozen=True, slots=True)
 class PhaseStarted:
-    """`starting`, `uploading`, `preparing`, `planning`, `inferring` or `aggregating`."""
+    """`starting`, `uploading`, `preparing`, `planning`, `converting`, `inferring` or `aggregating`."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
-    """The plan is written; ranks in `plan.committed_ranks` are reused."""
+class ExecutionStarted:
+    """The run is an execution elsewhere, which goes on without this process.
 
-    plan: PlanReply
-    reused_samples: int
+    `stop_command` ends it; `console_url` is where a person looks at it, None where there is no console.
+    """
+
+    name: str
+    stop_command: str
+    console_url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The plan is written; `committed_ranks` are reused."""
+
+    plan: Plan
+    committed_ranks: tuple[int, ...]
+
+    @property
+    def reused_samples(self) -> int:
+        """Samples of the ranks that are reused."""
+        return sum(span.samples for rank in self.committed_ranks for span in self.plan.ranks[rank])
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,5 +85,7 @@ class MapProgress:
     cost_usd: float
 
 
-Event = PhaseStarted | Planned | RankProgress | RankCommitted | RankRetried | RankFailed | MapProgress
+Event = (
+    PhaseStarted | ExecutionStarted | Planned | RankProgress | RankCommitted | RankRetried | RankFailed | MapProgress
+)
 Listener = Callable[[Event], None]

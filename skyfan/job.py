@@ -1,57 +1,153 @@
-"""What the user asks for: one job, wherever it then runs."""
+"""What to run: one `Job`, wherever it then runs.
 
-from typing import Self
+Its JSON is the input of a Step Functions execution and what `plan.json` remembers; the command line, notebooks and the
+reference system's payload (`skyfan.reference_payload`) all make one. An option is a field here: its default, its
+limits and its description stand nowhere else.
+"""
 
-from pydantic import BaseModel, ConfigDict, Field
+from collections.abc import Callable, Mapping
+from pathlib import PurePath
+from typing import Annotated, Any, Literal, Self, get_args
 
-from skyfan.models import DEMO_MODEL
-from skyfan.planning import RunOptions
-from skyfan.reference_payload import WHOLE_FILES, RunRequest
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-DEFAULT_PARTITION_BYTES = 25 * 2**20
-DEFAULT_WORKERS = 2
+from skyfan.errors import BadInput
+from skyfan.units import parse_size
+
+JOB_SCHEMA: Literal["skyfan.job/1"] = "skyfan.job/1"
+DEMO_MODEL = "demo"
+"""The packaged model."""
+WHOLE_FILES = "file"
+"""As a partition size: each file is one partition."""
+
+Precision = Literal["float32", "tf32", "bf16", "int8", "auto"]
+Device = Literal["auto", "cpu", "cuda"]
 
 
-class Job(BaseModel):
-    """One run. `workers`: ranks at once, `device`: what they compute on; None lets the target decide."""
+def _size_bytes(value: object) -> object:
+    if value is None:  # how plans of schema 1 write it
+        return WHOLE_FILES
+    if not isinstance(value, str) or value == WHOLE_FILES:
+        return value
+    try:
+        return parse_size(value)
+    except BadInput as error:
+        raise ValueError("write a number with KB, MB or GB, such as 25MB, or 'file'") from error
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    dataset: str
-    output: str
-    model: str = DEMO_MODEL
-    options: RunOptions = RunOptions()
-    partition_size_bytes: int | None = Field(default=DEFAULT_PARTITION_BYTES, ge=1)
-    world_size: int | None = Field(default=None, ge=1)
-    file_limit: int | None = Field(default=None, ge=1)
-    workers: int | None = Field(default=None, ge=1)
-    device: str | None = None
-    tolerated_failure_percentage: float = Field(default=0.0, ge=0, le=100)
-    resume: bool = True
-    collectives: bool = Field(default=False, description="ranks meet, and end knowing the run's metrics")
+Count = Annotated[int, Field(ge=1)]
+PartitionSize = Annotated[Annotated[int, Field(ge=1)] | Literal["file"], BeforeValidator(_size_bytes)]
+
+
+class RunOptions(BaseModel):
+    """The options that are part of a run's identity, because predictions or records depend on them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, str_strip_whitespace=True)
+
+    batch_size: Count = Field(512, description="samples per forward pass")
+    precision: Precision = Field("float32", description="arithmetic: float32, or reduced as bf16, int8, tf32, auto")
+    engine: str = Field("auto", description="inference engine; auto takes the fastest that is installed")
+    z_column: int | None = Field(None, ge=0, description="which output column is redshift (not needed for AstroMAE)")
+
+
+class Job(RunOptions):
+    """One run: what to predict, with which model, cut into which partitions, and under which rules.
+
+    `Job(dataset="sky.pt")` is complete; every other field has a default. Sizes are bytes, or text such as "25MB".
+
+    Raises:
+        pydantic.ValidationError: a field is unknown, of the wrong type or out of range.
+    """
+
+    schema_: Literal["skyfan.job/1"] = Field(JOB_SCHEMA, alias="schema")
+    dataset: str = Field(min_length=1, description="a .pt file or a folder of them: path, file://, s3:// (URI)")
+    output: str = Field("", description="the run's folder (path or URI); runs/<dataset> by default")
+    model: str = Field(
+        DEMO_MODEL, min_length=1, description="checkpoint (.pt, .safetensors) or exported program (.pt2): path or URI"
+    )
+    partition_size: PartitionSize = Field(
+        25 * 2**20,
+        validation_alias=AliasChoices("partition_size", "partition_size_bytes"),
+        description="about how much data a partition holds (MB is 2^20 bytes), or 'file': one a file",
+    )
+    world_size: Count | None = Field(None, description="number of ranks; one a partition by default")
+    file_limit: Count | None = Field(None, description="use at most so many partitions")
+    workers: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
+        None,
+        validation_alias=AliasChoices("workers", "max_concurrency"),
+        description="ranks at once; by default 2 on local, 1,000 on aws",
+    )
+    device: Device | None = Field(
+        None, description="compute device on process and local: auto, cpu or cuda; auto is the GPU if there is one"
+    )
+    tolerated_failure_percentage: float = Field(
+        0.0, ge=0, le=100, description="percentage of ranks that may fail before the run is a failure"
+    )
+    resume: bool = Field(True, description="reuse what an earlier start of this very run committed")
+    collectives: bool = Field(
+        False, description="ranks start together, and end knowing the whole run's metrics; all must run at once"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_output(cls, fields: Any) -> Any:
+        if isinstance(fields, Mapping) and not fields.get("output") and isinstance(fields.get("dataset"), str):
+            stem = PurePath(fields["dataset"].strip().rstrip("/")).stem or "run"
+            return {**fields, "output": f"runs/{stem}"}
+        return fields
+
+    @property
+    def options(self) -> RunOptions:
+        """The part of this job that predictions depend on."""
+        return RunOptions(**{name: getattr(self, name) for name in RunOptions.model_fields})
+
+    @property
+    def partition_size_bytes(self) -> int | None:
+        """The partition size as a number; None: each file is one partition."""
+        return None if self.partition_size == WHOLE_FILES else int(self.partition_size)
 
     @classmethod
-    def of_request(cls, request: RunRequest, workers: int | None = None) -> Self:
-        """The job of a normalised execution input.
+    def checked(cls, fields: Mapping[str, object], spelled: Callable[[str], str] = str) -> Self:
+        """The job of these fields; `spelled` gives the name under which the user knows a field.
 
-        The reference system's files are its partitions, so that its payload cuts nothing.
+        Raises:
+            BadInput: a field is unknown, missing or out of range; the sentence names it and what is allowed.
         """
-        cut = request.partition_size_bytes
-        if cut == WHOLE_FILES or (cut is None and request.source == "reference"):
-            size_bytes = None
-        else:
-            size_bytes = DEFAULT_PARTITION_BYTES if cut is None else cut
-        options = {**request.options, "batch_size": request.batch_size or RunOptions().batch_size}
-        return cls(
-            dataset=request.dataset,
-            output=request.output,
-            model=request.model or DEMO_MODEL,
-            options=RunOptions.model_validate(options),
-            partition_size_bytes=size_bytes,
-            world_size=request.world_size,
-            file_limit=request.file_limit,
-            workers=workers,
-            tolerated_failure_percentage=request.tolerated_failure_percentage,
-            resume=request.resume,
-            collectives=request.collectives,
-        )
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            raise BadInput(_sentence(error, spelled)) from error
+
+    def to_json(self) -> str:
+        """The JSON text that an execution is started with."""
+        return self.model_dump_json(by_alias=True)
+
+
+def _sentence(error: ValidationError, spelled: Callable[[str], str]) -> str:
+    first = error.errors(include_url=False)[0]
+    field = str(first["loc"][0]) if first["loc"] else "the job"
+    name, given, context = spelled(field), first["input"], first.get("ctx", {})
+    match first["type"]:
+        case "missing":
+            return f"{name} is missing."
+        case "extra_forbidden":
+            return f"{name} is unknown; known are {', '.join(_known())}."
+        case "literal_error":
+            return f"{name} is {given!r}; choose one of {', '.join(_choices(field))}."
+        case "greater_than_equal":
+            return f"{name} is {given!r}; it must be at least {context['ge']:g}."
+        case "less_than_equal":
+            return f"{name} is {given!r}; it must be at most {context['le']:g}."
+        case "value_error":
+            return f"{name} is {given!r}; {context['error']}."
+        case _:
+            return f"{name} is {given!r}: {first['msg'].lower()}."
+
+
+def _known() -> list[str]:
+    names = [name for name in Job.model_fields if name != "schema_"]
+    return sorted(names, key=lambda name: (name not in ("dataset", "output"), names.index(name)))
+
+
+def _choices(field: str) -> tuple[str, ...]:
+    return {"precision": get_args(Precision), "device": get_args(Device)}.get(field, ())

@@ -8,15 +8,17 @@ self-contained piece that travels to an executor, so that no rank reads a header
 import hashlib
 import json
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from skyfan.errors import BadInput
+from skyfan.job import WHOLE_FILES, Job, PartitionSize, RunOptions
 from skyfan.layout import FileLayout
 from skyfan.units import counted, format_size
 
-PLAN_SCHEMA: Literal["skyfan.plan/1"] = "skyfan.plan/1"
+PLAN_SCHEMA: Literal["skyfan.plan/2"] = "skyfan.plan/2"
+_JOB_OF_SCHEMA_1 = ("dataset", "model", "options", "partition_size_bytes", "file_limit")
 
 # A `.pt` file is a little larger than its tensors (ZIP directory, pickled metadata, alignment). Reserving it
 # makes "100MB" mean the 5,113 samples that the reference system's 100MB files hold.
@@ -75,27 +77,17 @@ class PlanItem(_Frozen):
         return f"{self.files[span.file].uri}[{span.start}:{span.stop}]{more}"
 
 
-class RunOptions(_Frozen):
-    """The options that are part of a run's identity, because predictions or records depend on them."""
-
-    batch_size: int = Field(default=512, ge=1)
-    precision: Literal["float32", "tf32", "bf16", "int8", "auto"] = "float32"
-    engine: str = "auto"
-    z_column: int | None = Field(default=None, ge=0)
-
-
 class Plan(_Frozen):
-    """All ranks' work, and what the run is."""
+    """All ranks' work, and what the run is: the job as it was first asked for, and what its files are.
 
-    schema_: Literal["skyfan.plan/1"] = Field(default=PLAN_SCHEMA, alias="schema")
+    `world_size` is the number of ranks, which the job may leave open.
+    """
+
+    schema_: Literal["skyfan.plan/2"] = Field(default=PLAN_SCHEMA, alias="schema")
     run_id: RunId
-    dataset: str
-    model: str
+    job: Job
     model_digest: str
-    options: RunOptions
-    partition_size_bytes: int | None
     world_size: int
-    file_limit: int | None
     samples: int
     data_bytes: int
     partitions: int
@@ -104,16 +96,26 @@ class Plan(_Frozen):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_schema_1(cls, content: Any) -> Any:
+        """A plan of schema 1 had the job's parts beside the others."""
+        if not isinstance(content, dict) or content.get("schema") != "skyfan.plan/1":
+            return content
+        kept = {name: value for name, value in content.items() if name not in _JOB_OF_SCHEMA_1}
+        asked = {name: content[name] for name in _JOB_OF_SCHEMA_1 if name != "options" and name in content}
+        return {**kept, "schema": PLAN_SCHEMA, "job": {**asked, **content.get("options", {})}}
+
     def item(self, rank: int) -> PlanItem:
         """The self-contained work of `rank`, with only the files it reads."""
         spans = self.ranks[rank]
         used = sorted({span.file for span in spans})
-        place = {file: position for position, file in enumerate(used)}
+        positions = {file: position for position, file in enumerate(used)}
         return PlanItem(
             rank=rank,
             world_size=self.world_size,
             files=tuple(self.files[file] for file in used),
-            spans=tuple(span.model_copy(update={"file": place[span.file]}) for span in spans),
+            spans=tuple(span.model_copy(update={"file": positions[span.file]}) for span in spans),
         )
 
     def items(self) -> Iterator[PlanItem]:
@@ -134,7 +136,7 @@ def run_identity(
 ) -> str:
     """16 hex digits that name what is computed: files as planned, who computes which samples, model, options.
 
-    Where and how fast it runs (target, workers, threads, output place) is not part of it.
+    Where and how fast it runs (backend, workers, threads, output) is not part of it.
     """
     content = {
         "files": [file.model_dump(mode="json") for file in files],
@@ -151,19 +153,24 @@ def samples_per_partition(file: FileLayout, partition_size_bytes: int) -> int:
     return max(1, (partition_size_bytes - CONTAINER_OVERHEAD_BYTES) // max(1, file.sample_bytes))
 
 
-def cut(files: tuple[FileLayout, ...], partition_size_bytes: int | None) -> list[Span]:
-    """Cuts every file into partitions in dataset order; with None each file is one partition."""
+def make_partitions(files: tuple[FileLayout, ...], partition_size: PartitionSize) -> list[Span]:
+    """Partitions of every file in dataset order, of about `partition_size` bytes, or one a file.
+
+    Raises:
+        BadInput: there would be more than `MAX_RANKS`.
+    """
     partitions: list[Span] = []
     first_sample = 0
     steps = [
-        file.samples if partition_size_bytes is None else samples_per_partition(file, partition_size_bytes)
+        file.samples if partition_size == WHOLE_FILES else samples_per_partition(file, int(partition_size))
         for file in files
     ]
     count = sum(-(-file.samples // step) for file, step in zip(files, steps, strict=True))
     if count > MAX_RANKS:
+        size = partition_size if isinstance(partition_size, str) else format_size(partition_size)
         raise BadInput(
-            f"--partition-size {format_size(partition_size_bytes or 0)} would cut the data into {count:,} partitions, "
-            f"more than the {MAX_RANKS:,} that a run holds; take a larger one."
+            f"--partition-size {size} would make {count:,} partitions, more than the {MAX_RANKS:,} that a run holds; "
+            "take a larger one."
         )
     for number, (file, step) in enumerate(zip(files, steps, strict=True)):
         for start in range(0, file.samples, step):

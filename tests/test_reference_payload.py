@@ -1,11 +1,13 @@
-"""The pipeline's input: ours, the reference system's, and what is wrong with others."""
+"""The input of an execution: a job, the reference system's payload, and what is wrong with others."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from skyfan.errors import BadInput
-from skyfan.reference_payload import RunRequest, parse_request
+from skyfan.job import Job
+from skyfan.reference_payload import parse_execution_input, reference_warnings
 
 # The execution payload that the reference system's documentation shows (UVA-MLSys/AI-for-Astronomy).
 REFERENCE = {
@@ -21,60 +23,72 @@ REFERENCE = {
 }
 
 
-def test_own_request_keeps_its_values_and_gets_defaults():
-    request = parse_request({"dataset": "s3://data/sky.pt", "output": "s3://runs/1", "partition_size_bytes": "25MB"})
-    assert request.partition_size_bytes == 26_214_400
-    assert (request.max_concurrency, request.tolerated_failure_percentage) == (1000, 0)
-    assert request.model is None
-    assert request.source == "skyfan"
+def test_a_job_keeps_its_values_and_gets_defaults():
+    job = parse_execution_input({"dataset": "s3://data/sky.pt", "output": "s3://runs/1", "partition_size": "25MB"})
+    assert job.partition_size == 26_214_400
+    assert (job.workers, job.tolerated_failure_percentage) == (None, 0)
+    assert job.model == "demo"
+
+
+def test_names_of_earlier_versions_are_understood():
+    job = parse_execution_input({"dataset": "a", "output": "b", "partition_size_bytes": None, "max_concurrency": 7})
+    assert (job.partition_size, job.workers) == ("file", 7)
 
 
 def test_reference_payload_works_unchanged():
-    request = parse_request(REFERENCE)
-    assert request.dataset == "s3://cosmicai-data/100MB/"
-    assert request.model == "s3://cosmicai-data/Anomaly Detection/"
-    assert request.output == "s3://cosmicai-data/result-partition-100MB/1GB/1"
-    assert (request.file_limit, request.world_size, request.batch_size) == (11, 11, 512)
-    assert request.source == "reference"
-    assert len(request.warnings) == 1
-    assert "inference.py' is not run" in request.warnings[0]
+    job = parse_execution_input(REFERENCE)
+    assert job.dataset == "s3://cosmicai-data/100MB/"
+    assert job.model == "s3://cosmicai-data/Anomaly Detection/"
+    assert job.output == "s3://cosmicai-data/result-partition-100MB/1GB/1"
+    assert (job.file_limit, job.world_size, job.batch_size) == (11, 11, 512)
+    assert job.partition_size == "file"  # its files are its partitions
+    warnings = reference_warnings(REFERENCE)
+    assert len(warnings) == 1
+    assert "inference.py' is not run" in warnings[0]
 
 
 def test_world_size_of_the_reference_payload_goes_before_file_limit():
-    request = parse_request({**REFERENCE, "file_limit": "22", "world_size": "10"})
-    assert (request.file_limit, request.world_size) == (22, 10)
+    job = parse_execution_input({**REFERENCE, "file_limit": "22", "world_size": "10"})
+    assert (job.file_limit, job.world_size) == (22, 10)
 
 
 def test_unknown_keys_of_the_reference_payload_are_named():
-    assert "speed is unknown and not used." in parse_request({**REFERENCE, "speed": 1}).warnings
+    assert "speed is unknown and not used." in reference_warnings({**REFERENCE, "speed": 1})
 
 
-@pytest.mark.parametrize("payload", [REFERENCE, {"dataset": "a", "output": "b", "options": {"threads": 2}}])
-def test_normalising_twice_changes_nothing(payload):
-    request = parse_request(payload)
-    assert parse_request(request.model_dump(mode="json")) == request
+@pytest.mark.parametrize("added", ["Comment", "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID"])
+@pytest.mark.parametrize("payload", [REFERENCE, {"dataset": "a", "output": "b"}])
+def test_what_step_functions_adds_by_itself_is_left_out(payload, added):
+    assert parse_execution_input({**payload, added: "x"}) == parse_execution_input(payload)
+
+
+@pytest.mark.parametrize("payload", [REFERENCE, {"dataset": "a", "output": "b", "precision": "bf16"}])
+def test_a_jobs_json_is_the_input_of_an_execution(payload):
+    job = parse_execution_input(payload)
+    assert parse_execution_input(json.loads(job.to_json())) == job
 
 
 @pytest.mark.parametrize(
     ("payload", "message"),
     [
         (["dataset"], "must be a JSON object, not list"),
-        ({"output": "b"}, "lacks dataset"),
-        ({"dataset": "a", "output": "b", "worldsize": 3}, "unknown key worldsize; known are dataset, output"),
+        ({"output": "b"}, "dataset in the execution's input is missing"),
+        ({"dataset": "a", "output": "b", "worldsize": 3}, "worldsize .* is unknown; known are dataset, output"),
         ({"dataset": "a", "output": "b", "world_size": 0}, "world_size in the execution's input is 0"),
-        ({"dataset": "a", "output": "b", "max_concurrency": 10_001}, "max_concurrency .* 10001"),
-        ({"dataset": "a", "output": "b", "tolerated_failure_percentage": 2.5}, "tolerated_failure_percentage .* 2.5"),
-        ({"dataset": "a", "output": "b", "partition_size_bytes": "25 apples"}, "25MB"),
-        ({"dataset": "a", "output": "b", "options": {"deep": {}}}, "options"),
+        ({"dataset": "a", "output": "b", "workers": 10_001}, "workers .* 10001"),
+        ({"dataset": "a", "output": "b", "tolerated_failure_percentage": 250}, "tolerated_failure_percentage .* 250"),
+        ({"dataset": "a", "output": "b", "partition_size": "25 apples"}, "25MB"),
+        ({"dataset": "a", "output": "b", "schema": "skyfan.job/9"}, "schema .* 'skyfan.job/9'"),
+        ({"dataset": "a", "output": "b", "batch_size": {}}, "batch_size"),
         ({key: REFERENCE[key] for key in REFERENCE if key != "data_prefix"}, "lacks data_prefix"),
     ],
 )
 def test_input_that_cannot_be_used_is_refused_in_a_sentence(payload, message):
     with pytest.raises(BadInput, match=message) as refused:
-        parse_request(payload)
+        parse_execution_input(payload)
     assert "\n" not in str(refused.value)
 
 
 def test_documentation_names_every_key():
     text = (Path(__file__).parents[1] / "docs" / "step-functions.md").read_text()
-    assert all(f"`{name}`" in text for name in RunRequest.model_fields)
+    assert all(f"`{field.alias or name}`" in text for name, field in Job.model_fields.items())

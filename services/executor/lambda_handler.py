@@ -1,28 +1,32 @@
-"""The executor on Lambda: `prepare` before the map, `infer` once a rank."""
+"""The executor on Lambda: `prepare` before the plan, `convert` after it, `infer` once a rank."""
 
 import math
 import os
 import socket
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from skyfan import store
-from skyfan.comm.check import RankCheck, check_rank
-from skyfan.comm.rank_group import RankGroup
-from skyfan.job import Job
-from skyfan.models.locating import locate_model
-from skyfan.planning import PlanItem, RunOptions
-from skyfan.reference_payload import parse_request
-from skyfan.serving.lambda_dispatch import attempt_of, make_handler
+from skyfan.comm.check import RankReport, check_rank
+from skyfan.planning import PlanItem
+from skyfan.reference_payload import parse_execution_input
+from skyfan.serving.lambda_dispatch import make_handler
+from skyfan.serving.lambda_events import (
+    CheckCommEvent,
+    ConvertEvent,
+    InferEvent,
+    InferResult,
+    PrepareEvent,
+    PrepareResult,
+)
 from skyfan.serving.service_token import fetch_service_token
-from skyfan.stages import infer as core
-from skyfan.stages.infer_messages import InferRequest, PrepareRequest
+from skyfan.stages.infer import Control, infer
+from skyfan.stages.messages import ConvertRequest, InferRequest, ModelFile, PrepareRequest
 from skyfan.stages.model_cache import ModelCache
+from skyfan.stages.prepare import convert, prepare
 
 # "Configure Lambda function memory": 1,769 MB is one vCPU
 # (https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html, read 2026-11).
@@ -41,46 +45,28 @@ def lambda_threads() -> int:
 _models = ModelCache(threads=lambda_threads())
 
 
-def _prepare(event: Mapping[str, Any], _context: LambdaContext, _metrics: Metrics) -> dict[str, Any]:
-    request = parse_request(event["input"])
-    job = Job.of_request(request)
-    asked = PrepareRequest(
-        model=locate_model(request.model),
-        dataset=job.dataset,
-        options=job.options,
-        measure_rate=True,
-        convert_into=request.output,
-    )
-    prepared = core.prepare(asked, _models)
-    model = {
-        "uri": prepared.model,
-        "ready_uri": prepared.ready,
-        "ready_digest": prepared.ready_digest,
-        "digest": prepared.digest,
-        "format": prepared.format,
-        "samples_per_s": prepared.samples_per_s,
-    }
-    return {"request": request.model_dump(mode="json"), "model": model}
+def _prepare(event: PrepareEvent, _context: LambdaContext, _metrics: Metrics) -> PrepareResult:
+    job = parse_execution_input(event.input)
+    return PrepareResult(job=job, model=prepare(PrepareRequest(job=job, measure_rate=True), _models))
 
 
-def _infer(event: Mapping[str, Any], context: LambdaContext, metrics: Metrics) -> dict[str, Any]:
+def _convert(event: ConvertEvent, _context: LambdaContext, _metrics: Metrics) -> ModelFile:
+    return convert(ConvertRequest(job=event.job, model=event.model), _models)
+
+
+def _infer(event: InferEvent, context: LambdaContext, metrics: Metrics) -> InferResult:
     began = datetime.now(UTC)
-    reference, model = event["item"], event["model"]
-    item = PlanItem.model_validate_json(store.read_range(reference["items_uri"], reference["start"], reference["stop"]))
-    batch_size = event.get("batch_size") or RunOptions().batch_size
+    reference = event.item
+    group = event.group
     request = InferRequest(
-        run_id=event["run_id"],
-        item=item,
-        model=model["ready_uri"],
-        model_digest=model["digest"],
-        file_digest=model["ready_digest"],
-        output=event["output"],
-        options=RunOptions.model_validate({**event.get("options", {}), "batch_size": batch_size}),
-        attempt=attempt_of(event),
-        group=RankGroup(**event["group"], place=reference["place"]) if event.get("group") else None,
+        run_id=event.run_id,
+        job=event.job,
+        item=PlanItem.model_validate_json(store.read_range(reference.items_uri, reference.start, reference.stop)),
+        model=event.model,
+        attempt=event.attempt + 1,
+        group=group and group.model_copy(update={"place": reference.group_rank}),
     )
-    control = core.Control(remaining_s=lambda: context.get_remaining_time_in_millis() / _MS)
-    record = core.infer(request, _models, control)
+    record = infer(request, _models, Control(remaining_s=lambda: context.get_remaining_time_in_millis() / _MS))
     # The record of a duplicate that was faster is not ours, though it may have begun after us.
     ours = (record.host, record.pid) == (socket.gethostname(), os.getpid())
     fresh = ours and datetime.fromisoformat(record.started_at) >= began
@@ -88,17 +74,20 @@ def _infer(event: Mapping[str, Any], context: LambdaContext, metrics: Metrics) -
         metrics.add_metric(name="Samples", unit=MetricUnit.Count, value=record.samples)
         metrics.add_metric(name="BytesRead", unit=MetricUnit.Bytes, value=record.bytes_read)
         metrics.add_metric(name="RankSeconds", unit=MetricUnit.Seconds, value=record.wall_s)
-    return {
-        "rank": record.rank,
-        "status": "committed" if fresh else "already-committed",
-        "samples": record.samples,
-    }
+    return InferResult(rank=record.rank, status="committed" if fresh else "already-committed", samples=record.samples)
 
 
-def _check_comm(event: Mapping[str, Any], _context: LambdaContext, _metrics: Metrics) -> dict[str, Any]:
-    """One rank of `skyfan comm check --on aws`."""
+def _check_comm(event: CheckCommEvent, _context: LambdaContext, _metrics: Metrics) -> RankReport:
     fetch_service_token()
-    return check_rank(RankCheck.model_validate(event["work"])).model_dump(mode="json")
+    return check_rank(event.work)
 
 
-handler = make_handler("executor", {"prepare": _prepare, "infer": _infer, "check_comm": _check_comm})
+handler = make_handler(
+    "executor",
+    {
+        "prepare": (PrepareEvent, _prepare),
+        "convert": (ConvertEvent, _convert),
+        "infer": (InferEvent, _infer),
+        "check_comm": (CheckCommEvent, _check_comm),
+    },
+)

@@ -1,51 +1,55 @@
-"""What a place to run is to the driver."""
+"""What a backend is: a place where jobs run."""
 
 from abc import ABC, abstractmethod
-from types import TracebackType
-from typing import Self
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
 
-from skyfan.events import Listener
-from skyfan.records import RankRecord, Summary
-from skyfan.stages.aggregate_messages import AggregateRequest
-from skyfan.stages.infer_messages import InferRequest, PreparedModel, PrepareRequest
-from skyfan.stages.plan_messages import PlanReply, PlanRequest
+from skyfan.events import ExecutionStarted, Listener
+from skyfan.job import Job
+from skyfan.records import Summary
+
+DEFAULT_STATE_MACHINE = "skyfan-pipeline"
 
 
-class Target(ABC):
-    """Three services behind four calls. Entering starts what must be started, leaving takes it away."""
+def _let_it_go_on(_execution: ExecutionStarted) -> bool:
+    return False
 
-    name: str
-    concurrency: int
-    more_at_once: str
-    """What the user does to have `{ranks}` ranks at once, as a part of a sentence."""
-    rendezvous: str | None = None
-    """HOST:PORT where ranks meet; None: in the run's folder."""
 
-    async def __aenter__(self) -> Self:
-        return self
+@dataclass(frozen=True, slots=True)
+class BackendSettings:
+    """How a backend is reached and watched; no part of the job.
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
+    `state_machine`: name or ARN of the deployed pipeline. `stop_execution`: asked on an interrupt whether an execution
+    that would go on without this process is stopped as well.
+    """
 
-    @property
-    def at_once(self) -> int:
-        """How many ranks run side by side now, so that they can wait for each other."""
-        return self.concurrency
+    state_machine: str = DEFAULT_STATE_MACHINE
+    stop_execution: Callable[[ExecutionStarted], bool] = _let_it_go_on
 
-    @abstractmethod
-    async def prepare(self, request: PrepareRequest) -> PreparedModel:
-        """Reads the model and tries it on the dataset's shapes."""
 
-    @abstractmethod
-    async def plan(self, request: PlanRequest) -> PlanReply:
-        """Plans the run and claims its output place."""
+class Backend(ABC):
+    """Runs one job at a time. A new backend is a subclass, found by name through `skyfan.backends.registry`."""
+
+    name: ClassVar[str]
+    cancel_deadline_s: ClassVar[float | None] = 5.0
+    """How long `run` may take to end after `cancel`; None where it may have to ask the user."""
+
+    def __init__(self, settings: BackendSettings | None = None) -> None:
+        self.settings = settings or BackendSettings()
 
     @abstractmethod
-    async def infer(self, request: InferRequest, listener: Listener) -> RankRecord:
-        """Computes and commits one rank, reporting progress."""
+    def run(self, job: Job, listener: Listener) -> Summary:
+        """Runs or resumes the job; what ranks committed stays, whatever happens.
+
+        `listener` is called from the thread that this is called in.
+
+        Raises:
+            BadInput: the job cannot run here; nothing was written.
+            Interrupted: `cancel` was called.
+            SkyfanError: more ranks failed than the job tolerates; the summary of what is there has been written.
+        """
 
     @abstractmethod
-    async def aggregate(self, request: AggregateRequest) -> Summary:
-        """Merges what is committed."""
+    def cancel(self) -> None:
+        """Asks a run that is in progress, on another thread, to end soon."""

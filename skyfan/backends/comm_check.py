@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from grpc import aio
 
-from skyfan.backends.compose import ComposeTarget
+from skyfan.backends.compose import ComposeServices
 from skyfan.backends.stepfunctions.access import aws_errors, open_access
 from skyfan.backends.stepfunctions.machine import find_machine
 from skyfan.comm.check import RankCheck, RankReport
 from skyfan.errors import BadInput, by_name
 from skyfan.rpc.errors import call_metadata, error_of
-from skyfan.v1 import executor_pb2
+from skyfan.rpc.messages import pack, unpack
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
@@ -32,10 +32,10 @@ def check_in_containers(work: RankCheck, timeout_s: float) -> list[RankReport]:
     """
 
     async def go() -> list[RankReport]:
-        async with ComposeTarget(workers=work.world_size) as target:
-            if target.at_once < work.world_size:
+        async with ComposeServices(workers=work.world_size) as target:
+            if target.max_concurrency < work.world_size:
                 raise BadInput(
-                    f"--world-size {work.world_size} needs as many executors, and {target.at_once} answer: "
+                    f"--world-size {work.world_size} needs as many executors, and {target.max_concurrency} answer: "
                     f"EXECUTORS={work.world_size} docker compose up --detach --wait partitioner executor rendezvous"
                 )
             met = work.model_copy(update={"rendezvous": work.rendezvous or target.rendezvous})
@@ -49,17 +49,13 @@ def _ranks(work: RankCheck) -> list[RankCheck]:
     return [work.model_copy(update={"rank": rank}) for rank in range(work.world_size)]
 
 
-async def _in_container(target: ComposeTarget, work: RankCheck, timeout_s: float) -> RankReport:
+async def _in_container(target: ComposeServices, work: RankCheck, timeout_s: float) -> RankReport:
     async with target.pool.lease() as executor:
         try:
-            reply = await executor.stub.CheckComm(
-                executor_pb2.CheckCommRequest(work_json=work.model_dump_json()),
-                timeout=timeout_s,
-                metadata=call_metadata(),
-            )
+            reply = await executor.stub.CheckComm(pack(work), timeout=timeout_s, metadata=call_metadata())
         except aio.AioRpcError as error:
             raise error_of(error, f"rank {work.rank}, executor {executor.address}") from error
-    return RankReport.model_validate_json(reply.report_json)
+    return unpack(reply, RankReport)
 
 
 def check_in_functions(work: RankCheck, on: str, state_machine: str, timeout_s: float) -> list[RankReport]:

@@ -5,7 +5,7 @@
 | `SKYFAN_PARTITIONER` | `partitioner:50051` | the partitioner |
 | `SKYFAN_AGGREGATOR` | `aggregator:50051` | the aggregator |
 | `SKYFAN_EXECUTORS` | `executor:50051` | the executors: every address behind this name |
-| `SKYFAN_RENDEZVOUS` | `rendezvous:50054` | where ranks meet that talk to each other (`--collectives`) |
+| `SKYFAN_RENDEZVOUS` | `rendezvous:50054` | through which ranks talk to each other (`--collectives`) |
 """
 
 import asyncio
@@ -16,9 +16,12 @@ from types import TracebackType
 from typing import Self
 
 from skyfan.backends.executor_pool import ExecutorPool
-from skyfan.backends.services import GrpcTarget
+from skyfan.backends.grpc_services import GrpcServices
+from skyfan.backends.service_backend import ServiceBackend
+from skyfan.backends.services import Services
 from skyfan.comm.connect import RENDEZVOUS_VARIABLE
 from skyfan.errors import BadInput, LocationError
+from skyfan.job import Job
 
 # More ranks than executors may wait for one; the pool lends each executor once.
 MAX_CONCURRENCY = 256
@@ -26,11 +29,11 @@ MAX_CONCURRENCY = 256
 NETWORK_DEADLINE_S = 20.0
 
 
-class ComposeTarget(GrpcTarget):
+class ComposeServices(GrpcServices):
     """Nothing is started here: the containers are up, and more of them may come and go."""
 
     name = "compose"
-    more_at_once = "start as many executors (EXECUTORS={ranks} docker compose up) and leave out --workers"
+    scale_up_hint = "start as many executors (EXECUTORS={ranks} docker compose up) and leave out --workers"
 
     def __init__(self, workers: int | None = None) -> None:
         self.concurrency = workers or MAX_CONCURRENCY
@@ -43,7 +46,7 @@ class ComposeTarget(GrpcTarget):
         self._host, self._port = host, int(port)
 
     @property
-    def at_once(self) -> int:
+    def max_concurrency(self) -> int:
         """As many as there are executors that answer."""
         return min(self.concurrency, self.pool.size)
 
@@ -59,7 +62,7 @@ class ComposeTarget(GrpcTarget):
         await self.pool.stop()
 
     async def _see_network(self) -> None:
-        """Says so soon where there are no containers, instead of looking for executors for minutes."""
+        """Fails soon where there are no containers, instead of looking for executors for minutes."""
         host = self.partitioner_address.rpartition(":")[0]
         patient_until = time.monotonic() + NETWORK_DEADLINE_S
         while True:
@@ -85,3 +88,15 @@ class ComposeTarget(GrpcTarget):
             f"[{address[0]}]:{self._port}" if family == socket.AF_INET6 else f"{address[0]}:{self._port}"
             for family, _, _, _, address in found
         }
+
+
+class ComposeBackend(ServiceBackend):
+    """`--on compose`."""
+
+    name = "compose"
+
+    def services(self, job: Job) -> Services:
+        """The containers; what they compute on is their own setting."""
+        if job.device is not None:
+            raise BadInput("--device is for process and local; set SKYFAN_DEVICE of the executors' containers instead.")
+        return ComposeServices(workers=job.workers)

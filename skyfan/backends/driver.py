@@ -1,60 +1,67 @@
-"""The job, written once over any target: prepare, plan, fan out, aggregate."""
+"""The job, written once over any services: prepare, plan, convert, fan out, aggregate."""
 
 import secrets
 import time
-from datetime import UTC, datetime
+from datetime import datetime
 
 import structlog
 
-from skyfan.backends.base import Target
 from skyfan.backends.fan_out import FanOut
+from skyfan.backends.services import Services
 from skyfan.comm.rank_group import RankGroup, form_group
 from skyfan.errors import SkyfanError
 from skyfan.events import Listener, PhaseStarted, Planned
 from skyfan.job import Job
-from skyfan.planning import Plan, PlanItem
+from skyfan.planning import PlanItem
 from skyfan.records import RankRecord, Summary
 from skyfan.runs.folder import RunFolder
-from skyfan.stages.aggregate_messages import AggregateRequest
-from skyfan.stages.infer_messages import InferRequest, PreparedModel, PrepareRequest
-from skyfan.stages.plan_messages import PlanReply, PlanRequest
+from skyfan.stages.messages import (
+    AggregateRequest,
+    ConvertRequest,
+    InferRequest,
+    ModelFile,
+    PlanRequest,
+    PrepareRequest,
+)
 
 
-async def run_job(job: Job, target: Target, listener: Listener, started_at: datetime | None = None) -> Summary:
+async def run_job(job: Job, services: Services, listener: Listener, started_at: datetime) -> Summary:
     """Runs or resumes the job; what ranks committed stays, whatever happens.
 
-    Raises the first failed rank's error when more ranks failed than the job tolerates; the summary of what is
-    there has been written then, and says what is missing. `started_at`: when the user asked, if the target's
-    start was a part of it.
+    `started_at`: when the user asked; starting the services is a part of the run's time.
+
+    Raises:
+        SkyfanError: the first failed rank's error, when more ranks failed than the job tolerates; the summary of what
+            is there has been written then, and names what is missing.
     """
-    started_at = started_at or datetime.now(UTC)
     listener(PhaseStarted("preparing"))
-    prepared = await target.prepare(PrepareRequest(model=job.model, dataset=job.dataset, options=job.options))
+    prepared = await services.prepare(PrepareRequest(job=job))
     listener(PhaseStarted("planning"))
     plan_start = time.perf_counter()
-    request = _plan_request(job, prepared)
+    request = PlanRequest(job=job, model=prepared)
     if job.collectives and not job.resume:
-        # Refused before anything is removed: a plan that resumes removes nothing.
-        _group(job, target, (await target.plan(request.model_copy(update={"resume": True}))).ranks)
-    reply = await target.plan(request)
+        await _check_group(job, services, request)
+    reply = await services.plan(request)
     plan_s = time.perf_counter() - plan_start
     structlog.contextvars.bind_contextvars(run_id=reply.run_id)
     plan = RunFolder(job.output).read_plan()
-    committed = frozenset(reply.committed_ranks)
-    listener(Planned(reply, sum(plan.item(rank).samples for rank in committed)))
-    unchanged = _finished_summary(job, reply)
+    planned = Planned(plan, reply.committed_ranks)
+    listener(planned)
+    unchanged = _finished_summary(job, planned)
     if unchanged:
         return unchanged
-    group = _group(job, target, len(plan.working_ranks) - len(committed))
-    fan_out = _fan_out(job, target, plan, committed, listener, group)
+    group = _group(job, services, len(plan.working_ranks) - len(reply.committed_ranks))
+    listener(PhaseStarted("converting"))
+    model = await services.convert(ConvertRequest(job=job, model=prepared))
+    fan_out = _fan_out(job, services, planned, model, listener, group)
     listener(PhaseStarted("inferring"))
-    await fan_out.run(item for item in plan.items() if item.rank not in committed)
+    await fan_out.run(item for item in plan.items() if item.rank not in frozenset(reply.committed_ranks))
     listener(PhaseStarted("aggregating"))
-    summary = await target.aggregate(
+    summary = await services.aggregate(
         AggregateRequest(
             output=job.output,
             run_id=plan.run_id,
-            target=target.name,
+            target=services.name,
             workers=job.workers,
             started_at=started_at,
             plan_s=plan_s,
@@ -67,66 +74,59 @@ async def run_job(job: Job, target: Target, listener: Listener, started_at: date
     return summary
 
 
-def _plan_request(job: Job, prepared: PreparedModel) -> PlanRequest:
-    return PlanRequest(
-        dataset=job.dataset,
-        output=job.output,
-        model=job.model,
-        model_digest=prepared.digest,
-        options=job.options,
-        partition_size_bytes=job.partition_size_bytes,
-        world_size=job.world_size,
-        file_limit=job.file_limit,
-        resume=job.resume,
-    )
+async def _check_group(job: Job, services: Services, request: PlanRequest) -> None:
+    """Refuses a group that cannot meet before anything is removed: a plan that resumes removes nothing."""
+    resuming = job.model_copy(update={"resume": True})
+    await services.plan(request.model_copy(update={"job": resuming}))
+    _group(job, services, len(RunFolder(job.output).read_plan().working_ranks))
 
 
-def _finished_summary(job: Job, reply: PlanReply) -> Summary | None:
+def _finished_summary(job: Job, planned: Planned) -> Summary | None:
     """The summary of this run if nothing is left to do and it was written."""
-    if len(reply.committed_ranks) < reply.ranks:
+    ranks = len(planned.plan.working_ranks)
+    if len(planned.committed_ranks) < ranks:
         return None
     summary = RunFolder(job.output).read_summary()
-    if summary is None or summary.run_id != reply.run_id or summary.completeness.ranks_present < reply.ranks:
+    if summary is None or summary.run_id != planned.plan.run_id or summary.completeness.ranks_present < ranks:
         return None
     return summary
 
 
-def _group(job: Job, target: Target, members: int) -> RankGroup | None:
-    """Who meets in this start: the ranks that it computes. The name is this start's alone."""
+def _group(job: Job, services: Services, members: int) -> RankGroup | None:
+    """The ranks of this start, where they talk to each other. The name is this start's alone."""
     if not job.collectives:
         return None
     return form_group(
         f"start-{secrets.token_hex(8)}",
         members,
-        at_once=target.at_once,
-        more=target.more_at_once,
-        rendezvous=target.rendezvous,
+        at_once=services.max_concurrency,
+        more=services.scale_up_hint,
+        rendezvous=services.rendezvous,
     )
 
 
 def _fan_out(
-    job: Job, target: Target, plan: Plan, committed: frozenset[int], listener: Listener, group: RankGroup | None
+    job: Job, services: Services, planned: Planned, model: ModelFile, listener: Listener, group: RankGroup | None
 ) -> FanOut:
-    places = {rank: place for place, rank in enumerate(r for r in plan.working_ranks if r not in committed)}
+    plan, committed = planned.plan, frozenset(planned.committed_ranks)
+    group_ranks = {rank: number for number, rank in enumerate(r for r in plan.working_ranks if r not in committed)}
 
     async def call(item: PlanItem, attempt: int) -> RankRecord:
         request = InferRequest(
             run_id=plan.run_id,
+            job=job,
             item=item,
-            model=job.model,
-            model_digest=plan.model_digest,
-            output=job.output,
-            options=job.options,
+            model=model,
             attempt=attempt,
-            group=group and group.model_copy(update={"place": places[item.rank]}),
+            group=group and group.model_copy(update={"place": group_ranks[item.rank]}),
         )
-        return await target.infer(request, listener)
+        return await services.infer(request, listener)
 
     return FanOut(
         call=call,
-        total=len(plan.working_ranks) - len(committed),
+        total=len(group_ranks),
         planned=len(plan.working_ranks),
-        concurrency=target.concurrency,
+        concurrency=services.concurrency,
         listener=listener,
         tolerated_failure_percentage=job.tolerated_failure_percentage,
     )

@@ -12,7 +12,7 @@ from skyfan.events import Listener, RankCommitted, RankFailed, RankRetried
 from skyfan.planning import PlanItem
 from skyfan.records import RankRecord
 
-# As long as a rank may take: then whoever has the worker is done with it.
+# As long as a rank may take: then the rank that occupies the worker has ended.
 BUSY_DEADLINE_S = 900.0
 BUSY_INTERVAL_S = 1.0
 
@@ -69,7 +69,7 @@ class FanOut:
             try:
                 record = await self._call_when_free(item, attempt)
             except SkyfanError as error:
-                if not self.policy.again(error, attempt):
+                if not self.policy.should_retry(error, attempt):
                     self.failures[item.rank] = error
                     self.listener(RankFailed(item.rank, str(error)))
                     return

@@ -14,17 +14,20 @@ from typing import Self
 import structlog
 
 from skyfan.backends.executor_pool import ExecutorPool
-from skyfan.backends.services import GrpcTarget
+from skyfan.backends.grpc_services import GrpcServices
+from skyfan.backends.service_backend import ServiceBackend
+from skyfan.backends.services import Services
 from skyfan.engines.device import DEVICE_VARIABLE
 from skyfan.engines.threads import THREADS_VARIABLE, available_threads
 from skyfan.errors import SkyfanError
-from skyfan.job import DEFAULT_WORKERS
+from skyfan.job import Job
 from skyfan.rpc.credentials import TLS_VARIABLES, TOKEN_VARIABLE
 
 START_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 5.0
 MAX_RESTARTS = 5
 LOOPBACK = "127.0.0.1"
+DEFAULT_WORKERS = 2
 
 
 class Child:
@@ -95,16 +98,16 @@ async def _stop_all(children: list[Child]) -> None:
     await asyncio.gather(*(child.stop() for child in children))
 
 
-class LocalTarget(GrpcTarget):
+class LocalServices(GrpcServices):
     """Starts one partitioner, one aggregator and `workers` executors; an executor that dies is started again.
 
-    With `collectives` also the service where ranks meet.
+    With `collectives` also the service through which ranks talk to each other.
     """
 
     name = "local"
     # Certificates name the hosts of a network, not loopback, which nobody else listens to.
     plain = True
-    more_at_once = "give --workers {ranks}"
+    scale_up_hint = "give --workers {ranks}"
 
     def __init__(self, workers: int | None = None, *, collectives: bool = False, device: str | None = None) -> None:
         self.concurrency = workers or DEFAULT_WORKERS
@@ -125,8 +128,8 @@ class LocalTarget(GrpcTarget):
             environment = {THREADS_VARIABLE: str(threads), "SKYFAN_LOG_FORMAT": "json", "SKYFAN_OBSERVER_PORT": "0"}
             if self._device is not None:
                 environment[DEVICE_VARIABLE] = self._device
-            meeting_points = ["rendezvous"] * self._collectives
-            services = ["partitioner", "aggregator", *["executor"] * self.concurrency, *meeting_points]
+            rendezvous = ["rendezvous"] * self._collectives
+            services = ["partitioner", "aggregator", *["executor"] * self.concurrency, *rendezvous]
             children = [
                 Child(service, logs / f"{service}-{number}.log", environment) for number, service in enumerate(services)
             ]
@@ -154,3 +157,13 @@ class LocalTarget(GrpcTarget):
                 structlog.get_logger("driver").warning("an executor died and is started again")
                 await child.start()
         return {child.address for child in self._executors if child.running}
+
+
+class LocalBackend(ServiceBackend):
+    """`--on local`."""
+
+    name = "local"
+
+    def services(self, job: Job) -> Services:
+        """Child processes of this one."""
+        return LocalServices(job.workers, collectives=job.collectives, device=job.device)

@@ -2,37 +2,51 @@
 
 import asyncio
 
-from skyfan.backends.base import Target
+from skyfan.backends.service_backend import ServiceBackend
+from skyfan.backends.services import Services
 from skyfan.engines.device import available_device
 from skyfan.engines.threads import available_threads
 from skyfan.events import Listener, RankProgress
+from skyfan.job import Job
 from skyfan.records import RankRecord, Summary
-from skyfan.stages import aggregate as aggregator
-from skyfan.stages import infer as executor
-from skyfan.stages import plan as partitioner
-from skyfan.stages.aggregate_messages import AggregateRequest
-from skyfan.stages.infer_messages import InferRequest, PreparedModel, PrepareRequest
+from skyfan.stages.aggregate import aggregate
+from skyfan.stages.infer import Control, infer
+from skyfan.stages.messages import (
+    AggregateRequest,
+    ConvertRequest,
+    InferRequest,
+    ModelFile,
+    PlanReply,
+    PlanRequest,
+    PreparedModel,
+    PrepareRequest,
+)
 from skyfan.stages.model_cache import ModelCache
-from skyfan.stages.plan_messages import PlanReply, PlanRequest
+from skyfan.stages.plan import plan
+from skyfan.stages.prepare import convert, prepare
 
 
-class ProcessTarget(Target):
-    """Calls the services' cores directly. Work runs on a thread, so that Ctrl-C and progress get through."""
+class ProcessServices(Services):
+    """Calls the stages directly. Work runs on a thread, so that Ctrl-C and progress get through."""
 
     name = "process"
     concurrency = 1
-    more_at_once = "use --on local --workers {ranks}"
+    scale_up_hint = "use --on local --workers {ranks}"
 
     def __init__(self, device: str | None = None) -> None:
         self._models = ModelCache(threads=available_threads(), device=available_device(device))
 
     async def prepare(self, request: PrepareRequest) -> PreparedModel:
         """As the executor does."""
-        return await asyncio.to_thread(executor.prepare, request, self._models)
+        return await asyncio.to_thread(prepare, request, self._models)
 
     async def plan(self, request: PlanRequest) -> PlanReply:
         """As the partitioner does."""
-        return await asyncio.to_thread(partitioner.plan, request)
+        return await asyncio.to_thread(plan, request)
+
+    async def convert(self, request: ConvertRequest) -> ModelFile:
+        """As the executor does."""
+        return await asyncio.to_thread(convert, request, self._models)
 
     async def infer(self, request: InferRequest, listener: Listener) -> RankRecord:
         """As the executor does; when cancelled, the thread ends at the next batch."""
@@ -41,8 +55,8 @@ class ProcessTarget(Target):
         def progress(done: int, total: int) -> None:
             loop.call_soon_threadsafe(listener, RankProgress(request.item.rank, done, total))
 
-        control = executor.Control(progress=progress)
-        work = asyncio.create_task(asyncio.to_thread(executor.infer, request, self._models, control))
+        control = Control(progress=progress)
+        work = asyncio.create_task(asyncio.to_thread(infer, request, self._models, control))
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
@@ -52,4 +66,14 @@ class ProcessTarget(Target):
 
     async def aggregate(self, request: AggregateRequest) -> Summary:
         """As the aggregator does."""
-        return await asyncio.to_thread(aggregator.aggregate, request)
+        return await asyncio.to_thread(aggregate, request)
+
+
+class ProcessBackend(ServiceBackend):
+    """`--on process`."""
+
+    name = "process"
+
+    def services(self, job: Job) -> Services:
+        """This process."""
+        return ProcessServices(job.device)

@@ -1,33 +1,33 @@
-"""Where a job runs: one class a target, chosen by name when the run starts."""
+"""Backends by name; other packages add theirs as entry points of the group `skyfan.backends`."""
 
-from skyfan.backends.base import Target
+import importlib
+from importlib.metadata import entry_points
+
+from skyfan.backends.base import Backend, BackendSettings
 from skyfan.errors import BadInput
 
-TARGETS = ("process", "local", "compose")
+GROUP = "skyfan.backends"
+BUILT_IN = {
+    "process": "skyfan.backends.process:ProcessBackend",
+    "local": "skyfan.backends.local:LocalBackend",
+    "compose": "skyfan.backends.compose:ComposeBackend",
+    "localstack": "skyfan.backends.stepfunctions.backend:LocalStackBackend",
+    "aws": "skyfan.backends.stepfunctions.backend:AwsBackend",
+}
 
 
-def create_target(
-    name: str, *, workers: int | None = None, collectives: bool = False, device: str | None = None
-) -> Target:
-    """The target called `name`; enter it (`async with`) to start its services.
+def create_backend(name: str, settings: BackendSettings | None = None) -> Backend:
+    """The backend called `name`, ready to run a job.
 
-    `collectives`: its ranks will meet. `device`: what executors that it starts compute on.
+    Raises:
+        BadInput: there is none; the sentence lists those that there are.
     """
-    if name == "process":
-        from skyfan.backends.process import ProcessTarget
-
-        return ProcessTarget(device)
-    if name == "local":
-        from skyfan.backends.local import LocalTarget
-
-        return LocalTarget(workers=workers, collectives=collectives, device=device)
-    if name == "compose":
-        if device is not None:
-            raise BadInput("--device is for process and local; set SKYFAN_DEVICE of the executors' containers instead.")
-        from skyfan.backends.compose import ComposeTarget
-
-        return ComposeTarget(workers=workers)
-    raise BadInput(f"--on {name} is not a target; choose one of {', '.join(TARGETS)}, localstack, aws.")
-
-
-__all__ = ["TARGETS", "Target", "create_target"]
+    if name in BUILT_IN:
+        module, _, attribute = BUILT_IN[name].partition(":")
+        kind: type[Backend] = getattr(importlib.import_module(module), attribute)
+        return kind(settings)
+    added = {found.name: found for found in entry_points(group=GROUP)}
+    if name not in added:
+        raise BadInput(f"--on {name} is not a backend; choose one of {', '.join((*BUILT_IN, *sorted(added)))}.")
+    loaded: type[Backend] = added[name].load()
+    return loaded(settings)

@@ -28,7 +28,7 @@ class RetryPolicy:
         """How long to wait before retry number `retry` (1, 2, …): uniform below the backed-off interval."""
         return rng.uniform(0, min(self.max_delay_s, self.interval_s * self.backoff_rate ** (retry - 1)))
 
-    def again(self, error: Exception, retry: int) -> bool:
+    def should_retry(self, error: Exception, retry: int) -> bool:
         """Whether retry number `retry` should follow `error`."""
         limit = (
             min(self.max_attempts, MAX_DEADLINE_RETRIES) if isinstance(error, DeadlineExceeded) else self.max_attempts

@@ -15,8 +15,9 @@ import typer
 from rich.table import Table
 
 from skyfan import logs
+from skyfan.backends.base import DEFAULT_STATE_MACHINE
 from skyfan.backends.comm_check import check_in_containers, check_in_functions
-from skyfan.backends.stepfunctions import DEFAULT_STATE_MACHINE, STEP_FUNCTIONS_TARGETS
+from skyfan.backends.stepfunctions.access import STEP_FUNCTIONS_TARGETS
 from skyfan.cli import options
 from skyfan.cli.console import err, out, print_json, say
 from skyfan.comm.check import RankCheck, RankReport, check_rank

@@ -5,12 +5,10 @@ from typing import Annotated
 import typer
 
 from skyfan import sky, store
-from skyfan.backends import Job
 from skyfan.cli import options
 from skyfan.cli.console import progress_bar, say
 from skyfan.cli.fetch import fetch
 from skyfan.cli.run import execute, show
-from skyfan.models import DEMO_MODEL
 from skyfan.runs.folder import RunFolder
 
 DEMO_GALAXIES = 1000
@@ -19,27 +17,20 @@ DEMO_PARTITION_BYTES = 2 * 2**20
 AGAIN = "the same command again reuses these results; --no-resume computes them again."
 
 
+@options.takes_job("workers", "resume")
 def demo(
+    fields: dict[str, object],
     output: Annotated[str, typer.Option(help="The run's folder (path or URI).")] = "runs/demo",
     dataset: Annotated[str, typer.Option(help="Where the demo dataset lies, or is rendered to.")] = "data/demo.pt",
     on: options.On = "local",
-    workers: options.Workers = None,
-    resume: options.Resume = True,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
     copy_to: options.CopyTo = None,
 ) -> None:
     """Render the demo galaxies once, then run the packaged model over them."""
-    was_there = resume and store.exists(RunFolder(output).summary_uri)
+    was_there = fields.get("resume", True) and store.exists(RunFolder(output).summary_uri)
     make_demo_dataset(dataset, quiet=quiet or as_json)
-    job = Job(
-        dataset=dataset,
-        model=DEMO_MODEL,
-        output=output,
-        partition_size_bytes=DEMO_PARTITION_BYTES,
-        workers=options.positive(workers, "--workers"),
-        resume=resume,
-    )
+    job = options.make_job(fields | {"dataset": dataset, "output": output, "partition_size": DEMO_PARTITION_BYTES})
     summary = execute(job, on, quiet=quiet or as_json)
     if copy_to:
         fetch(output, copy_to, quiet=quiet or as_json)

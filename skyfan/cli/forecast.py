@@ -68,7 +68,7 @@ def show_forecast(
         limits=limits,
         region=region,
         architecture=architecture,
-        partition_size_bytes=plan.partition_size_bytes,
+        partition_size_bytes=plan.job.partition_size_bytes,
     )
     others = alternatives(
         plan.samples,
@@ -105,7 +105,7 @@ def run_calibration(places: Sequence[str], output: str) -> Calibration:
 
 
 def _sizes(plan: Plan) -> list[int]:
-    sizes = {mb * 2**20 for mb in PARTITION_SIZES_MB} | ({plan.partition_size_bytes or 0} - {0})
+    sizes = {mb * 2**20 for mb in PARTITION_SIZES_MB} | ({plan.job.partition_size_bytes or 0} - {0})
     smallest = plan.data_bytes / _MOST_RANKS
     useful = sorted(size for size in sizes if size >= smallest)
     # Sizes beyond the dataset's own are all the same: one rank.

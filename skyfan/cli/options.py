@@ -1,110 +1,101 @@
-"""Options that several commands share, with one spelling, one default and one help text each."""
+"""Options that several commands share.
 
-from pathlib import Path, PurePath
-from typing import Annotated
+Those of a job are made from the fields of `skyfan.Job`: an option that is not given stays out, so that defaults, limits
+and descriptions stand in the job alone.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_args
 
 import typer
 
-from skyfan.engines.device import checked_device
-from skyfan.errors import BadInput
-from skyfan.job import Job
-from skyfan.planning import RunOptions
-from skyfan.reference_payload import WHOLE_FILES
-from skyfan.units import parse_size
+from skyfan.job import Job, RunOptions
+from skyfan.units import format_size
 
-DEFAULT_PARTITION = "25MB"
+# Fields whose option is not spelled like them, or has a second name.
+_SPELLED = {
+    "tolerated_failure_percentage": ("--tolerate-failures",),
+    "workers": ("--workers", "--max-concurrency"),
+}
+JOB_FIELDS = (
+    *(name for name in Job.model_fields if name not in RunOptions.model_fields and name != "schema_"),
+    *RunOptions.model_fields,
+)
 
-
-Dataset = Annotated[str, typer.Option(help="A .pt file or a folder of them: path, file://, s3:// (URI).")]
-Model = Annotated[str, typer.Option(help="Checkpoint (.pt, .safetensors) or exported program (.pt2): path or URI.")]
-PartitionSize = Annotated[
-    str, typer.Option(help="About how much data a partition holds (MB is 2^20 bytes), or 'file': one a file.")
-]
-BatchSize = Annotated[int, typer.Option(help="Samples per forward pass.")]
-WorldSize = Annotated[int | None, typer.Option(help="Number of ranks; one a partition by default.")]
-FileLimit = Annotated[int | None, typer.Option(help="Use at most so many partitions.")]
-Workers = Annotated[
-    int | None,
-    typer.Option("--workers", "--max-concurrency", help="Ranks at once; by default 2 on local, 1,000 on aws."),
-]
-Output = Annotated[str | None, typer.Option(help="The run's folder (path or URI); runs/<dataset> by default.")]
 On = Annotated[str, typer.Option(help="Where to run: process, local, compose, localstack or aws.")]
 StateMachine = Annotated[str, typer.Option(help="Name or ARN of the deployed pipeline, on localstack and aws.")]
-Resume = Annotated[bool, typer.Option(help="Reuse what an earlier start of this very run committed.")]
-Precision = Annotated[str, typer.Option(help="float32, or a reduced precision: bf16, int8, auto.")]
-Engine = Annotated[str, typer.Option(help="Inference engine; auto takes the fastest that is installed.")]
-ZColumn = Annotated[int | None, typer.Option(help="Which output column is redshift (not needed for AstroMAE).")]
-Collectives = Annotated[
-    bool,
-    typer.Option(help="Ranks start together, and end knowing the whole run's metrics; all must run at once."),
-]
-Device = Annotated[
-    str | None, typer.Option(help="auto, cpu or cuda, on process and local; auto is the GPU if there is one.")
-]
-Tolerate = Annotated[float, typer.Option(help="Percentage of ranks that may fail before the run is a failure.")]
 CopyTo = Annotated[Path | None, typer.Option(help="Copy the run's files to this folder when it is done.")]
+Model = Annotated[str, typer.Option(help="Checkpoint (.pt, .safetensors) or exported program (.pt2): path or URI.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on standard output.")]
 
 
-def partition_bytes(text: str) -> int | None:
-    """`"25MB"` → bytes; `"file"` → None, one partition a file."""
-    return None if text == WHOLE_FILES else parse_size(text, "--partition-size")
+def option_of(field: str) -> str:
+    """The option by which a job's field is given."""
+    return _SPELLED.get(field, (f"--{field.replace('_', '-')}",))[0]
 
 
-def positive(value: int | None, option: str) -> int | None:
-    """The value, refused by the option's name when it is below one."""
-    if value is not None and value < 1:
-        raise BadInput(f"{option} is {value}; it must be at least 1.")
-    return value
+def make_job(fields: Mapping[str, object]) -> Job:
+    """The job of what the user typed; a field that is refused is named by its option.
+
+    Raises:
+        BadInput: an option is missing or out of range.
+    """
+    return Job.checked(fields, option_of)
 
 
-def run_options(batch_size: int, precision: str, engine: str, z_column: int | None) -> RunOptions:
-    """The options that are part of a run's identity."""
-    positive(batch_size, "--batch-size")
-    if precision not in {"float32", "tf32", "bf16", "int8", "auto"}:
-        raise BadInput(f"--precision {precision} is not known; choose float32, bf16, int8, tf32 (on GPUs) or auto.")
-    if z_column is not None and z_column < 0:
-        raise BadInput(f"--z-column is {z_column}; columns count from 0.")
-    return RunOptions.model_validate(
-        {"batch_size": batch_size, "precision": precision, "engine": engine, "z_column": z_column}
+def takes_job(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command the options of these fields of a job, and what the user typed of them as its `fields`."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def with_fields(**given: Any) -> None:
+            typed = {name: given.pop(name) for name in names}
+            command(fields={name: value for name, value in typed.items() if value is not None}, **given)
+
+        own = [one for one in inspect.signature(command).parameters.values() if one.name != "fields"]
+        parameters = [*map(_parameter, names), *(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own)]
+        with_fields.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        with_fields.__annotations__ = {one.name: one.annotation for one in parameters}
+        del with_fields.__wrapped__  # typer would look at the command's own signature
+        return with_fields
+
+    return decorate
+
+
+def _parameter(name: str) -> inspect.Parameter:
+    field = Job.model_fields[name]
+    text = field.description or ""
+    option = typer.Option(
+        *_SPELLED.get(name, ()), help=f"{text[:1].upper()}{text[1:]}.", show_default=_shown(name, field.default)
     )
+    kind = Annotated[_typed(name) | None, option]  # type: ignore[valid-type]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
 
 
-def default_output(dataset: str) -> str:
-    """`runs/<name of the dataset>`."""
-    return f"runs/{PurePath(dataset.rstrip('/')).stem or 'run'}"
+def _typed(name: str) -> type:
+    """What the command line reads; words and sizes are text, which the job checks."""
+    kinds = set(_kinds(Job.model_fields[name].annotation)) - {type(None)}
+    return kinds.pop() if kinds in ({bool}, {float}, {int}) else str
 
 
-def make_job(
-    *,
-    dataset: str,
-    model: str,
-    output: str | None,
-    partition_size: str,
-    world_size: int | None,
-    file_limit: int | None,
-    workers: int | None,
-    options: RunOptions,
-    resume: bool,
-    tolerate: float,
-    collectives: bool,
-    device: str | None,
-) -> Job:
-    """A job of what the user typed, every option checked under the name that the user knows."""
-    if not 0 <= tolerate <= 100:
-        raise BadInput(f"--tolerate-failures is {tolerate}; it is a percentage, 0 to 100.")
-    return Job(
-        dataset=dataset,
-        model=model,
-        output=output or default_output(dataset),
-        options=options,
-        partition_size_bytes=partition_bytes(partition_size),
-        world_size=positive(world_size, "--world-size"),
-        file_limit=positive(file_limit, "--file-limit"),
-        workers=positive(workers, "--workers"),
-        tolerated_failure_percentage=tolerate,
-        resume=resume,
-        collectives=collectives,
-        device=device and checked_device(device, "--device"),
-    )
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """The plain types of a union of types and of `Annotated` ones."""
+    parts = [part for part in get_args(annotation) if isinstance(part, type) or get_args(part)]
+    for part in parts:
+        yield from _kinds(part)
+    if not parts:
+        yield annotation
+
+
+def _shown(name: str, default: object) -> str | bool:
+    if default is None or default == "" or Job.model_fields[name].is_required():
+        return False
+    if isinstance(default, bool):
+        return option_of(name) if default else f"--no-{name.replace('_', '-')}"
+    if name == "partition_size" and isinstance(default, int):
+        return format_size(default).replace(" ", "")
+    return f"{default}"

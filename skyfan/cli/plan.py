@@ -6,20 +6,17 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from skyfan.backends.stepfunctions import AWS, prepare_environment
+import skyfan
+from skyfan.backends.stepfunctions.access import AWS, prepare_environment
 from skyfan.cli import options
 from skyfan.cli.console import out, print_json
 from skyfan.cli.cost import known_architecture
 from skyfan.cli.forecast import run_calibration, show_forecast
 from skyfan.errors import BadInput
-from skyfan.planning import Plan, RunOptions
-from skyfan.stages.plan import draft
-from skyfan.stages.plan_messages import DatasetCut
+from skyfan.planning import Plan
 from skyfan.units import counted, format_size
 
 MAX_LISTED_RANKS = 20
-# A plan that is only looked at names no model, and so has no identity of its own.
-NO_MODEL = ""
 PACKAGED = "skyfan"
 
 
@@ -29,11 +26,9 @@ Calibrate = Annotated[
 ]
 
 
+@options.takes_job("dataset", "partition_size", "world_size", "file_limit")
 def plan(
-    dataset: options.Dataset = "",
-    partition_size: options.PartitionSize = options.DEFAULT_PARTITION,
-    world_size: options.WorldSize = None,
-    file_limit: options.FileLimit = None,
+    fields: dict[str, object],
     on: Annotated[str, typer.Option(help="Where it would run; aws: with --forecast.")] = "local",
     forecast: Annotated[bool, typer.Option("--forecast", help="Wall time and cost on AWS, and alternatives.")] = False,
     calibrate: Calibrate = None,
@@ -52,12 +47,12 @@ def plan(
         if calibration == PACKAGED:
             raise BadInput("--calibrate writes a calibration; name the file with --calibration FILE.")
         run_calibration(calibrate, calibration)
-        if not dataset:
+        if "dataset" not in fields:
             return
-    if not dataset:
+    if "dataset" not in fields:
         raise BadInput("name the data with --dataset FILE_OR_FOLDER.")
     prepare_environment(on)
-    planned = _draft(dataset, partition_size, world_size, file_limit)
+    planned = skyfan.plan(options.make_job(fields))
     if forecast or on == AWS:
         show_forecast(
             planned,
@@ -72,9 +67,8 @@ def plan(
             as_json=as_json,
         )
     elif as_json:
-        print_json(
-            planned.model_dump(mode="json", by_alias=True, exclude={"run_id", "model", "model_digest", "options"})
-        )
+        # A plan that is only looked at names no model, and so has no identity of its own.
+        print_json(planned.model_dump(mode="json", by_alias=True, exclude={"run_id", "model_digest"}))
     else:
         out.print(_table(planned))
 
@@ -85,16 +79,6 @@ def _drawable(figure: Path | None) -> Path | None:
     if figure and not figure.absolute().parent.is_dir():
         raise BadInput(f"--figure {figure}: there is no folder {figure.parent}; make it first.")
     return figure
-
-
-def _draft(dataset: str, partition_size: str, world_size: int | None, file_limit: int | None) -> Plan:
-    request = DatasetCut(
-        dataset=dataset,
-        partition_size_bytes=options.partition_bytes(partition_size),
-        world_size=options.positive(world_size, "--world-size"),
-        file_limit=options.positive(file_limit, "--file-limit"),
-    )
-    return draft(request, model=NO_MODEL, model_digest=NO_MODEL, options=RunOptions())
 
 
 def _table(planned: Plan) -> Table:

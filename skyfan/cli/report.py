@@ -1,21 +1,18 @@
 """`skyfan report`: the tables and the page of a run or a study again, from what is in its folder."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
+import skyfan
 from skyfan import store
 from skyfan.cli import options
 from skyfan.cli.console import print_json, say
 from skyfan.cli.printing import show_table
 from skyfan.cli.run import show
 from skyfan.cost import load_prices
-from skyfan.records import Summary
-from skyfan.runs.folder import RunFolder
-from skyfan.stages.aggregate_messages import AggregateRequest
 from skyfan.studies.bench.engine import STUDY_FILE, read_measurements
 
 
@@ -29,20 +26,7 @@ def report(
     if store.exists(store.join(output, STUDY_FILE)):
         _report_study(output, prices, quiet=quiet, as_json=as_json)
     else:
-        show(_report_run(output), as_json=as_json, quiet=quiet)
-
-
-def _report_run(output: str) -> Summary:
-    from skyfan.stages import aggregate as aggregator  # draws with matplotlib, which most commands do not need
-
-    folder = RunFolder(output)
-    plan = folder.read_plan()
-    if store.exists(folder.summary_uri):
-        summary = Summary.model_validate_json(store.read(folder.summary_uri))
-        aggregator.write_report(folder, plan, summary)
-        return summary
-    request = AggregateRequest(output=output, run_id=plan.run_id, target="report", started_at=datetime.now(UTC))
-    return aggregator.aggregate(request)
+        show(skyfan.open_run(output).write_report(), as_json=as_json, quiet=quiet)
 
 
 def _report_study(folder: str, prices: Path | None, *, quiet: bool, as_json: bool) -> None:

@@ -7,16 +7,11 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from skyfan.backends.stepfunctions import (
-    AWS,
-    DEFAULT_STATE_MACHINE,
-    Access,
-    console_url,
-    find_machine,
-    open_access,
-    stop,
-)
+from skyfan.backends.base import DEFAULT_STATE_MACHINE
+from skyfan.backends.stepfunctions.access import AWS, Access, open_access
+from skyfan.backends.stepfunctions.backend import console_url, stop
 from skyfan.backends.stepfunctions.executions import RunListed, RunShown, execution_arn, list_runs, redrive, show_run
+from skyfan.backends.stepfunctions.machine import find_machine
 from skyfan.cli import options
 from skyfan.cli.console import out, print_json, say
 from skyfan.units import format_duration

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from skyfan.engines.base import Engine
 from skyfan.engines.check import DeviatesFromTorch
 from skyfan.errors import BadInput
+from skyfan.job import RunOptions
 from skyfan.models.loading import CPU, LoadedModel
-from skyfan.planning import RunOptions
 
 ENGINES = ("auto", "torch", "openvino")
 # Building an OpenVINO graph of this size and checking it with torch takes about a second, which the first thousand

@@ -1,10 +1,15 @@
 """A dataset: one `.pt` file, or a folder of them in natural order (2.pt before 10.pt)."""
 
 import re
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
 
 from skyfan import store
 from skyfan.errors import DatasetError
+from skyfan.formats.rows import read_rows
 from skyfan.formats.torch import open_tensorfile
 from skyfan.layout import FileLayout
 
@@ -12,6 +17,54 @@ MAX_FILES = 100_000
 SUFFIX = ".pt"
 # Reading a header is a few small requests, so it waits on the network, not on the processor.
 HEADER_READERS = 16
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The files of a dataset; samples are numbered through all of them in order."""
+
+    uri: str
+    files: tuple[FileLayout, ...]
+
+    @property
+    def samples(self) -> int:
+        """Number of samples."""
+        return sum(file.samples for file in self.files)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the tensors that every sample has."""
+        return self.files[0].names
+
+    def read(self, start: int, stop: int, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+        """Samples [start, stop) of the named tensors, or of all: name → array [stop − start, *row_shape].
+
+        Raises:
+            DatasetError: there are no such samples or tensors.
+        """
+        if not 0 <= start <= stop <= self.samples:
+            raise DatasetError(f"{self.uri} has samples 0 to {self.samples}, not [{start}, {stop}).")
+        spans, first = [], 0
+        for file in self.files:
+            inside = max(0, start - first), min(file.samples, stop - first)
+            if inside[0] < inside[1]:
+                spans.append((file, *inside))
+            first += file.samples
+        spans = spans or [(self.files[0], 0, 0)]
+        return {
+            name: np.concatenate([read_rows(file, name, lo, hi) for file, lo, hi in spans])
+            for name in names or self.names
+        }
+
+
+def open_dataset(uri: str) -> Dataset:
+    """The dataset at a path or URI, a `.pt` file or a folder of them; reads metadata only.
+
+    Raises:
+        DatasetError: there is none, or its files do not hold the same tensors.
+        LocationError: a file cannot be read.
+    """
+    return Dataset(uri, read_layouts(uri))
 
 
 def dataset_files(dataset: str) -> list[str]:

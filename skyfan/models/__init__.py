@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from skyfan.job import DEMO_MODEL
 from skyfan.models.config import AstroMAEConfig, InceptionWidths, config_from_shapes
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ __all__ = [
     "load_model",
 ]
 
-DEMO_MODEL = "demo"
 _ON_FIRST_USE = {"AstroMAE": "astromae", "LoadedModel": "loading", "load_model": "loading"}
 
 

@@ -1,37 +1,42 @@
-"""Protobuf messages to pydantic types and back, field by field of the same name."""
+"""Requests and replies on the wire: an envelope that names its type and version, and holds the type's JSON.
+
+The pydantic types of `skyfan.stages.messages` are the contract, over gRPC as on Lambda and in plan.json; a field is
+added in one place. What protobuf would check, pydantic does, with bounds and a sentence.
+"""
 
 from typing import TypeVar
 
-from google.protobuf.json_format import MessageToDict, ParseDict
-from google.protobuf.message import Message
 from pydantic import BaseModel, ValidationError
 
 from skyfan.errors import BadInput
+from skyfan.v1.types_pb2 import Envelope
+from skyfan.validation import first_problem
 
-M = TypeVar("M", bound=Message)
+WIRE_VERSION = 2
+
 B = TypeVar("B", bound=BaseModel)
 
 
-def to_model(message: Message, kind: type[B]) -> B:
-    """The pydantic value of a message; optional fields that are not set become None."""
-    content = MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
-    for field in message.DESCRIPTOR.fields:
-        if field.has_presence and field.message_type is None:
-            content.setdefault(field.name, None)  # else the type's own default would stand for what was None
+def pack(value: BaseModel) -> Envelope:
+    """The envelope of a request or reply."""
+    return Envelope(schema=_schema(type(value)), content=value.model_dump_json(by_alias=True).encode())
+
+
+def unpack(envelope: Envelope, kind: type[B]) -> B:
+    """The value in an envelope.
+
+    Raises:
+        BadInput: it holds another type or version, or a value that the type does not allow.
+    """
+    if envelope.schema != _schema(kind):
+        raise BadInput(
+            f"the message is {envelope.schema[:80]!r}, not {_schema(kind)!r}: use one version of Skyfan on both sides."
+        )
     try:
-        return kind.model_validate(content)
+        return kind.model_validate_json(envelope.content)
     except ValidationError as error:
         raise BadInput(f"{kind.__name__}: {first_problem(error)}") from error
 
 
-def to_message(value: BaseModel, kind: type[M]) -> M:
-    """The message of a pydantic value."""
-    return ParseDict(value.model_dump(mode="json", exclude_none=True), kind())
-
-
-def first_problem(error: ValidationError) -> str:
-    """One sentence of a validation error: where, and what is wrong there."""
-    problem = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in problem["loc"]) or "value"
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{where}: {problem['msg']}{more}."
+def _schema(kind: type[BaseModel]) -> str:
+    return f"skyfan.{kind.__name__}/{WIRE_VERSION}"

@@ -1,14 +1,14 @@
 """The aggregator over gRPC."""
 
 import asyncio
-import json
 from collections.abc import Sequence
 
 from skyfan.rpc.main import run_server
-from skyfan.rpc.messages import to_model
-from skyfan.stages import aggregate as core
-from skyfan.stages.aggregate_messages import AggregateRequest
-from skyfan.v1 import aggregator_pb2, aggregator_pb2_grpc
+from skyfan.rpc.messages import pack, unpack
+from skyfan.stages.aggregate import aggregate
+from skyfan.stages.messages import AggregateRequest
+from skyfan.v1 import aggregator_pb2_grpc
+from skyfan.v1.types_pb2 import Envelope
 
 SERVICE = "aggregator"
 FULL_NAME = "skyfan.v1.Aggregator"
@@ -17,12 +17,9 @@ FULL_NAME = "skyfan.v1.Aggregator"
 class AggregatorServicer(aggregator_pb2_grpc.AggregatorServicer):
     """A thin layer over `skyfan.stages.aggregate`."""
 
-    async def Aggregate(
-        self, request: aggregator_pb2.AggregateRequest, context: object
-    ) -> aggregator_pb2.AggregateReply:
+    async def Aggregate(self, request: Envelope, context: object) -> Envelope:
         """Accounts for every rank and writes the summary."""
-        summary = await asyncio.to_thread(core.aggregate, to_model(request, AggregateRequest))
-        return aggregator_pb2.AggregateReply(summary_json=json.dumps(summary.to_json_dict()))
+        return pack(await asyncio.to_thread(aggregate, unpack(request, AggregateRequest)))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

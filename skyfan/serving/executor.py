@@ -1,10 +1,10 @@
 """The executor over gRPC: one rank at a time, progress as it goes, stopped by cancelling the call."""
 
 import asyncio
-import json
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
 import structlog
 from grpc import aio
@@ -13,48 +13,51 @@ from skyfan.comm.check import RankCheck, check_rank
 from skyfan.engines.device import available_device
 from skyfan.engines.threads import available_threads
 from skyfan.errors import Busy
-from skyfan.records import RankRecord
 from skyfan.rpc.main import run_server
-from skyfan.rpc.messages import to_message, to_model
-from skyfan.stages import infer as core
-from skyfan.stages.infer_messages import InferRequest, PrepareRequest
+from skyfan.rpc.messages import pack, unpack
+from skyfan.stages.infer import Control, infer
+from skyfan.stages.messages import ConvertRequest, InferRequest, PrepareRequest
 from skyfan.stages.model_cache import ModelCache
+from skyfan.stages.prepare import convert, prepare
 from skyfan.v1 import executor_pb2, executor_pb2_grpc
+from skyfan.v1.types_pb2 import Envelope
 
 SERVICE = "executor"
 FULL_NAME = "skyfan.v1.Executor"
 _PROGRESS_EVERY_S = 0.2
 
-Context = aio.ServicerContext[executor_pb2.InferRequest, executor_pb2.InferEvent]
+Context = aio.ServicerContext[Envelope, executor_pb2.InferEvent]
 
 
 class ExecutorServicer(executor_pb2_grpc.ExecutorServicer):
-    """A thin layer over `skyfan.stages.infer`."""
+    """A thin layer over `skyfan.stages.prepare` and `skyfan.stages.infer`."""
 
     def __init__(self, models: ModelCache) -> None:
         self._models = models
         self._busy = asyncio.Lock()
 
-    async def Prepare(self, request: executor_pb2.PrepareRequest, context: object) -> executor_pb2.PrepareReply:
-        """Reads the model."""
-        self._refuse_if_busy()
-        async with self._busy:
-            prepared = await asyncio.to_thread(core.prepare, to_model(request, PrepareRequest), self._models)
-        return to_message(prepared, executor_pb2.PrepareReply)
+    async def Prepare(self, request: Envelope, context: object) -> Envelope:
+        """Reads the model and tries it."""
+        asked = unpack(request, PrepareRequest)
+        async with self._free():
+            return pack(await asyncio.to_thread(prepare, asked, self._models))
 
-    async def Infer(
-        self, request: executor_pb2.InferRequest, context: Context
-    ) -> AsyncIterator[executor_pb2.InferEvent]:
+    async def Convert(self, request: Envelope, context: object) -> Envelope:
+        """Leaves the model where ranks load it."""
+        asked = unpack(request, ConvertRequest)
+        async with self._free():
+            return pack(await asyncio.to_thread(convert, asked, self._models))
+
+    async def Infer(self, request: Envelope, context: Context) -> AsyncIterator[executor_pb2.InferEvent]:
         """Computes one rank on a thread of its own; the loop stays free for health checks."""
-        self._refuse_if_busy()
-        async with self._busy:
-            asked = to_model(request, InferRequest)
+        asked = unpack(request, InferRequest)
+        async with self._free():
             structlog.contextvars.bind_contextvars(run_id=asked.run_id, rank=asked.item.rank)
             state = _Progress()
-            control = core.Control(
+            control = Control(
                 progress=state.update, cancelled=threading.Event(), remaining_s=_countdown(context.time_remaining())
             )
-            work = asyncio.create_task(asyncio.to_thread(core.infer, asked, self._models, control))
+            work = asyncio.create_task(asyncio.to_thread(infer, asked, self._models, control))
             try:
                 while not work.done():
                     await asyncio.wait({work}, timeout=_PROGRESS_EVERY_S)
@@ -62,23 +65,26 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServicer):
                         yield executor_pb2.InferEvent(
                             progress=executor_pb2.Progress(samples_done=state.done, samples_total=state.total)
                         )
-                yield executor_pb2.InferEvent(record_json=_json(work.result()))
+                yield executor_pb2.InferEvent(record=pack(work.result()))
             finally:
                 # The caller went away or the server stops: the thread ends at the next batch, and only then
                 # is the executor free again.
                 control.cancelled.set()
                 await asyncio.gather(work, return_exceptions=True)
 
-    async def CheckComm(self, request: executor_pb2.CheckCommRequest, context: object) -> executor_pb2.CheckCommReply:
+    async def CheckComm(self, request: Envelope, context: object) -> Envelope:
         """Is one rank of a communication check."""
-        self._refuse_if_busy()
-        async with self._busy:
-            report = await asyncio.to_thread(check_rank, RankCheck.model_validate_json(request.work_json))
-        return executor_pb2.CheckCommReply(report_json=report.model_dump_json())
+        asked = unpack(request, RankCheck)
+        async with self._free():
+            return pack(await asyncio.to_thread(check_rank, asked))
 
-    def _refuse_if_busy(self) -> None:
+    @asynccontextmanager
+    async def _free(self) -> AsyncIterator[None]:
+        """This executor for one call; refused where another has it."""
         if self._busy.locked():
             raise Busy("this executor is busy with another rank.")
+        async with self._busy:
+            yield
 
 
 class _Progress:
@@ -97,10 +103,6 @@ def _countdown(limit_s: float | None) -> Callable[[], float] | None:
         return None
     end = time.monotonic() + limit_s
     return lambda: end - time.monotonic()
-
-
-def _json(record: RankRecord) -> str:
-    return json.dumps(record.to_json_dict())
 
 
 def main(argv: Sequence[str] | None = None) -> None:

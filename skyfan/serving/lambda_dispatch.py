@@ -1,4 +1,4 @@
-"""What the three Lambda handlers share: dispatch by `op`, errors by name, logs and metrics.
+"""What the three Lambda handlers share: dispatch by `op` to a typed event, errors by name, logs and metrics.
 
 Metrics are CloudWatch's embedded metric format ("Specification: Embedded metric format",
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html,
@@ -12,21 +12,25 @@ import structlog
 from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from skyfan import logs
 from skyfan.errors import BadInput, SkyfanError
 from skyfan.rpc.lambda_errors import lambda_error
-from skyfan.rpc.messages import first_problem
+from skyfan.validation import first_problem
 
 NAMESPACE = "Skyfan"
 
-Operation = Callable[[Mapping[str, Any], LambdaContext, Metrics], dict[str, Any]]
+# The event's type, and what is done with it: any event model → any reply model.
+Operation = tuple[type[BaseModel], Callable[[Any, LambdaContext, Metrics], BaseModel]]
 Handler = Callable[[Mapping[str, Any], LambdaContext], dict[str, Any]]
 
 
 def make_handler(service: str, operations: Mapping[str, Operation]) -> Handler:
-    """The handler of one function: the event's `op` chooses the operation."""
+    """The handler of one function: the event's `op` chooses the operation.
+
+    An error leaves it under the name that Step Functions matches on, with its sentence as the message.
+    """
     logs.configure(service)
     metrics = Metrics(namespace=NAMESPACE, service=service)
     metrics.set_default_dimensions(service=service)
@@ -54,12 +58,8 @@ def make_handler(service: str, operations: Mapping[str, Operation]) -> Handler:
 def _dispatch(
     operations: Mapping[str, Operation], event: Mapping[str, Any], context: LambdaContext, metrics: Metrics
 ) -> dict[str, Any]:
-    operation = operations.get(str(event.get("op")))
-    if operation is None:
+    found = operations.get(str(event.get("op")))
+    if found is None:
         raise BadInput(f"op {event.get('op')!r} is not known; this function does {', '.join(operations)}.")
-    return operation(event, context, metrics)
-
-
-def attempt_of(event: Mapping[str, Any]) -> int:
-    """1 for the first try: Step Functions' retry count begins at 0."""
-    return int(event.get("attempt") or 0) + 1
+    kind, operation = found
+    return operation(kind.model_validate(event), context, metrics).model_dump(mode="json", by_alias=True)

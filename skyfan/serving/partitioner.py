@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Sequence
 
 from skyfan.rpc.main import run_server
-from skyfan.rpc.messages import to_message, to_model
-from skyfan.stages import plan as core
-from skyfan.stages.plan_messages import PlanRequest
-from skyfan.v1 import partitioner_pb2, partitioner_pb2_grpc
+from skyfan.rpc.messages import pack, unpack
+from skyfan.stages.messages import PlanRequest
+from skyfan.stages.plan import plan
+from skyfan.v1 import partitioner_pb2_grpc
+from skyfan.v1.types_pb2 import Envelope
 
 SERVICE = "partitioner"
 FULL_NAME = "skyfan.v1.Partitioner"
@@ -16,10 +17,9 @@ FULL_NAME = "skyfan.v1.Partitioner"
 class PartitionerServicer(partitioner_pb2_grpc.PartitionerServicer):
     """A thin layer over `skyfan.stages.plan`."""
 
-    async def Plan(self, request: partitioner_pb2.PlanRequest, context: object) -> partitioner_pb2.PlanReply:
-        """Plans a run and claims its output place."""
-        reply = await asyncio.to_thread(core.plan, to_model(request, PlanRequest))
-        return to_message(reply, partitioner_pb2.PlanReply)
+    async def Plan(self, request: Envelope, context: object) -> Envelope:
+        """Plans a run and claims its output."""
+        return pack(await asyncio.to_thread(plan, unpack(request, PlanRequest)))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

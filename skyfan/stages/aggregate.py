@@ -19,9 +19,10 @@ from skyfan.errors import LocationError, RunConflict
 from skyfan.planning import Plan, Span
 from skyfan.records import CollectivesSummary, Completeness, Cost, RankRecord, Summary, Throughput, Timing
 from skyfan.report import known_galaxies, observe, render_run
+from skyfan.runs.commit import RunLedger
 from skyfan.runs.folder import RunFolder, write_json
 from skyfan.science.metrics import as_json, science_metrics
-from skyfan.stages.aggregate_messages import AggregateRequest
+from skyfan.stages.messages import AggregateRequest
 
 READERS = 16
 MAX_LISTED_FAILURES = 100
@@ -40,7 +41,7 @@ class Merged:
 def aggregate(request: AggregateRequest) -> Summary:
     """Writes `<rank>.json` where one is missing, combined_data.json, report.html and summary.json."""
     start = time.perf_counter()
-    folder = RunFolder(request.output)
+    folder = RunLedger(request.output)
     plan = folder.read_plan()
     if plan.run_id != request.run_id:
         raise RunConflict(
@@ -62,7 +63,14 @@ def aggregate(request: AggregateRequest) -> Summary:
     return summary
 
 
-def write_report(folder: RunFolder, plan: Plan, summary: Summary) -> None:
+def aggregate_again(ledger: RunLedger) -> Summary:
+    """The summary of a run whose aggregation never came, from what its ranks committed."""
+    plan = ledger.read_plan()
+    now = datetime.now(UTC)
+    return aggregate(AggregateRequest(output=ledger.uri, run_id=plan.run_id, target="report", started_at=now))
+
+
+def write_report(folder: RunLedger, plan: Plan, summary: Summary) -> None:
     """Writes report.html again, from a summary that exists."""
     _put_report(folder, plan, summary, merge(folder, plan))
 
@@ -72,7 +80,7 @@ def _put_report(folder: RunFolder, plan: Plan, summary: Summary, merged: Merged)
     store.put(folder.report_uri, render_run(summary, merged.records, merged.predictions, observed).encode())
 
 
-def merge(folder: RunFolder, plan: Plan) -> Merged:
+def merge(folder: RunLedger, plan: Plan) -> Merged:
     """Reads every committed rank of the plan; the file of such a rank that another run wrote is an error."""
     planned = set(plan.working_ranks)
     ranks = sorted(rank for rank in folder.committed_ranks() if rank in planned)
@@ -84,7 +92,7 @@ def merge(folder: RunFolder, plan: Plan) -> Merged:
             if store.exists(folder.predictions_uri(rank)):
                 raise
             return None  # removed since it was listed, by a second start with --no-resume
-        return table, folder.settle(record)
+        return table, folder.reconcile_record(record)
 
     with ThreadPoolExecutor(READERS) as readers:
         found = [rank for rank in readers.map(read, ranks) if rank]
@@ -104,15 +112,15 @@ def _summary(request: AggregateRequest, plan: Plan, merged: Merged, start: float
     return Summary(
         run_id=plan.run_id,
         state=state,
-        dataset=plan.dataset,
-        model=plan.model,
+        dataset=plan.job.dataset,
+        model=plan.job.model,
         model_digest=plan.model_digest,
         output=request.output,
         target=request.target,
-        options=plan.options.model_dump(),
+        options=plan.job.options.model_dump(),
         world_size=plan.world_size,
         workers=request.workers,
-        partition_size_bytes=plan.partition_size_bytes,
+        partition_size_bytes=plan.job.partition_size_bytes,
         samples=plan.samples,
         data_bytes=plan.data_bytes,
         completeness=completeness,

@@ -24,7 +24,7 @@ from skyfan.records import Collectives, RankRecord, TimeOverRanks
 from skyfan.rpc.credentials import TOKEN_VARIABLE
 from skyfan.science.metrics import as_json, merge_sums, metrics_of_sums
 from skyfan.serving.service_token import fetch_service_token
-from skyfan.stages.infer_messages import InferRequest
+from skyfan.stages.messages import InferRequest
 
 # Until all ranks have loaded their models: longer than a thousand functions take to start, by Lambda's 1,000 a 10 s.
 START_TIMEOUT_S = 60.0
@@ -47,7 +47,7 @@ class Meeting:
     """
 
     def __init__(self, request: InferRequest, remaining_s: Callable[[], float] | None) -> None:
-        self._group, self._run_id, self._output = request.group, request.run_id, request.output
+        self._group, self._run_id, self._output = request.group, request.run_id, request.job.output
         self._rank = request.item.rank
         self._remaining_s = remaining_s or (lambda: float("inf"))
         self._ranks: Communicator | None = None

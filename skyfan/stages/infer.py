@@ -3,7 +3,6 @@
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,21 +11,16 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from skyfan import store
-from skyfan.dtypes import numpy_dtype
 from skyfan.engines import Engine
-from skyfan.errors import DatasetError, Interrupted, LocationError, ModelError, RankTooLarge
-from skyfan.formats.dataset import dataset_files
-from skyfan.formats.torch import open_tensorfile
-from skyfan.layout import FileLayout, TensorSpec
-from skyfan.models.loading import LoadedModel, load_model
+from skyfan.errors import Interrupted, RankTooLarge
 from skyfan.planning import PlanItem
 from skyfan.records import MB, Collectives, RankRecord
-from skyfan.runs.folder import EncodedPredictions, Predictions, RunFolder
+from skyfan.runs.commit import RunLedger
+from skyfan.runs.predictions import EncodedPredictions, Predictions
 from skyfan.science.metrics import science_sums
 from skyfan.stages.collective_session import Meeting
-from skyfan.stages.infer_messages import InferRequest, PreparedModel, PrepareRequest
 from skyfan.stages.measure import Stopwatch, peak_rss_bytes, reset_peak_rss
+from skyfan.stages.messages import InferRequest
 from skyfan.stages.model_cache import ModelCache
 from skyfan.stages.read_ahead import Block, ReadAhead
 from skyfan.units import format_size
@@ -37,7 +31,6 @@ MAX_LISTED_MISSING = 100
 COMMIT_MARGIN_S = 5.0
 # How long a rate must have been seen before it is taken for the rank's.
 SURE_AFTER_S = 10.0
-RATE_SAMPLES = 64
 
 Progress = Callable[[int, int], None]
 
@@ -74,78 +67,6 @@ class _Outputs:
             self.missing += [first_sample + int(row) for row in np.flatnonzero(rows)]
 
 
-def prepare(request: PrepareRequest, models: ModelCache) -> PreparedModel:
-    """Reads the model and tries it, so that what does not fit is said before anything is written."""
-    model = models.model(request.model)
-    layout = open_tensorfile(dataset_files(request.dataset)[0])
-    # What is tried and timed is what the ranks will run: another form of the file may mean another engine.
-    ready = models.model(_converted(request, model) or request.model)
-    engine = models.engine(ready.uri, ready.digest, request.options, layout)
-    bound, width = _try_out(engine, layout)
-    z_column = request.options.z_column
-    if z_column is not None and z_column >= width:
-        raise ModelError(f"the model gives {width} columns, so that --z-column {z_column} is not one of them.")
-    return PreparedModel(
-        model=request.model,
-        digest=model.digest,
-        ready=ready.uri,
-        ready_digest=ready.digest,
-        format=model.format,
-        parameters=model.parameters,
-        samples_per_s=_rate(engine, bound, request.options.batch_size) if request.measure_rate else None,
-    )
-
-
-def _converted(request: PrepareRequest, model: LoadedModel) -> str | None:
-    """Where the model lies in a form that ranks use without torch; None where they read the file as it is."""
-    if request.convert_into is None or model.config is None or model.answers is not None:
-        return None
-    folder = RunFolder(request.convert_into)
-    if store.exists(folder.plan_uri) and folder.read_plan().model_digest != model.digest:
-        return None  # the place of another run, which planning will refuse and which must stay as it is
-    uri = folder.model_uri(model.digest)
-    if not _is_made_of(uri, model.digest):
-        from skyfan.models.conversion import portable_bytes
-
-        store.put(uri, portable_bytes(model))
-    return uri
-
-
-def _is_made_of(uri: str, digest: str) -> bool:
-    """Whether an earlier start left the model there, whole; kept then, as its ranks may be reading it."""
-    try:
-        found = load_model(uri)
-    except (LocationError, ModelError):
-        return False
-    return found.made_of == digest and found.answers is not None
-
-
-def _try_out(engine: Engine, layout: FileLayout) -> tuple[list[TensorSpec], int]:
-    """Which of the file's tensors the model takes, and how many columns it gives; one blank sample is enough."""
-    specs = {spec.name: spec for spec in layout.tensors}
-    try:
-        bound = [specs[name] for name in engine.bind(list(specs))]
-        return bound, engine.output_width(_blank(bound, 1))
-    except ModelError as error:
-        held = ", ".join(f"{spec.name} {spec.dtype} {list(spec.shape)}" for spec in layout.tensors)
-        raise DatasetError(
-            f"{layout.uri} does not fit the model: {str(error).rstrip('.')} (it holds {held})."
-        ) from error
-
-
-def _rate(engine: Engine, bound: list[TensorSpec], batch_size: int) -> float:
-    """Samples a second of one small batch, after one that warms up: enough to tell minutes from hours."""
-    batch = _blank(bound, min(batch_size, RATE_SAMPLES))
-    engine.predict(batch)
-    start = time.perf_counter()
-    engine.predict(batch)
-    return len(batch[0]) / (time.perf_counter() - start)
-
-
-def _blank(bound: list[TensorSpec], samples: int) -> list[NDArray[np.generic]]:
-    return [np.zeros((samples, *spec.row_shape), numpy_dtype(spec.dtype)) for spec in bound]
-
-
 def infer(request: InferRequest, models: ModelCache, control: Control | None = None) -> RankRecord:
     """Computes one rank and commits its predictions; the answer is the record that counts.
 
@@ -153,37 +74,37 @@ def infer(request: InferRequest, models: ModelCache, control: Control | None = N
     a group tell each other comes after the commit, so that no other rank's end can undo this one's work.
     """
     control = control or Control()
-    folder = RunFolder(request.output)
+    ledger, job = RunLedger(request.job.output), request.job
     item = request.item
     log = structlog.get_logger("executor").bind(run_id=request.run_id, rank=item.rank)
-    committed = folder.committed_record(item.rank, request.run_id)
+    committed = ledger.committed_record(item.rank, request.run_id)
     if committed:
-        committed = folder.settle(committed)
+        committed = ledger.reconcile_record(committed)
         log.info("rank was committed before", attempt=request.attempt)
         return committed
     log.info("rank started", samples=item.samples, attempt=request.attempt, data=item.data_path)
     reset_peak_rss()
     watch = Stopwatch()
-    digest = request.file_digest or request.model_digest
-    cold_start = not models.ready(digest, request.options, item.files[0])
+    file = request.model
+    cold_start = not models.has_engine(file.digest, job.options, item.files[0])
     with watch.phase("load"):
-        engine = models.engine(request.model, digest, request.options, item.files[0])
+        engine = models.engine(file.uri, file.digest, job.options, item.files[0])
         inputs = engine.bind([spec.name for spec in item.files[0].tensors])
     with Meeting(request, control.remaining_s) as meeting:
         meeting.start()
-        reader = ReadAhead(item, {*inputs, REDSHIFT}, request.options.batch_size)
+        reader = ReadAhead(item, {*inputs, REDSHIFT}, job.batch_size)
         outputs = _predict_all(request, engine, inputs, reader, watch, control)
         with watch.phase("write"):
-            z_column = request.options.z_column if engine.z_column is None else engine.z_column
+            z_column = job.z_column if engine.z_column is None else engine.z_column
             predictions = _predictions(outputs, z_column)
             encoded = EncodedPredictions(predictions)
         ours = _record(request, engine, watch, reader, outputs, cold_start=cold_start, collectives=meeting.outcome)
-        record = folder.commit(encoded, ours)
+        record = ledger.commit(encoded, ours)
         log.info("rank committed", wall_s=round(record.wall_s, 3), samples_per_s=round(record.sample_persec, 1))
         meeting.end(_science_sums(predictions), ours)
     if meeting.outcome is not None and record is ours:
         record = record.model_copy(update={"collectives": meeting.outcome})
-        folder.write_record(record)
+        ledger.write_record(record)
     return record
 
 
@@ -202,7 +123,7 @@ def _predict_all(
     watch: Stopwatch,
     control: Control,
 ) -> _Outputs:
-    item, batch_size = request.item, request.options.batch_size
+    item, batch_size = request.item, request.job.batch_size
     collected = _Outputs()
     done = 0
     with reader.blocks() as blocks:
@@ -302,11 +223,11 @@ def _record(
         peak_rss_mb=peak / MB,
         batch_s=watch.seconds("compute") / collected.batches,
         num_batches=collected.batches,
-        batch_size=request.options.batch_size,
+        batch_size=request.job.batch_size,
         device=info.device,
         throughput_bps=stats.bytes_read * 8 / wall_s,
         sample_persec=item.samples / wall_s,
-        result_path=request.output,
+        result_path=request.job.output,
         data_path=item.data_path,
         s3_num_requests=stats.requests,
         s3_total_time=stats.total_s,
@@ -340,7 +261,7 @@ def _record(
         precision=info.precision,
         deviation=info.deviation,
         torch_version=info.torch_version,
-        model_digest=request.model_digest,
+        model_digest=request.model.source_digest,
         cold_start=cold_start,
         collectives=collectives,
     )

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from skyfan import store
 from skyfan.engines import Engine, create_engine
 from skyfan.errors import ModelError
+from skyfan.job import DEMO_MODEL, RunOptions
 from skyfan.layout import FileLayout
-from skyfan.models import DEMO_MODEL, load_model
+from skyfan.models import load_model
 from skyfan.models.loading import LoadedModel
-from skyfan.planning import RunOptions
 from skyfan.stages.calibration import first_samples
 
 EngineKey = tuple[str, RunOptions, str]
@@ -28,7 +28,7 @@ class ModelCache:
     def model(self, uri: str, digest: str | None = None) -> LoadedModel:
         """The model at `uri`; with `digest`, refused if the file is not the one that was planned with.
 
-        Without `digest` it is the file of now: a server outlives a file that is replaced under the same name.
+        Without `digest` it is the current file: a server outlives a file that is replaced under the same name.
         """
         if self._loaded is None or self._loaded[0] != uri or not self._is_current(uri, self._loaded[1], digest):
             # The ETag comes first: a file replaced in between is then loaded once more, never kept.
@@ -43,8 +43,8 @@ class ModelCache:
     def _is_current(self, uri: str, loaded: LoadedModel, digest: str | None) -> bool:
         return loaded.digest == digest if digest else self._etag == _etag_of(uri)
 
-    def ready(self, digest: str, options: RunOptions, file: FileLayout) -> bool:
-        """Whether `engine` would answer without loading anything."""
+    def has_engine(self, digest: str, options: RunOptions, file: FileLayout) -> bool:
+        """Whether `engine` would return without loading anything."""
         return self._engine is not None and self._engine[0] == _engine_key(digest, options, file)
 
     def engine(self, uri: str, digest: str, options: RunOptions, file: FileLayout) -> Engine:

@@ -7,21 +7,23 @@ from skyfan.errors import DatasetError, LocationError
 from skyfan.formats.dataset import read_layouts
 from skyfan.formats.rows import read_batch
 from skyfan.formats.torch import reference_names, write_tensorfile
+from skyfan.job import PartitionSize
 from skyfan.layout import FileLayout
-from skyfan.planning import cut
-from skyfan.stages.plan_messages import DatasetCut
+from skyfan.planning import make_partitions
 
 Advance = Callable[[int, int], None]
 
 
-def split(request: DatasetCut, output: str, advance: Advance) -> list[str]:
+def write_partitions(
+    dataset: str, partition_size: PartitionSize, output: str, advance: Advance, file_limit: int | None = None
+) -> list[str]:
     """Writes each partition to `<output>/<number>.pt`; refuses a folder that holds such files already.
 
     Stopped half-way it leaves none of them, since fewer partitions would look like a whole, smaller dataset.
     """
-    files = read_layouts(request.dataset)
+    files = read_layouts(dataset)
     _check_names(files[0])
-    partitions = cut(files, request.partition_size_bytes)[: request.file_limit]
+    partitions = make_partitions(files, partition_size)[:file_limit]
     if any(entry.uri.endswith(".pt") for entry in store.list(output)):
         raise LocationError(f"{output} holds .pt files already; choose another --output or remove them.")
     targets = [store.join(output, f"{number}.pt") for number in range(1, len(partitions) + 1)]

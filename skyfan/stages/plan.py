@@ -7,9 +7,11 @@ import structlog
 from skyfan import store
 from skyfan.errors import RankTooLarge
 from skyfan.formats.dataset import read_layouts
-from skyfan.planning import CONTAINER_OVERHEAD_BYTES, Plan, RunOptions, cut, distribute, run_identity
+from skyfan.job import Job
+from skyfan.planning import CONTAINER_OVERHEAD_BYTES, Plan, distribute, make_partitions, run_identity
+from skyfan.runs.commit import RunLedger
 from skyfan.runs.folder import RunFolder
-from skyfan.stages.plan_messages import DatasetCut, PlanReply, PlanRequest
+from skyfan.stages.messages import PlanReply, PlanRequest
 from skyfan.units import format_duration, format_size
 
 # Loading the model and committing, of which a rank's time limit must leave room.
@@ -17,12 +19,17 @@ RANK_OVERHEAD_S = 20.0
 
 
 def plan(request: PlanRequest) -> PlanReply:
-    """Plans the run, claims its place and writes plan.json and the map's items."""
-    planned = draft(request, model=request.model, model_digest=request.model_digest, options=request.options)
+    """Plans the run, claims its output and writes plan.json and the map's items.
+
+    Raises:
+        RunConflict: the output belongs to another run.
+        RankTooLarge: a rank would not end within its time limit.
+    """
+    planned = draft(request.job, request.model.digest)
     _check_rank_time(planned, request)
-    folder = RunFolder(request.output)
-    committed = folder.claim(planned, resume=request.resume)
-    _write_items(planned, folder, frozenset(committed))
+    ledger = RunLedger(request.job.output)
+    committed = ledger.claim(planned, resume=request.job.resume)
+    _write_items(planned, ledger, frozenset(committed))
     structlog.get_logger("partitioner").info(
         "planned",
         run_id=planned.run_id,
@@ -31,35 +38,22 @@ def plan(request: PlanRequest) -> PlanReply:
         ranks=len(planned.working_ranks),
         committed=len(committed),
     )
-    return PlanReply(
-        run_id=planned.run_id,
-        plan_uri=folder.plan_uri,
-        world_size=planned.world_size,
-        ranks=len(planned.working_ranks),
-        samples=planned.samples,
-        data_bytes=planned.data_bytes,
-        partitions=planned.partitions,
-        committed_ranks=tuple(committed),
-    )
+    return PlanReply(run_id=planned.run_id, committed_ranks=tuple(committed))
 
 
-def draft(request: DatasetCut, *, model: str, model_digest: str, options: RunOptions) -> Plan:
+def draft(job: Job, model_digest: str) -> Plan:
     """The plan, without writing anything."""
-    files = read_layouts(request.dataset)
-    partitions = cut(files, request.partition_size_bytes)
-    if request.file_limit is not None:
-        partitions = partitions[: request.file_limit]
-    world_size = request.world_size or len(partitions)
+    files = read_layouts(job.dataset)
+    partitions = make_partitions(files, job.partition_size)
+    if job.file_limit is not None:
+        partitions = partitions[: job.file_limit]
+    world_size = job.world_size or len(partitions)
     ranks = distribute(partitions, world_size)
     return Plan(
-        run_id=run_identity(files, ranks, model_digest, options),
-        dataset=request.dataset,
-        model=model,
+        run_id=run_identity(files, ranks, model_digest, job.options),
+        job=job,
         model_digest=model_digest,
-        options=options,
-        partition_size_bytes=request.partition_size_bytes,
         world_size=world_size,
-        file_limit=request.file_limit,
         samples=sum(part.samples for part in partitions),
         data_bytes=sum(part.samples * files[part.file].sample_bytes for part in partitions),
         partitions=len(partitions),
@@ -69,16 +63,17 @@ def draft(request: DatasetCut, *, model: str, model_digest: str, options: RunOpt
 
 
 def _check_rank_time(planned: Plan, request: PlanRequest) -> None:
-    if request.rank_limit_s is None or request.samples_per_s is None:
+    if request.rank_limit_s is None or request.model.samples_per_s is None:
         return
-    fitting = int((request.rank_limit_s - RANK_OVERHEAD_S) * request.samples_per_s)
+    samples_per_s = request.model.samples_per_s
+    fitting = int((request.rank_limit_s - RANK_OVERHEAD_S) * samples_per_s)
     largest = max(planned.items(), key=lambda item: item.samples, default=None)
     if largest is None or largest.samples <= fitting:
         return
     size_bytes = max(1, fitting) * planned.files[0].sample_bytes + CONTAINER_OVERHEAD_BYTES
-    needed_s = largest.samples / request.samples_per_s + RANK_OVERHEAD_S
+    needed_s = largest.samples / samples_per_s + RANK_OVERHEAD_S
     raise RankTooLarge(
-        f"rank {largest.rank} would take about {format_duration(needed_s)} at {request.samples_per_s:.0f} samples/s, "
+        f"rank {largest.rank} would take about {format_duration(needed_s)} at {samples_per_s:.0f} samples/s, "
         f"more than the {format_duration(request.rank_limit_s)} that a rank has; plan partitions of at most "
         f"{format_size(size_bytes)} with one partition a rank."
     )
@@ -87,7 +82,7 @@ def _check_rank_time(planned: Plan, request: PlanRequest) -> None:
 def _write_items(planned: Plan, folder: RunFolder, committed: frozenset[int]) -> None:
     """Items for a Distributed Map: small references into one file, so that no state carries the work itself.
 
-    Ranks that are committed already are left out of the map's items; `place` counts the others.
+    Ranks that are committed already are left out of the map's items; `group_rank` counts the others.
     """
     lines: list[bytes] = []
     references: list[dict[str, int | str]] = []
@@ -98,7 +93,7 @@ def _write_items(planned: Plan, folder: RunFolder, committed: frozenset[int]) ->
             references.append(
                 {
                     "rank": item.rank,
-                    "place": len(references),
+                    "group_rank": len(references),
                     "items_uri": folder.items_uri,
                     "start": position,
                     "stop": position + len(line),

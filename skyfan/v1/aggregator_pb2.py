@@ -22,23 +22,16 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from skyfan.v1 import types_pb2 as skyfan_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1askyfan/v1/aggregator.proto\x12\tskyfan.v1\"\x88\x02\n\x10\x41ggregateRequest\x12\x0e\n\x06output\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x0e\n\x06target\x18\x03 \x01(\t\x12\x14\n\x07workers\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\nstarted_at\x18\x05 \x01(\t\x12\x0e\n\x06plan_s\x18\x06 \x01(\x01\x12;\n\x08\x66\x61ilures\x18\x07 \x03(\x0b\x32).skyfan.v1.AggregateRequest.FailuresEntry\x12\x10\n\x08\x61ttempts\x18\x08 \x01(\x05\x1a/\n\rFailuresEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\n\n\x08_workers\"&\n\x0e\x41ggregateReply\x12\x14\n\x0csummary_json\x18\x01 \x01(\t2Q\n\nAggregator\x12\x43\n\tAggregate\x12\x1b.skyfan.v1.AggregateRequest\x1a\x19.skyfan.v1.AggregateReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1askyfan/v1/aggregator.proto\x12\tskyfan.v1\x1a\x15skyfan/v1/types.proto2C\n\nAggregator\x12\x35\n\tAggregate\x12\x13.skyfan.v1.Envelope\x1a\x13.skyfan.v1.Envelopeb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'skyfan.v1.aggregator_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_AGGREGATEREQUEST_FAILURESENTRY']._loaded_options = None
-  _globals['_AGGREGATEREQUEST_FAILURESENTRY']._serialized_options = b'8\001'
-  _globals['_AGGREGATEREQUEST']._serialized_start=42
-  _globals['_AGGREGATEREQUEST']._serialized_end=306
-  _globals['_AGGREGATEREQUEST_FAILURESENTRY']._serialized_start=247
-  _globals['_AGGREGATEREQUEST_FAILURESENTRY']._serialized_end=294
-  _globals['_AGGREGATEREPLY']._serialized_start=308
-  _globals['_AGGREGATEREPLY']._serialized_end=346
-  _globals['_AGGREGATOR']._serialized_start=348
-  _globals['_AGGREGATOR']._serialized_end=429
+  _globals['_AGGREGATOR']._serialized_start=64
+  _globals['_AGGREGATOR']._serialized_end=131
 # @@protoc_insertion_point(module_scope)

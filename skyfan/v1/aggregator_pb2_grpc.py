@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from skyfan.v1 import aggregator_pb2 as skyfan_dot_v1_dot_aggregator__pb2
+from skyfan.v1 import types_pb2 as skyfan_dot_v1_dot_types__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -37,8 +37,8 @@ class AggregatorStub:
         """
         self.Aggregate = channel.unary_unary(
                 '/skyfan.v1.Aggregator/Aggregate',
-                request_serializer=skyfan_dot_v1_dot_aggregator__pb2.AggregateRequest.SerializeToString,
-                response_deserializer=skyfan_dot_v1_dot_aggregator__pb2.AggregateReply.FromString,
+                request_serializer=skyfan_dot_v1_dot_types__pb2.Envelope.SerializeToString,
+                response_deserializer=skyfan_dot_v1_dot_types__pb2.Envelope.FromString,
                 _registered_method=True)
 
 
@@ -47,7 +47,8 @@ class AggregatorServicer:
     """
 
     def Aggregate(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """AggregateRequest → Summary, the content of summary.json.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -57,8 +58,8 @@ def add_AggregatorServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Aggregate': grpc.unary_unary_rpc_method_handler(
                     servicer.Aggregate,
-                    request_deserializer=skyfan_dot_v1_dot_aggregator__pb2.AggregateRequest.FromString,
-                    response_serializer=skyfan_dot_v1_dot_aggregator__pb2.AggregateReply.SerializeToString,
+                    request_deserializer=skyfan_dot_v1_dot_types__pb2.Envelope.FromString,
+                    response_serializer=skyfan_dot_v1_dot_types__pb2.Envelope.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -87,8 +88,8 @@ class Aggregator:
             request,
             target,
             '/skyfan.v1.Aggregator/Aggregate',
-            skyfan_dot_v1_dot_aggregator__pb2.AggregateRequest.SerializeToString,
-            skyfan_dot_v1_dot_aggregator__pb2.AggregateReply.FromString,
+            skyfan_dot_v1_dot_types__pb2.Envelope.SerializeToString,
+            skyfan_dot_v1_dot_types__pb2.Envelope.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,7 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from grpc import aio as _aio
-from skyfan.v1 import aggregator_pb2 as _aggregator_pb2
+from skyfan.v1 import types_pb2 as _types_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -33,14 +33,16 @@ class AggregatorStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AggregatorAsyncStub: ...
-    Aggregate: _grpc.UnaryUnaryMultiCallable[_aggregator_pb2.AggregateRequest, _aggregator_pb2.AggregateReply]
+    Aggregate: _grpc.UnaryUnaryMultiCallable[_types_pb2.Envelope, _types_pb2.Envelope]
+    """AggregateRequest → Summary, the content of summary.json."""
 
 @_typing.type_check_only
 class AggregatorAsyncStub(AggregatorStub):
     """Accounts for every rank, merges, and writes the summary and the report."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    Aggregate: _aio.UnaryUnaryMultiCallable[_aggregator_pb2.AggregateRequest, _aggregator_pb2.AggregateReply]  # type: ignore[assignment]
+    Aggregate: _aio.UnaryUnaryMultiCallable[_types_pb2.Envelope, _types_pb2.Envelope]  # type: ignore[assignment]
+    """AggregateRequest → Summary, the content of summary.json."""
 
 class AggregatorServicer(metaclass=_abc_1.ABCMeta):
     """Accounts for every rank, merges, and writes the summary and the report."""
@@ -48,8 +50,9 @@ class AggregatorServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def Aggregate(
         self,
-        request: _aggregator_pb2.AggregateRequest,
+        request: _types_pb2.Envelope,
         context: _ServicerContext,
-    ) -> _typing.Union[_aggregator_pb2.AggregateReply, _abc.Awaitable[_aggregator_pb2.AggregateReply]]: ...
+    ) -> _typing.Union[_types_pb2.Envelope, _abc.Awaitable[_types_pb2.Envelope]]:
+        """AggregateRequest → Summary, the content of summary.json."""
 
 def add_AggregatorServicer_to_server(servicer: AggregatorServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -25,29 +25,17 @@ _sym_db = _symbol_database.Default()
 from skyfan.v1 import types_pb2 as skyfan_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18skyfan/v1/executor.proto\x12\tskyfan.v1\x1a\x15skyfan/v1/types.proto\"\x9a\x01\n\x0ePrepareRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12&\n\x07options\x18\x03 \x01(\x0b\x32\x15.skyfan.v1.RunOptions\x12\x14\n\x0cmeasure_rate\x18\x04 \x01(\x08\x12\x19\n\x0c\x63onvert_into\x18\x05 \x01(\tH\x00\x88\x01\x01\x42\x0f\n\r_convert_into\"\xa4\x01\n\x0cPrepareReply\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x03 \x01(\t\x12\x12\n\nparameters\x18\x04 \x01(\x03\x12\x1a\n\rsamples_per_s\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05ready\x18\x06 \x01(\t\x12\x14\n\x0cready_digest\x18\x07 \x01(\tB\x10\n\x0e_samples_per_s\"\xfe\x01\n\x0cInferRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12!\n\x04item\x18\x02 \x01(\x0b\x32\x13.skyfan.v1.PlanItem\x12\r\n\x05model\x18\x03 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x04 \x01(\t\x12\x0e\n\x06output\x18\x05 \x01(\t\x12&\n\x07options\x18\x06 \x01(\x0b\x32\x15.skyfan.v1.RunOptions\x12\x0f\n\x07\x61ttempt\x18\x07 \x01(\x05\x12#\n\x05group\x18\x08 \x01(\x0b\x32\x14.skyfan.v1.RankGroup\x12\x18\n\x0b\x66ile_digest\x18\t \x01(\tH\x00\x88\x01\x01\x42\x0e\n\x0c_file_digest\"a\n\tRankGroup\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07members\x18\x02 \x01(\x05\x12\r\n\x05place\x18\x03 \x01(\x05\x12\x17\n\nrendezvous\x18\x04 \x01(\tH\x00\x88\x01\x01\x42\r\n\x0b_rendezvous\"U\n\nInferEvent\x12\'\n\x08progress\x18\x01 \x01(\x0b\x32\x13.skyfan.v1.ProgressH\x00\x12\x15\n\x0brecord_json\x18\x02 \x01(\tH\x00\x42\x07\n\x05\x65vent\"%\n\x10\x43heckCommRequest\x12\x11\n\twork_json\x18\x01 \x01(\t\"%\n\x0e\x43heckCommReply\x12\x13\n\x0breport_json\x18\x01 \x01(\t\"7\n\x08Progress\x12\x14\n\x0csamples_done\x18\x01 \x01(\x03\x12\x15\n\rsamples_total\x18\x02 \x01(\x03\x32\xc9\x01\n\x08\x45xecutor\x12=\n\x07Prepare\x12\x19.skyfan.v1.PrepareRequest\x1a\x17.skyfan.v1.PrepareReply\x12\x39\n\x05Infer\x12\x17.skyfan.v1.InferRequest\x1a\x15.skyfan.v1.InferEvent0\x01\x12\x43\n\tCheckComm\x12\x1b.skyfan.v1.CheckCommRequest\x1a\x19.skyfan.v1.CheckCommReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18skyfan/v1/executor.proto\x12\tskyfan.v1\x1a\x15skyfan/v1/types.proto\"e\n\nInferEvent\x12\'\n\x08progress\x18\x01 \x01(\x0b\x32\x13.skyfan.v1.ProgressH\x00\x12%\n\x06record\x18\x02 \x01(\x0b\x32\x13.skyfan.v1.EnvelopeH\x00\x42\x07\n\x05\x65vent\"7\n\x08Progress\x12\x14\n\x0csamples_done\x18\x01 \x01(\x03\x12\x15\n\rsamples_total\x18\x02 \x01(\x03\x32\xe2\x01\n\x08\x45xecutor\x12\x33\n\x07Prepare\x12\x13.skyfan.v1.Envelope\x1a\x13.skyfan.v1.Envelope\x12\x33\n\x07\x43onvert\x12\x13.skyfan.v1.Envelope\x1a\x13.skyfan.v1.Envelope\x12\x35\n\x05Infer\x12\x13.skyfan.v1.Envelope\x1a\x15.skyfan.v1.InferEvent0\x01\x12\x35\n\tCheckComm\x12\x13.skyfan.v1.Envelope\x1a\x13.skyfan.v1.Envelopeb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'skyfan.v1.executor_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PREPAREREQUEST']._serialized_start=63
-  _globals['_PREPAREREQUEST']._serialized_end=217
-  _globals['_PREPAREREPLY']._serialized_start=220
-  _globals['_PREPAREREPLY']._serialized_end=384
-  _globals['_INFERREQUEST']._serialized_start=387
-  _globals['_INFERREQUEST']._serialized_end=641
-  _globals['_RANKGROUP']._serialized_start=643
-  _globals['_RANKGROUP']._serialized_end=740
-  _globals['_INFEREVENT']._serialized_start=742
-  _globals['_INFEREVENT']._serialized_end=827
-  _globals['_CHECKCOMMREQUEST']._serialized_start=829
-  _globals['_CHECKCOMMREQUEST']._serialized_end=866
-  _globals['_CHECKCOMMREPLY']._serialized_start=868
-  _globals['_CHECKCOMMREPLY']._serialized_end=905
-  _globals['_PROGRESS']._serialized_start=907
-  _globals['_PROGRESS']._serialized_end=962
-  _globals['_EXECUTOR']._serialized_start=965
-  _globals['_EXECUTOR']._serialized_end=1166
+  _globals['_INFEREVENT']._serialized_start=62
+  _globals['_INFEREVENT']._serialized_end=163
+  _globals['_PROGRESS']._serialized_start=165
+  _globals['_PROGRESS']._serialized_end=220
+  _globals['_EXECUTOR']._serialized_start=223
+  _globals['_EXECUTOR']._serialized_end=449
 # @@protoc_insertion_point(module_scope)

@@ -18,231 +18,32 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
-class PrepareRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MODEL_FIELD_NUMBER: _builtins.int
-    DATASET_FIELD_NUMBER: _builtins.int
-    OPTIONS_FIELD_NUMBER: _builtins.int
-    MEASURE_RATE_FIELD_NUMBER: _builtins.int
-    CONVERT_INTO_FIELD_NUMBER: _builtins.int
-    model: _builtins.str
-    dataset: _builtins.str
-    measure_rate: _builtins.bool
-    convert_into: _builtins.str
-    """The run's place, where a converted model is kept for the ranks."""
-    @_builtins.property
-    def options(self) -> _types_pb2.RunOptions: ...
-    def __init__(
-        self,
-        *,
-        model: _builtins.str = ...,
-        dataset: _builtins.str = ...,
-        options: _types_pb2.RunOptions | None = ...,
-        measure_rate: _builtins.bool = ...,
-        convert_into: _builtins.str | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_convert_into", b"_convert_into", "convert_into", b"convert_into", "options", b"options"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_convert_into", b"_convert_into", "convert_into", b"convert_into", "dataset", b"dataset", "measure_rate", b"measure_rate", "model", b"model", "options", b"options"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__convert_into: _TypeAlias = _typing.Literal["convert_into"]  # noqa: Y015
-    _WhichOneofArgType__convert_into: _TypeAlias = _typing.Literal["_convert_into", b"_convert_into"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__convert_into) -> _WhichOneofReturnType__convert_into | None: ...
-
-Global___PrepareRequest: _TypeAlias = PrepareRequest  # noqa: Y015
-
-@_typing.final
-class PrepareReply(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MODEL_FIELD_NUMBER: _builtins.int
-    DIGEST_FIELD_NUMBER: _builtins.int
-    FORMAT_FIELD_NUMBER: _builtins.int
-    PARAMETERS_FIELD_NUMBER: _builtins.int
-    SAMPLES_PER_S_FIELD_NUMBER: _builtins.int
-    READY_FIELD_NUMBER: _builtins.int
-    READY_DIGEST_FIELD_NUMBER: _builtins.int
-    model: _builtins.str
-    digest: _builtins.str
-    format: _builtins.str
-    parameters: _builtins.int
-    samples_per_s: _builtins.float
-    ready: _builtins.str
-    """The file that the ranks read: `model`, or one made of it."""
-    ready_digest: _builtins.str
-    def __init__(
-        self,
-        *,
-        model: _builtins.str = ...,
-        digest: _builtins.str = ...,
-        format: _builtins.str = ...,
-        parameters: _builtins.int = ...,
-        samples_per_s: _builtins.float | None = ...,
-        ready: _builtins.str = ...,
-        ready_digest: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_samples_per_s", b"_samples_per_s", "samples_per_s", b"samples_per_s"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_samples_per_s", b"_samples_per_s", "digest", b"digest", "format", b"format", "model", b"model", "parameters", b"parameters", "ready", b"ready", "ready_digest", b"ready_digest", "samples_per_s", b"samples_per_s"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__samples_per_s: _TypeAlias = _typing.Literal["samples_per_s"]  # noqa: Y015
-    _WhichOneofArgType__samples_per_s: _TypeAlias = _typing.Literal["_samples_per_s", b"_samples_per_s"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__samples_per_s) -> _WhichOneofReturnType__samples_per_s | None: ...
-
-Global___PrepareReply: _TypeAlias = PrepareReply  # noqa: Y015
-
-@_typing.final
-class InferRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    RUN_ID_FIELD_NUMBER: _builtins.int
-    ITEM_FIELD_NUMBER: _builtins.int
-    MODEL_FIELD_NUMBER: _builtins.int
-    MODEL_DIGEST_FIELD_NUMBER: _builtins.int
-    OUTPUT_FIELD_NUMBER: _builtins.int
-    OPTIONS_FIELD_NUMBER: _builtins.int
-    ATTEMPT_FIELD_NUMBER: _builtins.int
-    GROUP_FIELD_NUMBER: _builtins.int
-    FILE_DIGEST_FIELD_NUMBER: _builtins.int
-    run_id: _builtins.str
-    model: _builtins.str
-    model_digest: _builtins.str
-    output: _builtins.str
-    attempt: _builtins.int
-    file_digest: _builtins.str
-    """SHA-256 of the file at `model` where that was made of the file that was planned with."""
-    @_builtins.property
-    def item(self) -> _types_pb2.PlanItem: ...
-    @_builtins.property
-    def options(self) -> _types_pb2.RunOptions: ...
-    @_builtins.property
-    def group(self) -> Global___RankGroup: ...
-    def __init__(
-        self,
-        *,
-        run_id: _builtins.str = ...,
-        item: _types_pb2.PlanItem | None = ...,
-        model: _builtins.str = ...,
-        model_digest: _builtins.str = ...,
-        output: _builtins.str = ...,
-        options: _types_pb2.RunOptions | None = ...,
-        attempt: _builtins.int = ...,
-        group: Global___RankGroup | None = ...,
-        file_digest: _builtins.str | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_file_digest", b"_file_digest", "file_digest", b"file_digest", "group", b"group", "item", b"item", "options", b"options"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_file_digest", b"_file_digest", "attempt", b"attempt", "file_digest", b"file_digest", "group", b"group", "item", b"item", "model", b"model", "model_digest", b"model_digest", "options", b"options", "output", b"output", "run_id", b"run_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__file_digest: _TypeAlias = _typing.Literal["file_digest"]  # noqa: Y015
-    _WhichOneofArgType__file_digest: _TypeAlias = _typing.Literal["_file_digest", b"_file_digest"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__file_digest) -> _WhichOneofReturnType__file_digest | None: ...
-
-Global___InferRequest: _TypeAlias = InferRequest  # noqa: Y015
-
-@_typing.final
-class RankGroup(_message.Message):
-    """The ranks of one start of a run that talk to each other; absent where they do not. The group's secret is not
-    here: every rank derives it from SKYFAN_TOKEN.
-    """
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    NAME_FIELD_NUMBER: _builtins.int
-    MEMBERS_FIELD_NUMBER: _builtins.int
-    PLACE_FIELD_NUMBER: _builtins.int
-    RENDEZVOUS_FIELD_NUMBER: _builtins.int
-    name: _builtins.str
-    members: _builtins.int
-    place: _builtins.int
-    rendezvous: _builtins.str
-    """HOST:PORT; absent: through the run's folder."""
-    def __init__(
-        self,
-        *,
-        name: _builtins.str = ...,
-        members: _builtins.int = ...,
-        place: _builtins.int = ...,
-        rendezvous: _builtins.str | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_rendezvous", b"_rendezvous", "rendezvous", b"rendezvous"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rendezvous", b"_rendezvous", "members", b"members", "name", b"name", "place", b"place", "rendezvous", b"rendezvous"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__rendezvous: _TypeAlias = _typing.Literal["rendezvous"]  # noqa: Y015
-    _WhichOneofArgType__rendezvous: _TypeAlias = _typing.Literal["_rendezvous", b"_rendezvous"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__rendezvous) -> _WhichOneofReturnType__rendezvous | None: ...
-
-Global___RankGroup: _TypeAlias = RankGroup  # noqa: Y015
-
-@_typing.final
 class InferEvent(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PROGRESS_FIELD_NUMBER: _builtins.int
-    RECORD_JSON_FIELD_NUMBER: _builtins.int
-    record_json: _builtins.str
-    """The rank record as JSON, the same bytes as <rank>.json."""
+    RECORD_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def progress(self) -> Global___Progress: ...
+    @_builtins.property
+    def record(self) -> _types_pb2.Envelope:
+        """A RankRecord, the last event of a rank that is committed."""
+
     def __init__(
         self,
         *,
         progress: Global___Progress | None = ...,
-        record_json: _builtins.str = ...,
+        record: _types_pb2.Envelope | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "progress", b"progress", "record_json", b"record_json"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "progress", b"progress", "record", b"record"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "progress", b"progress", "record_json", b"record_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "progress", b"progress", "record", b"record"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["progress", "record_json"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["progress", "record"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
 Global___InferEvent: _TypeAlias = InferEvent  # noqa: Y015
-
-@_typing.final
-class CheckCommRequest(_message.Message):
-    """JSON of `skyfan.comm.check.RankCheck`: what is measured is not a contract between versions."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    WORK_JSON_FIELD_NUMBER: _builtins.int
-    work_json: _builtins.str
-    def __init__(
-        self,
-        *,
-        work_json: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["work_json", b"work_json"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___CheckCommRequest: _TypeAlias = CheckCommRequest  # noqa: Y015
-
-@_typing.final
-class CheckCommReply(_message.Message):
-    """JSON of `skyfan.comm.check.RankReport`."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    REPORT_JSON_FIELD_NUMBER: _builtins.int
-    report_json: _builtins.str
-    def __init__(
-        self,
-        *,
-        report_json: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["report_json", b"report_json"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___CheckCommReply: _TypeAlias = CheckCommReply  # noqa: Y015
 
 @_typing.final
 class Progress(_message.Message):

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from skyfan.v1 import executor_pb2 as skyfan_dot_v1_dot_executor__pb2
+from skyfan.v1 import types_pb2 as skyfan_dot_v1_dot_types__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -37,18 +38,23 @@ class ExecutorStub:
         """
         self.Prepare = channel.unary_unary(
                 '/skyfan.v1.Executor/Prepare',
-                request_serializer=skyfan_dot_v1_dot_executor__pb2.PrepareRequest.SerializeToString,
-                response_deserializer=skyfan_dot_v1_dot_executor__pb2.PrepareReply.FromString,
+                request_serializer=skyfan_dot_v1_dot_types__pb2.Envelope.SerializeToString,
+                response_deserializer=skyfan_dot_v1_dot_types__pb2.Envelope.FromString,
+                _registered_method=True)
+        self.Convert = channel.unary_unary(
+                '/skyfan.v1.Executor/Convert',
+                request_serializer=skyfan_dot_v1_dot_types__pb2.Envelope.SerializeToString,
+                response_deserializer=skyfan_dot_v1_dot_types__pb2.Envelope.FromString,
                 _registered_method=True)
         self.Infer = channel.unary_stream(
                 '/skyfan.v1.Executor/Infer',
-                request_serializer=skyfan_dot_v1_dot_executor__pb2.InferRequest.SerializeToString,
+                request_serializer=skyfan_dot_v1_dot_types__pb2.Envelope.SerializeToString,
                 response_deserializer=skyfan_dot_v1_dot_executor__pb2.InferEvent.FromString,
                 _registered_method=True)
         self.CheckComm = channel.unary_unary(
                 '/skyfan.v1.Executor/CheckComm',
-                request_serializer=skyfan_dot_v1_dot_executor__pb2.CheckCommRequest.SerializeToString,
-                response_deserializer=skyfan_dot_v1_dot_executor__pb2.CheckCommReply.FromString,
+                request_serializer=skyfan_dot_v1_dot_types__pb2.Envelope.SerializeToString,
+                response_deserializer=skyfan_dot_v1_dot_types__pb2.Envelope.FromString,
                 _registered_method=True)
 
 
@@ -57,21 +63,28 @@ class ExecutorServicer:
     """
 
     def Prepare(self, request, context):
-        """Reads the model, tries it on the shape of the dataset's samples, and gives its digest.
+        """PrepareRequest → PreparedModel: reads the model, tries it on the shape of the dataset's samples, names its digest.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Convert(self, request, context):
+        """ConvertRequest → ModelFile: leaves the model where ranks load it, in the form that they load fastest.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Infer(self, request, context):
-        """Computes one rank and commits its predictions. Cancelling the call stops it within a batch.
+        """InferRequest: computes one rank and commits its predictions. Cancelling the call stops it within a batch.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CheckComm(self, request, context):
-        """One rank's part in `skyfan comm check`.
+        """RankCheck → RankReport: one rank's part in `skyfan comm check`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -82,18 +95,23 @@ def add_ExecutorServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Prepare': grpc.unary_unary_rpc_method_handler(
                     servicer.Prepare,
-                    request_deserializer=skyfan_dot_v1_dot_executor__pb2.PrepareRequest.FromString,
-                    response_serializer=skyfan_dot_v1_dot_executor__pb2.PrepareReply.SerializeToString,
+                    request_deserializer=skyfan_dot_v1_dot_types__pb2.Envelope.FromString,
+                    response_serializer=skyfan_dot_v1_dot_types__pb2.Envelope.SerializeToString,
+            ),
+            'Convert': grpc.unary_unary_rpc_method_handler(
+                    servicer.Convert,
+                    request_deserializer=skyfan_dot_v1_dot_types__pb2.Envelope.FromString,
+                    response_serializer=skyfan_dot_v1_dot_types__pb2.Envelope.SerializeToString,
             ),
             'Infer': grpc.unary_stream_rpc_method_handler(
                     servicer.Infer,
-                    request_deserializer=skyfan_dot_v1_dot_executor__pb2.InferRequest.FromString,
+                    request_deserializer=skyfan_dot_v1_dot_types__pb2.Envelope.FromString,
                     response_serializer=skyfan_dot_v1_dot_executor__pb2.InferEvent.SerializeToString,
             ),
             'CheckComm': grpc.unary_unary_rpc_method_handler(
                     servicer.CheckComm,
-                    request_deserializer=skyfan_dot_v1_dot_executor__pb2.CheckCommRequest.FromString,
-                    response_serializer=skyfan_dot_v1_dot_executor__pb2.CheckCommReply.SerializeToString,
+                    request_deserializer=skyfan_dot_v1_dot_types__pb2.Envelope.FromString,
+                    response_serializer=skyfan_dot_v1_dot_types__pb2.Envelope.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -122,8 +140,35 @@ class Executor:
             request,
             target,
             '/skyfan.v1.Executor/Prepare',
-            skyfan_dot_v1_dot_executor__pb2.PrepareRequest.SerializeToString,
-            skyfan_dot_v1_dot_executor__pb2.PrepareReply.FromString,
+            skyfan_dot_v1_dot_types__pb2.Envelope.SerializeToString,
+            skyfan_dot_v1_dot_types__pb2.Envelope.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Convert(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/skyfan.v1.Executor/Convert',
+            skyfan_dot_v1_dot_types__pb2.Envelope.SerializeToString,
+            skyfan_dot_v1_dot_types__pb2.Envelope.FromString,
             options,
             channel_credentials,
             insecure,
@@ -149,7 +194,7 @@ class Executor:
             request,
             target,
             '/skyfan.v1.Executor/Infer',
-            skyfan_dot_v1_dot_executor__pb2.InferRequest.SerializeToString,
+            skyfan_dot_v1_dot_types__pb2.Envelope.SerializeToString,
             skyfan_dot_v1_dot_executor__pb2.InferEvent.FromString,
             options,
             channel_credentials,
@@ -176,8 +221,8 @@ class Executor:
             request,
             target,
             '/skyfan.v1.Executor/CheckComm',
-            skyfan_dot_v1_dot_executor__pb2.CheckCommRequest.SerializeToString,
-            skyfan_dot_v1_dot_executor__pb2.CheckCommReply.FromString,
+            skyfan_dot_v1_dot_types__pb2.Envelope.SerializeToString,
+            skyfan_dot_v1_dot_types__pb2.Envelope.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from grpc import aio as _aio
 from skyfan.v1 import executor_pb2 as _executor_pb2
+from skyfan.v1 import types_pb2 as _types_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -33,24 +34,28 @@ class ExecutorStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ExecutorAsyncStub: ...
-    Prepare: _grpc.UnaryUnaryMultiCallable[_executor_pb2.PrepareRequest, _executor_pb2.PrepareReply]
-    """Reads the model, tries it on the shape of the dataset's samples, and gives its digest."""
-    Infer: _grpc.UnaryStreamMultiCallable[_executor_pb2.InferRequest, _executor_pb2.InferEvent]
-    """Computes one rank and commits its predictions. Cancelling the call stops it within a batch."""
-    CheckComm: _grpc.UnaryUnaryMultiCallable[_executor_pb2.CheckCommRequest, _executor_pb2.CheckCommReply]
-    """One rank's part in `skyfan comm check`."""
+    Prepare: _grpc.UnaryUnaryMultiCallable[_types_pb2.Envelope, _types_pb2.Envelope]
+    """PrepareRequest → PreparedModel: reads the model, tries it on the shape of the dataset's samples, names its digest."""
+    Convert: _grpc.UnaryUnaryMultiCallable[_types_pb2.Envelope, _types_pb2.Envelope]
+    """ConvertRequest → ModelFile: leaves the model where ranks load it, in the form that they load fastest."""
+    Infer: _grpc.UnaryStreamMultiCallable[_types_pb2.Envelope, _executor_pb2.InferEvent]
+    """InferRequest: computes one rank and commits its predictions. Cancelling the call stops it within a batch."""
+    CheckComm: _grpc.UnaryUnaryMultiCallable[_types_pb2.Envelope, _types_pb2.Envelope]
+    """RankCheck → RankReport: one rank's part in `skyfan comm check`."""
 
 @_typing.type_check_only
 class ExecutorAsyncStub(ExecutorStub):
     """Inference of one rank at a time. A call that finds the executor busy is answered RESOURCE_EXHAUSTED."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    Prepare: _aio.UnaryUnaryMultiCallable[_executor_pb2.PrepareRequest, _executor_pb2.PrepareReply]  # type: ignore[assignment]
-    """Reads the model, tries it on the shape of the dataset's samples, and gives its digest."""
-    Infer: _aio.UnaryStreamMultiCallable[_executor_pb2.InferRequest, _executor_pb2.InferEvent]  # type: ignore[assignment]
-    """Computes one rank and commits its predictions. Cancelling the call stops it within a batch."""
-    CheckComm: _aio.UnaryUnaryMultiCallable[_executor_pb2.CheckCommRequest, _executor_pb2.CheckCommReply]  # type: ignore[assignment]
-    """One rank's part in `skyfan comm check`."""
+    Prepare: _aio.UnaryUnaryMultiCallable[_types_pb2.Envelope, _types_pb2.Envelope]  # type: ignore[assignment]
+    """PrepareRequest → PreparedModel: reads the model, tries it on the shape of the dataset's samples, names its digest."""
+    Convert: _aio.UnaryUnaryMultiCallable[_types_pb2.Envelope, _types_pb2.Envelope]  # type: ignore[assignment]
+    """ConvertRequest → ModelFile: leaves the model where ranks load it, in the form that they load fastest."""
+    Infer: _aio.UnaryStreamMultiCallable[_types_pb2.Envelope, _executor_pb2.InferEvent]  # type: ignore[assignment]
+    """InferRequest: computes one rank and commits its predictions. Cancelling the call stops it within a batch."""
+    CheckComm: _aio.UnaryUnaryMultiCallable[_types_pb2.Envelope, _types_pb2.Envelope]  # type: ignore[assignment]
+    """RankCheck → RankReport: one rank's part in `skyfan comm check`."""
 
 class ExecutorServicer(metaclass=_abc_1.ABCMeta):
     """Inference of one rank at a time. A call that finds the executor busy is answered RESOURCE_EXHAUSTED."""
@@ -58,25 +63,33 @@ class ExecutorServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def Prepare(
         self,
-        request: _executor_pb2.PrepareRequest,
+        request: _types_pb2.Envelope,
         context: _ServicerContext,
-    ) -> _typing.Union[_executor_pb2.PrepareReply, _abc.Awaitable[_executor_pb2.PrepareReply]]:
-        """Reads the model, tries it on the shape of the dataset's samples, and gives its digest."""
+    ) -> _typing.Union[_types_pb2.Envelope, _abc.Awaitable[_types_pb2.Envelope]]:
+        """PrepareRequest → PreparedModel: reads the model, tries it on the shape of the dataset's samples, names its digest."""
+
+    @_abc_1.abstractmethod
+    def Convert(
+        self,
+        request: _types_pb2.Envelope,
+        context: _ServicerContext,
+    ) -> _typing.Union[_types_pb2.Envelope, _abc.Awaitable[_types_pb2.Envelope]]:
+        """ConvertRequest → ModelFile: leaves the model where ranks load it, in the form that they load fastest."""
 
     @_abc_1.abstractmethod
     def Infer(
         self,
-        request: _executor_pb2.InferRequest,
+        request: _types_pb2.Envelope,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_executor_pb2.InferEvent], _abc.AsyncIterator[_executor_pb2.InferEvent]]:
-        """Computes one rank and commits its predictions. Cancelling the call stops it within a batch."""
+        """InferRequest: computes one rank and commits its predictions. Cancelling the call stops it within a batch."""
 
     @_abc_1.abstractmethod
     def CheckComm(
         self,
-        request: _executor_pb2.CheckCommRequest,
+        request: _types_pb2.Envelope,
         context: _ServicerContext,
-    ) -> _typing.Union[_executor_pb2.CheckCommReply, _abc.Awaitable[_executor_pb2.CheckCommReply]]:
-        """One rank's part in `skyfan comm check`."""
+    ) -> _typing.Union[_types_pb2.Envelope, _abc.Awaitable[_types_pb2.Envelope]]:
+        """RankCheck → RankReport: one rank's part in `skyfan comm check`."""
 
 def add_ExecutorServicer_to_server(servicer: ExecutorServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -25,17 +25,13 @@ _sym_db = _symbol_database.Default()
 from skyfan.v1 import types_pb2 as skyfan_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bskyfan/v1/partitioner.proto\x12\tskyfan.v1\x1a\x15skyfan/v1/types.proto\"\xf1\x02\n\x0bPlanRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x0e\n\x06output\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x04 \x01(\t\x12&\n\x07options\x18\x05 \x01(\x0b\x32\x15.skyfan.v1.RunOptions\x12!\n\x14partition_size_bytes\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x17\n\nworld_size\x18\x07 \x01(\x05H\x01\x88\x01\x01\x12\x17\n\nfile_limit\x18\x08 \x01(\x05H\x02\x88\x01\x01\x12\x0e\n\x06resume\x18\t \x01(\x08\x12\x19\n\x0crank_limit_s\x18\n \x01(\x01H\x03\x88\x01\x01\x12\x1a\n\rsamples_per_s\x18\x0b \x01(\x01H\x04\x88\x01\x01\x42\x17\n\x15_partition_size_bytesB\r\n\x0b_world_sizeB\r\n\x0b_file_limitB\x0f\n\r_rank_limit_sB\x10\n\x0e_samples_per_s\"\xa2\x01\n\tPlanReply\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08plan_uri\x18\x02 \x01(\t\x12\x12\n\nworld_size\x18\x03 \x01(\x05\x12\r\n\x05ranks\x18\x04 \x01(\x05\x12\x0f\n\x07samples\x18\x05 \x01(\x03\x12\x12\n\ndata_bytes\x18\x06 \x01(\x03\x12\x12\n\npartitions\x18\x07 \x01(\x05\x12\x17\n\x0f\x63ommitted_ranks\x18\x08 \x03(\x05\x32\x43\n\x0bPartitioner\x12\x34\n\x04Plan\x12\x16.skyfan.v1.PlanRequest\x1a\x14.skyfan.v1.PlanReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bskyfan/v1/partitioner.proto\x12\tskyfan.v1\x1a\x15skyfan/v1/types.proto2?\n\x0bPartitioner\x12\x30\n\x04Plan\x12\x13.skyfan.v1.Envelope\x1a\x13.skyfan.v1.Envelopeb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'skyfan.v1.partitioner_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PLANREQUEST']._serialized_start=66
-  _globals['_PLANREQUEST']._serialized_end=435
-  _globals['_PLANREPLY']._serialized_start=438
-  _globals['_PLANREPLY']._serialized_end=600
-  _globals['_PARTITIONER']._serialized_start=602
-  _globals['_PARTITIONER']._serialized_end=669
+  _globals['_PARTITIONER']._serialized_start=65
+  _globals['_PARTITIONER']._serialized_end=128
 # @@protoc_insertion_point(module_scope)

@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from skyfan.v1 import partitioner_pb2 as skyfan_dot_v1_dot_partitioner__pb2
+from skyfan.v1 import types_pb2 as skyfan_dot_v1_dot_types__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class PartitionerStub:
-    """Reads metadata, cuts sample ranges and gives them to ranks. Never touches a model.
+    """Reads metadata, makes partitions and gives them to ranks. Never touches a model.
     """
 
     def __init__(self, channel):
@@ -37,17 +37,17 @@ class PartitionerStub:
         """
         self.Plan = channel.unary_unary(
                 '/skyfan.v1.Partitioner/Plan',
-                request_serializer=skyfan_dot_v1_dot_partitioner__pb2.PlanRequest.SerializeToString,
-                response_deserializer=skyfan_dot_v1_dot_partitioner__pb2.PlanReply.FromString,
+                request_serializer=skyfan_dot_v1_dot_types__pb2.Envelope.SerializeToString,
+                response_deserializer=skyfan_dot_v1_dot_types__pb2.Envelope.FromString,
                 _registered_method=True)
 
 
 class PartitionerServicer:
-    """Reads metadata, cuts sample ranges and gives them to ranks. Never touches a model.
+    """Reads metadata, makes partitions and gives them to ranks. Never touches a model.
     """
 
     def Plan(self, request, context):
-        """Plans a run and claims its output place: writes plan.json, or resumes the same run.
+        """PlanRequest → PlanReply: claims the output by writing plan.json, or resumes the same run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -58,8 +58,8 @@ def add_PartitionerServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Plan': grpc.unary_unary_rpc_method_handler(
                     servicer.Plan,
-                    request_deserializer=skyfan_dot_v1_dot_partitioner__pb2.PlanRequest.FromString,
-                    response_serializer=skyfan_dot_v1_dot_partitioner__pb2.PlanReply.SerializeToString,
+                    request_deserializer=skyfan_dot_v1_dot_types__pb2.Envelope.FromString,
+                    response_serializer=skyfan_dot_v1_dot_types__pb2.Envelope.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -70,7 +70,7 @@ def add_PartitionerServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Partitioner:
-    """Reads metadata, cuts sample ranges and gives them to ranks. Never touches a model.
+    """Reads metadata, makes partitions and gives them to ranks. Never touches a model.
     """
 
     @staticmethod
@@ -88,8 +88,8 @@ class Partitioner:
             request,
             target,
             '/skyfan.v1.Partitioner/Plan',
-            skyfan_dot_v1_dot_partitioner__pb2.PlanRequest.SerializeToString,
-            skyfan_dot_v1_dot_partitioner__pb2.PlanReply.FromString,
+            skyfan_dot_v1_dot_types__pb2.Envelope.SerializeToString,
+            skyfan_dot_v1_dot_types__pb2.Envelope.FromString,
             options,
             channel_credentials,
             insecure,

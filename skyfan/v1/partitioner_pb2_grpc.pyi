@@ -5,7 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from grpc import aio as _aio
-from skyfan.v1 import partitioner_pb2 as _partitioner_pb2
+from skyfan.v1 import types_pb2 as _types_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -27,32 +27,32 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class PartitionerStub:
-    """Reads metadata, cuts sample ranges and gives them to ranks. Never touches a model."""
+    """Reads metadata, makes partitions and gives them to ranks. Never touches a model."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PartitionerAsyncStub: ...
-    Plan: _grpc.UnaryUnaryMultiCallable[_partitioner_pb2.PlanRequest, _partitioner_pb2.PlanReply]
-    """Plans a run and claims its output place: writes plan.json, or resumes the same run."""
+    Plan: _grpc.UnaryUnaryMultiCallable[_types_pb2.Envelope, _types_pb2.Envelope]
+    """PlanRequest → PlanReply: claims the output by writing plan.json, or resumes the same run."""
 
 @_typing.type_check_only
 class PartitionerAsyncStub(PartitionerStub):
-    """Reads metadata, cuts sample ranges and gives them to ranks. Never touches a model."""
+    """Reads metadata, makes partitions and gives them to ranks. Never touches a model."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    Plan: _aio.UnaryUnaryMultiCallable[_partitioner_pb2.PlanRequest, _partitioner_pb2.PlanReply]  # type: ignore[assignment]
-    """Plans a run and claims its output place: writes plan.json, or resumes the same run."""
+    Plan: _aio.UnaryUnaryMultiCallable[_types_pb2.Envelope, _types_pb2.Envelope]  # type: ignore[assignment]
+    """PlanRequest → PlanReply: claims the output by writing plan.json, or resumes the same run."""
 
 class PartitionerServicer(metaclass=_abc_1.ABCMeta):
-    """Reads metadata, cuts sample ranges and gives them to ranks. Never touches a model."""
+    """Reads metadata, makes partitions and gives them to ranks. Never touches a model."""
 
     @_abc_1.abstractmethod
     def Plan(
         self,
-        request: _partitioner_pb2.PlanRequest,
+        request: _types_pb2.Envelope,
         context: _ServicerContext,
-    ) -> _typing.Union[_partitioner_pb2.PlanReply, _abc.Awaitable[_partitioner_pb2.PlanReply]]:
-        """Plans a run and claims its output place: writes plan.json, or resumes the same run."""
+    ) -> _typing.Union[_types_pb2.Envelope, _abc.Awaitable[_types_pb2.Envelope]]:
+        """PlanRequest → PlanReply: claims the output by writing plan.json, or resumes the same run."""
 
 def add_PartitionerServicer_to_server(servicer: PartitionerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -24,21 +24,13 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15skyfan/v1/types.proto\x12\tskyfan.v1\"p\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x14\n\x0coffset_bytes\x18\x04 \x01(\x03\x12\r\n\x05order\x18\x05 \x03(\x05\x12\x11\n\tbyteorder\x18\x06 \x01(\t\"t\n\nFileLayout\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0f\n\x07samples\x18\x04 \x01(\x03\x12&\n\x07tensors\x18\x05 \x03(\x0b\x32\x15.skyfan.v1.TensorSpec\"G\n\x04Span\x12\x0c\n\x04\x66ile\x18\x01 \x01(\x05\x12\r\n\x05start\x18\x02 \x01(\x03\x12\x0c\n\x04stop\x18\x03 \x01(\x03\x12\x14\n\x0c\x66irst_sample\x18\x04 \x01(\x03\"r\n\x08PlanItem\x12\x0c\n\x04rank\x18\x01 \x01(\x05\x12\x12\n\nworld_size\x18\x02 \x01(\x05\x12$\n\x05\x66iles\x18\x03 \x03(\x0b\x32\x15.skyfan.v1.FileLayout\x12\x1e\n\x05spans\x18\x04 \x03(\x0b\x32\x0f.skyfan.v1.Span\"g\n\nRunOptions\x12\x12\n\nbatch_size\x18\x01 \x01(\x05\x12\x11\n\tprecision\x18\x02 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x03 \x01(\t\x12\x15\n\x08z_column\x18\x04 \x01(\x05H\x00\x88\x01\x01\x42\x0b\n\t_z_columnb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15skyfan/v1/types.proto\x12\tskyfan.v1\"+\n\x08\x45nvelope\x12\x0e\n\x06schema\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'skyfan.v1.types_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TENSORSPEC']._serialized_start=36
-  _globals['_TENSORSPEC']._serialized_end=148
-  _globals['_FILELAYOUT']._serialized_start=150
-  _globals['_FILELAYOUT']._serialized_end=266
-  _globals['_SPAN']._serialized_start=268
-  _globals['_SPAN']._serialized_end=339
-  _globals['_PLANITEM']._serialized_start=341
-  _globals['_PLANITEM']._serialized_end=455
-  _globals['_RUNOPTIONS']._serialized_start=457
-  _globals['_RUNOPTIONS']._serialized_end=560
+  _globals['_ENVELOPE']._serialized_start=36
+  _globals['_ENVELOPE']._serialized_end=79
 # @@protoc_insertion_point(module_scope)

@@ -1,4 +1,3 @@
-import asyncio
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -8,11 +7,12 @@ import boto3
 import pyarrow as pa
 import pytest
 
+import skyfan
 from skyfan import store
-from skyfan.backends import Job, create_target, run_job
-from skyfan.planning import Plan, RunOptions
+from skyfan.job import Job
+from skyfan.planning import Plan
 from skyfan.records import RankRecord, Summary
-from skyfan.runs.folder import RunFolder
+from skyfan.runs.commit import RunLedger
 from tests.conftest import make_sample
 from tests.containers.stack import Stack, compose, compose_environment, require_docker, servers
 
@@ -51,7 +51,7 @@ class Finished:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whoever comes first builds the images, on a bare machine for longer than a test may take otherwise."""
+    """The first test that needs them builds the images, on a bare machine for longer than a test may take otherwise."""
     for item in items:
         if "images" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.timeout(BUILD_DEADLINE_S + 600))
@@ -81,15 +81,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
         dataset=str(dataset),
         model=str(model),
         output=str(folder / "run"),
-        options=RunOptions(batch_size=BATCH_SIZE),
-        partition_size_bytes=PARTITION_BYTES,
+        batch_size=BATCH_SIZE,
+        partition_size=PARTITION_BYTES,
     )
-
-    async def go() -> None:
-        async with create_target("process") as target:
-            await run_job(job, target, lambda event: None)
-
-    asyncio.run(go())
+    skyfan.run(job, on="process", progress=False)
     return Inputs(dataset, model, finished(str(folder / "run")).predictions)
 
 
@@ -124,7 +119,7 @@ def s3_environment(endpoint: str) -> dict[str, str]:
 
 def finished(output: str) -> Finished:
     """Reads a finished run from wherever it is."""
-    folder = RunFolder(output)
+    folder = RunLedger(output)
     plan = folder.read_plan()
     read = {rank: folder.read_predictions(rank, plan.run_id) for rank in sorted(folder.committed_ranks())}
     return Finished(

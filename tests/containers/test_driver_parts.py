@@ -9,9 +9,9 @@ from skyfan_compose import buckets, caller
 
 from skyfan import logs
 from skyfan.cli.fetch import fetch_run
-from skyfan.cli.log_progress import LogProgress
 from skyfan.errors import BadInput, LocationError
 from skyfan.events import RankFailed, RankRetried
+from skyfan.progress.log_lines import LogProgress
 from tests.conftest import Sample
 from tests.e2e.support import make_job, run
 

@@ -1,39 +1,47 @@
 """Runs jobs in tests and reads what they left."""
 
-import asyncio
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from skyfan.backends import Event, Job, create_target, run_job
-from skyfan.backends.base import Target
-from skyfan.planning import RunOptions
+import skyfan
+from skyfan.backends.service_backend import ServiceBackend
+from skyfan.backends.services import Services
+from skyfan.events import Event, Listener
+from skyfan.job import Job
 from skyfan.records import Summary
 
 
 def make_job(dataset: Path | str, model: Path | str, output: Path | str, **changes: object) -> Job:
     """A job of nine partitions of at most 12 samples, unless the changes say otherwise."""
-    batch_size = changes.pop("batch_size", 512)
     fields = {
         "dataset": str(dataset),
         "model": str(model),
         "output": str(output),
         "partition_size_bytes": 12 * 20504 + 2048,
     }
-    return Job.model_validate(fields | {"options": RunOptions(batch_size=batch_size)} | changes)
+    return Job.model_validate(fields | changes)
 
 
-def run(job: Job, on: str | Target = "process", events: list[Event] | None = None) -> Summary:
-    """The job's summary; `events` collects what happened."""
+class Given(ServiceBackend):
+    """A backend of services that the test made."""
 
-    async def go() -> Summary:
-        target = create_target(on, workers=job.workers, collectives=job.collectives) if isinstance(on, str) else on
-        async with target:
-            return await run_job(job, target, events.append if events is not None else lambda event: None)
+    name = "given"
 
-    return asyncio.run(go())
+    def __init__(self, services: Services) -> None:
+        super().__init__()
+        self._services = services
+
+    def services(self, job: Job) -> Services:
+        return self._services
+
+
+def run(job: Job, on: str | Services = "process", events: list[Event] | Listener | None = None) -> Summary:
+    """The job's summary; `events` collects what happened, or is told."""
+    listener = events.append if isinstance(events, list) else events
+    return skyfan.run(job, on=Given(on) if isinstance(on, Services) else on, progress=listener or False).summary
 
 
 def predictions(output: Path) -> pa.Table:

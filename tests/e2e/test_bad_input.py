@@ -159,8 +159,8 @@ def test_an_output_below_a_file_is_refused_by_what_is_wrong(skyfan, sample, smal
     ("content", "arguments", "said"),
     [
         (b"\xff\xfe", [], "is not JSON"),
-        (b'{"dataset": "x.pt", "output": "run"}', ["--batch-size", "3"], "--batch-size is said by the --payload file"),
-        (b'{"dataset": "x.pt", "output": "run"}', ["--dataset", "y.pt"], "--dataset is said by the --payload file"),
+        (b'{"dataset": "x.pt", "output": "run"}', ["--batch-size", "3"], "--batch-size is set by the --payload file"),
+        (b'{"dataset": "x.pt", "output": "run"}', ["--dataset", "y.pt"], "--dataset is set by the --payload file"),
     ],
 )
 def test_bad_payloads(skyfan, tmp_path, content, arguments, said):
@@ -230,7 +230,7 @@ def test_exit_codes_tell_another_run_and_a_failed_run_apart(skyfan, sample, smal
     def lost(*_arguments):
         raise SkyfanError("the executor broke")
 
-    monkeypatch.setattr("skyfan.stages.infer.infer", lost)
+    monkeypatch.setattr("skyfan.backends.process.infer", lost)
     assert skyfan(*command, "--output", "other").code == 4
 
 

@@ -1,6 +1,5 @@
 """`--collectives`: ranks start together and end knowing the run's metrics; nobody's end costs anybody's predictions."""
 
-import asyncio
 import json
 import os
 import signal
@@ -17,25 +16,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skyfan.backends import create_target, run_job
 from skyfan.comm.rank_group import MAX_MEMBERS, RankGroup, form_group
 from skyfan.errors import BadInput, Interrupted
 from skyfan.events import RankProgress
-from skyfan.planning import RunOptions
+from skyfan.job import Job
 from skyfan.records import RankRecord
-from skyfan.rpc.messages import to_message, to_model
-from skyfan.runs.folder import RunFolder
+from skyfan.rpc.messages import pack, unpack
+from skyfan.runs.commit import RunLedger
 from skyfan.science.metrics import merge_sums, metrics_of_sums, science_metrics, science_sums
 from skyfan.serving.embedded_rendezvous import EmbeddedServer
 from skyfan.stages import aggregate as aggregator
 from skyfan.stages import collective_session as meeting
 from skyfan.stages import infer as core
-from skyfan.stages.aggregate_messages import AggregateRequest
-from skyfan.stages.infer_messages import InferRequest, PrepareRequest
+from skyfan.stages.messages import AggregateRequest, ConvertRequest, InferRequest, PlanRequest, PrepareRequest
 from skyfan.stages.model_cache import ModelCache
 from skyfan.stages.plan import plan
-from skyfan.stages.plan_messages import PlanRequest
-from skyfan.v1 import executor_pb2
+from skyfan.stages.prepare import convert, prepare
 from tests.conftest import make_sample
 from tests.e2e.support import assert_equal_z, make_job, predictions, run
 
@@ -60,29 +56,21 @@ def test_a_start_over_that_is_refused_removes_nothing(sample, small_model, tmp_p
 @pytest.fixture
 def planned(sample, small_model, tmp_path):
     """What each of three ranks is asked, but for its group; batches of four."""
-    options, output = RunOptions(batch_size=4), str(tmp_path / "run")
-    models = ModelCache(threads=1)
-    model = core.prepare(PrepareRequest(model=str(small_model), dataset=str(sample.path), options=options), models)
-    asked = PlanRequest(
+    job = Job(
         dataset=str(sample.path),
-        output=output,
-        model=model.model,
-        model_digest=model.digest,
-        options=options,
-        partition_size_bytes=12 * 20504 + 2048,
+        model=str(small_model),
+        output=str(tmp_path / "run"),
+        batch_size=4,
+        partition_size=12 * 20504 + 2048,
         world_size=RANKS,
     )
-    reply = plan(asked)
+    models = ModelCache(threads=1)
+    model = prepare(PrepareRequest(job=job), models)
+    reply = plan(PlanRequest(job=job, model=model))
+    file = convert(ConvertRequest(job=job, model=model), models)
     return [
-        InferRequest(
-            run_id=reply.run_id,
-            item=item,
-            model=model.model,
-            model_digest=model.digest,
-            output=output,
-            options=options,
-        )
-        for item in RunFolder(output).read_plan().items()
+        InferRequest(run_id=reply.run_id, job=job, item=item, model=file)
+        for item in RunLedger(job.output).read_plan().items()
     ]
 
 
@@ -112,7 +100,7 @@ def infer(requests, group, controls=None):
 def aggregate(request):
     began = "2020-01-01T00:00Z"
     return aggregator.aggregate(
-        AggregateRequest(output=request.output, run_id=request.run_id, target="test", started_at=began)
+        AggregateRequest(output=request.job.output, run_id=request.run_id, target="test", started_at=began)
     )
 
 
@@ -122,7 +110,7 @@ def but_nmad(science):
 
 
 def on_disk(request):
-    return RankRecord.model_validate_json(Path(RunFolder(request.output).record_uri(request.item.rank)).read_text())
+    return RankRecord.model_validate_json(Path(RunLedger(request.job.output).record_uri(request.item.rank)).read_text())
 
 
 def test_every_rank_ends_knowing_the_runs_metrics(planned, group, tmp_path):
@@ -147,7 +135,7 @@ def test_every_rank_ends_knowing_the_runs_metrics(planned, group, tmp_path):
 
 def test_the_footer_says_started_and_the_derived_file_how_it_ended(planned, group):
     infer(planned, group)
-    folder = RunFolder(planned[1].output)
+    folder = RunLedger(planned[1].job.output)
     assert folder.read_record(1, planned[1].run_id).collectives.state == "started"
     again = core.infer(planned[1].model_copy(update={"attempt": 2}), ModelCache(threads=1))
     assert again.collectives.state == on_disk(planned[1]).collectives.state == "complete"
@@ -158,7 +146,7 @@ def test_the_footer_says_started_and_the_derived_file_how_it_ended(planned, grou
 
 def test_a_rank_that_died_after_its_commit_counts_and_the_summary_names_it(planned, group):
     infer(planned, group)
-    folder = RunFolder(planned[1].output)
+    folder = RunLedger(planned[1].job.output)
     folder.write_record(folder.read_record(1, planned[1].run_id))  # as it is between commit and end
     summary = aggregate(planned[0])
     assert summary.state == "complete"
@@ -197,7 +185,7 @@ def test_a_rank_that_gives_up_is_named_by_the_others_whose_predictions_stand(pla
 
 def test_the_slowest_rank_is_waited_for_until_a_deadline(planned, group, monkeypatch):
     monkeypatch.setattr(meeting, "END_TIMEOUT_S", 1.0)
-    folder = RunFolder(planned[0].output)
+    folder = RunLedger(planned[0].job.output)
 
     deadline = time.monotonic() + 30
     others = [Path(folder.record_uri(rank)) for rank in (0, 1)]
@@ -286,8 +274,8 @@ def test_a_secret_follows_from_the_services_token(monkeypatch):
 @pytest.mark.parametrize("rendezvous", [None, "host:50054"])
 def test_a_group_arrives_at_an_executor_as_it_was_sent(planned, rendezvous):
     asked = planned[1].model_copy(update={"group": RankGroup(name="s", members=3, place=1, rendezvous=rendezvous)})
-    assert to_model(to_message(asked, executor_pb2.InferRequest), InferRequest) == asked
-    assert to_model(to_message(planned[1], executor_pb2.InferRequest), InferRequest) == planned[1]
+    assert unpack(pack(asked), InferRequest) == asked
+    assert unpack(pack(planned[1]), InferRequest) == planned[1]
 
 
 def test_ranks_that_cannot_run_at_once_are_refused_before_any_of_them_runs(sample, small_model, tmp_path):
@@ -384,18 +372,14 @@ def test_an_executor_that_dies_or_freezes_is_named_by_the_others(small_model, tm
 
     def listener(event):
         if isinstance(event, RankProgress) and not hit:
-            executors = [p for p in psutil.Process().children() if "services.executor" in " ".join(p.cmdline())]
+            executors = [p for p in psutil.Process().children() if "skyfan.serving executor" in " ".join(p.cmdline())]
             os.kill(executors[0].pid, number)
             hit.append(executors[0])
             if number == signal.SIGSTOP:  # dead in the end, so that the driver's call ends
                 threading.Timer(25, executors[0].kill).start()
 
-    async def go():
-        async with create_target("local", workers=3, collectives=True) as target:
-            return await run_job(job, target, listener)
-
     began = time.monotonic()
-    summary = asyncio.run(go())
+    summary = run(job, "local", listener)
     assert hit
     assert time.monotonic() - began < meeting.END_TIMEOUT_S / 2
     assert summary.state == "complete"

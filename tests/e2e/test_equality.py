@@ -38,12 +38,10 @@ def test_ranks_and_batch_sizes_do_not_change_predictions(
 
 
 def test_one_file_and_its_partition_files_are_the_same_dataset(sample, small_model, expected_z, tmp_path):
-    from skyfan.stages.partition_files import split
-    from skyfan.stages.plan_messages import DatasetCut
+    from skyfan.stages.partition_files import write_partitions
 
     folder = tmp_path / "parts"
-    request = DatasetCut(dataset=str(sample.path), partition_size_bytes=9 * 20504 + 2048)
-    written = split(request, str(folder), lambda done, total: None)
+    written = write_partitions(str(sample.path), 9 * 20504 + 2048, str(folder), lambda done, total: None)
     assert len(written) == 12  # 10.pt must come after 2.pt
     run(make_job(folder, small_model, tmp_path / "run", partition_size_bytes=None))
     assert_equal_z(predictions(tmp_path / "run"), expected_z)
@@ -111,9 +109,8 @@ def test_over_grpc_the_same_is_planned_and_predicted_as_in_one_process(sample, s
 
 def test_a_plan_of_a_large_file_reads_little(sample, tmp_path, monkeypatch):
     from skyfan import store
-    from skyfan.planning import RunOptions
+    from skyfan.job import Job
     from skyfan.stages.plan import draft
-    from skyfan.stages.plan_messages import DatasetCut
 
     read_bytes = []
     add = store.ReadStats.add
@@ -125,7 +122,7 @@ def test_a_plan_of_a_large_file_reads_little(sample, tmp_path, monkeypatch):
     monkeypatch.setattr(store.ReadStats, "add", counted)
     path = tmp_path / "large.pt"
     write_tensorfile(path, [np.zeros((5000, 5, 32, 32), np.float32), np.zeros((5000, 5), np.float32)])
-    planned = draft(DatasetCut(dataset=str(path)), model="", model_digest="", options=RunOptions())
+    planned = draft(Job(dataset=str(path)), "")
     assert planned.samples == 5000
     assert 0 < sum(read_bytes) < 2**20
 

@@ -11,8 +11,7 @@ import time
 import psutil
 import pytest
 
-from skyfan.backends import create_target, run_job
-from skyfan.backends.process import ProcessTarget
+from skyfan.backends.process import ProcessServices
 from skyfan.backends.retry_policy import RetryPolicy, exceeds_tolerance
 from skyfan.errors import BadInput, Busy, DatasetError, Transient
 from skyfan.events import RankCommitted, RankFailed, RankProgress, RankRetried
@@ -20,8 +19,8 @@ from tests.conftest import make_sample
 from tests.e2e.support import assert_equal_z, make_job, predictions, run
 
 
-class Faulty(ProcessTarget):
-    """The process target, with faults by a table: (rank, attempt) → error before or after the work is done."""
+class Faulty(ProcessServices):
+    """The services in this process, with faults by a table: (rank, attempt) → error before or after the work."""
 
     def __init__(self, before=None, after=None):
         super().__init__()
@@ -88,7 +87,7 @@ def test_a_worker_that_is_busy_with_another_run_is_waited_for(sample, small_mode
     monkeypatch.setattr("skyfan.backends.fan_out.BUSY_INTERVAL_S", 0.001)
     refusals = iter([Busy("busy")] * 20)
 
-    class Shared(ProcessTarget):
+    class Shared(ProcessServices):
         async def infer(self, request, listener):
             if refusal := next(refusals, None):
                 raise refusal
@@ -101,7 +100,7 @@ def test_a_worker_that_is_busy_with_another_run_is_waited_for(sample, small_mode
 
 
 def test_a_failure_above_the_tolerance_stops_the_ranks_in_flight(tmp_path, sample, small_model):
-    class Slow(ProcessTarget):
+    class Slow(ProcessServices):
         concurrency = 2
 
         async def infer(self, request, listener):
@@ -142,7 +141,9 @@ def test_tolerance_is_a_percentage_of_all_ranks(failed, total, percentage, excee
 
 
 def executors_of(pid):
-    return [p for p in psutil.Process(pid).children(recursive=True) if "services.executor" in " ".join(p.cmdline())]
+    return [
+        p for p in psutil.Process(pid).children(recursive=True) if "skyfan.serving executor" in " ".join(p.cmdline())
+    ]
 
 
 @pytest.mark.slow
@@ -158,11 +159,7 @@ def test_an_executor_killed_in_mid_rank_is_replaced_and_the_run_completes(small_
             victim.kill()
             killed.append(victim.pid)
 
-    async def go():
-        async with create_target("local", workers=2) as target:
-            return await run_job(job, target, listener)
-
-    summary = asyncio.run(go())
+    summary = run(job, "local", listener)
     assert killed
     assert any(isinstance(event, RankRetried) for event in events)
     assert summary.state == "complete"

@@ -11,7 +11,7 @@ import pytest
 from skyfan import store
 from skyfan.errors import BadInput, RunConflict
 from skyfan.events import RankCommitted
-from skyfan.runs.folder import RunFolder
+from skyfan.runs.commit import RunLedger
 from skyfan.stages.aggregate import merge
 from tests.e2e.support import assert_equal_z, make_job, predictions, run
 
@@ -179,8 +179,8 @@ def test_a_start_whose_ranks_were_removed_says_what_is_missing(sample, small_mod
 
 def test_a_rank_removed_while_it_is_merged_is_missing_and_no_error(sample, small_model, tmp_path, monkeypatch):
     run(make_job(sample.path, small_model, tmp_path / "run", world_size=3))
-    folder = RunFolder(str(tmp_path / "run"))
-    monkeypatch.setattr(RunFolder, "committed_ranks", lambda _folder: iter([0, 1, 2]))
+    folder = RunLedger(str(tmp_path / "run"))
+    monkeypatch.setattr(RunLedger, "committed_ranks", lambda _folder: iter([0, 1, 2]))
     (tmp_path / "run" / "predictions" / "rank-1.parquet").unlink()
     assert [record.rank for record in merge(folder, folder.read_plan()).records] == [0, 2]
 
@@ -209,6 +209,6 @@ def test_the_record_in_the_file_has_the_time_of_encoding(sample, small_model, tm
 
     monkeypatch.setattr(pq.ParquetWriter, "write_table", slowly)
     summary = run(make_job(sample.path, small_model, tmp_path / "run", world_size=1))
-    record = RunFolder(str(tmp_path / "run")).read_record(0, summary.run_id)
+    record = RunLedger(str(tmp_path / "run")).read_record(0, summary.run_id)
     assert 0.2 <= record.write_s <= record.wall_s
     assert json.loads((tmp_path / "run" / "0.json").read_text()) == record.to_json_dict()

@@ -10,9 +10,9 @@ from skyfan.engines import create_engine, cuda_engine
 from skyfan.engines.cuda_engine import CudaEngine
 from skyfan.engines.device import available_device
 from skyfan.errors import BadInput
+from skyfan.job import RunOptions
 from skyfan.models import LoadedModel, load_model
 from skyfan.models.conversion import model_bytes
-from skyfan.planning import RunOptions
 from tests.models.support import inputs, tiny_model
 
 

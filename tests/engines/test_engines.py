@@ -14,12 +14,12 @@ from skyfan.engines.openvino_engine import supported_precisions
 from skyfan.engines.weights import Affine, unrolled
 from skyfan.errors import BadInput, ModelError
 from skyfan.formats.torch import open_tensorfile, write_tensorfile
+from skyfan.job import RunOptions
 from skyfan.models.astromae import AstroMAE
 from skyfan.models.checkpoint import write_safetensors
 from skyfan.models.config import AstroMAEConfig
 from skyfan.models.loading import LoadedModel, load_model
 from skyfan.models.sizes import SMALL
-from skyfan.planning import RunOptions
 from skyfan.stages.calibration import first_samples
 
 pytestmark = pytest.mark.slow

@@ -40,6 +40,7 @@ def test_every_variable_is_filled_in(definition):
     assert functions == {
         "Prepare": ARN.format("executor"),
         "Plan": ARN.format("partitioner"),
+        "Convert": ARN.format("executor"),
         "InferRank": ARN.format("executor"),
         "Aggregate": ARN.format("aggregator"),
         "RecordFailure": ARN.format("aggregator"),

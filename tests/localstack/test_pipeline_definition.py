@@ -36,7 +36,6 @@ def request(stack: Stack, name: str, ranks: int, **changes: Any) -> dict[str, An
     options = {"ranks": ranks, "ranks_to_run": ranks, "items_key": key, "results_prefix": f"{name}/map"}
     return {
         "output": f"s3://runs/{name}",
-        "batch_size": None,
         "max_concurrency": 8,
         "tolerated_failure_percentage": changes.pop("tolerated_failure_percentage", 0),
         "options": options | changes,
@@ -119,7 +118,7 @@ def test_first_error_is_kept_when_recording_it_fails(pipeline):
 def test_errors_of_the_platform_fail_under_a_name_of_ours(pipeline):
     asked = request(pipeline, "half-planned", 1)
     del asked["options"]["items_key"]
-    done = pipeline.run(definition().replace("$.Payload.request", "$.Payload.nowhere"), asked)
+    done = pipeline.run(definition().replace("$.Payload.job", "$.Payload.nowhere"), asked)
     assert (done["status"], done["error"]) == ("FAILED", "SkyfanError")
     assert done["cause"].startswith("States.")
 

@@ -11,13 +11,13 @@ import torch
 
 from skyfan.engines import create_engine
 from skyfan.errors import ModelError
+from skyfan.job import RunOptions
 from skyfan.models import AstroMAE, AstroMAEConfig, load_model
 from skyfan.models.answers import CHECKED_SAMPLES
 from skyfan.models.checkpoint import write_safetensors
 from skyfan.models.conversion import convert_checkpoint, model_bytes, portable_bytes
 from skyfan.models.shapes import weight_shapes
 from skyfan.models.sizes import SMALL
-from skyfan.planning import RunOptions
 from tests.models.support import TINY, tiny_model
 
 pytest.importorskip("openvino")
@@ -26,7 +26,8 @@ import json, sys
 import numpy as np
 from skyfan.engines import create_engine
 from skyfan.models import load_model
-from skyfan.planning import RunOptions
+from skyfan.job import RunOptions
+
 engine = create_engine(load_model(sys.argv[1]), RunOptions(), threads=1)
 image, magnitude = np.ones((3, 5, 32, 32), np.float32), np.full((3, 5), 17, np.float32)
 z = engine.predict([image, magnitude])[:, 0].tolist()

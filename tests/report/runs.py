@@ -8,26 +8,23 @@ import numpy as np
 import pyarrow as pa
 
 from skyfan.formats.dataset import read_layouts
-from skyfan.planning import Plan, RunOptions, cut, distribute
+from skyfan.job import Job, PartitionSize
+from skyfan.planning import Plan, distribute, make_partitions
 from skyfan.records import Cost, RankRecord, Summary, Throughput, Timing
-from skyfan.runs.folder import Predictions
+from skyfan.runs.predictions import Predictions
 from skyfan.stages.aggregate import account
 
 ZERO = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def make_plan(dataset: Path, partition_size_bytes: int | None = 12 * 20504 + 2048) -> Plan:
+def make_plan(dataset: Path, partition_size: PartitionSize = 12 * 20504 + 2048) -> Plan:
     files = read_layouts(str(dataset))
-    partitions = cut(files, partition_size_bytes)
+    partitions = make_partitions(files, partition_size)
     return Plan(
         run_id="0123456789abcdef",
-        dataset=str(dataset),
-        model="demo <b>",
+        job=Job(dataset=str(dataset), model="demo <b>", partition_size=partition_size),
         model_digest="d" * 64,
-        options=RunOptions(),
-        partition_size_bytes=partition_size_bytes,
         world_size=len(partitions),
-        file_limit=None,
         samples=sum(file.samples for file in files),
         data_bytes=sum(file.samples * file.sample_bytes for file in files),
         partitions=len(partitions),
@@ -89,15 +86,15 @@ def make_summary(plan: Plan, records: tuple[RankRecord, ...], **change: Any) -> 
     fields: dict[str, Any] = {
         "run_id": plan.run_id,
         "state": "complete" if completeness.complete else "incomplete" if records else "failed",
-        "dataset": plan.dataset,
-        "model": plan.model,
+        "dataset": plan.job.dataset,
+        "model": plan.job.model,
         "model_digest": plan.model_digest,
         "output": "out",
         "target": "local",
-        "options": plan.options.model_dump(),
+        "options": plan.job.options.model_dump(),
         "world_size": plan.world_size,
         "workers": 2,
-        "partition_size_bytes": plan.partition_size_bytes,
+        "partition_size_bytes": plan.job.partition_size_bytes,
         "samples": plan.samples,
         "data_bytes": plan.data_bytes,
         "completeness": completeness,

@@ -1,30 +1,48 @@
-"""What a service is asked is the same over gRPC as in the caller's process."""
+"""A request is the same over gRPC as in the caller's process; what is not one is refused in a sentence."""
 
 import pytest
 
-from skyfan.planning import RunOptions
-from skyfan.rpc.messages import to_message, to_model
-from skyfan.stages.aggregate_messages import AggregateRequest
-from skyfan.stages.infer_messages import PrepareRequest
-from skyfan.stages.plan_messages import PlanRequest
-from skyfan.v1 import aggregator_pb2, executor_pb2, partitioner_pb2
+from skyfan.errors import BadInput
+from skyfan.job import Job
+from skyfan.rpc.messages import pack, unpack
+from skyfan.stages.messages import AggregateRequest, PlanRequest, PreparedModel, PrepareRequest
+from skyfan.v1.types_pb2 import Envelope
 
-PLAN = {"dataset": "sky.pt", "output": "run", "model": "demo", "model_digest": "00"}
+MODEL = PreparedModel(uri="demo", digest="00", format="state dict", parameters=1, needs_conversion=False)
 STARTED = "2026-01-02T03:04:05Z"
 
 
 @pytest.mark.parametrize(
-    ("request_", "message"),
+    "request_",
     [
-        (PlanRequest(**PLAN, partition_size_bytes=None, resume=False), partitioner_pb2.PlanRequest),
-        (PlanRequest(**PLAN, partition_size_bytes=5, world_size=3, file_limit=2), partitioner_pb2.PlanRequest),
-        (PrepareRequest(model="m", dataset="d", options=RunOptions(z_column=0)), executor_pb2.PrepareRequest),
-        (AggregateRequest(output="o", run_id="r", target="t", started_at=STARTED), aggregator_pb2.AggregateRequest),
-        (
-            AggregateRequest(output="o", run_id="r", target="t", started_at=STARTED, workers=2, failures={3: "gone"}),
-            aggregator_pb2.AggregateRequest,
+        PlanRequest(job=Job(dataset="sky.pt", partition_size="file", resume=False), model=MODEL),
+        PlanRequest(job=Job(dataset="sky.pt", partition_size=5, world_size=3, file_limit=2), model=MODEL),
+        PrepareRequest(job=Job(dataset="d", z_column=0)),
+        AggregateRequest(output="o", run_id="0123456789abcdef", target="t", started_at=STARTED),
+        AggregateRequest(
+            output="o", run_id="0123456789abcdef", target="t", started_at=STARTED, workers=2, failures={3: "gone"}
         ),
     ],
 )
-def test_a_request_arrives_as_it_was_sent(request_, message):
-    assert to_model(to_message(request_, message), type(request_)) == request_
+def test_a_request_arrives_as_it_was_sent(request_):
+    sent = Envelope.FromString(pack(request_).SerializeToString())
+    assert unpack(sent, type(request_)) == request_
+
+
+@pytest.mark.parametrize(
+    ("envelope", "message"),
+    [
+        (Envelope(), "use one version of Skyfan on both sides"),
+        (Envelope(schema="skyfan.PrepareRequest/1", content=b"{}"), "use one version of Skyfan on both sides"),
+        (Envelope(schema="skyfan.PrepareRequest/2", content=b"\xff{"), "PrepareRequest: value: Invalid JSON"),
+        (Envelope(schema="skyfan.PrepareRequest/2", content=b"{}"), "PrepareRequest: job: Field required"),
+        (
+            Envelope(schema="skyfan.PrepareRequest/2", content=b'{"job": {"dataset": "d", "batch_size": 0}}'),
+            "batch_size",
+        ),
+    ],
+)
+def test_a_message_that_is_no_request_is_refused_in_a_sentence(envelope, message):
+    with pytest.raises(BadInput, match=message) as refused:
+        unpack(envelope, PrepareRequest)
+    assert "\n" not in str(refused.value)

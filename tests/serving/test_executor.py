@@ -7,41 +7,33 @@ import logging
 import pytest
 from grpc import aio
 
-from skyfan.backends.process import ProcessTarget
+from skyfan.backends.process import ProcessServices
 from skyfan.errors import RankTooLarge
-from skyfan.planning import RunOptions
+from skyfan.job import Job
 from skyfan.rpc.errors import ErrorInterceptor, error_of
-from skyfan.rpc.messages import to_message
+from skyfan.rpc.messages import pack
 from skyfan.runs.folder import RunFolder
 from skyfan.serving.executor import ExecutorServicer
 from skyfan.stages import infer as core
-from skyfan.stages.infer_messages import InferRequest, PrepareRequest
+from skyfan.stages.messages import ConvertRequest, InferRequest, PlanRequest, PrepareRequest
 from skyfan.stages.model_cache import ModelCache
 from skyfan.stages.plan import plan
-from skyfan.stages.plan_messages import PlanRequest
-from skyfan.v1 import executor_pb2
+from skyfan.stages.prepare import convert, prepare
 from skyfan.v1.executor_pb2_grpc import ExecutorStub, add_ExecutorServicer_to_server
-
-OPTIONS = RunOptions(batch_size=1)
 
 
 @pytest.fixture
 def request_(sample, small_model, tmp_path):
     """All 101 samples as one rank, one sample a batch."""
-    output = str(tmp_path / "run")
-    model = core.prepare(PrepareRequest(model=str(small_model), dataset=str(sample.path)), ModelCache(threads=1))
-    reply = plan(
-        PlanRequest(
-            dataset=str(sample.path), output=output, model=model.model, model_digest=model.digest, options=OPTIONS
-        )
-    )
+    job = Job(dataset=str(sample.path), model=str(small_model), output=str(tmp_path / "run"), batch_size=1)
+    models = ModelCache(threads=1)
+    model = prepare(PrepareRequest(job=job), models)
+    reply = plan(PlanRequest(job=job, model=model))
     return InferRequest(
         run_id=reply.run_id,
-        item=RunFolder(output).read_plan().item(0),
-        model=model.model,
-        model_digest=model.digest,
-        output=output,
-        options=OPTIONS,
+        job=job,
+        item=RunFolder(job.output).read_plan().item(0),
+        model=convert(ConvertRequest(job=job, model=model), models),
     )
 
 
@@ -62,7 +54,7 @@ def test_a_rank_that_cannot_end_within_its_deadline_says_so_at_once(request_, mo
     async def go():
         async with executor() as stub:
             try:
-                async for _ in stub.Infer(to_message(request_, executor_pb2.InferRequest), timeout=600):
+                async for _ in stub.Infer(pack(request_), timeout=600):
                     pass
             except aio.AioRpcError as error:
                 raise error_of(error, "executor") from error
@@ -73,7 +65,7 @@ def test_a_rank_that_cannot_end_within_its_deadline_says_so_at_once(request_, mo
 
 def test_a_cancelled_rank_leaves_no_complaint_behind(request_, caplog):
     async def go():
-        async with ProcessTarget() as target:
+        async with ProcessServices() as target:
             begun = asyncio.Event()
             rank = asyncio.create_task(target.infer(request_, lambda event: begun.set()))
             async with asyncio.timeout(60):

@@ -2,8 +2,7 @@
 
 import pytest
 
-from skyfan.stages.partition_files import split
-from skyfan.stages.plan_messages import DatasetCut
+from skyfan.stages.partition_files import write_partitions
 
 
 def test_stopped_half_way_it_leaves_no_smaller_dataset_behind(sample, tmp_path):
@@ -13,8 +12,8 @@ def test_stopped_half_way_it_leaves_no_smaller_dataset_behind(sample, tmp_path):
         if done == 3:
             raise KeyboardInterrupt
 
-    cut = DatasetCut(dataset=str(sample.path), partition_size_bytes=12 * 20504 + 2048)
+    whole = str(sample.path), 12 * 20504 + 2048, str(folder)
     with pytest.raises(KeyboardInterrupt):
-        split(cut, str(folder), stop_at_the_third)
+        write_partitions(*whole, stop_at_the_third)
     assert list(folder.iterdir()) == []
-    assert len(split(cut, str(folder), lambda done, total: None)) == 9
+    assert len(write_partitions(*whole, lambda done, total: None)) == 9

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from skyfan.planning import RunOptions
+from skyfan.job import Job
 from skyfan.stages import read_ahead as reading
 from skyfan.stages.plan import draft
-from skyfan.stages.plan_messages import DatasetCut
 from skyfan.stages.read_ahead import ReadAhead
 from tests.conftest import make_sample
 
@@ -19,8 +18,7 @@ def sample(tmp_path):
 
 
 def item_of(sample):
-    request = DatasetCut(dataset=str(sample.path), partition_size_bytes=30 * 20_504, world_size=1)
-    return draft(request, model="none", model_digest="0" * 64, options=RunOptions()).item(0)
+    return draft(Job(dataset=str(sample.path), partition_size=30 * 20_504, world_size=1), "0" * 64).item(0)
 
 
 @pytest.mark.parametrize("block_rows", [4, 16, 1000])

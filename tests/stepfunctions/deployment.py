@@ -21,12 +21,14 @@ from localstack_support import ROOT, Stack, build_image, localstack
 from skyfan_compose.definition import Variables, render
 from testcontainers.core.container import DockerContainer
 
+import skyfan
 from skyfan import store
-from skyfan.backends import Event, Job
-from skyfan.backends.stepfunctions import run_on_stepfunctions
-from skyfan.planning import RunOptions
+from skyfan.backends.base import BackendSettings
+from skyfan.backends.registry import create_backend
+from skyfan.events import Event
+from skyfan.job import Job
 from skyfan.records import RankRecord, Summary
-from skyfan.runs.folder import RunFolder
+from skyfan.runs.commit import RunLedger
 
 TAG = "test"
 PIPELINE, FAULTY = "skyfan-pipeline", "faulty-pipeline"
@@ -73,8 +75,8 @@ class Deployment:
 
     def run(self, job: Job, *, machine: str = PIPELINE, events: list[Event] | None = None) -> Summary:
         """The job as `skyfan run --on localstack` runs it."""
-        listener = events.append if events is not None else lambda _: None
-        return run_on_stepfunctions(job, "localstack", listener, state_machine=machine)
+        backend = create_backend("localstack", BackendSettings(state_machine=machine))
+        return skyfan.run(job, on=backend, progress=events.append if events is not None else False).summary
 
     def latest(self, machine: str = PIPELINE) -> dict[str, Any]:
         """The execution that was started last."""
@@ -136,7 +138,7 @@ def _start(stack: Stack, image: str, function: str, handler: str) -> None:
 def make_job(dataset: str, name: str, model: Path, **changes: Any) -> Job:
     """A job on the sample's dataset into `s3://skyfan-results/<name>`."""
     fields = {"dataset": dataset, "output": f"s3://{RESULTS}/{name}", "model": str(model), "workers": 8}
-    return Job.model_validate(fields | {"options": RunOptions(batch_size=64)} | changes)
+    return Job.model_validate(fields | {"batch_size": 64} | changes)
 
 
 def cut_samples(count: int) -> int:
@@ -154,13 +156,13 @@ def end_faults(output: str) -> None:
 
 def predictions(output: str) -> pa.Table:
     """All rows of a run, in rank order."""
-    folder = RunFolder(output)
+    folder = RunLedger(output)
     files = [pq.read_table(io.BytesIO(store.read(folder.predictions_uri(r)))) for r in sorted(folder.committed_ranks())]
     return pa.concat_tables(file.replace_schema_metadata(None) for file in files)
 
 
 def record(output: str, rank: int) -> RankRecord:
-    return RankRecord.model_validate_json(store.read(RunFolder(output).record_uri(rank)))
+    return RankRecord.model_validate_json(store.read(RunLedger(output).record_uri(rank)))
 
 
 def commits(output: str) -> dict[str, str]:

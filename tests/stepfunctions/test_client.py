@@ -12,17 +12,18 @@ from moto.server import ThreadedMotoServer
 from skyfan_compose.definition import Variables, render
 
 from skyfan import store
-from skyfan.backends import Job
-from skyfan.backends.stepfunctions import Machine, console_url, find_machine, open_access, prepare_environment
+from skyfan.backends.stepfunctions.access import open_access, prepare_environment
+from skyfan.backends.stepfunctions.backend import console_url
 from skyfan.backends.stepfunctions.follow import UNREACHABLE_DEADLINE_S, Follower
+from skyfan.backends.stepfunctions.machine import Machine, find_machine
 from skyfan.backends.stepfunctions.meter import CostMeter
 from skyfan.backends.stepfunctions.outcome import summary_of
-from skyfan.backends.stepfunctions.request import execution_name, request_of
+from skyfan.backends.stepfunctions.request import execution_name, placed_job
 from skyfan.cost import Invocation, Usage, bill, load_prices, pipeline_transitions
 from skyfan.errors import BadInput, DatasetError, Interrupted, LocationError, SkyfanError, Transient
 from skyfan.events import MapProgress, PhaseStarted
-from skyfan.planning import RunOptions
-from skyfan.reference_payload import parse_request
+from skyfan.job import Job
+from skyfan.reference_payload import parse_execution_input
 
 pytestmark = pytest.mark.slow
 
@@ -101,37 +102,41 @@ def test_aws_is_left_to_boto3(bare):
 )
 def test_what_functions_cannot_reach_is_refused(moto, changes, sentence):
     with pytest.raises(BadInput, match=re.escape(sentence)):
-        request_of(job(**changes), "aws")
+        placed_job(job(**changes), "aws")
 
 
 def test_the_request_means_the_job(moto):
     asked = job(
-        partition_size_bytes=None, world_size=7, file_limit=9, workers=5, tolerated_failure_percentage=20, resume=False
-    ).model_copy(update={"options": RunOptions(batch_size=64, z_column=0)})
-    text = request_of(asked, "localstack").model_dump_json(exclude={"source", "warnings"})
-    understood = Job.of_request(parse_request(json.loads(text)), workers=5)
+        partition_size="file",
+        world_size=7,
+        file_limit=9,
+        workers=5,
+        tolerated_failure_percentage=20,
+        resume=False,
+        batch_size=64,
+        z_column=0,
+    )
+    understood = parse_execution_input(json.loads(placed_job(asked, "localstack").to_json()))
     assert understood == asked.model_copy(update={"output": asked.output.rstrip("/")})
 
 
 def test_a_local_model_is_uploaded_once_under_its_content(moto, tmp_path):
     path = tmp_path / "mine.pt"
     path.write_bytes(b"weights")
-    uri = request_of(job(model=str(path)), "aws").model
-    assert uri is not None
+    uri = placed_job(job(model=str(path)), "aws").model
     assert re.fullmatch(rf"s3://{BUCKET}/models/[0-9a-f]{{64}}/mine\.pt", uri)
     written = boto3.client("s3").head_object(Bucket=BUCKET, Key=uri.removeprefix(f"s3://{BUCKET}/"))
-    assert request_of(job(model=path.as_uri()), "aws").model == uri
+    assert placed_job(job(model=path.as_uri()), "aws").model == uri
     again = boto3.client("s3").head_object(Bucket=BUCKET, Key=uri.removeprefix(f"s3://{BUCKET}/"))
     assert again["LastModified"] == written["LastModified"]
     path.write_bytes(b"other weights")
-    other = request_of(job(model=str(path)), "aws").model
-    assert other is not None
+    other = placed_job(job(model=str(path)), "aws").model
     assert (store.read(uri), store.read(other)) == (b"weights", b"other weights")
-    assert request_of(job(), "aws").model is None  # the packaged one is in the executor's image
+    assert placed_job(job(), "aws").model == "demo"  # the packaged one is in the executor's image
 
 
 def test_names_of_executions_are_unique_and_allowed(moto):
-    request = request_of(job(output=f"s3://{BUCKET}/Δ runs, many/{'x' * 100}"), "aws")
+    request = placed_job(job(output=f"s3://{BUCKET}/Δ runs, many/{'x' * 100}"), "aws")
     at = datetime(2026, 11, 22, 6, 30, tzinfo=UTC)
     names = {execution_name(request, at) for _ in range(20)}
     assert len(names) > 1

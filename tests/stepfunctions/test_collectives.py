@@ -20,6 +20,7 @@ from tests.stepfunctions.runtime_api import worker
 # Imported, so that pytest finds these fixtures here, too.
 from tests.stepfunctions.test_handlers import (  # noqa: F401
     begin,
+    converted,
     environment,
     given,
     infer_event,
@@ -62,13 +63,14 @@ def test_ranks_as_functions_end_knowing_the_metrics(deployed, given):  # noqa: F
     execution, prepared, plan = prepare_and_plan(workers, asked)
     assert plan["group"]["name"] == execution["name"]
     assert plan["group"]["members"] == plan["ranks_to_run"] == 2
-    assert [item["place"] for item in items_of(plan)] == [0, 1]
+    assert [item["group_rank"] for item in items_of(plan)] == [0, 1]
+    model = converted(workers, prepared, execution)
     with ThreadPoolExecutor(2) as pool:
-        events = [infer_event(prepared, plan, item) | {"group": plan["group"]} for item in items_of(plan)]
+        events = [infer_event(prepared, plan, item, model) | {"group": plan["group"]} for item in items_of(plan)]
         answers = list(pool.map(lambda at, event: workers[at].invoke(event), ("executor", "executor-2"), events))
     assert [answer["status"] for answer in answers] == ["committed"] * 2
 
-    event = {"op": "aggregate", "request": prepared["request"], "model": prepared["model"], "plan": plan, "map": {}}
+    event = {"op": "aggregate", "job": prepared["job"], "plan": plan, "map": {}}
     workers["aggregator"].invoke(event | {"map_ended_at": execution["started_at"], "execution": execution})
     summary = json.loads(store.read(RunFolder(given["output"]).summary_uri))
     assert (summary["collectives"]["channel"], summary["collectives"]["complete"]) == (channel, 2)
@@ -91,11 +93,11 @@ def _assert_unreadable(secrets, output, workers, handed_on):
 
 def test_a_plan_whose_ranks_cannot_run_at_once_is_refused(deployed, given):  # noqa: F811
     _, workers = deployed
-    _, _, refused = prepare_and_plan(workers, given | {"collectives": True, "max_concurrency": 2})
+    _, _, refused = prepare_and_plan(workers, given | {"collectives": True, "workers": 2})
     assert refused["errorType"] == "SkyfanBadInput"
     assert "needs all 3 ranks of this run at once, and only 2 can run here" in refused["errorMessage"]
-    assert "max_concurrency" in refused["errorMessage"]
-    _, _, plan = prepare_and_plan(workers, given | {"collectives": True, "max_concurrency": 0})
+    assert "--workers" in refused["errorMessage"]
+    _, _, plan = prepare_and_plan(workers, given | {"collectives": True})
     assert plan["group"]["members"] == 3
 
 

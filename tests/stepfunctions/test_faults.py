@@ -8,7 +8,7 @@ import pytest
 from skyfan import store
 from skyfan.errors import LocationError
 from skyfan.records import Summary
-from skyfan.runs.folder import RunFolder
+from skyfan.runs.commit import RunLedger
 from tests.stepfunctions.deployment import (
     DATA,
     FAULTY,
@@ -66,13 +66,13 @@ def test_10_percent_failing_with_5_percent_tolerated_fails_with_the_same_account
         deployment.run(job, machine=FAULTY)
     assert deployment.latest(FAULTY)["status"] == "FAILED"
 
-    summary = Summary.model_validate_json(store.read(RunFolder(job.output).summary_uri))
+    summary = Summary.model_validate_json(store.read(RunLedger(job.output).summary_uri))
     done = summary.completeness
     assert summary.state == "incomplete"
     assert done.ranks_present == 40 - len(done.missing_ranks)
     assert done.samples_missing == 5 * len(done.missing_ranks) == 200 - done.samples_predicted
     # What is accounted for is there; ranks at work when the map failed may have committed after the account.
-    assert set(range(40)) - set(done.missing_ranks) <= set(RunFolder(job.output).committed_ranks())
+    assert set(range(40)) - set(done.missing_ranks) <= set(RunLedger(job.output).committed_ranks())
     assert 3 <= len(summary.failures) <= 4  # the third of 40 is more than 5%; the fourth may have been under way
     assert set(summary.failures) <= set(LOST) <= set(done.missing_ranks)
 
@@ -109,7 +109,7 @@ def test_a_duplicate_invocation_commits_once(deployment, one_file, small_model):
     assert answers == [{"rank": 0, "status": "already-committed", "samples": 100}] * 2
     assert commits(job.output) == before
 
-    store.delete(RunFolder(job.output).predictions_uri(0))
+    store.delete(RunLedger(job.output).predictions_uri(0))
     with ThreadPoolExecutor(3) as three:  # at the same time, on three workers: one of them commits
         answers = list(three.map(lambda _: invoke(functions, event), range(3)))
     assert {(answer["rank"], answer["samples"]) for answer in answers} == {(0, 100)}
@@ -140,24 +140,17 @@ def test_an_item_that_is_no_item_is_refused_and_the_worker_goes_on(deployment, o
 
 def infer_event(job):
     """What InferRank sends for rank 0 of a run that is there."""
-    folder = RunFolder(job.output)
+    folder = RunLedger(job.output)
     plan = folder.read_plan()
     line = store.read(folder.items_uri).split(b"\n")[0] + b"\n"
     return {
         "op": "infer",
         "run_id": plan.run_id,
         "rank": 0,
-        "item": {"rank": 0, "items_uri": folder.items_uri, "start": 0, "stop": len(line)},
-        "model": {
-            "uri": plan.model,
-            "ready_uri": plan.model,
-            "digest": plan.model_digest,
-            "ready_digest": plan.model_digest,
-            "format": "state_dict",
-        },
-        "output": job.output,
-        "batch_size": 64,
-        "options": plan.options.model_dump(exclude={"batch_size"}),
+        "item": {"rank": 0, "group_rank": 0, "items_uri": folder.items_uri, "start": 0, "stop": len(line)},
+        "model": {"uri": plan.job.model, "digest": plan.model_digest, "source_digest": plan.model_digest},
+        "job": plan.job.model_dump(mode="json", by_alias=True),
+        "group": None,
         "attempt": 0,
     }
 

@@ -13,7 +13,7 @@ from moto.server import ThreadedMotoServer
 
 from skyfan import store
 from skyfan.records import RankRecord
-from skyfan.runs.folder import RunFolder
+from skyfan.runs.commit import RunLedger
 from tests.stepfunctions.deployment import cut_samples
 from tests.stepfunctions.runtime_api import worker
 
@@ -81,20 +81,25 @@ def prepare_and_plan(workers, given, **model):
     execution = begin()
     prepared = workers["executor"].invoke({"op": "prepare", "input": given, "execution": execution, "attempt": 0})
     assert "errorType" not in prepared, prepared
-    event = {"op": "plan", "request": prepared["request"], "model": prepared["model"] | model}
+    event = {"op": "plan", "job": prepared["job"], "model": prepared["model"] | model}
     return execution, prepared, workers["partitioner"].invoke(event | {"execution": execution, "attempt": 0})
 
 
-def infer_event(prepared, plan, item):
+def converted(workers, prepared, execution):
+    """What the Convert state hands on."""
+    event = {"op": "convert", "job": prepared["job"], "model": prepared["model"], "execution": execution, "attempt": 0}
+    return workers["executor"].invoke(event)
+
+
+def infer_event(prepared, plan, item, model):
     return {
         "op": "infer",
         "run_id": plan["run_id"],
         "rank": item["rank"],
         "item": item,
-        "model": prepared["model"],
-        "output": plan["output"],
-        "batch_size": prepared["request"]["batch_size"],
-        "options": prepared["request"]["options"],
+        "model": model,
+        "job": prepared["job"],
+        "group": None,
         "attempt": 0,
     }
 
@@ -104,17 +109,18 @@ def items_of(plan):
 
 
 def record(output, rank):
-    return RankRecord.model_validate_json(store.read(RunFolder(output).record_uri(rank)))
+    return RankRecord.model_validate_json(store.read(RunLedger(output).record_uri(rank)))
 
 
 @pytest.mark.slow
 def test_the_states_one_after_the_other(workers, given, expected_z):
     execution, prepared, plan = prepare_and_plan(workers, given)
+    model = converted(workers, prepared, execution)
     assert (plan["ranks_total"], plan["ranks_to_run"], plan["max_concurrency"]) == (3, 3, 1000)
-    answers = [workers["executor"].invoke(infer_event(prepared, plan, item)) for item in items_of(plan)]
+    answers = [workers["executor"].invoke(infer_event(prepared, plan, item, model)) for item in items_of(plan)]
     assert answers == [{"rank": r, "status": "committed", "samples": n} for r, n in enumerate((40, 40, 21))]
 
-    event = {"op": "aggregate", "request": prepared["request"], "model": prepared["model"], "plan": plan, "map": {}}
+    event = {"op": "aggregate", "job": prepared["job"], "plan": plan, "map": {}}
     at = {"map_ended_at": datetime.now(UTC).isoformat(), "execution": execution, "attempt": 0}
     done = workers["aggregator"].invoke(event | at)
     assert done == {
@@ -124,36 +130,39 @@ def test_the_states_one_after_the_other(workers, given, expected_z):
         "samples_done": 101,
         "samples_total": 101,
     }
-    tables = [pq.read_table(io.BytesIO(store.read(RunFolder(given["output"]).predictions_uri(r)))) for r in range(3)]
+    tables = [pq.read_table(io.BytesIO(store.read(RunLedger(given["output"]).predictions_uri(r)))) for r in range(3)]
     found = np.concatenate([table["z_pred"].to_numpy() for table in tables])
     assert (np.abs(found - expected_z) <= 2e-5 * np.maximum(1, np.abs(expected_z))).all()
 
 
 def test_a_rank_that_was_committed_is_not_computed_again(workers, given):
-    _, prepared, plan = prepare_and_plan(workers, given)
-    event = infer_event(prepared, plan, items_of(plan)[0])
+    execution, prepared, plan = prepare_and_plan(workers, given)
+    model = converted(workers, prepared, execution)
+    event = infer_event(prepared, plan, items_of(plan)[0], model)
     workers["executor"].invoke(event)
-    before = store.head(RunFolder(plan["output"]).predictions_uri(0)).etag
+    before = store.head(RunLedger(plan["output"]).predictions_uri(0)).etag
     again = workers["executor"].invoke(event | {"attempt": 1})
     assert again == {"rank": 0, "status": "already-committed", "samples": 40}
-    assert store.head(RunFolder(plan["output"]).predictions_uri(0)).etag == before
+    assert store.head(RunLedger(plan["output"]).predictions_uri(0)).etag == before
     _, _, replanned = prepare_and_plan(workers, given)
     assert [item["rank"] for item in items_of(replanned)] == [1, 2]
 
 
 def test_the_model_stays_loaded_and_threads_follow_the_memory_size(workers, given):
-    _, prepared, plan = prepare_and_plan(workers, given)
+    execution, prepared, plan = prepare_and_plan(workers, given)
+    model = converted(workers, prepared, execution)
     for item in items_of(plan):
-        workers["executor"].invoke(infer_event(prepared, plan, item))
+        workers["executor"].invoke(infer_event(prepared, plan, item, model))
     records = [record(plan["output"], rank) for rank in range(3)]
-    assert [entry.cold_start for entry in records] == [False] * 3  # `prepare` had loaded it
+    assert [entry.cold_start for entry in records] == [False] * 3  # `convert` had loaded it
     assert {entry.threads for entry in records} == {1}  # 1,769 MB is one vCPU
     assert len({(entry.host, entry.pid) for entry in records}) == 1
 
 
 def test_metrics_and_logs_are_structured(workers, given):
-    _, prepared, plan = prepare_and_plan(workers, given)
-    workers["executor"].invoke(infer_event(prepared, plan, items_of(plan)[0]))
+    execution, prepared, plan = prepare_and_plan(workers, given)
+    model = converted(workers, prepared, execution)
+    workers["executor"].invoke(infer_event(prepared, plan, items_of(plan)[0], model))
     lines = workers["executor"].logged()
     metrics = [line for line in lines if "_aws" in line and "Samples" in line]
     assert metrics[-1]["Samples"] == [40]
@@ -166,25 +175,26 @@ def test_metrics_and_logs_are_structured(workers, given):
 
 
 def test_a_rank_that_cannot_finish_says_so_before_it_is_killed(workers, given):
-    _, prepared, plan = prepare_and_plan(workers, given)
-    failed = workers["executor"].invoke(infer_event(prepared, plan, items_of(plan)[0]), within_s=3)
+    execution, prepared, plan = prepare_and_plan(workers, given)
+    model = converted(workers, prepared, execution)
+    failed = workers["executor"].invoke(infer_event(prepared, plan, items_of(plan)[0], model), within_s=3)
     assert failed["errorType"] == "SkyfanRankTooLarge"
     assert "plan partitions of at most" in failed["errorMessage"]
-    assert not list(RunFolder(plan["output"]).committed_ranks())
+    assert not list(RunLedger(plan["output"]).committed_ranks())
 
 
 def test_a_plan_whose_ranks_cannot_finish_is_refused_with_the_size_that_fits(workers, given):
     _, _, refused = prepare_and_plan(workers, given, samples_per_s=0.5)
     assert refused["errorType"] == "SkyfanRankTooLarge"
     assert "with one partition a rank" in refused["errorMessage"]
-    assert not store.exists(RunFolder(given["output"]).plan_uri)
+    assert not store.exists(RunLedger(given["output"]).plan_uri)
 
 
 @pytest.mark.parametrize(
     ("changes", "error", "sentence"),
     [
         ({"batch_size": 0}, "SkyfanBadInput", "batch_size"),
-        ({"batchsize": 5}, "SkyfanBadInput", "unknown key batchsize"),
+        ({"batchsize": 5}, "SkyfanBadInput", "batchsize in the execution's input is unknown"),
         ({"dataset": f"s3://{BUCKET}/nothing.pt"}, "SkyfanLocationError", "does not exist"),
         ({"model": f"s3://{BUCKET}/sky.pt"}, "SkyfanModelError", "sky.pt"),
     ],

@@ -58,7 +58,7 @@ def test_40_ranks_on_three_executors_equal_the_local_run_row_by_row(deployment, 
     assert 1 < summary.environment["hosts"] <= 3
 
     planned = [event for event in events if isinstance(event, Planned)]
-    assert [(event.plan.ranks, event.reused_samples) for event in planned] == [(RANKS, 0)]
+    assert [(len(event.plan.working_ranks), event.reused_samples) for event in planned] == [(RANKS, 0)]
     looks = [event for event in events if isinstance(event, MapProgress)]
     assert all(look.pending + look.running + look.succeeded + look.failed == RANKS for look in looks)
     assert looks[-1].succeeded == RANKS
@@ -91,7 +91,7 @@ def test_another_run_in_the_same_place_is_refused_and_changes_nothing(deployment
     deployment.run(job)
     before = {entry.uri: entry.etag for entry in store.list(job.output)}
     with pytest.raises(RunConflict, match="partition size was"):
-        deployment.run(job.model_copy(update={"partition_size_bytes": cut_samples(100)}))
+        deployment.run(job.model_copy(update={"partition_size": cut_samples(100)}))
     assert {entry.uri: entry.etag for entry in store.list(job.output)} == before
 
 

@@ -106,8 +106,8 @@ def test_what_apply_makes_runs_a_job(
         "dataset": f"s3://{bucket}/data/sky.pt",
         "model": f"s3://{bucket}/models/small.pt",
         "output": f"s3://{bucket}/runs/first",
-        "partition_size_bytes": 35 * 20_500,  # 35, 35 and 31 samples
-        "max_concurrency": 2,
+        "partition_size": 35 * 20_500,  # 35, 35 and 31 samples
+        "workers": 2,
     }
     started = stack.client("stepfunctions").start_execution(
         stateMachineArn=outputs["state_machine_arn"], input=json.dumps(request)

@@ -12,7 +12,7 @@ import boto3
 import structlog
 
 from skyfan import logs
-from skyfan.backends.stepfunctions import DEFAULT_STATE_MACHINE
+from skyfan.backends.base import DEFAULT_STATE_MACHINE
 from skyfan.cli.demo import make_demo_dataset
 from skyfan.errors import BadInput
 from skyfan_compose.buckets import make_buckets

@@ -11,9 +11,7 @@ from skyfan.backends.stepfunctions.access import Access, aws_errors
 from skyfan.backends.stepfunctions.meter import CostMeter
 from skyfan.errors import DeadlineExceeded, Transient
 from skyfan.events import Listener, MapProgress, PhaseStarted, Planned
-from skyfan.planning import Plan
 from skyfan.runs.folder import RunFolder
-from skyfan.stages.plan_messages import PlanReply
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions.type_defs import DescribeExecutionOutputTypeDef, MapRunItemCountsTypeDef
@@ -35,13 +33,13 @@ class Follower:
     meter: CostMeter
     listener: Listener
     clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
+    sleep: Callable[[float], object] = time.sleep
     _phase: str = ""
     _map_run_arn: str | None = None
     _shown: MapProgress | None = field(default=None)
 
-    def to_end(self) -> "DescribeExecutionOutputTypeDef":
-        """DescribeExecution once the status is no longer RUNNING.
+    def to_end(self, cancelled: Callable[[], bool] = lambda: False) -> "DescribeExecutionOutputTypeDef | None":
+        """DescribeExecution once the status is no longer RUNNING; None when `cancelled` was true before that.
 
         Raises:
             DeadlineExceeded: it runs longer than the pipeline may.
@@ -59,6 +57,8 @@ class Follower:
                 if found["status"] != "RUNNING":
                     return found
             self.sleep(pause_s)
+            if cancelled():
+                return None
         raise DeadlineExceeded(f"execution {self.execution_arn} runs for {FOLLOW_DEADLINE_S / 3600:.0f} h already.")
 
     def _look(self) -> "DescribeExecutionOutputTypeDef":
@@ -101,22 +101,7 @@ class Follower:
         folder = RunFolder(self.output)
         plan = folder.read_plan()
         to_run = {item["rank"] for item in json.loads(store.read(folder.map_items_uri))}
-        committed = tuple(rank for rank in plan.working_ranks if rank not in to_run)
-        reused = sum(plan.item(rank).samples for rank in committed)
-        self.listener(Planned(_reply(plan, folder, committed), reused))
-
-
-def _reply(plan: Plan, folder: RunFolder, committed: tuple[int, ...]) -> PlanReply:
-    return PlanReply(
-        run_id=plan.run_id,
-        plan_uri=folder.plan_uri,
-        world_size=plan.world_size,
-        ranks=len(plan.working_ranks),
-        samples=plan.samples,
-        data_bytes=plan.data_bytes,
-        partitions=plan.partitions,
-        committed_ranks=committed,
-    )
+        self.listener(Planned(plan, tuple(rank for rank in plan.working_ranks if rank not in to_run)))
 
 
 def _pauses(clock: Callable[[], float]) -> Iterator[float]:

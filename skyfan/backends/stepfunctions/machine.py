@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from skyfan.backends.base import DEFAULT_STATE_MACHINE
 from skyfan.backends.stepfunctions.access import LOCALSTACK, Access, aws_errors
 from skyfan.cost import Architecture
 from skyfan.errors import BadInput, LocationError
 
-DEFAULT_STATE_MACHINE = "skyfan-pipeline"
 _LARGEST_MEMORY_MB = 10_240
 _RANK_STATE = "InferRank"
 

@@ -1,4 +1,4 @@
-"""From a job to an execution's input: everything in S3, and a local model brought there once."""
+"""A job as an execution's input: everything in S3, and a local model brought there once."""
 
 import hashlib
 import secrets
@@ -9,9 +9,7 @@ from urllib.parse import unquote, urlsplit
 from skyfan import store
 from skyfan.backends.stepfunctions.access import LOCALSTACK
 from skyfan.errors import BadInput, LocationError
-from skyfan.job import Job
-from skyfan.models import DEMO_MODEL
-from skyfan.reference_payload import WHOLE_FILES, RunRequest
+from skyfan.job import DEMO_MODEL, Job
 
 # Ranks at once where nothing is asked for: Lambda's default concurrency, and a few containers of LocalStack's.
 DEFAULT_CONCURRENCY = {LOCALSTACK: 8}
@@ -27,8 +25,10 @@ def check_places(job: Job, on: str) -> None:
 
     Raises:
         LocationError: dataset or output is not in S3.
-        BadInput: the tolerated percentage is not a whole number.
+        BadInput: the tolerated percentage is not a whole number, or a device is asked for.
     """
+    if job.device is not None:
+        raise BadInput(f"--device is for process and local; functions, as of --on {on}, compute on CPUs.")
     if not job.dataset.startswith("s3://"):
         raise LocationError(
             f"--dataset {job.dataset} is not in S3, where {on} reads: upload it with "
@@ -42,39 +42,24 @@ def check_places(job: Job, on: str) -> None:
         )
 
 
-def request_of(job: Job, on: str) -> RunRequest:
-    """The execution's input for this job; a model that is a local file is uploaded if it is not there yet."""
+def placed_job(job: Job, on: str) -> Job:
+    """The job as functions can run it; a model that is a local file is uploaded if it is not there yet."""
     check_places(job, on)
-    options = job.options.model_dump(exclude={"batch_size"}, exclude_none=True)
-    return RunRequest(
-        dataset=job.dataset,
-        output=job.output.rstrip("/"),
-        model=_placed_model(job),
-        partition_size_bytes=WHOLE_FILES if job.partition_size_bytes is None else job.partition_size_bytes,
-        batch_size=job.options.batch_size,
-        world_size=job.world_size,
-        file_limit=job.file_limit,
-        max_concurrency=job.workers or DEFAULT_CONCURRENCY.get(on, LAMBDA_CONCURRENCY),
-        tolerated_failure_percentage=int(job.tolerated_failure_percentage),
-        resume=job.resume,
-        collectives=job.collectives,
-        options=options,
-    )
+    workers = job.workers or DEFAULT_CONCURRENCY.get(on, LAMBDA_CONCURRENCY)
+    return job.model_copy(update={"output": job.output.rstrip("/"), "model": _placed_model(job), "workers": workers})
 
 
-def execution_name(request: RunRequest, now: datetime | None = None) -> str:
+def execution_name(job: Job, now: datetime | None = None) -> str:
     """What is run, which input, and when: unique, and sorted by time for one output."""
-    stem = "".join(c if c.isascii() and c.isalnum() else "-" for c in PurePosixPath(request.output).name)
-    digest = hashlib.sha256(request.model_dump_json().encode()).hexdigest()[:8]
+    stem = "".join(c if c.isascii() and c.isalnum() else "-" for c in PurePosixPath(job.output).name)
+    digest = hashlib.sha256(job.to_json().encode()).hexdigest()[:8]
     at = (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%S")
     return f"{stem[:_STEM_LENGTH]}-{digest}-{at}-{secrets.token_hex(2)}"
 
 
-def _placed_model(job: Job) -> str | None:
-    """The model's place in S3; None for the packaged one, which the executor's image carries."""
-    if job.model == DEMO_MODEL:
-        return None
-    if job.model.startswith("s3://"):
+def _placed_model(job: Job) -> str:
+    """The model's URI in S3; the packaged one is in the executor's image."""
+    if job.model == DEMO_MODEL or job.model.startswith("s3://"):
         return job.model
     path = Path(unquote(urlsplit(job.model).path)) if job.model.startswith("file://") else Path(job.model)
     if not path.is_file():

@@ -9,15 +9,12 @@ from skyfan import store
 from skyfan.curation import upload
 from skyfan.errors import BadInput, LocationError
 from skyfan.formats.dataset import read_layouts
-from skyfan.job import Job
-from skyfan.planning import RunOptions
+from skyfan.job import WHOLE_FILES, Job
 from skyfan.records import Summary
-from skyfan.runs.folder import RunFolder
-from skyfan.stages.partition_files import split
-from skyfan.stages.plan_messages import DatasetCut
+from skyfan.runs.commit import RunLedger
+from skyfan.stages.partition_files import write_partitions
 from skyfan.studies.bench.engine import CellResult
-from skyfan.studies.bench.spec import WHOLE_FILES, Setting
-from skyfan.units import parse_size
+from skyfan.studies.bench.spec import Setting
 
 # Runs a job on a target by its name.
 Execute = Callable[[Job, str], Summary]
@@ -39,14 +36,13 @@ class PipelineRunner:
         Raises:
             SkyfanError: the run failed, or its data cannot be prepared.
         """
-        partition_bytes = None if setting.partition_size == WHOLE_FILES else parse_size(setting.partition_size)
         whole = setting.layout == "many"
         job = Job(
             dataset=self._data(setting),
             output=folder,
             model=self._model,
-            options=RunOptions(batch_size=setting.batch_size),
-            partition_size_bytes=None if whole else partition_bytes,
+            batch_size=setting.batch_size,
+            partition_size=WHOLE_FILES if whole else setting.partition_size,
             world_size=setting.world_size,
             file_limit=setting.file_limit,
             workers=setting.workers,
@@ -54,8 +50,8 @@ class PipelineRunner:
         )
         summary = self._execute(job, setting.on)
         records = [
-            RunFolder(summary.output).read_record(rank, summary.run_id).to_json_dict()
-            for rank in sorted(RunFolder(summary.output).committed_ranks())
+            RunLedger(summary.output).read_record(rank, summary.run_id).to_json_dict()
+            for rank in sorted(RunLedger(summary.output).committed_ranks())
         ]
         return CellResult(summary.to_json_dict(), records)
 
@@ -64,10 +60,9 @@ class PipelineRunner:
         if setting.repeat > 1:
             place = self._once(f"{setting.repeat}x", lambda folder: self._repeat(folder, setting.repeat))
         if setting.layout == "many":
-            size = None if setting.partition_size == WHOLE_FILES else parse_size(setting.partition_size)
             source = place
             name = f"{setting.repeat}x-{setting.partition_size}"
-            place = self._once(name, lambda folder: self._split(source, folder, size))
+            place = self._once(name, lambda folder: self._split(source, folder, setting.partition_size))
         if setting.place == "s3":
             place = self._to_s3(place)
         return place
@@ -96,8 +91,9 @@ class PipelineRunner:
             raise BadInput(f"a dataset can only be repeated from local .pt files; {self._dataset} is not such.")
         yield from files
 
-    def _split(self, source: str, folder: Path, size_bytes: int | None) -> None:
-        split(DatasetCut(dataset=source, partition_size_bytes=size_bytes), str(folder), lambda _done, _all: None)
+    def _split(self, source: str, folder: Path, partition_size: str) -> None:
+        size = Job(dataset=source, partition_size=partition_size).partition_size
+        write_partitions(source, size, str(folder), lambda _done, _all: None)
 
     def _to_s3(self, place: str) -> str:
         if not self._s3:

@@ -2,9 +2,10 @@
 
 REQUIRED = {
     "prepare": {"op", "input", "execution", "attempt"},
-    "plan": {"op", "request", "model", "execution", "attempt"},
-    "infer": {"op", "run_id", "rank", "item", "model", "output", "batch_size", "options", "group", "attempt"},
-    "aggregate": {"op", "request", "model", "plan", "map", "map_ended_at", "execution", "attempt"},
+    "plan": {"op", "job", "model", "execution", "attempt"},
+    "convert": {"op", "job", "model", "execution", "attempt"},
+    "infer": {"op", "run_id", "rank", "item", "job", "model", "group", "attempt"},
+    "aggregate": {"op", "job", "plan", "map", "map_ended_at", "execution", "attempt"},
     "fail": {"op", "input", "failure", "execution", "attempt"},
 }
 
@@ -21,33 +22,37 @@ def fail_as(name, message):
 
 
 def prepare(event):
-    request = event["input"]
-    if not isinstance(request, dict) or "output" not in request:
+    job = event["input"]
+    if not isinstance(job, dict) or "output" not in job:
         fail_as("SkyfanBadInput", "The execution's input lacks output.")
-    if event["attempt"] < request["options"].get("transient_prepares", 0):
+    if event["attempt"] < job["options"].get("transient_prepares", 0):
         fail_as("SkyfanTransient", "not yet")
-    return {"request": request, "model": {"digest": "abc"}, "more": "not kept"}
+    return {"job": job, "model": {"digest": "abc"}, "more": "not kept"}
 
 
 def plan(event):
-    request = event["request"]
-    options = request["options"]
+    job = event["job"]
+    options = job["options"]
     return {
         "run_id": "run-1",
-        "output": request["output"],
+        "output": job["output"],
         "ranks_total": options["ranks"],
         "ranks_to_run": options["ranks_to_run"],
         "planned_at": event["execution"]["started_at"],
         "items": {"bucket": "runs", "key": options["items_key"]},
         "results": {"bucket": "runs", "prefix": options["results_prefix"]},
-        "max_concurrency": request["max_concurrency"],
-        "tolerated_failure_percentage": request["tolerated_failure_percentage"],
+        "max_concurrency": job["max_concurrency"],
+        "tolerated_failure_percentage": job["tolerated_failure_percentage"],
         "group": None,
     }
 
 
+def convert(event):
+    return {"uri": "s3://models/x", "digest": event["model"]["digest"], "source_digest": event["model"]["digest"]}
+
+
 def infer(event):
-    options = event["options"]
+    options = event["job"]["options"]
     if event["rank"] < options.get("bad_ranks", 0):
         fail_as("SkyfanDatasetError", f"rank {event['rank']} cannot be read")
     if event["attempt"] < (options.get("flaky", 0) if event["rank"] == 7 else 0):

@@ -7,8 +7,9 @@ import pytest
 
 from skyfan.cli.forecast import run_calibration, show_forecast
 from skyfan.errors import BadInput
+from skyfan.job import Job
 from skyfan.layout import FileLayout, TensorSpec
-from skyfan.planning import Plan, RunOptions, cut, distribute
+from skyfan.planning import Plan, distribute, make_partitions
 
 PUBLISHED = str(Path(__file__).parents[2] / "data/published/aws")
 IMAGE = TensorSpec(name="image", dtype="float32", shape=(50_000, 5, 32, 32), offset_bytes=0, order=(0, 1, 2))
@@ -16,17 +17,13 @@ IMAGE = TensorSpec(name="image", dtype="float32", shape=(50_000, 5, 32, 32), off
 
 def plan(samples: int = 50_000) -> Plan:
     layout = FileLayout(uri="sky.pt", etag="e", size_bytes=samples * 20_480, samples=samples, tensors=(IMAGE,))
-    partitions = cut((layout,), 100 * 2**20) if samples else []
+    partitions = make_partitions((layout,), 100 * 2**20) if samples else []
     ranks = distribute(partitions, max(1, len(partitions)))
     return Plan(
         run_id="0" * 16,
-        dataset="sky.pt",
-        model="m",
+        job=Job(dataset="sky.pt", model="m", partition_size=100 * 2**20),
         model_digest="d",
-        options=RunOptions(),
-        partition_size_bytes=100 * 2**20,
         world_size=len(ranks),
-        file_limit=None,
         samples=samples,
         data_bytes=samples * 20_480,
         partitions=len(partitions),

@@ -1,4 +1,4 @@
-"""A run as a log tells it: one structured line an event, for containers and whoever collects their logs."""
+"""A run in a log: one structured line an event, for containers and the tools that collect their logs."""
 
 import time
 from dataclasses import asdict
@@ -9,6 +9,7 @@ import structlog
 
 from skyfan.events import (
     Event,
+    ExecutionStarted,
     MapProgress,
     PhaseStarted,
     Planned,
@@ -17,20 +18,18 @@ from skyfan.events import (
     RankProgress,
     RankRetried,
 )
+from skyfan.progress.state import RunState
 
-LINE_EVERY_S = 5.0
+LINE_EVERY_S = 2.0
 
 
 class LogProgress:
-    """Listens to a run's events. Progress within ranks is told every few seconds, everything else as it comes."""
+    """Listens to a run's events. Progress within ranks is logged every two seconds, everything else as it comes."""
 
     def __init__(self) -> None:
         self._log = structlog.get_logger()
-        self._done: dict[int, int] = {}
-        self._samples = 0
-        self._ranks = 0
-        self._committed = 0
-        self._last_line = time.monotonic()
+        self._state = RunState()
+        self._last_line_s = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -40,52 +39,49 @@ class LogProgress:
     ) -> None:
         return None
 
+    def stop(self) -> None:
+        """Nothing to take away: a log stays."""
+
     def __call__(self, event: Event) -> None:
         """Logs one event."""
+        state = self._state
+        state.update(event)
         match event:
             case PhaseStarted(name):
                 self._log.info(name)
-            case Planned(plan, reused):
-                self._samples, self._ranks, self._committed = plan.samples, plan.ranks, len(plan.committed_ranks)
+            case ExecutionStarted():
+                self._log.info("execution started", **asdict(event))
+            case Planned(plan, committed):
                 self._log.info(
                     "planned",
                     samples=plan.samples,
                     data_bytes=plan.data_bytes,
                     partitions=plan.partitions,
-                    ranks=plan.ranks,
-                    reused_ranks=self._committed,
-                    reused_samples=reused,
+                    ranks=state.ranks,
+                    reused_ranks=len(committed),
+                    reused_samples=state.reused_samples,
                 )
-            case RankProgress(rank, done, _):
-                self._done[rank] = done
+            case RankProgress():
                 self._progress()
             case RankCommitted(rank, record):
-                self._done[rank] = record.samples
-                self._committed += 1
                 self._log.info(
                     "rank done",
                     rank=rank,
-                    ranks_done=self._committed,
-                    ranks=self._ranks,
+                    ranks_done=state.ranks_done,
+                    ranks=state.ranks,
                     attempt=record.attempt,
                     host=record.host,
                     wall_s=round(record.wall_s, 3),
                 )
             case RankRetried(rank, attempt, delay_s, error):
-                self._done.pop(rank, None)
                 self._log.warning("rank lost", rank=rank, attempt=attempt, again_in_s=round(delay_s, 1), error=error)
             case RankFailed(rank, error):
-                self._done.pop(rank, None)
                 self._log.error("rank failed", rank=rank, error=error)
             case MapProgress():
                 self._log.info("progress", **asdict(event))
 
-    def stop(self) -> None:
-        """Nothing to take away: a log stays."""
-
     def _progress(self) -> None:
-        if time.monotonic() - self._last_line > LINE_EVERY_S:
-            self._last_line = time.monotonic()
-            self._log.info(
-                "progress", ranks_done=self._committed, ranks=self._ranks, samples_done=sum(self._done.values())
-            )
+        if time.monotonic() - self._last_line_s > LINE_EVERY_S:
+            self._last_line_s = time.monotonic()
+            state = self._state
+            self._log.info("progress", ranks_done=state.ranks_done, ranks=state.ranks, samples_done=state.fresh_samples)

@@ -1,0 +1,246 @@
+"""The front door: everything that a program or a notebook needs, and all that is public.
+
+    import skyfan
+
+    run = skyfan.run(skyfan.Job(dataset="sky.pt", model="my_checkpoint.pt"), on="local")
+    run.summary.science          # {"nmad": …, "r2": …}
+    run.to_pandas()              # one row a sample, in dataset order
+
+The command line is built on these functions. The errors are those of `skyfan.errors`.
+"""
+
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from skyfan.backends.base import Backend
+from skyfan.backends.registry import create_backend
+from skyfan.backends.service_backend import INTERRUPTED
+from skyfan.errors import Interrupted, LocationError
+from skyfan.events import Listener
+from skyfan.formats.dataset import Dataset, open_dataset
+from skyfan.job import Job
+from skyfan.planning import Plan
+from skyfan.records import RankRecord, Summary
+from skyfan.runs.commit import RunLedger
+
+if TYPE_CHECKING:
+    import astropy.table
+    import pandas as pd
+    import pyarrow as pa
+
+    from skyfan.models.loading import LoadedModel
+
+__all__ = ["Dataset", "Job", "Run", "Summary", "load_model", "open_dataset", "open_run", "plan", "run"]
+
+_NO_MODEL = ""
+"""A plan that is only looked at names no model, and so has no identity of its own."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that has ended, or was interrupted: what lies in its folder, read when it is asked for."""
+
+    uri: str
+
+    @property
+    def report_uri(self) -> str:
+        """The page for people, report.html."""
+        return self._ledger.report_uri
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The plan: which samples each rank computes, and the job.
+
+        Raises:
+            LocationError: there is no run here.
+        """
+        return self._ledger.read_plan()
+
+    @cached_property
+    def summary(self) -> Summary:
+        """Completeness, times, throughput, cost, metrics.
+
+        Raises:
+            LocationError: the run was not aggregated yet; the sentence says how to go on.
+        """
+        found = self._ledger.read_summary()
+        if found is None:
+            raise LocationError(
+                f"{self.uri} has no summary: run the same command again, or `skyfan report {self.uri}`."
+            )
+        return found
+
+    @cached_property
+    def records(self) -> tuple[RankRecord, ...]:
+        """What each committed rank measured of itself, by rank."""
+        return tuple(self._ledger.read_record(rank, self.plan.run_id) for rank in self._ranks)
+
+    def predictions(self) -> "pa.Table":
+        """All predictions, one row a sample, in dataset order; ranks that are missing have no rows.
+
+        Returns:
+            `sample_index` int64, then `z_pred`, `z_spec`, `delta_z` float32 where redshift is meant, then the model's
+            other outputs; null where a sample has no prediction.
+        """
+        import pyarrow as pa
+
+        tables = [self._ledger.read_predictions(rank, self.plan.run_id)[0] for rank in self._ranks]
+        if not tables:
+            raise LocationError(f"{self.uri} holds no predictions yet: run the same command again.")
+        return pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """`predictions()` as a DataFrame (needs pandas)."""
+        return self.predictions().to_pandas()
+
+    def to_astropy(self) -> "astropy.table.Table":
+        """`predictions()` as an astropy table, missing values masked (needs astropy)."""
+        from astropy.table import MaskedColumn, Table
+
+        columns = {}
+        for name, column in zip(self.predictions().column_names, self.predictions().columns, strict=True):
+            values = column.to_numpy()
+            columns[name] = MaskedColumn(values, mask=column.is_null().to_numpy())
+        return Table(columns)
+
+    def write_report(self) -> Summary:
+        """Writes report.html again; aggregates first where no summary was written. Returns the summary."""
+        # Draws with matplotlib, which most programs do not need.
+        from skyfan.stages.aggregate import aggregate_again, write_report
+
+        found = self._ledger.read_summary()
+        if found is None:
+            return aggregate_again(self._ledger)
+        write_report(self._ledger, self.plan, found)
+        return found
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from skyfan.progress.summary_rows import summary_rows
+
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{name}</th><td>{value}</td></tr>"
+            for name, value in summary_rows(self.summary)
+        )
+        return f"<table>{rows}</table>"
+
+    @property
+    def _ledger(self) -> RunLedger:
+        return RunLedger(self.uri)
+
+    @cached_property
+    def _ranks(self) -> tuple[int, ...]:
+        return tuple(sorted(set(self.plan.working_ranks).intersection(self._ledger.committed_ranks())))
+
+
+def run(job: Job, *, on: str | Backend = "local", progress: bool | Listener = True) -> Run:
+    """Predicts every sample of the job's dataset: partition, infer in parallel, merge.
+
+    The same job again reuses what is committed and computes the rest. An ordinary function, which may also be called
+    where an event loop runs, as in a notebook. Ctrl-C ends it within seconds and keeps what is committed.
+
+    Args:
+        job: what to run.
+        on: where: `process`, `local`, `compose`, `localstack`, `aws`, or a backend of your own.
+        progress: True shows a bar (one line in a notebook), False nothing; or a function that is given every event.
+
+    Raises:
+        BadInput: the job, its dataset or its model cannot be used; nothing was written.
+        Interrupted: Ctrl-C; what is committed stays.
+        SkyfanError: more ranks failed than the job tolerates; `open_run(job.output)` has what is there.
+    """
+    backend = create_backend(on) if isinstance(on, str) else on
+    with _listening(progress) as listener:
+        summary = _on_a_thread(backend, job, listener)
+    return Run(summary.output)
+
+
+def plan(job: Job) -> Plan:
+    """Which samples each rank would compute, from the dataset's metadata alone; nothing is written.
+
+    Raises:
+        DatasetError: the dataset cannot be used.
+    """
+    from skyfan.stages.plan import draft
+
+    return draft(job, _NO_MODEL)
+
+
+def open_run(uri: str) -> Run:
+    """The run in a folder (path or URI), complete or not.
+
+    Raises:
+        LocationError: there is no run.
+    """
+    found = Run(uri)
+    found.plan  # noqa: B018 (reads it, so that a wrong folder is noticed here)
+    return found
+
+
+def load_model(uri: str, device: str = "cpu") -> "LoadedModel":
+    """The model at a path or URI, or the packaged one for `"demo"`; nothing in the file is executed.
+
+    Raises:
+        ModelError: the file is not a model that Skyfan runs.
+        LocationError: there is no such file.
+    """
+    from skyfan.models.loading import load_model as load
+
+    return load(uri, device)
+
+
+def _on_a_thread(backend: Backend, job: Job, listener: Listener) -> Summary:
+    """Runs the backend on a thread of its own, so that a running event loop or a hanging read cannot hold Ctrl-C up."""
+    outcome: Future[Summary] = Future()
+
+    def work() -> None:
+        try:
+            outcome.set_result(backend.run(job, listener))
+        # Whatever it is, it is raised again in the caller's thread.
+        except BaseException as error:  # noqa: BLE001
+            outcome.set_exception(error)
+
+    thread = threading.Thread(target=work, name="skyfan-run", daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(0.2)  # short: an interrupt is noticed between two joins
+    except KeyboardInterrupt:
+        backend.cancel()
+        thread.join(backend.cancel_deadline_s)
+        if not outcome.done():
+            raise Interrupted(INTERRUPTED) from None
+    return outcome.result()
+
+
+@contextmanager
+def _listening(progress: bool | Listener) -> Iterator[Listener]:
+    if callable(progress):
+        yield progress
+    elif not progress:
+        yield lambda _event: None
+    elif _in_notebook():
+        from skyfan.progress.notebook import NotebookProgress
+
+        with NotebookProgress() as shown:
+            yield shown
+    else:
+        from rich.console import Console
+
+        from skyfan.progress.terminal import TerminalProgress
+
+        console = Console(stderr=True)
+        with TerminalProgress(console, lambda line: console.print(line, markup=False, highlight=False)) as bar:
+            yield bar
+
+
+def _in_notebook() -> bool:
+    shell = sys.modules.get("IPython")
+    found = shell.get_ipython() if shell else None
+    return found is not None and hasattr(found, "kernel")

@@ -1,0 +1,149 @@
+"""The services behind gRPC: what `local` and `compose` have in common."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from grpc import aio
+from pydantic import BaseModel
+
+from skyfan.backends.executor_pool import ExecutorPool
+from skyfan.backends.retry_policy import RetryPolicy
+from skyfan.backends.services import Services
+from skyfan.errors import SkyfanError, Transient
+from skyfan.events import Listener, RankProgress
+from skyfan.records import RankRecord, Summary
+from skyfan.rpc.credentials import open_channel
+from skyfan.rpc.errors import call_metadata, error_of
+from skyfan.rpc.messages import pack, unpack
+from skyfan.stages.messages import (
+    AggregateRequest,
+    ConvertRequest,
+    InferRequest,
+    ModelFile,
+    PlanReply,
+    PlanRequest,
+    PreparedModel,
+    PrepareRequest,
+)
+from skyfan.v1.aggregator_pb2_grpc import AggregatorStub
+from skyfan.v1.partitioner_pb2_grpc import PartitionerStub
+from skyfan.v1.types_pb2 import Envelope
+
+PREPARE_DEADLINE_S = 300.0
+PLAN_DEADLINE_S = 600.0
+AGGREGATE_DEADLINE_S = 900.0
+# A rank on Lambda has 15 minutes; the same job must not depend on having more elsewhere.
+RANK_DEADLINE_S = 900.0
+
+T = TypeVar("T")
+B = TypeVar("B", bound=BaseModel)
+
+
+class GrpcServices(Services):
+    """Calls services at known addresses; executors come from a pool. Subclasses know where they all are."""
+
+    pool: ExecutorPool
+    partitioner_address: str
+    aggregator_address: str
+    plain = False
+    """Without TLS, whatever the environment says."""
+
+    async def prepare(self, request: PrepareRequest) -> PreparedModel:
+        """On any executor."""
+        return await self._on_executor("Prepare", request, PreparedModel)
+
+    async def convert(self, request: ConvertRequest) -> ModelFile:
+        """On any executor; converting twice is the same as once."""
+        return await self._on_executor("Convert", request, ModelFile)
+
+    async def plan(self, request: PlanRequest) -> PlanReply:
+        """On the partitioner; planning twice is the same as once."""
+
+        async def call() -> PlanReply:
+            async with open_channel(self.partitioner_address, plain=self.plain) as channel:
+                plan = PartitionerStub(channel).Plan
+                where = f"partitioner {self.partitioner_address}"
+                return await _call(plan, request, PlanReply, where, PLAN_DEADLINE_S, wait_for_ready=True)
+
+        return await _retry(call, PLAN_DEADLINE_S)
+
+    async def infer(self, request: InferRequest, listener: Listener) -> RankRecord:
+        """On the next idle executor; its stream brings progress and at last the record."""
+        async with self.pool.lease() as executor:
+            with _errors(f"executor {executor.address}"):
+                call = executor.stub.Infer(pack(request), timeout=RANK_DEADLINE_S, metadata=call_metadata())
+                record: RankRecord | None = None
+                async for event in call:
+                    if event.WhichOneof("event") == "record":
+                        record = unpack(event.record, RankRecord)
+                    else:
+                        progress = event.progress
+                        listener(RankProgress(request.item.rank, progress.samples_done, progress.samples_total))
+            if record is None:
+                raise Transient(f"executor {executor.address} ended without a record.")
+            return record
+
+    async def aggregate(self, request: AggregateRequest) -> Summary:
+        """On the aggregator; aggregating twice is the same as once."""
+
+        async def call() -> Summary:
+            async with open_channel(self.aggregator_address, plain=self.plain) as channel:
+                aggregate = AggregatorStub(channel).Aggregate
+                where = f"aggregator {self.aggregator_address}"
+                return await _call(aggregate, request, Summary, where, AGGREGATE_DEADLINE_S, wait_for_ready=True)
+
+        return await _retry(call, AGGREGATE_DEADLINE_S)
+
+    async def _on_executor(self, method: str, request: BaseModel, kind: type[B]) -> B:
+        async def call() -> B:
+            async with self.pool.lease() as executor:
+                send = getattr(executor.stub, method)
+                return await _call(send, request, kind, f"executor {executor.address}", PREPARE_DEADLINE_S)
+
+        return await _retry(call, PREPARE_DEADLINE_S)
+
+
+async def _call(
+    send: Callable[..., Awaitable[Envelope]],
+    request: BaseModel,
+    kind: type[B],
+    where: str,
+    deadline_s: float,
+    *,
+    wait_for_ready: bool = False,
+) -> B:
+    """One unary call; with `wait_for_ready` it waits until the service is there."""
+    with _errors(where):
+        reply = await send(pack(request), timeout=deadline_s, metadata=call_metadata(), wait_for_ready=wait_for_ready)
+    return unpack(reply, kind)
+
+
+class _errors:  # noqa: N801 (reads as a statement)
+    """Turns a failed call inside into the Skyfan error behind it."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, aio.AioRpcError):
+            raise error_of(error, self._what) from error
+
+
+async def _retry(call: Callable[[], Awaitable[T]], deadline_s: float) -> T:
+    """Calls that are idempotent, repeated by the driver's policy until `deadline_s` seconds have passed."""
+    policy, rng, retry = RetryPolicy(), random.Random(), 0  # noqa: S311 (jitter)
+    give_up_at = time.monotonic() + deadline_s
+    while True:
+        try:
+            return await call()
+        except SkyfanError as error:
+            retry += 1
+            if not policy.should_retry(error, retry) or time.monotonic() > give_up_at:
+                raise
+            await asyncio.sleep(policy.delay_s(retry, rng))

@@ -1,0 +1,64 @@
+"""Backends that drive the four services themselves: what `process`, `local` and `compose` have in common."""
+
+import asyncio
+import threading
+from abc import abstractmethod
+from datetime import UTC, datetime
+
+from skyfan.backends.base import Backend, BackendSettings
+from skyfan.backends.driver import run_job
+from skyfan.backends.services import Services
+from skyfan.errors import Interrupted
+from skyfan.events import Listener
+from skyfan.job import Job
+from skyfan.records import Summary
+
+INTERRUPTED = "interrupted; what is committed is kept, and the same command computes the rest."
+
+
+class ServiceBackend(Backend):
+    """Opens the services for a job, drives the job over them, and takes them away again."""
+
+    def __init__(self, settings: BackendSettings | None = None) -> None:
+        super().__init__(settings)
+        self._cancelled = threading.Event()
+        self._running: tuple[asyncio.AbstractEventLoop, asyncio.Task[Summary]] | None = None
+
+    @abstractmethod
+    def services(self, job: Job) -> Services:
+        """The services for this job, not yet started.
+
+        Raises:
+            BadInput: the job asks for something that this backend does not have.
+        """
+
+    def run(self, job: Job, listener: Listener) -> Summary:
+        """Starts the services and runs the job over them."""
+        services = self.services(job)
+        try:
+            return asyncio.run(self._run(job, services, listener))
+        except asyncio.CancelledError:
+            raise Interrupted(INTERRUPTED) from None
+
+    def cancel(self) -> None:
+        """Cancels the driver; ranks in flight end at their next batch."""
+        self._cancelled.set()
+        if self._running:
+            loop, task = self._running
+            loop.call_soon_threadsafe(task.cancel)
+
+    async def _run(self, job: Job, services: Services, listener: Listener) -> Summary:
+        started_at = datetime.now(UTC)
+        task = asyncio.create_task(self._drive(job, services, listener, started_at))
+        self._running = asyncio.get_running_loop(), task
+        if self._cancelled.is_set():
+            task.cancel()
+        try:
+            return await task
+        finally:
+            self._running = None
+
+    @staticmethod
+    async def _drive(job: Job, services: Services, listener: Listener, started_at: datetime) -> Summary:
+        async with services:
+            return await run_job(job, services, listener, started_at)

@@ -1,0 +1,105 @@
+"""How far a run is, from its events."""
+
+import time
+from dataclasses import dataclass, field
+
+from skyfan.events import (
+    Event,
+    MapProgress,
+    PhaseStarted,
+    Planned,
+    RankCommitted,
+    RankFailed,
+    RankProgress,
+    RankRetried,
+)
+from skyfan.units import counted, format_duration, format_size
+
+
+@dataclass
+class RunState:
+    """Counts of a run in progress. Samples and ranks of an earlier start count as done, but not into the rate."""
+
+    phase: str = "starting"
+    ranks: int = 0
+    ranks_done: int = 0
+    samples: int = 0
+    reused_samples: int = 0
+    map: MapProgress | None = None
+    _done: dict[int, int] = field(default_factory=dict)
+    _began_s: float = field(default_factory=time.monotonic)
+    _phase_began_s: float = field(default_factory=time.monotonic)
+
+    def update(self, event: Event) -> None:
+        """Takes in one event."""
+        match event:
+            case PhaseStarted(name):
+                self.phase, self._phase_began_s = name, time.monotonic()
+            case Planned(plan, committed):
+                self.ranks, self.ranks_done = len(plan.working_ranks), len(committed)
+                self.samples, self.reused_samples = plan.samples, event.reused_samples
+                self._began_s = time.monotonic()
+            case RankProgress(rank, done, _):
+                self._done[rank] = done
+            case RankCommitted(rank, record):
+                self._done[rank] = record.samples
+                self.ranks_done += 1
+            case RankRetried(rank) | RankFailed(rank):
+                self._done.pop(rank, None)
+            case MapProgress():
+                self.map = event
+
+    @property
+    def fresh_samples(self) -> int:
+        """Samples that this start has computed; estimated from whole ranks where a map reports no more."""
+        if self.map is None:
+            return sum(self._done.values())
+        counts = self.map
+        all_ranks = counts.pending + counts.running + counts.succeeded + counts.failed
+        return (self.samples - self.reused_samples) * counts.succeeded // max(1, all_ranks)
+
+    @property
+    def samples_done(self) -> int:
+        """Samples that have a result, those of an earlier start too."""
+        return self.reused_samples + self.fresh_samples
+
+    def line(self) -> str:
+        """The state as one line."""
+        if not self.ranks or self.phase != "inferring":
+            return f"{self.phase}, {format_duration(time.monotonic() - self._phase_began_s)}"
+        return f"{self.ranks_line()}, {self.samples_done:,} of {self.samples:,} samples{self.rate_line()}"
+
+    def ranks_line(self) -> str:
+        """Ranks that are done, and how the others stand where a map tells."""
+        if self.map is None:
+            return f"ranks {self.ranks_done}/{self.ranks}"
+        counts = self.map
+        failed = f", {counts.failed} failed" if counts.failed else ""
+        return (
+            f"ranks {self.ranks_done + counts.succeeded}/{self.ranks} "
+            f"({counts.pending} pending, {counts.running} running{failed})"
+        )
+
+    def rate_line(self) -> str:
+        """Throughput, time left and cost so far, as far as they are known; begins with a comma."""
+        elapsed_s = time.monotonic() - self._began_s
+        fresh = self.fresh_samples
+        parts = []
+        if fresh and elapsed_s > 0:
+            left = self.samples - self.samples_done
+            parts.append(f"{fresh / elapsed_s:,.0f} samples/s")
+            if left:
+                parts.append(f"{format_duration(left / fresh * elapsed_s)} left")
+        if self.map is not None:
+            parts.append(f"${self.map.cost_usd:.4f} so far")
+        return "".join(f", {part}" for part in parts)
+
+
+def plan_sentence(planned: Planned) -> str:
+    """What a run will compute, in one sentence."""
+    plan, committed = planned.plan, len(planned.committed_ranks)
+    again = f", {committed:,} reused" if committed else ""
+    return (
+        f"run {plan.run_id}: {plan.samples:,} samples, {format_size(plan.data_bytes)}, "
+        f"{counted(plan.partitions, 'partition')}, {counted(len(plan.working_ranks), 'rank')}{again}"
+    )

@@ -1,0 +1,27 @@
+"""A run's summary as rows of two cells, for tables and notebooks."""
+
+from skyfan.records import Summary
+from skyfan.science.metrics import science_rows
+from skyfan.units import format_duration, format_size
+
+
+def summary_rows(summary: Summary) -> list[tuple[str, str]]:
+    """What a run computed, what it took and how good it is: label and value."""
+    done, times, rates = summary.completeness, summary.timing, summary.throughput
+    reused = f" ({summary.reused_ranks} reused)" if summary.reused_ranks else ""
+    rows = [
+        ("samples predicted", f"{done.samples_predicted:,} of {done.samples_planned:,}"),
+        ("ranks", f"{done.ranks_present} of {done.ranks_planned}{reused}, {summary.attempts} attempts"),
+        ("data", format_size(summary.data_bytes)),
+        ("wall time", format_duration(times.wall_s)),
+        ("  plan · map · aggregate", f"{times.plan_s:.2f} · {times.map_s:.2f} · {times.aggregate_s:.2f} s"),
+        ("throughput (map)", f"{rates.samples_per_s_map:,.0f} samples/s, {rates.bits_per_s_map / 8e6:.1f} MB/s"),
+    ]
+    if met := summary.collectives:
+        skew = "" if met.launch_skew_s is None else f", launch skew {met.launch_skew_s:.3f} s"
+        rows.append(("collectives", f"{met.complete} of {met.ranks} ranks over {met.channel}{skew}"))
+    rows.append(("engine", ", ".join(summary.environment["engines"])))
+    if summary.cost:
+        rows.append(("on AWS Lambda (estimate)", f"${summary.cost.total_usd:.4f}"))
+    rows += [(f"missing: {reason}", f"{count:,}") for reason, count in done.missing_reasons.items()]
+    return [*rows, *science_rows(summary.science)]

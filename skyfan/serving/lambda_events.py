@@ -1,0 +1,178 @@
+"""The events that the state machine sends to the functions, and their replies: one model an operation.
+
+`infra/stepfunctions/pipeline.asl.json` makes these events; tests/infra/test_lambda_events.py compares the two, state by
+state.
+"""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from skyfan.comm.check import RankCheck
+from skyfan.comm.rank_group import RankGroup
+from skyfan.job import Job
+from skyfan.stages.messages import ModelFile, PreparedModel
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Execution(_Value):
+    """The execution that an event belongs to; `started_at` is when it was asked for."""
+
+    arn: str
+    name: str
+    started_at: datetime
+
+
+class _Event(_Value):
+    """`attempt` is Step Functions' retry count, which begins at 0."""
+
+    attempt: int = Field(default=0, ge=0)
+
+
+class PrepareEvent(_Event):
+    """`input`: what the execution was started with, a job or the reference system's payload."""
+
+    op: Literal["prepare"]
+    input: Any
+    execution: Execution
+
+
+class PrepareResult(_Value):
+    """The job that the input means, and its model."""
+
+    job: Job
+    model: PreparedModel
+
+
+class PlanEvent(_Event):
+    """Claim the output and write the plan and the map's items."""
+
+    op: Literal["plan"]
+    job: Job
+    model: PreparedModel
+    execution: Execution
+
+
+class S3Object(_Value):
+    """Where the map's items lie."""
+
+    bucket: str
+    key: str
+
+
+class S3Prefix(_Value):
+    """Where the map writes its results."""
+
+    bucket: str
+    prefix: str
+
+
+class PlanResult(_Value):
+    """The plan in numbers, and what the map needs. `group` is None where ranks do not talk to each other."""
+
+    run_id: str
+    output: str
+    ranks_total: int
+    ranks_to_run: int
+    planned_at: datetime
+    items: S3Object
+    results: S3Prefix
+    max_concurrency: int
+    tolerated_failure_percentage: int
+    group: RankGroup | None
+
+
+class ConvertEvent(_Event):
+    """Leave the model where ranks load it."""
+
+    op: Literal["convert"]
+    job: Job
+    model: PreparedModel
+    execution: Execution
+
+
+class ItemReference(_Value):
+    """One rank's line of items.jsonl; `group_rank` numbers the ranks that this start computes."""
+
+    rank: int = Field(ge=0)
+    group_rank: int = Field(ge=0)
+    items_uri: str
+    start: int = Field(ge=0)
+    stop: int = Field(gt=0)
+
+
+class InferEvent(_Event):
+    """Compute one rank. `rank` repeats the item's, for logs."""
+
+    op: Literal["infer"]
+    run_id: str
+    rank: int
+    item: ItemReference
+    job: Job
+    model: ModelFile
+    group: RankGroup | None = None
+
+
+class InferResult(_Value):
+    """`already-committed`: an earlier attempt or start, or a faster duplicate, had committed the rank."""
+
+    rank: int
+    status: Literal["committed", "already-committed"]
+    samples: int
+
+
+class AggregateEvent(_Event):
+    """Merge what is committed, also after a failed map; `map` is what the map state left."""
+
+    op: Literal["aggregate"]
+    job: Job
+    plan: PlanResult
+    map: Any
+    map_ended_at: datetime
+    execution: Execution
+
+
+class AggregateResult(_Value):
+    """The summary in numbers; `summary` is its URI."""
+
+    status: Literal["complete", "incomplete"]
+    summary: str
+    ranks_done: int
+    samples_done: int
+    samples_total: int
+
+
+class Failure(_Value):
+    """An error as a Catch hands it on."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
+
+    Error: str | None = None
+    Cause: str | None = None
+
+
+class FailEvent(_Event):
+    """Write the cause where the user looks for results."""
+
+    op: Literal["fail"]
+    input: Any
+    failure: Failure
+    execution: Execution
+
+
+class FailResult(_Value):
+    """The URI of what was written; None where the input names no usable output."""
+
+    recorded: str | None
+
+
+class CheckCommEvent(_Event):
+    """One rank of `skyfan comm check --on aws`."""
+
+    op: Literal["check_comm"]
+    rank: int
+    work: RankCheck

@@ -1,0 +1,97 @@
+"""What the stages are asked and what they reply: the same types over gRPC, in Lambda events and in one process."""
+
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from skyfan.comm.rank_group import RankGroup
+from skyfan.job import Job
+from skyfan.planning import PlanItem, RunId
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class PrepareRequest(_Message):
+    """Read the job's model once, before the fan-out, and try it on the shape of the dataset's samples.
+
+    Nothing is written. `measure_rate`: also time it, where ranks have a time limit.
+    """
+
+    job: Job
+    measure_rate: bool = False
+
+
+class PreparedModel(_Message):
+    """The model file that the job names; `digest` is the SHA-256 of its bytes, in hex.
+
+    `needs_conversion`: ranks would each need torch to load and check this file.
+    """
+
+    uri: str
+    digest: str
+    format: str
+    parameters: int
+    needs_conversion: bool
+    samples_per_s: float | None = Field(default=None, gt=0)
+
+
+class PlanRequest(_Message):
+    """Plan the run and claim its output.
+
+    With `rank_limit_s` and a model whose rate is known, a plan whose largest rank would not end in time is refused.
+    """
+
+    job: Job
+    model: PreparedModel
+    rank_limit_s: float | None = Field(default=None, gt=0)
+
+
+class PlanReply(_Message):
+    """The plan lies in the run's folder; `committed_ranks` were computed by an earlier start of this run."""
+
+    run_id: RunId
+    committed_ranks: tuple[int, ...]
+
+
+class ConvertRequest(_Message):
+    """Leave the model in the run's folder in the form that ranks load, if that is another than the file's own."""
+
+    job: Job
+    model: PreparedModel
+
+
+class ModelFile(_Message):
+    """The file that ranks load; `source_digest` is that of the file that the run was planned with."""
+
+    uri: str
+    digest: str
+    source_digest: str
+
+
+class InferRequest(_Message):
+    """Compute one rank and commit it; with a `group`, together with the other ranks of this start."""
+
+    run_id: RunId
+    job: Job
+    item: PlanItem
+    model: ModelFile
+    attempt: int = Field(default=1, ge=1)
+    group: RankGroup | None = None
+
+
+class AggregateRequest(_Message):
+    """Merge what the ranks committed. What only the caller knows of this start comes with it.
+
+    `started_at`: when it was asked for; ranks that began before are reused ones. `failures`: rank → last error.
+    """
+
+    output: str
+    run_id: RunId
+    target: str
+    workers: int | None = None
+    started_at: datetime
+    plan_s: float = 0.0
+    failures: dict[int, str] = Field(default_factory=dict)
+    attempts: int = 0

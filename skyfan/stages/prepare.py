@@ -1,0 +1,100 @@
+"""Before the fan-out: read the model and try it, and leave it where ranks load it."""
+
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skyfan import store
+from skyfan.dtypes import numpy_dtype
+from skyfan.engines import Engine
+from skyfan.errors import DatasetError, LocationError, ModelError
+from skyfan.formats.dataset import dataset_files
+from skyfan.formats.torch import open_tensorfile
+from skyfan.layout import FileLayout, TensorSpec
+from skyfan.models.loading import load_model
+from skyfan.models.locating import locate_model
+from skyfan.runs.folder import RunFolder
+from skyfan.stages.messages import ConvertRequest, ModelFile, PreparedModel, PrepareRequest
+from skyfan.stages.model_cache import ModelCache
+
+RATE_SAMPLES = 64
+
+
+def prepare(request: PrepareRequest, models: ModelCache) -> PreparedModel:
+    """Reads the model and tries it, so that what does not fit is reported before anything is written.
+
+    Raises:
+        ModelError: the model cannot be run, or has no output column `z_column`.
+        DatasetError: the dataset lacks a tensor that the model takes, or its shape does not fit.
+    """
+    job = request.job
+    model = models.model(locate_model(job.model))
+    layout = open_tensorfile(dataset_files(job.dataset)[0])
+    engine = models.engine(model.uri, model.digest, job.options, layout)
+    bound, width = _try_out(engine, layout)
+    if job.z_column is not None and job.z_column >= width:
+        raise ModelError(f"the model gives {width} columns, so that --z-column {job.z_column} is not one of them.")
+    return PreparedModel(
+        uri=model.uri,
+        digest=model.digest,
+        format=model.format,
+        parameters=model.parameters,
+        needs_conversion=model.config is not None and model.answers is None,
+        samples_per_s=_rate(engine, bound, job.batch_size) if request.measure_rate else None,
+    )
+
+
+def convert(request: ConvertRequest, models: ModelCache) -> ModelFile:
+    """Leaves the model in the run's folder in a form that ranks load without torch, and tries it there.
+
+    The run is claimed by now, so that no other run's folder is written to. A file that ranks load as it is stays where
+    it is.
+    """
+    source = request.model
+    if not source.needs_conversion:
+        return ModelFile(uri=source.uri, digest=source.digest, source_digest=source.digest)
+    uri = RunFolder(request.job.output).model_uri(source.digest)
+    if not _is_made_of(uri, source.digest):
+        from skyfan.models.conversion import portable_bytes
+
+        store.put(uri, portable_bytes(models.model(source.uri, source.digest)))
+    digest = models.model(uri).digest
+    layout = open_tensorfile(dataset_files(request.job.dataset)[0])
+    _try_out(models.engine(uri, digest, request.job.options, layout), layout)
+    return ModelFile(uri=uri, digest=digest, source_digest=source.digest)
+
+
+def _is_made_of(uri: str, digest: str) -> bool:
+    """Whether an earlier start left the model there, whole; kept then, as its ranks may be reading it."""
+    try:
+        found = load_model(uri)
+    except (LocationError, ModelError):
+        return False
+    return found.made_of == digest and found.answers is not None
+
+
+def _try_out(engine: Engine, layout: FileLayout) -> tuple[list[TensorSpec], int]:
+    """Which of the file's tensors the model takes, and how many columns it gives; one blank sample is enough."""
+    specs = {spec.name: spec for spec in layout.tensors}
+    try:
+        bound = [specs[name] for name in engine.bind(list(specs))]
+        return bound, engine.output_width(_blank(bound, 1))
+    except ModelError as error:
+        held = ", ".join(f"{spec.name} {spec.dtype} {list(spec.shape)}" for spec in layout.tensors)
+        raise DatasetError(
+            f"{layout.uri} does not fit the model: {str(error).rstrip('.')} (it holds {held})."
+        ) from error
+
+
+def _rate(engine: Engine, bound: list[TensorSpec], batch_size: int) -> float:
+    """Samples a second of one small batch, after one that warms up: enough to tell minutes from hours."""
+    batch = _blank(bound, min(batch_size, RATE_SAMPLES))
+    engine.predict(batch)
+    start = time.perf_counter()
+    engine.predict(batch)
+    return len(batch[0]) / (time.perf_counter() - start)
+
+
+def _blank(bound: list[TensorSpec], samples: int) -> list[NDArray[np.generic]]:
+    return [np.zeros((samples, *spec.row_shape), numpy_dtype(spec.dtype)) for spec in bound]

@@ -1,10 +1,19 @@
 """The front door: everything that a program or a notebook needs, and all that is public.
 
-    import skyfan
+>>> import skyfan
+>>> job = skyfan.Job(dataset="sky.pt", world_size=2)      # the packaged model; model="my_checkpoint.pt" takes yours
+>>> run = skyfan.run(job, on="process", progress=False)
+>>> run.summary.completeness.samples_predicted
+101
+>>> sorted(run.summary.science)[:3]
+['bias', 'mae', 'mse']
+>>> run.to_pandas()["z_pred"].notna().all()                # one row a sample, in dataset order
+np.True_
 
-    run = skyfan.run(skyfan.Job(dataset="sky.pt", model="my_checkpoint.pt"), on="local")
-    run.summary.science          # {"nmad": …, "r2": …}
-    run.to_pandas()              # one row a sample, in dataset order
+The same call again reuses what is there; a run of yesterday is opened by its folder:
+
+>>> skyfan.open_run("runs/sky").summary.run_id == run.summary.run_id
+True
 
 The command line is built on these functions. The errors are those of `skyfan.errors`.
 """
@@ -18,6 +27,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import structlog
+
+from skyfan import logs
 from skyfan.backends.base import Backend
 from skyfan.backends.registry import create_backend
 from skyfan.backends.service_backend import INTERRUPTED
@@ -155,6 +167,8 @@ def run(job: Job, *, on: str | Backend = "local", progress: bool | Listener = Tr
         Interrupted: Ctrl-C; what is committed stays.
         SkyfanError: more ranks failed than the job tolerates; `open_run(job.output)` has what is there.
     """
+    if not structlog.is_configured():  # a program's own choice stays
+        logs.configure("driver", level="warning")
     backend = create_backend(on) if isinstance(on, str) else on
     with _listening(progress) as listener:
         summary = _on_a_thread(backend, job, listener)
@@ -207,8 +221,8 @@ def _on_a_thread(backend: Backend, job: Job, listener: Listener) -> Summary:
             outcome.set_exception(error)
 
     thread = threading.Thread(target=work, name="skyfan-run", daemon=True)
-    thread.start()
     try:
+        thread.start()
         while thread.is_alive():
             thread.join(0.2)  # short: an interrupt is noticed between two joins
     except KeyboardInterrupt:

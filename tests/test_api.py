@@ -1,0 +1,147 @@
+"""The front door: what a program or a notebook relies on."""
+
+import asyncio
+import doctest
+import inspect
+import subprocess
+import sys
+import threading
+import typing
+
+import numpy as np
+import pytest
+
+import skyfan
+from skyfan import api
+from skyfan.backends.base import Backend
+from skyfan.errors import BadInput, Interrupted, LocationError
+from skyfan.events import Planned, RankCommitted
+from tests.e2e.support import make_job
+
+
+def test_every_public_name_is_there_documented_and_typed():
+    for name in skyfan.__all__:
+        found = getattr(skyfan, name)
+        if callable(found):
+            assert inspect.getdoc(found), name
+        if inspect.isfunction(found):
+            hints = typing.get_type_hints(found, vars(api) | {"LoadedModel": object})
+            assert set(inspect.signature(found).parameters) | {"return"} == set(hints), name
+    assert set(api.__all__) <= set(skyfan.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'stages_'"):
+        _ = skyfan.stages_
+
+
+def test_importing_skyfan_imports_nothing_else():
+    code = "import sys, skyfan; assert not {'numpy', 'torch', 'pydantic', 'rich'} & set(sys.modules), sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_run_is_an_ordinary_call_and_gives_what_it_left(sample, small_model, expected_z, tmp_path):
+    events = []
+    job = make_job(sample.path, small_model, tmp_path / "run")
+    run = skyfan.run(job, on="process", progress=events.append)
+    assert run.summary.state == "complete"
+    assert [record.rank for record in run.records] == list(range(9))
+    table = run.predictions()
+    assert table["sample_index"].to_pylist() == list(range(101))
+    np.testing.assert_allclose(table["z_pred"].to_numpy(), expected_z, atol=2e-5)
+    assert sum(isinstance(event, RankCommitted) for event in events) == 9
+    assert skyfan.open_run(str(tmp_path / "run")).summary == run.summary
+    assert "101 of 101" in run._repr_html_()
+
+
+def test_it_can_be_called_where_an_event_loop_runs(sample, small_model, tmp_path):
+    job = make_job(sample.path, small_model, tmp_path / "run", world_size=1)
+
+    async def notebook_cell():
+        return skyfan.run(job, on="process", progress=False).summary.state
+
+    assert asyncio.run(notebook_cell()) == "complete"
+
+
+def test_predictions_as_pandas_and_astropy(sample, small_model, tmp_path):
+    run = skyfan.run(make_job(sample.path, small_model, tmp_path / "run"), on="process", progress=False)
+    frame, table = run.to_pandas(), run.to_astropy()
+    assert list(frame.columns) == table.colnames == ["sample_index", "z_pred", "z_spec", "delta_z"]
+    assert frame["z_pred"].to_numpy() == pytest.approx(np.asarray(table["z_pred"]))
+    assert len(frame) == 101
+
+
+def test_a_plan_is_only_looked_at(sample, tmp_path):
+    planned = skyfan.plan(skyfan.Job(dataset=str(sample.path), output=str(tmp_path / "run"), world_size=4))
+    assert (planned.samples, planned.world_size) == (101, 4)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dataset_is_read_across_its_files(sample, tmp_path):
+    from skyfan.stages.partition_files import write_partitions
+
+    write_partitions(str(sample.path), 12 * 20504, str(tmp_path / "parts"), lambda *_: None)
+    dataset = skyfan.open_dataset(str(tmp_path / "parts"))
+    assert (dataset.samples, dataset.names) == (101, ("image", "magnitude", "redshift"))
+    rows = dataset.read(7, 40, ["redshift"])
+    np.testing.assert_array_equal(rows["redshift"], sample.redshift[7:40])
+    assert dataset.read(5, 5)["image"].shape == (0, 5, 32, 32)
+    with pytest.raises(BadInput, match="has samples 0 to 101"):
+        dataset.read(90, 102)
+
+
+def test_a_job_says_what_is_wrong_with_it():
+    with pytest.raises(BadInput, match="batch_size is 0; it must be at least 1"):
+        skyfan.Job.checked({"dataset": "x.pt", "batch_size": 0})
+    assert skyfan.Job(dataset="data/sky.pt").output == "runs/sky"
+
+
+def test_a_folder_without_a_run_is_named(tmp_path):
+    with pytest.raises(LocationError, match="holds no run"):
+        skyfan.open_run(str(tmp_path))
+
+
+def test_an_interrupt_keeps_what_is_committed_and_the_same_call_finishes(sample, small_model, tmp_path):
+    """As Jupyter does it: KeyboardInterrupt in the main thread while the run works on another."""
+    job = make_job(sample.path, small_model, tmp_path / "run", batch_size=1)
+    main = threading.main_thread().ident
+    hit = []
+
+    def interrupt(event):
+        if isinstance(event, RankCommitted) and not hit:
+            hit.append(event)
+            import signal
+
+            signal.pthread_kill(main, signal.SIGINT)
+
+    with pytest.raises(Interrupted, match="what is committed is kept"):
+        skyfan.run(job, on="process", progress=interrupt)
+    events = []
+    assert skyfan.run(job, on="process", progress=events.append).summary.state == "complete"
+    (planned,) = (event for event in events if isinstance(event, Planned))
+    assert len(planned.committed_ranks) >= 1
+
+
+def test_a_run_that_does_not_end_when_it_is_interrupted_is_left_behind(tmp_path):
+    """A read that hangs cannot hold the user up."""
+
+    class Hanging(Backend):
+        name = "hanging"
+        cancel_deadline_s = 0.2
+
+        def run(self, job, listener):
+            import signal
+
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            threading.Event().wait(30)
+
+        def cancel(self):
+            pass
+
+    with pytest.raises(Interrupted):
+        skyfan.run(skyfan.Job(dataset="x.pt"), on=Hanging(), progress=False)
+
+
+def test_the_documentations_examples_run(sample, monkeypatch):
+    """Docstrings of the public API are run as they stand, in a folder with a dataset of their names."""
+    monkeypatch.chdir(sample.path.parent)  # where the dataset is called sky.pt
+    results = doctest.testmod(api, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    assert results.attempted >= 6
+    assert results.failed == 0

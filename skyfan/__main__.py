@@ -1,6 +1,8 @@
 """`skyfan` and `python -m skyfan`: the command line, whose imports take long enough to be interrupted."""
 
+import os
 import sys
+import threading
 
 from skyfan.errors import Interrupted
 
@@ -12,7 +14,15 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("skyfan: interrupted.\n")
         sys.exit(Interrupted.exit_code)
-    command_line()
+    try:
+        command_line()
+    except SystemExit as ended:
+        if ended.code == Interrupted.exit_code and threading.active_count() > 1:
+            # A thread may hang in a read; Python would wait for it, and the user has asked to stop.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(Interrupted.exit_code)
+        raise
 
 
 if __name__ == "__main__":

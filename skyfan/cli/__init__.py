@@ -1,6 +1,12 @@
 """The command line. Each command group is a module of its own."""
 
+import secrets
+import signal
 import sys
+import tempfile
+import threading
+import traceback
+from types import FrameType
 from typing import NoReturn
 
 import typer
@@ -49,7 +55,13 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 
 def main() -> None:
-    """Runs a command; an error of Skyfan's becomes one sentence and its exit code."""
+    """Runs a command; an error of Skyfan's becomes one sentence and its exit code.
+
+    SIGTERM ends a command as Ctrl-C does. Any other exception is a fault of Skyfan's own: a sentence, an id, and the
+    traceback in a file; exit code 1 does not exist.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)
     try:
         code = app(standalone_mode=False)
     except SkyfanError as error:
@@ -60,9 +72,27 @@ def main() -> None:
         code = Interrupted.exit_code
     except OSError as error:  # no file of the user's that a command knows: a full disk, a closed pipe
         _fail(f"{error}.", SkyfanError.exit_code)
+    except Exception as error:  # noqa: BLE001 (the last handler: nothing may end as a bare traceback)
+        _fail(_unexpected(error), SkyfanError.exit_code)
     if code == Interrupted.exit_code:  # typer's answer to Ctrl-C
         _fail("interrupted.", Interrupted.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _unexpected(error: Exception) -> str:
+    """What the user is told of a fault in Skyfan; the traceback is kept where they can send it from."""
+    number = secrets.token_hex(4)
+    sentence = f"unexpected {type(error).__name__}: {error} (error {number}; "
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix=f"skyfan-error-{number}-", suffix=".txt", delete=False) as file:
+            traceback.print_exception(error, file=file)
+    except OSError as unwritable:
+        return f"{sentence}its traceback could not be written: {unwritable})."
+    return f"{sentence}please report it with {file.name})."
 
 
 def _fail_usage(error: typer.TyperException) -> NoReturn:

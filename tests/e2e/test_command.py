@@ -2,6 +2,7 @@
 
 import builtins
 import sys
+import tempfile
 
 import pytest
 
@@ -68,3 +69,18 @@ def test_a_full_disk_is_one_sentence_and_a_failure(monkeypatch, capsys):
     assert code == 4
     assert "No space left on device" in said
     assert "Traceback" not in said
+
+
+def test_a_fault_of_our_own_is_a_sentence_with_the_traceback_in_a_file(monkeypatch, capsys, tmp_path):
+    def broken(*_args, **_kwargs):
+        raise RuntimeError("the moon is in the way")
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr("skyfan.cli.data.curation.inspect", broken)
+    code, said = ended(monkeypatch, capsys, skyfan.cli.main, "data", "inspect", "x.pt", "-q")
+    assert code == 4
+    assert said.startswith("skyfan: unexpected RuntimeError: the moon is in the way (error ")
+    (written,) = tmp_path.glob("skyfan-error-*.txt")
+    assert str(written) in said.replace("\n", "")
+    assert "in broken" in written.read_text()

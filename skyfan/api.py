@@ -212,6 +212,8 @@ def load_model(uri: str, device: str = "cpu") -> "LoadedModel":
 def _on_a_thread(backend: Backend, job: Job, listener: Listener) -> Summary:
     """Runs the backend on a thread of its own, so that a running event loop or a hanging read cannot hold Ctrl-C up."""
     outcome: Future[Summary] = Future()
+    # Not Thread.join: when Ctrl-C interrupts that, Python 3.11 takes the thread for ended.
+    ended = threading.Event()
 
     def work() -> None:
         try:
@@ -219,16 +221,16 @@ def _on_a_thread(backend: Backend, job: Job, listener: Listener) -> Summary:
         # Whatever it is, it is raised again in the caller's thread.
         except BaseException as error:  # noqa: BLE001
             outcome.set_exception(error)
+        finally:
+            ended.set()
 
-    thread = threading.Thread(target=work, name="skyfan-run", daemon=True)
     try:
-        thread.start()
-        while thread.is_alive():
-            thread.join(0.2)  # short: an interrupt is noticed between two joins
+        threading.Thread(target=work, name="skyfan-run", daemon=True).start()
+        while not ended.wait(0.2):
+            pass  # an interrupt is noticed between two waits
     except KeyboardInterrupt:
         backend.cancel()
-        thread.join(backend.cancel_deadline_s)
-        if not outcome.done():
+        if not ended.wait(backend.cancel_deadline_s):
             raise Interrupted(INTERRUPTED) from None
     return outcome.result()
 

@@ -13,7 +13,7 @@ import os
 import socket
 import time
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from skyfan.backends.executor_pool import ExecutorPool
 from skyfan.backends.grpc_services import GrpcServices
@@ -37,8 +37,10 @@ class ComposeServices(GrpcServices):
 
     def __init__(self, workers: int | None = None) -> None:
         self.concurrency = workers or MAX_CONCURRENCY
-        self.partitioner_address = os.environ.get("SKYFAN_PARTITIONER", "partitioner:50051")
-        self.aggregator_address = os.environ.get("SKYFAN_AGGREGATOR", "aggregator:50051")
+        self._addresses = {
+            "partitioner": os.environ.get("SKYFAN_PARTITIONER", "partitioner:50051"),
+            "aggregator": os.environ.get("SKYFAN_AGGREGATOR", "aggregator:50051"),
+        }
         self.rendezvous = os.environ.get(RENDEZVOUS_VARIABLE) or "rendezvous:50054"
         host, _, port = os.environ.get("SKYFAN_EXECUTORS", "executor:50051").rpartition(":")
         if not host or not port.isdigit():
@@ -61,9 +63,13 @@ class ComposeServices(GrpcServices):
     ) -> None:
         await self.pool.stop()
 
+    async def address_of(self, service: Literal["partitioner", "aggregator"]) -> str:
+        """The address that the environment names."""
+        return self._addresses[service]
+
     async def _see_network(self) -> None:
         """Fails soon where there are no containers, instead of looking for executors for minutes."""
-        host = self.partitioner_address.rpartition(":")[0]
+        host = self._addresses["partitioner"].rpartition(":")[0]
         patient_until = time.monotonic() + NETWORK_DEADLINE_S
         while True:
             try:

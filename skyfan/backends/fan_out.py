@@ -6,6 +6,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
+import structlog
+
 from skyfan.backends.retry_policy import RetryPolicy, exceeds_tolerance
 from skyfan.errors import Busy, SkyfanError
 from skyfan.events import Listener, RankCommitted, RankFailed, RankRetried
@@ -68,7 +70,8 @@ class FanOut:
             self.attempts += 1
             try:
                 record = await self._call_when_free(item, attempt)
-            except SkyfanError as error:
+            except Exception as caught:  # noqa: BLE001 (whatever it is, it is this rank's failure and not the run's)
+                error = caught if isinstance(caught, SkyfanError) else _unexpected(caught)
                 if not self.policy.should_retry(error, attempt):
                     self.failures[item.rank] = error
                     self.listener(RankFailed(item.rank, str(error)))
@@ -91,3 +94,9 @@ class FanOut:
                 if time.monotonic() > patient_until:
                     raise
                 await asyncio.sleep(self.rng.uniform(0.5, 1.5) * BUSY_INTERVAL_S)
+
+
+def _unexpected(error: Exception) -> SkyfanError:
+    """A fault of Skyfan's own as an error that counts for one rank; its traceback is in the log."""
+    structlog.get_logger("driver").error("unexpected error of a rank", exc_info=error)
+    return SkyfanError(f"unexpected {type(error).__name__}: {error}")

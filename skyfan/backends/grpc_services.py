@@ -3,17 +3,19 @@
 import asyncio
 import random
 import time
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from grpc import aio
 from pydantic import BaseModel
 
-from skyfan.backends.executor_pool import ExecutorPool
+from skyfan.backends.executor_pool import ExecutorPool, Lease
 from skyfan.backends.retry_policy import RetryPolicy
 from skyfan.backends.services import Services
 from skyfan.errors import SkyfanError, Transient
 from skyfan.events import Listener, RankProgress
+from skyfan.planning import PlanItem
 from skyfan.records import RankRecord, Summary
 from skyfan.rpc.credentials import open_channel
 from skyfan.rpc.errors import call_metadata, error_of
@@ -46,10 +48,18 @@ class GrpcServices(Services):
     """Calls services at known addresses; executors come from a pool. Subclasses know where they all are."""
 
     pool: ExecutorPool
-    partitioner_address: str
-    aggregator_address: str
     plain = False
     """Without TLS, whatever the environment says."""
+    wait_for_ready = True
+    """Whether a service that does not answer yet is waited for; not where this process starts and watches it."""
+
+    @abstractmethod
+    async def address_of(self, service: Literal["partitioner", "aggregator"]) -> str:
+        """HOST:PORT of the service, which is up as far as is known here."""
+
+    async def loss_of(self, _address: str) -> str | None:
+        """How an executor ended that a call was lost to, as a part of a sentence; None where that is not known."""
+        return None
 
     async def prepare(self, request: PrepareRequest) -> PreparedModel:
         """On any executor."""
@@ -63,37 +73,55 @@ class GrpcServices(Services):
         """On the partitioner; planning twice is the same as once."""
 
         async def call() -> PlanReply:
-            async with open_channel(self.partitioner_address, plain=self.plain) as channel:
+            address = await self.address_of("partitioner")
+            async with open_channel(address, plain=self.plain) as channel:
                 plan = PartitionerStub(channel).Plan
-                where = f"partitioner {self.partitioner_address}"
-                return await _call(plan, request, PlanReply, where, PLAN_DEADLINE_S, wait_for_ready=True)
+                wait = self.wait_for_ready
+                return await _call(
+                    plan, request, PlanReply, f"partitioner {address}", deadline_s=PLAN_DEADLINE_S, wait_for_ready=wait
+                )
 
         return await _retry(call, PLAN_DEADLINE_S)
 
     async def infer(self, request: InferRequest, listener: Listener) -> RankRecord:
         """On the next idle executor; its stream brings progress and at last the record."""
         async with self.pool.lease() as executor:
-            with _errors(f"executor {executor.address}"):
-                call = executor.stub.Infer(pack(request), timeout=RANK_DEADLINE_S, metadata=call_metadata())
-                record: RankRecord | None = None
-                async for event in call:
-                    if event.WhichOneof("event") == "record":
-                        record = unpack(event.record, RankRecord)
-                    else:
-                        progress = event.progress
-                        listener(RankProgress(request.item.rank, progress.samples_done, progress.samples_total))
-            if record is None:
-                raise Transient(f"executor {executor.address} ended without a record.")
-            return record
+            try:
+                return await self._infer(executor, request, listener)
+            except aio.AioRpcError as error:
+                lost = error_of(error, f"executor {executor.address}")
+                how = await self.loss_of(executor.address) if isinstance(lost, Transient) else None
+                raise Transient(_died(how, request.item)) if how else lost from error
+
+    async def _infer(self, executor: Lease, request: InferRequest, listener: Listener) -> RankRecord:
+        call = executor.stub.Infer(pack(request), timeout=RANK_DEADLINE_S, metadata=call_metadata())
+        record: RankRecord | None = None
+        async for event in call:
+            if event.WhichOneof("event") == "record":
+                record = unpack(event.record, RankRecord)
+            else:
+                progress = event.progress
+                listener(RankProgress(request.item.rank, progress.samples_done, progress.samples_total))
+        if record is None:
+            raise Transient(f"executor {executor.address} ended without a record.")
+        return record
 
     async def aggregate(self, request: AggregateRequest) -> Summary:
         """On the aggregator; aggregating twice is the same as once."""
 
         async def call() -> Summary:
-            async with open_channel(self.aggregator_address, plain=self.plain) as channel:
+            address = await self.address_of("aggregator")
+            async with open_channel(address, plain=self.plain) as channel:
                 aggregate = AggregatorStub(channel).Aggregate
-                where = f"aggregator {self.aggregator_address}"
-                return await _call(aggregate, request, Summary, where, AGGREGATE_DEADLINE_S, wait_for_ready=True)
+                wait = self.wait_for_ready
+                return await _call(
+                    aggregate,
+                    request,
+                    Summary,
+                    f"aggregator {address}",
+                    deadline_s=AGGREGATE_DEADLINE_S,
+                    wait_for_ready=wait,
+                )
 
         return await _retry(call, AGGREGATE_DEADLINE_S)
 
@@ -101,7 +129,7 @@ class GrpcServices(Services):
         async def call() -> B:
             async with self.pool.lease() as executor:
                 send = getattr(executor.stub, method)
-                return await _call(send, request, kind, f"executor {executor.address}", PREPARE_DEADLINE_S)
+                return await _call(send, request, kind, f"executor {executor.address}", deadline_s=PREPARE_DEADLINE_S)
 
         return await _retry(call, PREPARE_DEADLINE_S)
 
@@ -111,14 +139,20 @@ async def _call(
     request: BaseModel,
     kind: type[B],
     where: str,
-    deadline_s: float,
     *,
+    deadline_s: float,
     wait_for_ready: bool = False,
 ) -> B:
     """One unary call; with `wait_for_ready` it waits until the service is there."""
     with _errors(where):
         reply = await send(pack(request), timeout=deadline_s, metadata=call_metadata(), wait_for_ready=wait_for_ready)
     return unpack(reply, kind)
+
+
+def _died(how: str, item: PlanItem) -> str:
+    """The sentence for a rank whose executor died; its samples are those of the dataset."""
+    first, last = item.spans[0].first_sample, item.spans[-1].first_sample + item.spans[-1].samples
+    return f"the executor died ({how}) on rank {item.rank}, samples {first} to {last}."
 
 
 class _errors:  # noqa: N801 (reads as a statement)

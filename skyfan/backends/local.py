@@ -4,12 +4,13 @@ import asyncio
 import json
 import os
 import secrets
+import signal
 import sys
 import tempfile
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import structlog
 
@@ -24,8 +25,10 @@ from skyfan.job import Job
 from skyfan.rpc.credentials import TLS_VARIABLES, TOKEN_VARIABLE
 
 START_DEADLINE_S = 60.0
-STOP_DEADLINE_S = 5.0
-MAX_RESTARTS = 5
+# An interrupted run has five seconds in all (`Backend.cancel_deadline_s`).
+STOP_DEADLINE_S = 2.0
+# How long a child whose connection broke may take to be seen as ended.
+END_DEADLINE_S = 1.0
 LOOPBACK = "127.0.0.1"
 DEFAULT_WORKERS = 2
 
@@ -38,6 +41,7 @@ class Child:
         self._log = log
         self._environment = environment
         self._process: asyncio.subprocess.Process | None = None
+        self._starting = asyncio.Lock()
         self.address = ""
 
     @property
@@ -45,7 +49,33 @@ class Child:
         """Whether the process lives."""
         return self._process is not None and self._process.returncode is None
 
-    async def start(self) -> None:
+    async def ensure_running(self) -> None:
+        """Starts the process unless it lives.
+
+        Raises:
+            SkyfanError: it does not start; the sentence has its last words.
+        """
+        async with self._starting:
+            if self.running:
+                return
+            if self._process is not None:
+                log = structlog.get_logger("driver")
+                log.warning(f"the {self.service} died and is started again", how=await self.end_of())
+            await self._start()
+
+    async def end_of(self) -> str:
+        """How the process ended, as a part of a sentence; it gets a moment to end."""
+        assert self._process
+        try:
+            async with asyncio.timeout(END_DEADLINE_S):
+                code = await self._process.wait()
+        except TimeoutError:
+            return "no answer"
+        if code == -signal.SIGKILL:
+            return "signal 9, often out of memory"
+        return f"signal {-code}" if code < 0 else f"exit code {code}: {self._last_words()}"
+
+    async def _start(self) -> None:
         """Starts the process and waits for its port."""
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
@@ -78,7 +108,7 @@ class Child:
 
     def _last_words(self) -> str:
         lines = self._log.read_text(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
+        return lines[-1] if lines else f"it wrote nothing to {self._log.parent}; is that disk full?"
 
     async def stop(self) -> None:
         """Asks the process to end, and makes it when it does not."""
@@ -99,14 +129,16 @@ async def _stop_all(children: list[Child]) -> None:
 
 
 class LocalServices(GrpcServices):
-    """Starts one partitioner, one aggregator and `workers` executors; an executor that dies is started again.
+    """Starts one partitioner, one aggregator and `workers` executors; one that dies is started again.
 
-    With `collectives` also the service through which ranks talk to each other.
+    A death is charged to the rank that was running: its attempts are limited, the restarts are not. With `collectives`
+    also the service through which ranks talk to each other.
     """
 
     name = "local"
     # Certificates name the hosts of a network, not loopback, which nobody else listens to.
     plain = True
+    wait_for_ready = False
     scale_up_hint = "give --workers {ranks}"
 
     def __init__(self, workers: int | None = None, *, collectives: bool = False, device: str | None = None) -> None:
@@ -114,8 +146,7 @@ class LocalServices(GrpcServices):
         self._collectives = collectives
         self._device = device
         self._stack = AsyncExitStack()
-        self._executors: list[Child] = []
-        self._restarts = 0
+        self._children: list[Child] = []
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -124,21 +155,15 @@ class LocalServices(GrpcServices):
                 # Other users of this machine can reach loopback ports, but they do not know this word.
                 os.environ[TOKEN_VARIABLE] = secrets.token_urlsafe(16)
                 stack.callback(os.environ.pop, TOKEN_VARIABLE, None)
-            threads = max(1, available_threads() // self.concurrency)
-            environment = {THREADS_VARIABLE: str(threads), "SKYFAN_LOG_FORMAT": "json", "SKYFAN_OBSERVER_PORT": "0"}
-            if self._device is not None:
-                environment[DEVICE_VARIABLE] = self._device
-            rendezvous = ["rendezvous"] * self._collectives
-            services = ["partitioner", "aggregator", *["executor"] * self.concurrency, *rendezvous]
-            children = [
-                Child(service, logs / f"{service}-{number}.log", environment) for number, service in enumerate(services)
+            services = ["partitioner", "aggregator", *["executor"] * self.concurrency]
+            services += ["rendezvous"] * self._collectives
+            self._children = [
+                Child(service, logs / f"{service}-{number}.log", self._environment())
+                for number, service in enumerate(services)
             ]
-            partitioner, aggregator = children[:2]
-            self._executors = [child for child in children if child.service == "executor"]
-            stack.push_async_callback(_stop_all, children)
-            await asyncio.gather(*(child.start() for child in children))
-            self.partitioner_address, self.aggregator_address = partitioner.address, aggregator.address
-            self.rendezvous = children[-1].address if self._collectives else None
+            stack.push_async_callback(_stop_all, self._children)
+            await asyncio.gather(*(child.ensure_running() for child in self._children))
+            self.rendezvous = self._children[-1].address if self._collectives else None
             self.pool = ExecutorPool(self._executor_addresses, plain=True)
             stack.push_async_callback(self.pool.stop)
             await self.pool.start()
@@ -150,13 +175,32 @@ class LocalServices(GrpcServices):
     ) -> None:
         await self._stack.aclose()
 
+    def _environment(self) -> dict[str, str]:
+        threads = max(1, available_threads() // self.concurrency)
+        environment = {
+            THREADS_VARIABLE: str(threads),
+            "SKYFAN_LOG_FORMAT": "json",
+            "SKYFAN_OBSERVER_PORT": "0",
+            # A notebook's kernel names a backend that these processes do not have; they only write files.
+            "MPLBACKEND": "agg",
+        }
+        return environment if self._device is None else environment | {DEVICE_VARIABLE: self._device}
+
+    async def address_of(self, service: Literal["partitioner", "aggregator"]) -> str:
+        """The child's address; one that died is started again first."""
+        child = next(child for child in self._children if child.service == service)
+        await child.ensure_running()
+        return child.address
+
+    async def loss_of(self, address: str) -> str | None:
+        """How the child at this address ended."""
+        child = next((child for child in self._children if child.address == address), None)
+        return await child.end_of() if child else None
+
     async def _executor_addresses(self) -> set[str]:
-        for child in self._executors:
-            if not child.running and self._restarts < MAX_RESTARTS * self.concurrency:
-                self._restarts += 1
-                structlog.get_logger("driver").warning("an executor died and is started again")
-                await child.start()
-        return {child.address for child in self._executors if child.running}
+        executors = [child for child in self._children if child.service == "executor"]
+        await asyncio.gather(*(child.ensure_running() for child in executors))
+        return {child.address for child in executors if child.running}
 
 
 class LocalBackend(ServiceBackend):

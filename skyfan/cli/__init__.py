@@ -1,5 +1,7 @@
 """The command line. Each command group is a module of its own."""
 
+import io
+import os
 import secrets
 import signal
 import sys
@@ -60,8 +62,7 @@ def main() -> None:
     SIGTERM ends a command as Ctrl-C does. Any other exception is a fault of Skyfan's own: a sentence, an id, and the
     traceback in a file; exit code 1 does not exist.
     """
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _interrupt)
+    _prepare_process()
     try:
         code = app(standalone_mode=False)
     except SkyfanError as error:
@@ -77,6 +78,17 @@ def main() -> None:
     if code == Interrupted.exit_code:  # typer's answer to Ctrl-C
         _fail("interrupted.", Interrupted.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _prepare_process() -> None:
+    """What every command needs of its process, whatever the environment is."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name or a sign that the terminal's encoding lacks
+            stream.reconfigure(errors="backslashreplace")
+    # Figures go to files: a notebook's kernel, from which `!skyfan` is run, names a backend that is not here.
+    os.environ["MPLBACKEND"] = "agg"
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -1,6 +1,6 @@
-"""`python -m skyfan.cli`."""
+"""`python -m skyfan.cli`: the same as `skyfan`."""
 
-from skyfan.cli import main
+from skyfan.__main__ import main
 
 if __name__ == "__main__":
     main()

@@ -40,6 +40,8 @@ def channel_options() -> Options:
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.max_reconnect_backoff_ms", 2000),
+        # Services are on loopback or on a network of their own, which no proxy of the user's reaches.
+        ("grpc.enable_http_proxy", 0),
         ("grpc.enable_retries", 1),
         ("grpc.service_config", _SERVICE_CONFIG),
     ]

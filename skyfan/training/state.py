@@ -36,7 +36,7 @@ class TrainingState:
 
 
 def save_state(path: Path, state: TrainingState, identity: str) -> None:
-    """Writes the state atomically; `identity` says which run it belongs to."""
+    """Writes the state atomically; `identity` (see `load_state`) names the training that it belongs to."""
     tensors: dict[str, Tensor] = {}
     for prefix, module in (("model", state.model), ("averaged", state.averaged), ("best", state.best)):
         tensors |= {f"{prefix}/{name}": tensor.clone() for name, tensor in module.state_dict().items()}
@@ -56,7 +56,11 @@ def save_state(path: Path, state: TrainingState, identity: str) -> None:
 
 
 def load_state(path: Path, fresh: TrainingState, identity: str) -> TrainingState:
-    """The saved state in the modules of `fresh`; `BadInput` if it is of another run or cannot be read."""
+    """The saved state, in the modules of `fresh`.
+
+    Raises:
+        BadInput: the file is no training state, or its identity is another one.
+    """
     data = path.read_bytes()
     try:
         tensors = load_safetensors(data)

@@ -13,8 +13,8 @@ from skyfan.job import WHOLE_FILES, Job
 from skyfan.records import Summary
 from skyfan.runs.commit import RunLedger
 from skyfan.stages.partition_files import write_partitions
-from skyfan.studies.bench.engine import CellResult
-from skyfan.studies.bench.spec import Setting
+from skyfan.studies.bench.measurements import CellResult
+from skyfan.studies.bench.study import Setting
 
 # Runs a job on a target by its name.
 Execute = Callable[[Job, str], Summary]

@@ -9,8 +9,8 @@ from moto.server import ThreadedMotoServer
 
 from skyfan.cost import load_prices
 from skyfan.studies.bench import Study, run_study
-from skyfan.studies.bench.report import write_report
 from skyfan.studies.bench.runner import PipelineRunner
+from skyfan.studies.bench.study_report import write_report
 from tests.conftest import SAMPLES, Sample
 from tests.e2e.support import run
 

@@ -1,4 +1,4 @@
-"""Billed durations as Lambda itself reports them: REPORT lines, from text or from CloudWatch Logs."""
+"""Billed durations as Lambda reports them: REPORT lines, from text or from CloudWatch Logs."""
 
 import dataclasses
 import json
@@ -31,12 +31,12 @@ class LambdaReport:
     max_memory_used_mb: int
 
     def invocation(self) -> Invocation:
-        """The invocation as it is billed: `billed_s` already holds the initialisation where that is billed."""
+        """The invocation as it is billed; `billed_s` includes the initialisation where Lambda bills it."""
         return Invocation(duration_s=self.billed_s)
 
 
 def parse_report(line: str) -> LambdaReport | None:
-    """One log line, plain or JSON; None for any other line.
+    """Parses a REPORT line, plain or JSON; None for any other line.
 
     Lambda's two log formats carry the same numbers: text (`REPORT RequestId: … Duration: … ms …`) and JSON
     (`{"type": "platform.report", "record": {"requestId": …, "metrics": {"durationMs": …}}}`).

@@ -9,10 +9,10 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from skyfan.cost import fetch_reports, parse_report, parse_reports
 from skyfan.errors import BadInput
+from skyfan.studies.billing import fetch_reports, parse_report, parse_reports
 
-PUBLISHED = Path(__file__).parents[1] / "data/published/aws/results/lambda_report_lines.txt"
+PUBLISHED = Path(__file__).parents[2] / "data/published/aws/results/lambda_report_lines.txt"
 TEXT = (
     "REPORT RequestId: 8f5-1 Duration: 123.40 ms Billed Duration: 624 ms Memory Size: 2048 MB "
     "Max Memory Used: 512 MB Init Duration: 500.10 ms"

@@ -1,8 +1,8 @@
-"""Runs a study: every cell as often as asked, in random interleaved order, and never the same cell twice.
+"""Measures a study: every cell as often as the study asks, in random interleaved order.
 
-Order matters: a machine that slows down during an hour would otherwise make the last batch size look bad. So each
-repetition is a random permutation of all cells, and one repetition ends before the next begins. Each measurement is
-a file that is written once; starting again goes on where it stopped.
+The order matters: on a machine that slows down during an hour, the batch size that is measured last would look slow.
+So each repetition is a random permutation of all cells, and one repetition ends before the next begins. Each
+measurement is a file that is written once; a second start measures only what is missing.
 """
 
 import dataclasses
@@ -10,30 +10,35 @@ import json
 import os
 import platform
 import random
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from skyfan import __version__, store
 from skyfan.errors import BadInput, Interrupted, RunConflict, SkyfanError
-from skyfan.studies.bench.spec import Setting, Study
+from skyfan.studies.bench.study import Setting, Study
+from skyfan.validation import first_problem
 
-MEASUREMENT_SCHEMA = "skyfan.measurement/1"
 STUDY_FILE = "study.json"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CellResult:
-    """What running one cell gives: the run's summary and its rank records, as their JSON holds them."""
+    """The result of running one cell: the run's summary and its rank records, as their JSON holds them."""
 
     summary: Mapping[str, Any]
     records: Sequence[Mapping[str, Any]]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Measurement:
-    """One cell, measured once."""
+class Measurement(BaseModel):
+    """One cell, measured once; a file of the study holds its JSON."""
 
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    schema_: Literal["skyfan.measurement/1"] = Field(default="skyfan.measurement/1", alias="schema")
     setting: Setting
     repetition: int
     order: int
@@ -43,18 +48,47 @@ class Measurement:
 
     @property
     def wall_s(self) -> float:
-        """The run's wall time."""
+        """Wall seconds of the run."""
         return float(self.summary["timing"]["wall_s"])
 
+    @property
+    def samples_per_s(self) -> float:
+        """Samples ÷ wall seconds of the run."""
+        return sum(int(record["samples"]) for record in self.records) / self.wall_s
 
-# Runs one cell; the second argument is a folder of its own, for whatever the run writes.
+    @property
+    def bytes_read(self) -> int:
+        """Bytes that all ranks read."""
+        return sum(int(record["bytes_read"]) for record in self.records)
+
+    @property
+    def bits_per_s(self) -> float:
+        """Bits that all ranks read ÷ wall seconds of the run."""
+        return 8 * self.bytes_read / self.wall_s
+
+    @property
+    def peak_rss_bytes(self) -> int:
+        """Peak resident memory of the rank that needed most."""
+        return max(int(record["peak_rss_bytes"]) for record in self.records)
+
+    @property
+    def batch_s(self) -> float:
+        """Mean over ranks of the seconds per batch."""
+        return self.rank_mean("execution_time (seconds/batch)")
+
+    def rank_mean(self, key: str) -> float:
+        """Mean over ranks of a value of their records."""
+        return statistics.fmean(record[key] for record in self.records)
+
+
 RunCell = Callable[[Setting, str], CellResult]
-# (measurements done, all of them, the one that comes next)
-OnProgress = Callable[[int, int, Setting], None]
+"""Runs one cell; the second argument is a folder of its own for everything that the run writes."""
+ShowProgress = Callable[[int, int, Setting], None]
+"""Called with (measurements done, measurements in all, the setting that is measured next)."""
 
 
 def schedule(study: Study, seed: int) -> list[tuple[Setting, int]]:
-    """(setting, repetition) in the order of measuring."""
+    """(setting, repetition) in the order in which `run_study` measures them; the same `seed` gives the same order."""
     shuffle = random.Random(seed)  # noqa: S311 - an order, not a secret
     order = []
     for repetition in range(1, study.repetitions + 1):
@@ -70,30 +104,31 @@ def run_study(
     run_cell: RunCell,
     *,
     seed: int = 0,
-    on_progress: OnProgress | None = None,
+    progress: ShowProgress | None = None,
 ) -> list[Measurement]:
-    """Measures what is missing under `folder` and returns all measurements.
+    """Measures what is missing under `folder` (path or URI) and returns all measurements.
 
-    A cell that fails does not stop the others; it is tried again when the study is started again.
+    A cell that fails does not stop the others; the next start of the study tries it again.
 
     Raises:
         RunConflict: the folder holds another study, or this one with another seed.
         SkyfanError: cells failed; the message names the first.
+        Interrupted: the user stopped a run; finished measurements are kept.
     """
     order = schedule(study, seed)
     _claim(study, folder, seed)
     left = [
-        (place, setting, repetition)
-        for place, (setting, repetition) in enumerate(order)
+        (position, setting, repetition)
+        for position, (setting, repetition) in enumerate(order)
         if not store.exists(_uri(folder, setting, repetition))
     ]
     if left:
         for number in range(study.warmup):
             run_cell(left[0][1], store.join(folder, "runs", f"warmup-{number}"))
     failures: list[tuple[Setting, SkyfanError]] = []
-    for done, (place, setting, repetition) in enumerate(left):
-        if on_progress:
-            on_progress(len(order) - len(left) + done, len(order), setting)
+    for done, (position, setting, repetition) in enumerate(left):
+        if progress:
+            progress(len(order) - len(left) + done, len(order), setting)
         try:
             result = run_cell(setting, store.join(folder, "runs", f"{setting.key}-{repetition}"))
         except Interrupted:
@@ -101,7 +136,15 @@ def run_study(
         except SkyfanError as error:
             failures.append((setting, error))
             continue
-        store.put_new(_uri(folder, setting, repetition), _to_json(setting, repetition, place, result))
+        measured = Measurement(
+            setting=setting,
+            repetition=repetition,
+            order=position,
+            measured_at=datetime.now(UTC).isoformat(),
+            summary=result.summary,
+            records=result.records,
+        )
+        store.put_new(_uri(folder, setting, repetition), measured.model_dump_json(by_alias=True).encode())
     if failures:
         setting, first = failures[0]
         raise SkyfanError(
@@ -119,18 +162,17 @@ def read_measurements(folder: str) -> list[Measurement]:
     """
     found = []
     for info in store.list(store.join(folder, "cells")):
-        content = json.loads(store.read(info.uri))
-        if content.get("schema") != MEASUREMENT_SCHEMA:
-            raise BadInput(f"{info.uri} is not a measurement of a study.")
-        content.pop("schema")
-        found.append(Measurement(**{**content, "setting": Setting.model_validate(content["setting"])}))
+        try:
+            found.append(Measurement.model_validate_json(store.read(info.uri)))
+        except ValidationError as error:
+            raise BadInput(f"{info.uri} is not a measurement of a study: {first_problem(error)}") from error
     if not found:
         raise BadInput(f"no measurements under {folder}; run the study first.")
     return sorted(found, key=lambda one: one.order)
 
 
 def environment() -> dict[str, Any]:
-    """The machine that measures, as the study's file records it."""
+    """This machine and the software on it, as `study.json` records them."""
     return {
         "skyfan": __version__,
         "python": platform.python_version(),
@@ -154,16 +196,3 @@ def _claim(study: Study, folder: str, seed: int) -> None:
 
 def _uri(folder: str, setting: Setting, repetition: int) -> str:
     return store.join(folder, "cells", f"{setting.key}-{repetition}.json")
-
-
-def _to_json(setting: Setting, repetition: int, place: int, result: CellResult) -> bytes:
-    content = {
-        "schema": MEASUREMENT_SCHEMA,
-        "setting": setting.model_dump(mode="json"),
-        "repetition": repetition,
-        "order": place,
-        "measured_at": datetime.now(UTC).isoformat(),
-        "summary": dict(result.summary),
-        "records": [dict(record) for record in result.records],
-    }
-    return json.dumps(content).encode()

@@ -1,18 +1,17 @@
-"""The seeds' figures from the measurements of a study: labelled, with units, told apart by shape too."""
+"""The figures of a study: labelled, with units; lines differ by colour and by the shape of their marks."""
 
 import statistics
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 from skyfan.cost import Prices, bill, rank_times, usage_of_ranks
-from skyfan.report.figures import BLUE, GREEN, GREY, ORANGE, style, timeline_figure
-from skyfan.studies.bench.engine import Measurement
-from skyfan.studies.bench.spec import Setting
-from skyfan.studies.bench.statistics import summarise
-from skyfan.studies.bench.tables import Group, groups
+from skyfan.report.figures import BLUE, GREEN, GREY, ORANGE, plain_log_ticks, style, timeline_figure
+from skyfan.studies.bench.measurements import Measurement
+from skyfan.studies.bench.study import Setting
+from skyfan.studies.bench.study_tables import Group, groups
 from skyfan.units import parse_size
 
 if TYPE_CHECKING:
@@ -39,21 +38,6 @@ _LEGEND: dict[str, Any] = {"frameon": False, "labelcolor": "black"}
 Metric = Callable[[Measurement], float]
 
 
-def wall_s(one: Measurement) -> float:
-    """Wall seconds of the run."""
-    return one.wall_s
-
-
-def samples_per_s(one: Measurement) -> float:
-    """Samples ÷ wall seconds of the run."""
-    return sum(int(record["samples"]) for record in one.records) / one.wall_s
-
-
-def batch_s(one: Measurement) -> float:
-    """Mean over ranks of the seconds that a batch takes."""
-    return statistics.fmean(record["execution_time (seconds/batch)"] for record in one.records)
-
-
 def against(
     measurements: Sequence[Measurement],
     axis: Callable[[Setting], float],
@@ -62,7 +46,7 @@ def against(
     y_label: str,
     series: Callable[[Setting], str] = lambda _: "",
 ) -> Figure:
-    """Median of `metric` against `axis` with bars from minimum to maximum, one line a series."""
+    """Median of `metric` against `axis` with bars from minimum to maximum, one line per series."""
     with style():
         figure = Figure(figsize=_SIZE, layout="constrained")
         axes = figure.subplots()
@@ -72,14 +56,14 @@ def against(
         for number, (label, members) in enumerate(lines.items()):
             _line(axes, number, label, members, axis, metric)
         axes.set(xlabel=x_label, ylabel=y_label, xscale="log", ylim=(0, 1.05 * axes.get_ylim()[1]))
-        _written_out(axes, sorted({axis(one.setting) for one in measurements}))
+        plain_log_ticks(axes.xaxis, sorted({axis(one.setting) for one in measurements}))
         if len(lines) > 1:
             _name_lines(figure, list(lines))
         return figure
 
 
 def _name_lines(figure: Figure, labels: Sequence[str]) -> None:
-    """A legend within the axes; for many lines below them, in a figure that is so much taller."""
+    """A legend within the axes; with many lines it stands below them, and the figure grows by its height."""
     if len(labels) <= _MOST_WITHIN:
         figure.axes[0].legend(**_LEGEND)
         return
@@ -92,11 +76,11 @@ def _name_lines(figure: Figure, labels: Sequence[str]) -> None:
 def _line(
     axes: "Axes", number: int, label: str, members: Sequence[Group], axis: Callable[[Setting], float], metric: Metric
 ) -> None:
-    stats = [summarise([metric(one) for one in ones]) for _, ones in members]
-    middle = [stat.median for stat in stats]
+    values = [[metric(one) for one in ones] for _, ones in members]
+    middle = [statistics.median(each) for each in values]
     reach = [
-        [stat.median - stat.minimum for stat in stats],
-        [stat.maximum - stat.median for stat in stats],
+        [median - min(each) for median, each in zip(middle, values, strict=True)],
+        [max(each) - median for median, each in zip(middle, values, strict=True)],
     ]
     axes.errorbar(
         [axis(setting) for setting, _ in members],
@@ -111,23 +95,13 @@ def _line(
     )
 
 
-def _written_out(axes: "Axes", values: Sequence[float]) -> None:
-    """Ticks where measurements are, as plain numbers; 1, 2, 5, 10 … where those are many."""
-    if len(values) <= 8:
-        axes.set_xticks(values)
-    else:
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-
-
 def partition_mb(setting: Setting) -> float:
     """Partition size of the setting in MB."""
     return parse_size(setting.partition_size) / 2**20
 
 
 def named_by(measurements: Sequence[Measurement], *drawn: str) -> Callable[[Setting], str]:
-    """Names settings by the options that vary besides those that are drawn: what is a line of its own."""
+    """A function that names the line of a setting: by the options that vary, without those in `drawn`."""
     varied = [
         name
         for name in _OPTION_WORDS
@@ -145,37 +119,16 @@ def against_batch(measurements: Sequence[Measurement], metric: Metric, y_label: 
     return against(measurements, lambda one: one.batch_size, metric, "batch size (samples)", y_label, series)
 
 
-def time_against_batch(measurements: Sequence[Measurement]) -> Figure:
-    """Seconds a batch against batch size."""
-    return against_batch(measurements, batch_s, "time per batch (s)")
-
-
-def throughput_against_batch(measurements: Sequence[Measurement]) -> Figure:
-    """Samples a second against batch size."""
-    return against_batch(measurements, samples_per_s, "samples/s")
-
-
 def against_partitions(measurements: Sequence[Measurement], metric: Metric, y_label: str) -> Figure:
     """`metric` against partition size."""
     series = named_by(measurements, "partition_size")
     return against(measurements, partition_mb, metric, "partition size (MB)", y_label, series)
 
 
-def time_against_partitions(measurements: Sequence[Measurement]) -> Figure:
-    """Wall time against partition size."""
-    return against_partitions(measurements, wall_s, "wall time (s)")
-
-
-def throughput_against_partitions(measurements: Sequence[Measurement]) -> Figure:
-    """Samples a second against partition size."""
-    return against_partitions(measurements, samples_per_s, "samples/s")
-
-
 def cost_against_data(measurements: Sequence[Measurement], prices: Prices) -> Figure:
-    """What Lambda would bill against the amount of data, a line a partition size."""
+    """What Lambda would bill against the amount of data, one line per partition size."""
     data_gb = {
-        setting.repeat: max(sum(record["bytes_read"] for record in one.records) for one in members) / 2**30
-        for setting, members in groups(measurements)
+        setting.repeat: max(one.bytes_read for one in members) / 2**30 for setting, members in groups(measurements)
     }
     return against(
         measurements,
@@ -188,11 +141,11 @@ def cost_against_data(measurements: Sequence[Measurement], prices: Prices) -> Fi
 
 
 def scaling_efficiency(measurements: Sequence[Measurement]) -> Figure:
-    """Speed-up over the fewest ranks at once, with the ideal line."""
+    """Speed-up over the smallest number of ranks at once, with the ideal line."""
     series = named_by(measurements, "workers")
     fewest = min(one.setting.workers or 1 for one in measurements)
     first_s = {
-        series(setting): summarise([one.wall_s for one in members]).median
+        series(setting): statistics.median(one.wall_s for one in members)
         for setting, members in groups(measurements)
         if (setting.workers or 1) == fewest
     }
@@ -215,18 +168,15 @@ def scaling_efficiency(measurements: Sequence[Measurement]) -> Figure:
 
 
 def reading(measurements: Sequence[Measurement]) -> Figure:
-    """Seconds of reading a rank, and how much of it compute waited for: two bars a setting."""
+    """Mean seconds of reading per rank, and how long compute waited for it: two bars per setting."""
     series = named_by(measurements)
     found = groups(measurements)
     with style():
         figure = Figure(figsize=_SIZE, layout="constrained")
         axes = figure.subplots()
         for shift, key, label, colour in ((-0.2, "read_s", "reading", BLUE), (0.2, "wait_s", "compute waited", ORANGE)):
-            means = [
-                statistics.median(statistics.fmean(record[key] for record in one.records) for one in members)
-                for _, members in found
-            ]
-            axes.barh([place + shift for place in range(len(found))], means, 0.36, color=colour, label=label)
+            means = [statistics.median(one.rank_mean(key) for one in members) for _, members in found]
+            axes.barh([row + shift for row in range(len(found))], means, 0.36, color=colour, label=label)
         axes.set_yticks(range(len(found)), [series(setting) for setting, _ in found])
         axes.invert_yaxis()
         axes.set(xlabel="time of a rank (s)")
@@ -247,5 +197,5 @@ def rank_durations(measurements: Sequence[Measurement]) -> Figure:
 
 
 def rank_timeline(one: Measurement) -> Figure:
-    """A bar a rank by phase since the first rank's start."""
+    """One bar per rank, by phase, since the first rank's start."""
     return timeline_figure(one.records, _SIZE)

@@ -13,16 +13,17 @@ from matplotlib.figure import Figure
 from skyfan import store
 from skyfan.cost import Prices
 from skyfan.report.figures import page_svg, style, to_svg
-from skyfan.studies.bench import figures, tables
-from skyfan.studies.bench.engine import STUDY_FILE, Measurement, read_measurements
-from skyfan.studies.bench.spec import WHOLE_FILES
-from skyfan.studies.bench.tables import Row
-from skyfan.studies.published import write_csv
+from skyfan.studies import text_tables
+from skyfan.studies.bench import study_figures as figures
+from skyfan.studies.bench import study_tables as tables
+from skyfan.studies.bench.measurements import STUDY_FILE, Measurement, read_measurements
+from skyfan.studies.bench.study import WHOLE_FILES
+from skyfan.studies.bench.study_tables import Row
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class NamedTable:
-    """One table of the report; `note` says what it means or how it was measured."""
+    """One table of the report; `note` explains what it means or how it was measured."""
 
     name: str
     title: str
@@ -40,7 +41,7 @@ class NamedFigure:
 
 
 def write_report(folder: str, prices: Prices) -> str:
-    """Makes all tables and figures of the study in `folder` and returns the page's URI.
+    """Writes all tables and figures of the study in `folder` (path or URI) and returns the URI of its page.
 
     Raises:
         BadInput: the folder has no measurements.
@@ -49,7 +50,7 @@ def write_report(folder: str, prices: Prices) -> str:
     content = json.loads(store.read(store.join(folder, STUDY_FILE)))
     found, drawn = study_tables(measurements, prices), study_figures(measurements, prices)
     for table in found:
-        store.put(store.join(folder, "tables", f"{table.name}.csv"), write_csv(table.rows).encode())
+        store.put(store.join(folder, "tables", f"{table.name}.csv"), text_tables.write_csv(table.rows).encode())
         store.put(store.join(folder, "tables", f"{table.name}.md"), markdown(table).encode())
     page = store.join(folder, "report.html")
     with style():  # also while saving: it makes the same picture the same file
@@ -61,7 +62,7 @@ def write_report(folder: str, prices: Prices) -> str:
 
 
 def study_tables(measurements: Sequence[Measurement], prices: Prices) -> list[NamedTable]:
-    """Every table that the varied options give something to say about; the experiment table always."""
+    """The experiment table, and every table that compares an option which the study varies."""
     varied = varied_options(measurements)
     found = [NamedTable("experiments", "Experiments", tables.experiments(measurements))]
     if "batch_size" in varied:
@@ -86,21 +87,33 @@ def study_tables(measurements: Sequence[Measurement], prices: Prices) -> list[Na
 
 
 def study_figures(measurements: Sequence[Measurement], prices: Prices) -> list[NamedFigure]:
-    """Every figure that the varied options give something to draw, and the ranks of the last run."""
+    """Every figure of an option which the study varies, and the ranks of the last run."""
     varied = varied_options(measurements)
     found: list[tuple[str, str, Callable[[], Figure]]] = []
     if "batch_size" in varied:
         found += [
-            ("time-batch", "Time per batch against batch size", lambda: figures.time_against_batch(measurements)),
-            ("throughput-batch", "Throughput by batch size", lambda: figures.throughput_against_batch(measurements)),
+            (
+                "time-batch",
+                "Time per batch against batch size",
+                lambda: figures.against_batch(measurements, lambda one: one.batch_s, "time per batch (s)"),
+            ),
+            (
+                "throughput-batch",
+                "Throughput by batch size",
+                lambda: figures.against_batch(measurements, lambda one: one.samples_per_s, "samples/s"),
+            ),
         ]
     if "partition_size" in varied and WHOLE_FILES not in {one.setting.partition_size for one in measurements}:
         found += [
-            ("time-partitions", "Wall time by partition size", lambda: figures.time_against_partitions(measurements)),
+            (
+                "time-partitions",
+                "Wall time by partition size",
+                lambda: figures.against_partitions(measurements, lambda one: one.wall_s, "wall time (s)"),
+            ),
             (
                 "throughput-partitions",
                 "Throughput by partition size",
-                lambda: figures.throughput_against_partitions(measurements),
+                lambda: figures.against_partitions(measurements, lambda one: one.samples_per_s, "samples/s"),
             ),
         ]
     if "repeat" in varied:
@@ -149,9 +162,7 @@ def cell(value: Any) -> str:
 
 def markdown(table: NamedTable) -> str:
     """The table in Markdown, with its title and note."""
-    heading = list(table.rows[0])
-    lines = [heading, ["---"] * len(heading), *([cell(row[name]) for name in heading] for row in table.rows)]
-    body = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    body = text_tables.markdown(list(table.rows[0]), [list(map(cell, row.values())) for row in table.rows])
     return f"### {table.title}\n\n{body}" + (f"\n{table.note}\n" if table.note else "")
 
 

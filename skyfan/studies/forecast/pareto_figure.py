@@ -1,19 +1,22 @@
-"""The Pareto figure: wall time against cost of every alternative, the front drawn through."""
+"""The Pareto figure: wall time against cost of every alternative, with a line along the front."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
+
+from skyfan.report.figures import BLUE, ORANGE, plain_log_ticks
 from skyfan.studies.forecast.predict import Forecast, pareto, recommend
 from skyfan.units import format_size
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.transforms import Bbox
 
-# Okabe and Ito's palette: told apart with every kind of colour vision; the shape of a mark says the memory size.
-_FRONT, _OTHER, _BAD = "#0072B2", "#999999", "#D55E00"
+# The shape of a mark stands for the memory size.
+_FRONT, _OTHER, _BAD = BLUE, "#999999", ORANGE
 _MARKS = "osD^vPhp"
 
 
@@ -23,21 +26,19 @@ def plot_pareto(forecasts: Sequence[Forecast], path: Path, title: str = "") -> N
     The front's points carry their partition size, where there is room, and as a bar the 10th to 90th percentile of
     the wall time; the recommended ones are named. Alternatives that cannot run within Lambda's limits are crosses.
     """
-    import matplotlib
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     axes = figure.add_subplot()
     front = pareto(forecasts)
     axes.plot([one.wall_s for one in front], [one.cost_usd for one in front], color=_FRONT, lw=1, zorder=1)
     _draw_points(axes, forecasts, front)
     axes.set(xscale="log", yscale="log", xlabel="wall time / s", ylabel="cost / USD", title=title)
-    _plain_ticks(axes)
+    for axis in (axes.xaxis, axes.yaxis):
+        plain_log_ticks(axis)
     axes.margins(x=0.2)
     _name(figure, axes, forecasts, front)
     axes.grid(visible=True, lw=0.3, alpha=0.6)
     axes.legend(title="memory", fontsize=8, title_fontsize=8, frameon=False)
-    with matplotlib.rc_context({"svg.fonttype": "none"}):  # letters stay letters: searchable, and smaller
+    with mpl.rc_context({"svg.fonttype": "none"}):  # text stays text: searchable, and smaller
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
@@ -54,11 +55,11 @@ def _draw_points(axes: "Axes", forecasts: Sequence[Forecast], front: Sequence[Fo
                 axes.hlines(one.cost_usd, one.wall_low_s, one.wall_high_s, color=colour, lw=0.8, alpha=0.4)
 
 
-def _name(figure: "Figure", axes: "Axes", forecasts: Sequence[Forecast], front: Sequence[Forecast]) -> None:
-    """The recommended points first; of the others those whose label covers no label and no mark."""
+def _name(figure: Figure, axes: "Axes", forecasts: Sequence[Forecast], front: Sequence[Forecast]) -> None:
+    """Labels the recommended points, then each other point whose label covers no label and no mark."""
     if not front:
         return
-    figure.canvas.draw()  # places are known from here on
+    figure.canvas.draw()  # gives every artist its position
     taken = [_mark(axes, one) for one in forecasts]
     wishes = recommend(forecasts)
     named = {"fastest": wishes.fastest, "best trade-off": wishes.trade_off, "cheapest": wishes.cheapest}
@@ -66,10 +67,10 @@ def _name(figure: "Figure", axes: "Axes", forecasts: Sequence[Forecast], front: 
         words = [name for name, chosen in named.items() if chosen is one]
         label = ", ".join([format_size(one.partition_size_bytes), *words])
         style = {"fontsize": 8, "fontweight": "bold"} if words else {"fontsize": 7}
-        place = (one.wall_s, one.cost_usd)
+        position = (one.wall_s, one.cost_usd)
         for offset, side, edge in (((5, 4), "left", "bottom"), ((-5, -4), "right", "top")):
             text = axes.annotate(
-                label, place, offset, textcoords="offset points", color=_FRONT, ha=side, va=edge, **style
+                label, position, offset, textcoords="offset points", color=_FRONT, ha=side, va=edge, **style
             )
             box = text.get_window_extent()
             inside = axes.bbox.x0 < box.x0 and box.x1 < axes.bbox.x1
@@ -79,19 +80,7 @@ def _name(figure: "Figure", axes: "Axes", forecasts: Sequence[Forecast], front: 
             text.remove()
 
 
-def _mark(axes: "Axes", one: Forecast) -> "Bbox":
-    """Where its mark is, in pixels."""
-    from matplotlib.transforms import Bbox
-
+def _mark(axes: "Axes", one: Forecast) -> Bbox:
+    """The box around the mark of a forecast, in pixels."""
     x, y = axes.transData.transform((one.wall_s, one.cost_usd))
     return Bbox.from_bounds(x - 3, y - 3, 6, 6)
-
-
-def _plain_ticks(axes: "Axes") -> None:
-    """1, 2, 5, 10, …, written out, instead of powers of ten."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_minor_locator(NullLocator())
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

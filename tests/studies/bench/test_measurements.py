@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from skyfan.errors import BadInput, RunConflict, SkyfanError
-from skyfan.studies.bench import PACKAGED, Setting, Study, load_study, read_measurements, run_study, schedule, summarise
-from skyfan.studies.bench.engine import CellResult
+from skyfan.studies.bench import PACKAGED, Setting, Study, load_study, read_measurements, run_study, schedule
+from skyfan.studies.bench.measurements import CellResult
 
 STUDY = Study(name="s", title="t", repetitions=3, warmup=1, grid={"batch_size": (32, 64, 128), "workers": (1, 2)})
 
@@ -40,7 +40,7 @@ def test_every_repetition_is_a_permutation_of_all_cells_and_reproducible():
 
 def test_all_cells_are_measured_after_a_warm_up(tmp_path):
     runs, seen = Runs(), []
-    found = run_study(STUDY, str(tmp_path), runs, on_progress=lambda done, total, _: seen.append((done, total)))
+    found = run_study(STUDY, str(tmp_path), runs, progress=lambda done, total, _: seen.append((done, total)))
     assert len(runs.asked) == 1 + 18
     assert runs.asked[0][1].endswith("warmup-0")
     assert len({folder for _, folder in runs.asked}) == 19
@@ -121,13 +121,3 @@ def test_an_unknown_study_lists_those_there_are():
 def test_a_folder_without_measurements_is_named(tmp_path):
     with pytest.raises(BadInput, match="no measurements"):
         read_measurements(str(tmp_path))
-
-
-def test_medians_have_their_spread():
-    stat = summarise([3.0, 1.0, 2.0, 10.0, 2.5])
-    assert (stat.count, stat.median, stat.minimum, stat.maximum) == (5, 2.5, 1.0, 10.0)
-    assert stat.minimum <= stat.low <= stat.median <= stat.high <= stat.maximum
-    assert stat == summarise([3.0, 1.0, 2.0, 10.0, 2.5])
-    assert summarise([4.0]).low == summarise([4.0]).high == 4.0
-    with pytest.raises(BadInput):
-        summarise([])

@@ -1,19 +1,19 @@
-"""Recomputed tables against the printed ones, cell by cell."""
+"""Compares recomputed tables with the published ones, cell by cell."""
 
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from skyfan.studies.published.tables import Row
+from skyfan.studies.published.published_tables import Row
 
-# Two decimals are printed; a mean of rounded parts may differ in the last one.
+# Two decimals are printed; the mean of rounded numbers may differ in the last one.
 TOLERANCE = 0.0101
 _RELATIVE = 1e-12
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Difference:
-    """A cell that does not agree."""
+    """A cell whose recomputed value differs from the published one."""
 
     row: str
     column: str
@@ -35,9 +35,9 @@ class TableCheck:
 def check_table(
     table: str, printed: Sequence[dict[str, str]], computed: Sequence[Row], keys: Sequence[str]
 ) -> TableCheck:
-    """Compares every printed row whose run is there; `keys` identify a row.
+    """Compares every printed row whose run is present; `keys` identify a row, the last one is the run.
 
-    A printed mean is compared only where all its repetitions are there, as the runs of one are a part of it.
+    A printed mean is compared only where all its repetitions are present.
     """
     by_key = {_key(row, keys): row for row in computed}
     repetitions: dict[tuple[str, ...], set[str]] = {}
@@ -73,7 +73,7 @@ def _differences(name: str, printed: dict[str, str], computed: Row, keys: Sequen
 
 
 def _key(row: Row | dict[str, str], keys: Sequence[str]) -> tuple[str, ...]:
-    """The identifying cells, so that `25`, `25.0` and `"25"` are one; the run is last."""
+    """The identifying cells as text in which `25`, `25.0` and `"25"` are equal; the run is last."""
     return tuple(_canonical(row[key]) for key in keys)
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from skyfan.cost import load_prices
 from skyfan.errors import BadInput
-from skyfan.studies.forecast import Calibration, Job, Limits, Spread, forecast, simulate
+from skyfan.studies.forecast import Calibration, Limits, Spread, Workload, forecast, simulate
 
 PLAIN = Calibration(
     source="test",
@@ -42,7 +42,7 @@ calibrations = st.builds(
     spread=st.sampled_from([Spread.none(), HEAVY_TAIL]),
 )
 jobs = st.builds(
-    Job,
+    Workload,
     st.lists(st.integers(0, 2000), min_size=1, max_size=60),
     st.sampled_from([20_500, 100]),
     st.sampled_from([1769, 10_240]),
@@ -59,7 +59,7 @@ limits = st.builds(
 
 def test_by_hand_two_waves():
     # 3 ranks of 1 + 0.01 × 100 = 2 s on 2 slots: two waves.
-    outcome = simulate(Job([100] * 3, 100), PLAIN, Limits(lambda_concurrency=2))
+    outcome = simulate(Workload([100] * 3, 100), PLAIN, Limits(lambda_concurrency=2))
     assert outcome.wall_s == pytest.approx(4.0)
     assert outcome.billed_s == pytest.approx(6.0)
     assert outcome.peak_concurrency == 2
@@ -70,18 +70,18 @@ def test_by_hand_pace_of_starts_and_merge():
     paced = PLAIN.model_copy(
         update={"plan_s": 3.0, "start_interval_s": 0.5, "aggregate_s": 1.0, "aggregate_s_per_rank": 0.1}
     )
-    outcome = simulate(Job([0] * 11, 100), paced, Limits())
+    outcome = simulate(Workload([0] * 11, 100), paced, Limits())
     assert outcome.map_s == pytest.approx(10 * 0.5 + 1)
     assert outcome.wall_s == pytest.approx(3 + 6 + 1 + 1.1)
     assert outcome.binding == "pace of starts"
     one_page = paced.model_copy(update={"aggregate_at_most_ranks": 5})
-    assert simulate(Job([0] * 11, 100), one_page, Limits()).aggregate_s == pytest.approx(1.5)
+    assert simulate(Workload([0] * 11, 100), one_page, Limits()).aggregate_s == pytest.approx(1.5)
 
 
 def test_by_hand_ramp():
     # 2 at once, then one more environment a second: starts at 0, 0, 1, 2 s.
     slow = PLAIN.model_copy(update={"rank_fixed_s": 100.0})
-    outcome = simulate(Job([0] * 4, 100), slow, Limits(burst=2, ramp_per_s=1.0))
+    outcome = simulate(Workload([0] * 4, 100), slow, Limits(burst=2, ramp_per_s=1.0))
     assert outcome.map_s == pytest.approx(102.0)
     assert outcome.held_back_s["Lambda ramp"] == pytest.approx(2.0)
 
@@ -91,20 +91,20 @@ def test_by_hand_reading_and_requests():
     reading = PLAIN.model_copy(
         update={"read_bytes_per_s": 1e6, "compute_s_per_sample": 0.0, "request_bytes": 5_000_000, "rank_fixed_s": 0.0}
     )
-    assert simulate(Job([100], 100_000), reading, Limits()).map_s == pytest.approx(10.0)
-    limited = simulate(Job([100] * 5, 100_000), reading, Limits(s3_gets_per_s=1.0))
+    assert simulate(Workload([100], 100_000), reading, Limits()).map_s == pytest.approx(10.0)
+    limited = simulate(Workload([100] * 5, 100_000), reading, Limits(s3_gets_per_s=1.0))
     assert limited.map_s == pytest.approx(20.0)
-    assert simulate(Job([100] * 5, 100_000), reading, Limits(s3_gets_per_s=1.0, prefixes=2)).map_s == 10.0
+    assert simulate(Workload([100] * 5, 100_000), reading, Limits(s3_gets_per_s=1.0, prefixes=2)).map_s == 10.0
 
 
 def test_a_new_environment_starts_cold_and_is_used_again():
     cold = PLAIN.model_copy(update={"cold_start_s": 5.0})
-    outcome = simulate(Job([0] * 4, 100), cold, Limits(lambda_concurrency=2))
+    outcome = simulate(Workload([0] * 4, 100), cold, Limits(lambda_concurrency=2))
     assert outcome.billed_s == pytest.approx(2 * (5 + 1) + 2 * 1)
 
 
 def test_less_memory_is_slower():
-    small, large = (simulate(Job([1000], 100, mb), PLAIN, Limits()) for mb in (1769, 10_240))
+    small, large = (simulate(Workload([1000], 100, mb), PLAIN, Limits()) for mb in (1769, 10_240))
     assert small.map_s - 1 == pytest.approx((large.map_s - 1) * 1 / (0.1 + 0.9 / (10_240 / 1769)))
 
 
@@ -144,7 +144,7 @@ def test_cost_is_never_negative_and_the_interval_holds_the_median(job, calibrati
 
 def test_a_rank_that_always_fails_is_tried_four_times_and_lost():
     failing = PLAIN.model_copy(update={"failure_share": 0.999999})
-    outcome = simulate(Job([100] * 20, 100), failing, Limits())
+    outcome = simulate(Workload([100] * 20, 100), failing, Limits())
     assert (outcome.done, outcome.failed, outcome.attempts) == (0, 20, 80)
     # Half a rank's 2 s four times, with waits of 2, 4 and 8 s between.
     assert outcome.map_s == pytest.approx(4 * 1 + 14)
@@ -152,7 +152,7 @@ def test_a_rank_that_always_fails_is_tried_four_times_and_lost():
 
 def test_same_seed_same_outcome():
     varied = PLAIN.model_copy(update={"spread": HEAVY_TAIL, "failure_share": 0.3})
-    first, again, other = (simulate(Job([100] * 50, 100), varied, Limits(), seed) for seed in (1, 1, 2))
+    first, again, other = (simulate(Workload([100] * 50, 100), varied, Limits(), seed) for seed in (1, 1, 2))
     assert first == again
     assert first != other
     assert first.attempts > 50
@@ -160,6 +160,6 @@ def test_same_seed_same_outcome():
 
 def test_nonsense_is_refused():
     with pytest.raises(BadInput, match="without ranks"):
-        simulate(Job([], 100), PLAIN, Limits())
+        simulate(Workload([], 100), PLAIN, Limits())
     with pytest.raises(BadInput, match="lambda_concurrency is 0"):
         Limits(lambda_concurrency=0)

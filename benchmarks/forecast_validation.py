@@ -4,8 +4,9 @@ import dataclasses
 import statistics
 from collections.abc import Iterable, Sequence
 
-from skyfan.studies.forecast.calibration import Calibration
-from skyfan.studies.forecast.fit import (
+from skyfan.studies.forecast.forecast_calibration import Calibration
+from skyfan.studies.forecast.predict import interval
+from skyfan.studies.forecast.published_calibration import (
     WALL_PER_PROFILER_S,
     Observation,
     fit,
@@ -14,8 +15,7 @@ from skyfan.studies.forecast.fit import (
     profiler_s_per_mb,
     published_spread,
 )
-from skyfan.studies.forecast.predict import interval
-from skyfan.studies.published import find_runs, read_timings
+from skyfan.studies.published import find_all_runs, read_timings, reference_runs
 
 _FITTED_GB = (1.0, 4.0, 10.0)
 _FITTED_SCALE_GB = (12.6, 512.0)
@@ -35,7 +35,7 @@ class Prediction:
 
     @property
     def covered(self) -> int:
-        """Measured runs within the 10th to 90th percentile."""
+        """Number of measured runs within the 10th to 90th percentile."""
         return sum(self.low_s <= measured <= self.high_s for measured in self.measured_s)
 
     @property
@@ -64,8 +64,8 @@ class Validation:
         return statistics.median(self.errors)
 
 
-def validate(place: str, repetitions: int = 11) -> list[Validation]:
-    """Fits and predicts by three splits of the published runs under `place`.
+def validate(folder: str, repetitions: int = 11) -> list[Validation]:
+    """Fits and predicts by three splits of the published runs under `folder`.
 
     - data sizes: 1, 4 and 10 GB fitted, 2, 6, 8 and 12.6 GB predicted, both partition sizes;
     - partition size: 25 MB fitted, 100 MB predicted;
@@ -76,9 +76,9 @@ def validate(place: str, repetitions: int = 11) -> list[Validation]:
     Raises:
         BadInput: the published tables or records are not there.
     """
-    runs = find_runs(place)
+    runs = reference_runs(find_all_runs(folder))
     spread = published_spread(runs)
-    seen = observations(read_timings(place))
+    seen = observations(read_timings(folder))
     early = [one for one in seen if one.year == 2024]
     late = [one for one in seen if one.year == 2025]
     small = [one for one in early if one.data_gb in _FITTED_GB]

@@ -1,8 +1,8 @@
-"""The seeds' tables, by their names, from the measurements of a study.
+"""The tables of a study, with the names that the published reports use.
 
-A row is a setting; each number is the median over its repetitions (min and max where the seeds print them). Rates are
-bits or samples ÷ wall seconds of the run, memory is peak resident memory, cost is what Lambda would bill: where the
-seeds printed something else under the same heading, the heading says what it is here.
+A row is a setting. Each number is the median over its repetitions, with minimum and maximum where the reports print
+them. Rates are bits or samples ÷ wall seconds of the run, memory is peak resident memory, cost is what Lambda would
+bill. Where the reports print another quantity under the same heading, the heading names the quantity printed here.
 """
 
 import statistics
@@ -12,9 +12,8 @@ from typing import Any
 
 from skyfan.cost import Prices, bill, rank_times, usage_of_ranks
 from skyfan.errors import BadInput
-from skyfan.studies.bench.engine import Measurement
-from skyfan.studies.bench.spec import Setting
-from skyfan.studies.bench.statistics import Stat, summarise
+from skyfan.studies.bench.measurements import Measurement
+from skyfan.studies.bench.study import Setting
 from skyfan.units import parse_size
 
 Row = dict[str, Any]
@@ -22,7 +21,7 @@ Group = tuple[Setting, list[Measurement]]
 
 _MB = 2**20
 _CPU = "total_cpu_time (seconds)"
-# Options that the seeds' experiment table has no column for.
+# Options for which the reports' experiment table has no column.
 _OTHER_OPTIONS = {
     "on": "Target",
     "place": "Place",
@@ -31,11 +30,10 @@ _OTHER_OPTIONS = {
     "world_size": "Ranks",
     "workers": "Ranks at once",
 }
-_PER_BATCH = "execution_time (seconds/batch)"
 
 
 def groups(measurements: Sequence[Measurement]) -> list[Group]:
-    """Measurements of one setting together, settings in the order of their fields."""
+    """The measurements of each setting together; settings in the order of their fields."""
     found: dict[str, Group] = {}
     for one in measurements:
         found.setdefault(one.setting.key, (one.setting, []))[1].append(one)
@@ -57,7 +55,7 @@ def _order(setting: Setting) -> tuple[Any, ...]:
 
 
 def experiments(measurements: Sequence[Measurement]) -> list[Row]:
-    """The experiment table: data prefix and file limit against means over ranks, and whatever else is varied."""
+    """The experiment table: means over ranks by data prefix, file limit and every other varied option."""
     others = {
         name: heading
         for name, heading in _OTHER_OPTIONS.items()
@@ -72,11 +70,11 @@ def experiments(measurements: Sequence[Measurement]) -> list[Row]:
                 "File Limit": setting.file_limit or "",
                 "Batch Size": setting.batch_size,
                 **{heading: getattr(setting, name) for name, heading in others.items()},
-                "Avg CPU Time (s)": _median(members, _rank_mean(_CPU)),
-                "Avg Peak Memory (MB)": _median(members, lambda one: _rank_mean("peak_rss_bytes")(one) / _MB),
-                "Avg Exec Time per Batch (s)": _median(members, _rank_mean(_PER_BATCH)),
-                "Throughput by wall (MB/s)": _median(members, lambda one: _bytes(one) / _MB / one.wall_s),
-                "Samples/s by wall": _median(members, lambda one: _samples(one) / one.wall_s),
+                "Avg CPU Time (s)": _median(members, lambda one: one.rank_mean(_CPU)),
+                "Avg Peak Memory (MB)": _median(members, lambda one: one.rank_mean("peak_rss_bytes") / _MB),
+                "Avg Exec Time per Batch (s)": _median(members, lambda one: one.batch_s),
+                "Throughput by wall (MB/s)": _median(members, lambda one: one.bits_per_s / 8 / _MB),
+                "Samples/s by wall": _median(members, lambda one: one.samples_per_s),
                 "Wall (s)": _median(members, lambda one: one.wall_s),
                 "Runs": len(members),
             }
@@ -88,7 +86,7 @@ def batch_sizes(measurements: Sequence[Measurement]) -> list[Row]:
     """Batch-size analysis: seconds a batch over all ranks of all repetitions."""
     rows = []
     for setting, members in groups(measurements):
-        seconds = [record[_PER_BATCH] for one in members for record in one.records]
+        seconds = [record["execution_time (seconds/batch)"] for one in members for record in one.records]
         rows.append(
             {
                 "dataset": f"{setting.partition_size}/{setting.repeat}×",
@@ -96,8 +94,8 @@ def batch_sizes(measurements: Sequence[Measurement]) -> list[Row]:
                 "mean_execution_time": statistics.fmean(seconds),
                 "min_execution_time": min(seconds),
                 "max_execution_time": max(seconds),
-                "throughput (Mbit/s)": _median(members, lambda one: _bits_per_s(one) / 1e6),
-                "peak memory (GB)": _median(members, _peak_gb),
+                "throughput (Mbit/s)": _median(members, lambda one: one.bits_per_s / 1e6),
+                "peak memory (GB)": _median(members, lambda one: one.peak_rss_bytes / 2**30),
             }
         )
     return rows
@@ -107,16 +105,16 @@ def input_partitions(measurements: Sequence[Measurement]) -> list[Row]:
     """Execution time against input partitions, with how many ranks ran at once."""
     rows = []
     for setting, members in groups(measurements):
-        wall = _stat(members, lambda one: one.wall_s)
+        walls_s = [one.wall_s for one in members]
         rows.append(
             {
                 "Partition Size": setting.partition_size,
-                "Execution Time (s/batch)": _median(members, _rank_mean(_PER_BATCH)),
-                "Wall (s)": wall.median,
-                "Wall min (s)": wall.minimum,
-                "Wall max (s)": wall.maximum,
-                "Throughput (Gbit/s)": _median(members, lambda one: _bits_per_s(one) / 1e9),
-                "Peak Memory (GB)": _median(members, _peak_gb),
+                "Execution Time (s/batch)": _median(members, lambda one: one.batch_s),
+                "Wall (s)": statistics.median(walls_s),
+                "Wall min (s)": min(walls_s),
+                "Wall max (s)": max(walls_s),
+                "Throughput (Gbit/s)": _median(members, lambda one: one.bits_per_s / 1e9),
+                "Peak Memory (GB)": _median(members, lambda one: one.peak_rss_bytes / 2**30),
                 "Ranks": len(members[0].records),
                 "Num Concurrent Jobs": max(concurrent_ranks(one.records) for one in members),
             }
@@ -132,7 +130,7 @@ def costs(measurements: Sequence[Measurement], prices: Prices, region: str = "us
         rows.append(
             {
                 "Partition Size": setting.partition_size,
-                "Data (GB)": _bytes(members[0]) / 2**30,
+                "Data (GB)": members[0].bytes_read / 2**30,
                 "Num Lambda Invocations": len(usages[0].invocations),
                 "Total Duration (s)": statistics.median(
                     sum(invocation.billed_s for invocation in usage.invocations) for usage in usages
@@ -145,7 +143,7 @@ def costs(measurements: Sequence[Measurement], prices: Prices, region: str = "us
 
 
 def data_access(measurements: Sequence[Measurement]) -> list[Row]:
-    """How the data were reached against what reading took: means over ranks, requests of all ranks."""
+    """Seconds of reading (means over ranks) and requests (of all ranks) by the way the data were reached."""
     rows = []
     for setting, members in groups(measurements):
         rows.append(
@@ -153,8 +151,8 @@ def data_access(measurements: Sequence[Measurement]) -> list[Row]:
                 "Place": setting.place,
                 "Files": setting.layout,
                 "Wall (s)": _median(members, lambda one: one.wall_s),
-                "Reading (s)": _median(members, _rank_mean("read_s")),
-                "Compute waited (s)": _median(members, _rank_mean("wait_s")),
+                "Reading (s)": _median(members, lambda one: one.rank_mean("read_s")),
+                "Compute waited (s)": _median(members, lambda one: one.rank_mean("wait_s")),
                 "Read rate of a rank (MB/s)": _median(members, _read_rate_mb),
                 "Requests": round(
                     _median(members, lambda one: sum(record["s3_num_requests"] for record in one.records))
@@ -166,7 +164,7 @@ def data_access(measurements: Sequence[Measurement]) -> list[Row]:
 
 def _read_rate_mb(one: Measurement) -> float:
     read_s = sum(float(record["read_s"]) for record in one.records)
-    return _bytes(one) / _MB / max(read_s, 1e-9)
+    return one.bytes_read / _MB / max(read_s, 1e-9)
 
 
 def scaling(measurements: Sequence[Measurement]) -> list[Row]:
@@ -183,7 +181,7 @@ def scaling(measurements: Sequence[Measurement]) -> list[Row]:
                 "Wall (s)": wall_s,
                 "Speed-up": speedup,
                 "Efficiency": speedup * first[0] / workers,
-                "Samples/s": _median(members, lambda one: _samples(one) / one.wall_s),
+                "Samples/s": _median(members, lambda one: one.samples_per_s),
                 "Launch skew (s)": _median(members, lambda one: launch_skew_s(one.records)),
             }
         )
@@ -191,7 +189,7 @@ def scaling(measurements: Sequence[Measurement]) -> list[Row]:
 
 
 def local_against_distributed(measurements: Sequence[Measurement]) -> tuple[list[Row], str]:
-    """One process against the fan-out, with the ratio, and a sentence of what it means.
+    """One process against the fan-out with their ratio, and a sentence that explains the result.
 
     Raises:
         BadInput: the measurements are not of one process and one other target.
@@ -204,12 +202,12 @@ def local_against_distributed(measurements: Sequence[Measurement]) -> tuple[list
         raise BadInput(f"this table compares 'process' with one other target; the study has {sorted(by_target)}.")
     local, fanned = by_target["process"], by_target[others[0]]
     metrics: dict[str, Callable[[Measurement], float]] = {
-        "Execution Time/Batch (s)": _rank_mean(_PER_BATCH),
+        "Execution Time/Batch (s)": lambda one: one.batch_s,
         "Wall (s)": lambda one: one.wall_s,
-        "Throughput (Mbit/s)": lambda one: _bits_per_s(one) / 1e6,
+        "Throughput (Mbit/s)": lambda one: one.bits_per_s / 1e6,
         "CPU Time, all ranks (s)": lambda one: sum(record[_CPU] for record in one.records),
-        "Peak Memory of a rank (MB)": lambda one: max(record["peak_rss_bytes"] for record in one.records) / _MB,
-        "Samples/s": lambda one: _samples(one) / one.wall_s,
+        "Peak Memory of a rank (MB)": lambda one: one.peak_rss_bytes / _MB,
+        "Samples/s": lambda one: one.samples_per_s,
     }
     rows = []
     for name, metric in metrics.items():
@@ -231,7 +229,7 @@ def _meaning(local_s: float, fanned_s: float, target: str, fanned: Sequence[Meas
 
 
 def concurrent_ranks(records: Sequence[Mapping[str, Any]]) -> int:
-    """The most ranks that ran at one instant."""
+    """The largest number of ranks that ran at one instant."""
     events = [(datetime.fromisoformat(record["started_at"]), 1) for record in records]
     events += [(datetime.fromisoformat(record["ended_at"]), -1) for record in records]
     most = now = 0
@@ -247,29 +245,5 @@ def launch_skew_s(records: Sequence[Mapping[str, Any]]) -> float:
     return (max(starts) - min(starts)).total_seconds()
 
 
-def _rank_mean(key: str) -> Callable[[Measurement], float]:
-    return lambda one: statistics.fmean(record[key] for record in one.records)
-
-
-def _stat(members: Sequence[Measurement], metric: Callable[[Measurement], float]) -> Stat:
-    return summarise([metric(one) for one in members])
-
-
 def _median(members: Sequence[Measurement], metric: Callable[[Measurement], float]) -> float:
     return statistics.median(metric(one) for one in members)
-
-
-def _bytes(one: Measurement) -> int:
-    return sum(int(record["bytes_read"]) for record in one.records)
-
-
-def _samples(one: Measurement) -> int:
-    return sum(int(record["samples"]) for record in one.records)
-
-
-def _bits_per_s(one: Measurement) -> float:
-    return 8 * _bytes(one) / one.wall_s
-
-
-def _peak_gb(one: Measurement) -> float:
-    return max(int(record["peak_rss_bytes"]) for record in one.records) / 2**30

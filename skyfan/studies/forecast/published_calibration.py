@@ -1,13 +1,13 @@
-"""Fits the simulator to runs of which only wall times are known: the predecessor's published ones.
+"""Fits the simulator to the reference system's published runs, of which only wall times are known.
 
-Published are the wall time, sometimes the map's time, the number of ranks, and of some runs the ranks' profiler
-seconds. Profiler seconds are not wall seconds, but their spread about the median tells how common stragglers are
-and how slow. With that spread x the model is linear in its unknowns:
+Published are the wall time, the number of ranks, for some runs the map's time, and for some the ranks' profiler
+seconds. Profiler seconds are not wall seconds, but their spread about the median shows how common stragglers are and
+how slow. With that spread x the model is linear in its unknowns:
 
     map  = fixed + s · MB · E[largest of N draws of x] + interval · N
     rest = start + a · min(N, 1000)
 
-`rest` is wall − map; the predecessor merges one listing page of records at the most. Solved by least absolute
+`rest` is wall − map; the reference system merges one listing page of records at most. Solved by least absolute
 relative deviation, all unknowns ≥ 0.
 """
 
@@ -20,20 +20,21 @@ from statistics import NormalDist
 
 import numpy as np
 
+from skyfan.aws_limits import LAMBDA_MAX_MEMORY_MB, LAMBDA_MB_PER_VCPU, MAP_CONCURRENCY, S3_LISTING_PAGE
 from skyfan.errors import BadInput
-from skyfan.studies.forecast.calibration import Calibration, Spread
-from skyfan.studies.forecast.simulate import Job, Limits, simulate
-from skyfan.studies.published import Run, Timings, planned_ranks
-from skyfan.studies.published.runs import CPU, LISTING_PAGE
+from skyfan.studies.forecast.forecast_calibration import Calibration, Spread
+from skyfan.studies.forecast.map_simulation import Limits, Workload, simulate
+from skyfan.studies.published import ReferenceRun, Timings, planned_ranks
+from skyfan.studies.published.published_runs import CPU
 
 # Image, magnitudes and redshift of a sample of the published data set.
 SAMPLE_BYTES = 20_504
-# The reference's profiler reported 107 s for 48.8 s of wall time when its script was run by us (2 cores): used
-# only where the fitted runs have one partition size, so that they cannot say how time grows with it.
+# We ran the reference's script on 2 cores: its profiler reported 107 s for 48.8 s of wall time. Used only where all
+# fitted runs have one partition size, because they do not show how time grows with the size.
 WALL_PER_PROFILER_S = 48.8 / 107
-# The published account ran 10,000 children at once; its pace of starts is fitted, so that no ramp is assumed.
-PUBLISHED_LIMITS = Limits(lambda_concurrency=10_000, burst=10_000)
-_MEASURED_VCPUS = 10_240 / 1769
+# The published account ran 10,000 children at once. Its pace of starts is fitted; no ramp is assumed besides.
+PUBLISHED_LIMITS = Limits(lambda_concurrency=MAP_CONCURRENCY, burst=MAP_CONCURRENCY)
+_MEASURED_VCPUS = LAMBDA_MAX_MEMORY_MB / LAMBDA_MB_PER_VCPU
 _SIZES = re.compile(r"(\d+)(GB|TB)")
 _NAMED_GB = {"timing": 12.6}
 _STEPS = 200
@@ -41,7 +42,7 @@ _STEPS = 200
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Observation:
-    """One published run: what was asked for and how long it took."""
+    """One published run: its data, its ranks and its times."""
 
     partition_mb: int
     data_gb: float
@@ -50,13 +51,13 @@ class Observation:
     map_s: float | None
     year: int
 
-    def job(self) -> Job:
-        """The same work for the simulator."""
-        return Job([samples_per_rank(self.partition_mb)] * self.ranks, SAMPLE_BYTES)
+    def workload(self) -> Workload:
+        """The work of this run, for the simulator."""
+        return Workload([samples_per_rank(self.partition_mb)] * self.ranks, SAMPLE_BYTES)
 
 
 def samples_per_rank(partition_mb: int) -> int:
-    """5,113 for 100 MB."""
+    """Samples of a partition file of this size: 5,113 for 100 MB."""
     return (partition_mb * 2**20 - 2048) // SAMPLE_BYTES
 
 
@@ -80,17 +81,21 @@ def _data_gb(name: str) -> float | None:
     return float(size[1]) * (1000 if size[2] == "TB" else 1) if size else None
 
 
-def _full_ranks(run: Run) -> list[float]:
-    """Profiler seconds of the ranks with a whole partition."""
+def _full_ranks(run: ReferenceRun) -> list[float]:
+    """Profiler seconds of the ranks that have a whole partition."""
     most = max(record["num_batches"] for record in run.records)
     return [record[CPU] for record in run.records if record["num_batches"] == most]
 
 
-def published_spread(runs: Iterable[Run]) -> Spread:
-    """Time ÷ the run's median over all ranks of the runs at the default batch size."""
+def published_spread(runs: Iterable[ReferenceRun]) -> Spread:
+    """The spread of profiler seconds ÷ the run's median, over all ranks of the runs at the default batch size.
+
+    Raises:
+        BadInput: there is no such run.
+    """
     factors: list[float] = []
     for run in runs:
-        if run.kind == "reference" and not run.batch_size:
+        if not run.batch_size:
             seconds = _full_ranks(run)
             middle = statistics.median(seconds)
             factors += [value / middle for value in seconds]
@@ -99,8 +104,12 @@ def published_spread(runs: Iterable[Run]) -> Spread:
     return Spread.measured(factors)
 
 
-def profiler_s_per_mb(runs: Iterable[Run], partition_mb: int) -> float:
-    """Median profiler seconds a MB of the runs with this partition size."""
+def profiler_s_per_mb(runs: Iterable[ReferenceRun], partition_mb: int) -> float:
+    """Median profiler seconds per MB of the runs with this partition size.
+
+    Raises:
+        BadInput: there is no such run.
+    """
     seconds = [s for run in runs if run.partition_mb == partition_mb and not run.batch_size for s in _full_ranks(run)]
     if not seconds:
         raise BadInput(f"no published rank records of {partition_mb} MB partitions.")
@@ -112,7 +121,7 @@ def fit(
 ) -> Calibration:
     """The calibration that explains the observed runs best.
 
-    `s_per_mb` gives the compute seconds a MB where the runs cannot (one partition size only).
+    `s_per_mb` gives the compute seconds per MB where the runs have one partition size, and so do not show it.
 
     Raises:
         BadInput: the runs have one partition size and `s_per_mb` is not given.
@@ -134,7 +143,7 @@ def fit(
 def _fitted(
     observed: Sequence[Observation], spread: Spread, s_per_mb: float | None, source: str = "published runs"
 ) -> Calibration:
-    """The best calibration, without a word on how good it is."""
+    """The best calibration, without its errors."""
     rows, values = _equations(observed, spread)
     solution = _solve(rows, values, {2: s_per_mb} if s_per_mb is not None else {})
     start_s, fixed_s, slope, interval_s, merge_s = (float(value) for value in solution)
@@ -148,7 +157,7 @@ def _fitted(
         spread=spread,
         aggregate_s=0.0,
         aggregate_s_per_rank=merge_s,
-        aggregate_at_most_ranks=LISTING_PAGE,
+        aggregate_at_most_ranks=S3_LISTING_PAGE,
     )
 
 
@@ -162,10 +171,10 @@ def _logs(observed: Sequence[Observation], calibration: Calibration) -> list[flo
 def _left_out_logs(
     observed: Sequence[Observation], spread: Spread, s_per_mb: float | None, slope: float | None
 ) -> list[float]:
-    """ln(measured ÷ predicted) of every run, by a fit that has not seen any run of its kind.
+    """ln(measured ÷ predicted) of every run, by a fit without the runs of its partition size and number of ranks.
 
-    A fit is nearer to the runs that made it than to others, so that their errors would give too narrow an interval.
-    `slope` is the compute time a MB of all runs, for what is left of one partition size.
+    A fit is nearer to its own runs than to others, so that their errors would give too narrow an interval. `slope` is
+    the compute seconds per MB of all runs; it serves where the rest has one partition size.
     """
     logs: list[float] = []
     for key in sorted({(one.partition_mb, one.ranks) for one in observed}):
@@ -177,17 +186,17 @@ def _left_out_logs(
 
 
 def _residual_sigma(logs: Sequence[float]) -> float:
-    """As wide as makes the 10th to 90th percentile hold four of five runs that were left out, and a new one."""
+    """The width with which the 10th to 90th percentile holds four of five runs, counting one that is not yet seen."""
     level = min(1.0, math.ceil(0.8 * (len(logs) + 1)) / len(logs))
     return float(np.quantile(np.abs(logs), level, method="higher")) / NormalDist().inv_cdf(0.9)
 
 
 def _equations(observed: Sequence[Observation], spread: Spread) -> tuple[np.ndarray, np.ndarray]:
-    """One row a known time: coefficients of (start, fixed, s a MB, interval, merge a rank)."""
+    """One row per known time: coefficients of (start, fixed, seconds per MB, interval, merge per rank)."""
     rows, values = [], []
     for one in observed:
         in_map = [0.0, 1.0, one.partition_mb * spread.largest(one.ranks), float(one.ranks), 0.0]
-        around = [1.0, 0.0, 0.0, 0.0, float(min(one.ranks, LISTING_PAGE))]
+        around = [1.0, 0.0, 0.0, 0.0, float(min(one.ranks, S3_LISTING_PAGE))]
         if one.map_s is None:
             rows.append([a + b for a, b in zip(in_map, around, strict=True)])
             values.append(one.wall_s)
@@ -198,7 +207,7 @@ def _equations(observed: Sequence[Observation], spread: Spread) -> tuple[np.ndar
 
 
 def _solve(rows: np.ndarray, values: np.ndarray, known: dict[int, float]) -> np.ndarray:
-    """Non-negative least absolute relative deviation, float64 [5]; `known` unknowns are given."""
+    """Non-negative least absolute relative deviation, as float64 [5]; `known` maps a position to its given value."""
     left = values - sum((rows[:, column] * value for column, value in known.items()), np.zeros(len(values)))
     free = [column for column in range(rows.shape[1]) if column not in known]
     if not np.any(rows[:, 1] * rows[:, 0] == 0):
@@ -217,7 +226,7 @@ def _solve(rows: np.ndarray, values: np.ndarray, known: dict[int, float]) -> np.
 
 
 def _least_deviation(rows: np.ndarray, values: np.ndarray, relative: np.ndarray) -> np.ndarray:
-    """Iteratively reweighted least squares, which tends to least absolute deviation."""
+    """Iteratively reweighted least squares, which converges to least absolute deviation."""
     weights = relative
     for _ in range(_STEPS):
         solution: np.ndarray = np.linalg.lstsq(rows * weights[:, None], values * weights, rcond=None)[0]
@@ -227,5 +236,5 @@ def _least_deviation(rows: np.ndarray, values: np.ndarray, relative: np.ndarray)
 
 
 def predict_walls_s(one: Observation, calibration: Calibration, repetitions: int) -> list[float]:
-    """Simulated wall times of the observed run."""
-    return [simulate(one.job(), calibration, PUBLISHED_LIMITS, seed).wall_s for seed in range(repetitions)]
+    """Simulated wall seconds of the observed run, one per seed."""
+    return [simulate(one.workload(), calibration, PUBLISHED_LIMITS, seed).wall_s for seed in range(repetitions)]

@@ -30,6 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from skyfan import store
 from skyfan.errors import BadInput
 from skyfan.units import parse_size
+from skyfan.validation import first_problem
 
 PACKAGED = (
     "experiments-25",
@@ -130,9 +131,7 @@ def load_study(name: str, *, quick: bool = False) -> Study:
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"study {name} is not TOML: {error}.") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BadInput(f"study {name}, {where}: {first['msg']}.") from error
+        raise BadInput(f"study {name}, {first_problem(error)}") from error
     return study
 
 

@@ -3,14 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from benchmarks.forecast_validation import validate
 from skyfan.errors import BadInput
+from skyfan.runs.finding import RecordedRun
 from skyfan.studies.forecast import Spread, calibrate, load_calibration
-from skyfan.studies.forecast.fit import Observation, fit, observations, published_spread
-from skyfan.studies.forecast.measured import predict_run_s
-from skyfan.studies.forecast.validate import validate
-from skyfan.studies.published import Run, find_runs, read_timings
+from skyfan.studies.forecast.measured_calibration import predict_run_s
+from skyfan.studies.forecast.published_calibration import Observation, fit, observations, published_spread
+from skyfan.studies.published import find_all_runs, read_timings, reference_runs
 
 pytestmark = pytest.mark.slow
 
@@ -33,9 +35,14 @@ def test_published_runs_that_were_not_fitted_are_predicted_within_15_percent():
     assert {p.data_gb for p in fitted.predictions} == {2.0, 6.0, 8.0, 12.6}
 
 
+def share_beyond(spread: Spread, factor: float) -> float:
+    """Share of ranks slower than `factor` × the median."""
+    return 1 - float(np.interp(factor, spread.factor, spread.probability))
+
+
 def test_stragglers_are_read_from_the_records():
-    spread = published_spread(find_runs(PUBLISHED))
-    assert spread.share_beyond(2.0) == pytest.approx(0.042, abs=0.01)
+    spread = published_spread(reference_runs(find_all_runs(PUBLISHED)))
+    assert share_beyond(spread, 2.0) == pytest.approx(0.042, abs=0.01)
     assert spread.largest(41) == pytest.approx(3.2, abs=0.1)
 
 
@@ -47,7 +54,7 @@ def test_every_timed_run_is_observed():
 
 def test_the_packaged_calibration_is_the_fit_to_all_published_runs():
     packaged = load_calibration("published")
-    again = fit(observations(read_timings(PUBLISHED)), published_spread(find_runs(PUBLISHED)))
+    again = fit(observations(read_timings(PUBLISHED)), published_spread(reference_runs(find_all_runs(PUBLISHED))))
     for name in ("rank_fixed_s", "compute_s_per_sample", "start_interval_s", "aggregate_s_per_rank"):
         assert getattr(packaged, name) == pytest.approx(getattr(again, name), rel=1e-4)
     assert packaged.fit == again.fit
@@ -77,7 +84,7 @@ def test_one_partition_size_alone_cannot_be_fitted():
         fit(seen, Spread.none())
 
 
-def our_run(ranks: int, *, workers: int, name: str = "run", wall_s: float | None = None) -> Run:
+def our_run(ranks: int, *, workers: int, name: str = "run", wall_s: float | None = None) -> RecordedRun:
     """A run of ranks that took exactly 1 s + 0.01 s a sample, 100 samples each, on 2 threads."""
 
     def record(rank: int) -> dict[str, Any]:
@@ -97,7 +104,7 @@ def our_run(ranks: int, *, workers: int, name: str = "run", wall_s: float | None
     waves = -(-ranks // workers)
     timing = {"plan_s": 0.5, "aggregate_s": 0.25, "wall_s": wall_s or 2.0 * waves + 0.75}
     summary = {"workers": workers, "attempts": ranks, "timing": timing}
-    return Run(name, [record(rank) for rank in range(ranks)], "skyfan", summary=summary)
+    return RecordedRun(name, [record(rank) for rank in range(ranks)], summary)
 
 
 def test_our_runs_calibrate_directly():
@@ -118,7 +125,7 @@ def test_a_calibration_says_how_badly_it_fits():
 
 
 def test_reference_records_do_not_calibrate_ours():
-    runs = [run for run in find_runs(PUBLISHED) if run.partition_mb == 25]
+    runs = [run for run in reference_runs(find_all_runs(PUBLISHED)) if run.partition_mb == 25]
     with pytest.raises(BadInput, match="no Skyfan rank records"):
         calibrate(runs)
 

@@ -1,4 +1,4 @@
-"""The predecessor's own tables, recomputed from its records by its own definitions.
+"""The reference system's own tables, recomputed from its records by its own definitions.
 
 Its definitions, kept here only to reproduce what it printed: CPU time is a mean over ranks without values
 beyond 1.5 interquartile ranges; memory, throughput and bits are sums over ranks; S3 time is a sum, its other
@@ -16,7 +16,7 @@ import numpy as np
 
 from skyfan import store
 from skyfan.errors import BadInput
-from skyfan.studies.published.runs import CPU, MEMORY, Run
+from skyfan.studies.published.published_runs import CPU, MEMORY, ReferenceRun
 
 Cell = float | str | None
 Row = dict[str, Cell]
@@ -35,8 +35,8 @@ def without_outliers(values: Sequence[float]) -> np.ndarray:
     return kept
 
 
-def measurements(run: Run) -> Row:
-    """The predecessor's numbers of one run, not rounded."""
+def measurements(run: ReferenceRun) -> Row:
+    """The reference system's numbers of one run, not rounded."""
     row: Row = {
         CPU: float(without_outliers([record[CPU] for record in run.records]).mean()),
         MEMORY: math.fsum(record[MEMORY] for record in run.records),
@@ -50,20 +50,22 @@ def measurements(run: Run) -> Row:
     return row
 
 
-def result_stats(runs: Iterable[Run]) -> list[Row]:
-    """`result_stats.csv`: a row a run, and the mean of each configuration."""
-    chosen = [run for run in runs if run.kind == "reference" and run.partition_mb and not run.batch_size]
+def result_stats(runs: Iterable[ReferenceRun]) -> list[Row]:
+    """`result_stats.csv`: one row per run, and the mean of each configuration."""
+    chosen = [run for run in runs if run.partition_mb and not run.batch_size]
     return _with_means(chosen, lambda run: {"partition (MB)": run.partition_mb, "data (GB)": run.data_gb})
 
 
-def batch_varying(runs: Iterable[Run], partition_mb: int = 25) -> list[Row]:
+def batch_varying(runs: Iterable[ReferenceRun], partition_mb: int = 25) -> list[Row]:
     """`batch_varying_results.csv`: the same by batch size, for one partition size (the published one is 25)."""
-    chosen = [run for run in runs if run.kind == "reference" and run.batch_size and run.partition_mb == partition_mb]
+    chosen = [run for run in runs if run.batch_size and run.partition_mb == partition_mb]
     rows = _with_means(chosen, lambda run: {"batch_size": run.batch_size})
     return [{key: cell for key, cell in row.items() if not key.startswith("s3_")} for row in rows]
 
 
-def adjusted(runs: Iterable[Run], durations: Callable[[Run], tuple[float, float] | None]) -> list[Row]:
+def adjusted(
+    runs: Iterable[ReferenceRun], durations: Callable[[ReferenceRun], tuple[float, float] | None]
+) -> list[Row]:
     """`result_stats_adjusted.csv`: bits ÷ inference (map) seconds where both durations of a run are known.
 
     `durations` gives (total seconds, inference seconds) of a run, None where they are not known.
@@ -71,7 +73,7 @@ def adjusted(runs: Iterable[Run], durations: Callable[[Run], tuple[float, float]
     rows = []
     for run in runs:
         known = durations(run)
-        if run.kind != "reference" or run.batch_size or not run.partition_mb or not known:
+        if run.batch_size or not run.partition_mb or not known:
             continue
         total_s, inference_s = known
         keys = {"partition (MB)": run.partition_mb, "data (GB)": run.data_gb, "run": run.repetition}
@@ -80,7 +82,7 @@ def adjusted(runs: Iterable[Run], durations: Callable[[Run], tuple[float, float]
     return [_rounded(row) for row in rows]
 
 
-def _with_means(runs: Iterable[Run], keys_of: Callable[[Run], dict[str, Any]]) -> list[Row]:
+def _with_means(runs: Iterable[ReferenceRun], keys_of: Callable[[ReferenceRun], dict[str, Any]]) -> list[Row]:
     rows: list[Row] = []
     for _, group in itertools.groupby(runs, key=lambda run: tuple(keys_of(run).values())):
         members = list(group)
@@ -109,12 +111,3 @@ def read_csv(uri: str) -> list[dict[str, str]]:
         return list(csv.DictReader(io.StringIO(store.read(uri).decode())))
     except UnicodeDecodeError as error:
         raise BadInput(f"{uri} is not a CSV file in UTF-8.") from error
-
-
-def write_csv(rows: Sequence[Row]) -> str:
-    """The table as CSV text, empty where a cell is None."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

@@ -13,11 +13,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from skyfan.cost.run import speed, vcpus
+from skyfan.aws_limits import (
+    LAMBDA_BURST,
+    LAMBDA_CONCURRENCY,
+    LAMBDA_MAX_MEMORY_MB,
+    LAMBDA_RAMP_PER_S,
+    MAP_CONCURRENCY,
+    S3_GETS_PER_S,
+)
 from skyfan.errors import BadInput
-from skyfan.studies.forecast.calibration import Calibration
+from skyfan.studies.billing.memory_sizes import speed, vcpus
+from skyfan.studies.forecast.forecast_calibration import Calibration
 
-LAMBDA_TIMEOUT_S = 900.0
 MAX_ATTEMPTS = 4
 _RETRY_AFTER_S = 2.0
 # Requests of a rank besides its byte ranges: plan item and model.
@@ -31,14 +38,14 @@ _S3_SHARE = 0.2
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Limits:
-    """What AWS allows. Defaults: a regular account's quotas in 2026 (docs/scale.md names the sources)."""
+    """What AWS allows. The defaults are a regular account's quotas (`skyfan.aws_limits` names the sources)."""
 
-    lambda_concurrency: int = 1000
-    burst: int = 1000
-    ramp_per_s: float = 100.0
-    map_concurrency: int = 10_000
+    lambda_concurrency: int = LAMBDA_CONCURRENCY
+    burst: int = LAMBDA_BURST
+    ramp_per_s: float = LAMBDA_RAMP_PER_S
+    map_concurrency: int = MAP_CONCURRENCY
     maps: int = 1
-    s3_gets_per_s: float = 5500.0
+    s3_gets_per_s: float = S3_GETS_PER_S
     prefixes: int = 1
 
     def __post_init__(self) -> None:
@@ -47,22 +54,22 @@ class Limits:
                 raise BadInput(f"limit {field.name} is {getattr(self, field.name)}; it must be greater than zero.")
 
     def ramped(self, time_s: float) -> float:
-        """Environments that Lambda allows so long after the start."""
+        """Environments that Lambda allows `time_s` after the start."""
         return min(self.lambda_concurrency, self.burst + self.ramp_per_s * time_s)
 
     @property
     def open_at_once(self) -> int:
-        """Children that all maps together run at once."""
+        """Children that all maps together may run at once."""
         return self.map_concurrency * self.maps
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Job:
-    """What is to be done: samples of each rank, and where."""
+class Workload:
+    """The work of a run: samples of each rank, bytes of a sample, and the memory size of the function."""
 
     rank_samples: Sequence[int]
     sample_bytes: int
-    memory_mb: int = 10_240
+    memory_mb: int = LAMBDA_MAX_MEMORY_MB
 
     @property
     def ranks(self) -> int:
@@ -74,8 +81,8 @@ class Job:
 class Outcome:
     """One simulated run.
 
-    `held_back_s` is the time between starts that each limit caused; `s3_wait_s` what all ranks together waited
-    for S3 beyond their own reading rate.
+    `held_back_s` is the time between starts that each limit caused. `s3_wait_s` is the time that all ranks together
+    waited for S3 beyond their own reading rate.
     """
 
     wall_s: float
@@ -93,7 +100,10 @@ class Outcome:
 
     @property
     def binding(self) -> str:
-        """S3 where ranks wait for it; the limit that held starts back most, if starting took longer than a rank."""
+        """The limit that determines the wall time.
+
+        S3, if ranks wait for it; else the limit that delayed starts most, if starting took longer than a rank.
+        """
         if self.s3_wait_s > _S3_SHARE * self.billed_s:
             return S3
         if sum(self.held_back_s.values()) <= self.longest_rank_s:
@@ -118,19 +128,19 @@ class _Clock:
             self.idle += 1
 
 
-def simulate(job: Job, calibration: Calibration, limits: Limits, seed: int = 0) -> Outcome:
-    """Runs the job once; the same seed gives the same outcome.
+def simulate(work: Workload, calibration: Calibration, limits: Limits, seed: int = 0) -> Outcome:
+    """Runs the work once; the same seed gives the same outcome.
 
     Raises:
-        BadInput: the job has no rank.
+        BadInput: the work has no rank.
     """
-    if not job.ranks:
+    if not work.ranks:
         raise BadInput("a run without ranks cannot be forecast; the plan is empty.")
     random = np.random.default_rng(seed)
-    compute_s, read_s, requests = _work(job, calibration, random)
-    fails = _failures(job.ranks, calibration.failure_share, random)
+    compute_s, read_s, requests = _rank_loads(work, calibration, random)
+    fails = _failures(work.ranks, calibration.failure_share, random)
     clock, held = _Clock(), {PACE: 0.0, RAMP: 0.0, LAMBDA: 0.0, MAP: 0.0}
-    ready = [(0.0, rank, 1) for rank in range(job.ranks)]
+    ready = [(0.0, rank, 1) for rank in range(work.ranks)]
     interval_s = calibration.start_interval_s / limits.maps  # every map starts its children at its own pace
     billed_s, end_s, longest_s, s3_wait_s, attempts, done, lost = 0.0, 0.0, 0.0, 0.0, 0, 0, 0
     while ready:
@@ -142,7 +152,7 @@ def simulate(job: Job, calibration: Calibration, limits: Limits, seed: int = 0) 
         duration_s = cold_s + calibration.rank_fixed_s + (read_end_s - start_s) + compute_s[rank]
         attempts += 1
         if attempt <= fails.get(rank, 0):
-            duration_s *= 0.5  # a failure comes, on average, half way
+            duration_s *= 0.5  # an attempt fails, on average, half way
             if attempt < MAX_ATTEMPTS:
                 wait_s = _RETRY_AFTER_S * 2 ** (attempt - 1)
                 heapq.heappush(ready, (start_s + duration_s + wait_s, rank, attempt + 1))
@@ -153,7 +163,7 @@ def simulate(job: Job, calibration: Calibration, limits: Limits, seed: int = 0) 
         heapq.heappush(clock.running, start_s + duration_s)
         clock.peak = max(clock.peak, len(clock.running))
         billed_s, end_s, longest_s = billed_s + duration_s, max(end_s, start_s + duration_s), max(longest_s, duration_s)
-    counted = min(job.ranks, calibration.aggregate_at_most_ranks or job.ranks)
+    counted = min(work.ranks, calibration.aggregate_at_most_ranks or work.ranks)
     aggregate_s = calibration.aggregate_s + calibration.aggregate_s_per_rank * counted
     return Outcome(
         wall_s=calibration.plan_s + end_s + aggregate_s,
@@ -171,16 +181,16 @@ def simulate(job: Job, calibration: Calibration, limits: Limits, seed: int = 0) 
     )
 
 
-def _work(
-    job: Job, calibration: Calibration, random: np.random.Generator
+def _rank_loads(
+    work: Workload, calibration: Calibration, random: np.random.Generator
 ) -> tuple[list[float], list[float], list[int]]:
     """Compute seconds, read seconds and S3 requests of every rank."""
-    samples = np.asarray(job.rank_samples, dtype=np.float64)
+    samples = np.asarray(work.rank_samples, dtype=np.float64)
     share = calibration.parallel_share
-    slower = speed(calibration.measured_vcpus, share) / speed(vcpus(job.memory_mb), share)
-    compute = samples * calibration.compute_s_per_sample * slower * calibration.spread.draw(job.ranks, random)
-    size_bytes = samples * job.sample_bytes
-    read = size_bytes / calibration.read_bytes_per_s if calibration.read_bytes_per_s else np.zeros(job.ranks)
+    slower = speed(calibration.measured_vcpus, share) / speed(vcpus(work.memory_mb), share)
+    compute = samples * calibration.compute_s_per_sample * slower * calibration.spread.draw(work.ranks, random)
+    size_bytes = samples * work.sample_bytes
+    read = size_bytes / calibration.read_bytes_per_s if calibration.read_bytes_per_s else np.zeros(work.ranks)
     requests = np.ceil(size_bytes / calibration.request_bytes).astype(int) + _RANK_REQUESTS
     return compute.tolist(), read.tolist(), requests.tolist()
 
@@ -194,7 +204,7 @@ def _failures(ranks: int, share: float, random: np.random.Generator) -> dict[int
 
 
 def _next_start(clock: _Clock, ready_s: float, interval_s: float, limits: Limits, held: dict[str, float]) -> float:
-    """The first instant at which a rank may start, and who made it wait."""
+    """The first instant at which a rank may start; adds its wait to the limit that caused it."""
     start_s = max(ready_s, clock.last_start_s + interval_s, 0.0)
     if start_s > ready_s:
         held[PACE] += start_s - max(clock.last_start_s, ready_s)
@@ -217,12 +227,12 @@ def _slot(clock: _Clock, now_s: float, limits: Limits) -> tuple[str, float]:
     if count >= limits.lambda_concurrency:
         return LAMBDA, end_s
     grown_s = (count + 1 - limits.burst) / limits.ramp_per_s
-    # The next float after `now` guarantees progress where rounding would name this very instant again.
+    # The next float after `now_s` guarantees progress where rounding would give `now_s` itself.
     return RAMP, min(end_s, max(grown_s, math.nextafter(now_s, math.inf)))
 
 
 def _read(clock: _Clock, start_s: float, read_s: float, requests: int, limits: Limits) -> float:
-    """When the rank has its data: at its own rate, but not before S3 has answered all requests so far."""
+    """The instant at which the rank has its data: at its own rate, after S3 has answered all earlier requests."""
     answered_s = max(clock.s3_free_s, start_s) + requests / (limits.s3_gets_per_s * limits.prefixes)
     clock.s3_free_s = answered_s
     return max(start_s + read_s, answered_s) if read_s else start_s

@@ -1,6 +1,6 @@
-"""What the simulator must know of a deployment: a few times and rates, each with where it is from.
+"""The parameters of the simulator: a few times and rates of a deployment, each with its source.
 
-A calibration is data (JSON). Two are packaged: `published` is fitted on the predecessor's published runs,
+A calibration is data (JSON). Two are packaged: `published` is fitted on the reference system's published runs,
 `skyfan` is our executor before anybody has measured it on AWS; `skyfan plan --calibrate` makes one from runs.
 """
 
@@ -15,12 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from skyfan import store
 from skyfan.errors import BadInput
+from skyfan.validation import first_problem
 
 PACKAGED = ("published", "skyfan")
 
 
 class Spread(BaseModel):
-    """How a rank's time varies about its median: the inverse distribution function of time ÷ median.
+    """The spread of ranks' times: the inverse distribution function of time ÷ median.
 
     `probability` rises from 0 to 1; between its points the function is linear.
     """
@@ -48,7 +49,7 @@ class Spread(BaseModel):
 
     @classmethod
     def measured(cls, factors: Sequence[float]) -> Self:
-        """From observed time ÷ median; finer towards the slow end, where stragglers are."""
+        """The spread of observed time ÷ median, with more points at the slow end, where the stragglers are."""
         tail = 1 - np.geomspace(0.2, 0.001, 15)
         probability = np.unique(np.concatenate([np.linspace(0, 0.8, 17), tail, [1.0]]).round(6))
         values = np.maximum.accumulate(np.quantile(np.asarray(factors, dtype=np.float64), probability))
@@ -63,13 +64,9 @@ class Spread(BaseModel):
         power = np.linspace(0, 1, 2001) ** (1 / count)
         return float(np.trapezoid(np.interp(power, self.probability, self.factor), dx=1 / 2000))
 
-    def share_beyond(self, factor: float) -> float:
-        """Share of ranks slower than `factor` × the median."""
-        return 1 - float(np.interp(factor, self.factor, self.probability))
-
 
 class Calibration(BaseModel):
-    """Times in seconds; docs/forecast.md explains each one."""
+    """The parameters of one deployment; docs/forecast.md explains each one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
@@ -107,8 +104,6 @@ def load_calibration(name: str = "skyfan") -> Calibration:
     try:
         return Calibration.model_validate(json.loads(data))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BadInput(f"calibration {name}, {where}: {first['msg']}.") from error
+        raise BadInput(f"calibration {name}, {first_problem(error)}") from error
     except ValueError as error:
         raise BadInput(f"calibration {name} is not JSON: {error}.") from error

@@ -1,17 +1,19 @@
-"""The tables of docs/forecast.md and docs/scale.md: `python -m skyfan.studies.forecast.tables PUBLISHED`."""
+"""The tables of docs/forecast.md and docs/scale.md: `python -m benchmarks.forecast_tables PUBLISHED`."""
 
 import dataclasses
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from benchmarks.forecast_validation import Validation, validate
+from skyfan.aws_limits import LAMBDA_BURST, LAMBDA_RAMP_PER_S, MAP_CONCURRENCY
 from skyfan.cost import Prices, load_prices
-from skyfan.studies.forecast.calibration import Calibration, load_calibration
-from skyfan.studies.forecast.fit import SAMPLE_BYTES
+from skyfan.studies.forecast.forecast_calibration import Calibration, load_calibration
+from skyfan.studies.forecast.map_simulation import Limits, Workload
 from skyfan.studies.forecast.predict import Forecast, even_ranks, forecast
-from skyfan.studies.forecast.simulate import Job, Limits
-from skyfan.studies.forecast.validate import Validation, validate
+from skyfan.studies.forecast.published_calibration import SAMPLE_BYTES
+from skyfan.studies.text_tables import markdown
 from skyfan.units import format_duration, format_size
 
 TB = 2**40
@@ -21,7 +23,7 @@ _REPETITIONS = 3
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Scenario:
-    """A size of data cut so, in an account with these limits."""
+    """An amount of data in partitions of one size, in an account with these limits."""
 
     data_bytes: int
     partition_bytes: int
@@ -32,12 +34,21 @@ class Scenario:
 def scenarios() -> Iterator[Scenario]:
     """1 TB and 100 TB under a regular account, a raised one, and nested maps."""
     regular = ("1,000 at once, one map", Limits())
-    raised = ("10,000 at once, one map", Limits(lambda_concurrency=10_000))
-    spread = ("10,000 at once, one map, data under 10 prefixes", Limits(lambda_concurrency=10_000, prefixes=10))
-    # Lambda ramps each function by itself: ten functions, one a map, ramp ten times as fast.
+    raised = ("10,000 at once, one map", Limits(lambda_concurrency=MAP_CONCURRENCY))
+    spread = (
+        "10,000 at once, one map, data under 10 prefixes",
+        Limits(lambda_concurrency=MAP_CONCURRENCY, prefixes=10),
+    )
+    # Lambda ramps each function by itself: ten functions, one per map, ramp ten times as fast.
     nested = (
         "100,000 at once, 10 nested maps and functions, 10 prefixes",
-        Limits(lambda_concurrency=100_000, burst=10_000, ramp_per_s=1000, maps=10, prefixes=10),
+        Limits(
+            lambda_concurrency=10 * MAP_CONCURRENCY,
+            burst=10 * LAMBDA_BURST,
+            ramp_per_s=10 * LAMBDA_RAMP_PER_S,
+            maps=10,
+            prefixes=10,
+        ),
     )
     for account, limits in (regular, raised):
         for size in (100, 400, 1600):
@@ -50,9 +61,9 @@ def scenarios() -> Iterator[Scenario]:
 def scale_forecast(scenario: Scenario, calibration: Calibration, prices: Prices) -> Forecast:
     """The scenario's forecast with samples of the published data set's size."""
     samples = scenario.data_bytes // SAMPLE_BYTES
-    job = Job(even_ranks(samples, SAMPLE_BYTES, scenario.partition_bytes), SAMPLE_BYTES)
+    work = Workload(even_ranks(samples, SAMPLE_BYTES, scenario.partition_bytes), SAMPLE_BYTES)
     return forecast(
-        job,
+        work,
         calibration,
         prices,
         limits=scenario.limits,
@@ -112,12 +123,6 @@ def validation_tables(validations: Sequence[Validation]) -> str:
         table = markdown(("partition", "data", "ranks", "predicted s", "measured s", "median error"), rows)
         parts.append(f"### {one.name.capitalize()}\n\n{table}")
     return "\n".join(parts)
-
-
-def markdown(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [heading, ["---"] * len(heading), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def main() -> None:

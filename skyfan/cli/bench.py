@@ -8,10 +8,9 @@ import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from skyfan import store
+from skyfan import logs, store
 from skyfan.cli.console import err, print_json, say
 from skyfan.cli.options import Json, Model, Quiet
-from skyfan.cli.run import execute
 from skyfan.cost import load_prices
 from skyfan.models import DEMO_MODEL
 from skyfan.studies.bench import Setting, Study, load_study, run_study
@@ -37,12 +36,11 @@ def bench_command(
     """
     from skyfan.studies.bench.study_report import write_report  # draws with matplotlib, which most commands do not need
 
+    logs.configure("driver", level="warning")
     pages = {}
     for study in [load_study(name, quick=quick) for name in studies]:
         folder = store.join(output, f"{study.name}-quick" if quick else study.name)
-        runner = PipelineRunner(
-            dataset, model, store.join(output, "work"), lambda job, on: execute(job, on, quiet=True), s3
-        )
+        runner = PipelineRunner(dataset, model, store.join(output, "work"), s3)
         _measure(study, folder, runner, seed, quiet=quiet or as_json)
         pages[study.name] = write_report(folder, load_prices(prices))
         if not as_json and not quiet:

@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from skyfan.api import Job, Run
 from skyfan.errors import BadInput, LocationError, SkyfanError
 from skyfan.formats.torch import open_tensorfile, write_tensorfile
-from skyfan.job import Job
-from skyfan.records import Summary
 from skyfan.studies.bench import Setting
 from skyfan.studies.bench.runner import PipelineRunner
 
@@ -27,11 +26,11 @@ def dataset(tmp_path: Path) -> Path:
 def started(dataset: str, tmp_path: Path, s3: str | None = None, **setting: object) -> Job:
     jobs: list[Job] = []
 
-    def execute(job: Job, on: str) -> Summary:
+    def run_job(job: Job, on: str) -> Run:
         jobs.append(job)
         raise Started(on)
 
-    runner = PipelineRunner(dataset, "model", str(tmp_path / "work"), execute, s3)
+    runner = PipelineRunner(dataset, "model", str(tmp_path / "work"), s3, run_job)
     with pytest.raises(Started, match="process"):
         runner(Setting.model_validate({"on": "process", **setting}), str(tmp_path / "run"))
     return jobs[0]
@@ -60,9 +59,12 @@ def test_many_files_are_whole_partitions(dataset, tmp_path):
 
 
 def test_what_cannot_be_prepared_is_said(dataset, tmp_path):
-    runner = PipelineRunner(str(dataset), "m", str(tmp_path / "work"), lambda job, on: pytest.fail("started"))
+    never = lambda job, on: pytest.fail("started")  # noqa: E731
+    runner = PipelineRunner(str(dataset), "m", str(tmp_path / "work"), run_job=never)
     with pytest.raises(LocationError, match="--s3"):
         runner(Setting(place="s3"), str(tmp_path / "run"))
-    runner = PipelineRunner(str(tmp_path / "none"), "m", str(tmp_path / "w"), lambda job, on: pytest.fail("started"))
+    runner = PipelineRunner(
+        str(tmp_path / "none"), "m", str(tmp_path / "w"), run_job=lambda job, on: pytest.fail("started")
+    )
     with pytest.raises(BadInput, match="none"):
         runner(Setting(repeat=2), str(tmp_path / "run"))

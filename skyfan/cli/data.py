@@ -64,8 +64,8 @@ def inspect(
         for tensor in report.tensors:
             if tensor.sentinel_values:
                 _tell(
-                    f"{counted(tensor.sentinel_values, 'value')} of {tensor.name} with {SENTINELS[tensor.name]} "
-                    "means: not measured; `skyfan data clean` drops these samples"
+                    f"{counted(tensor.sentinel_values, 'value')} of {tensor.name} not measured "
+                    f"({SENTINELS[tensor.name]}); `skyfan data clean` drops these samples"
                 )
 
 
@@ -138,13 +138,13 @@ def _mapping(columns: str | None) -> dict[str, str]:
 
 def _tensor_table(report: DatasetReport) -> Table:
     table = Table(title=escape(report.uri), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in ("tensor", "dtype", "shape", "minimum", "maximum", "mean", "NaN", "±inf", "sentinels"):
+    for column in ("tensor", "dtype", "shape", "minimum", "maximum", "mean", "NaN", "±inf"):
         table.add_column(column, justify="left" if column in ("tensor", "dtype", "shape") else "right", no_wrap=True)
     for tensor in report.tensors:
         figures = [
             f"{value:.5g}" if value is not None else "–" for value in (tensor.minimum, tensor.maximum, tensor.mean)
         ]
-        counts = [f"{count:,}" for count in (tensor.nan_values, tensor.infinite_values, tensor.sentinel_values)]
+        counts = [f"{tensor.nan_values:,}", f"{tensor.infinite_values:,}"]
         table.add_row(tensor.name, tensor.dtype, "×".join(map(str, tensor.shape)), *figures, *counts)
     return table
 

@@ -90,10 +90,7 @@ def train(
     from skyfan.training.samples import read_digest, read_samples
     from skyfan.training.saving import trained_bytes
 
-    if output.suffix != ".safetensors" or not output.parent.is_dir():
-        raise BadInput(f"--out {output} must be a .safetensors file in a folder that exists.")
-    if output.exists() and not force:
-        raise BadInput(f"--out {output} exists; name another file, or replace it with --force. Nothing was trained.")
+    state = _checkpoint(output, resume=resume, force=force, quiet=quiet)
     settings = TrainingSettings(
         epochs=epochs,
         batch_size=batch_size,
@@ -111,11 +108,6 @@ def train(
         say(f"left {samples.dropped:,} samples out: image, magnitude or redshift not finite or not measured")
     channels, image_size = samples.image.shape[1:3]
     config = replace(SIZES[size], channels=channels, image_size=image_size, magnitudes=samples.magnitude.shape[1])
-    state = output.with_suffix(".training.safetensors")
-    if not resume:
-        state.unlink(missing_ok=True)
-    if not quiet:
-        say(f"{'continuing from' if state.exists() else 'a checkpoint after every epoch is in'} {state}")
     with _training_progress(quiet) as (advance, report):
         trained = train_model(samples, config, settings, state, report, advance)
     store.put(str(output), trained_bytes(trained, settings, read_digest(dataset)))
@@ -127,6 +119,24 @@ def train(
     )
     if as_json:
         print_json({"model": str(output), "epochs": trained.epochs, "best": asdict(best)})
+
+
+def _checkpoint(output: Path, *, resume: bool, force: bool, quiet: bool) -> Path:
+    """The file in which the training keeps its state; removed without `resume`.
+
+    Raises:
+        BadInput: `output` cannot be written, or exists without `force`.
+    """
+    if output.suffix != ".safetensors" or not output.parent.is_dir():
+        raise BadInput(f"--out {output} must be a .safetensors file in a folder that exists.")
+    if output.exists() and not force:
+        raise BadInput(f"--out {output} exists; name another file, or replace it with --force. Nothing was trained.")
+    state = output.with_suffix(".training.safetensors")
+    if not resume:
+        state.unlink(missing_ok=True)
+    if not quiet:
+        say(f"{'continuing from' if state.exists() else 'a checkpoint after every epoch is in'} {state}")
+    return state
 
 
 @app.command()

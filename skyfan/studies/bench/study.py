@@ -1,4 +1,4 @@
-"""What a study is: a grid over a run's options, some fixed, and how often each cell is measured.
+"""The definition of a study: a grid over a run's options, fixed options, and the number of repetitions.
 
 A study file is TOML:
 
@@ -12,7 +12,7 @@ A study file is TOML:
     [fixed]
     partition_size = "25MB"
 
-    [quick]                  # what `--quick` takes instead
+    [quick]                  # replaces the above with `--quick`
     repetitions = 1
     grid.batch_size = [64, 512]
 """
@@ -45,10 +45,10 @@ WHOLE_FILES = "file"
 
 
 class Setting(BaseModel):
-    """One cell of the grid: how a run is started.
+    """One cell of the grid: the options of a run.
 
-    `repeat` makes data larger than one has by taking the dataset that many times. `layout` is the dataset as one
-    file or as one file a partition; `place` is the local disk or S3.
+    `repeat` enlarges the data by taking the dataset that many times. `layout` is the dataset as it is (`one`) or as one
+    file per partition (`many`). `place` is where the data are read from.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,18 +72,18 @@ class Setting(BaseModel):
 
     @property
     def key(self) -> str:
-        """A short name for the cell's files, the same for the same setting."""
+        """A short name for the cell's files; equal settings have equal keys."""
         canonical = json.dumps(self.model_dump(), sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
     def differs_from(self, other: Self) -> dict[str, Any]:
-        """The fields in which this setting is not the other."""
+        """The fields in which this setting differs from `other`, with their values here."""
         mine, theirs = self.model_dump(), other.model_dump()
         return {name: value for name, value in mine.items() if value != theirs[name]}
 
 
 class Study(BaseModel):
-    """A grid of settings, and how often each is measured after a warm-up."""
+    """A grid of settings; each is measured `repetitions` times, after `warmup` runs that do not count."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -103,7 +103,7 @@ class Study(BaseModel):
         return grid
 
     def settings(self) -> list[Setting]:
-        """All cells, the last axis changing fastest."""
+        """All cells of the grid; the last axis changes fastest."""
         axes = list(self.grid)
         return [
             Setting.model_validate({**self.fixed, **dict(zip(axes, values, strict=True))})

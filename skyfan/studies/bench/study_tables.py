@@ -83,7 +83,7 @@ def experiments(measurements: Sequence[Measurement]) -> list[Row]:
 
 
 def batch_sizes(measurements: Sequence[Measurement]) -> list[Row]:
-    """Batch-size analysis: seconds a batch over all ranks of all repetitions."""
+    """Batch-size analysis: seconds per batch over all ranks of all repetitions."""
     rows = []
     for setting, members in groups(measurements):
         seconds = [record["execution_time (seconds/batch)"] for one in members for record in one.records]

@@ -12,8 +12,8 @@ from skyfan import store
 from skyfan.curation._blocks import Block, blocks, digests, repeats
 from skyfan.errors import BadInput
 from skyfan.events import Progress
+from skyfan.formats.row_values import finite_rows, real_values
 from skyfan.formats.torch import TensorFileWriter, open_tensorfile, reference_names
-from skyfan.formats.values import finite_rows, real_values
 from skyfan.layout import FileLayout
 from skyfan.science.sentinels import MAGNITUDE, REDSHIFT, SENTINELS, sentinels
 from skyfan.store import StrPath

@@ -8,8 +8,8 @@ from pydantic import BaseModel
 
 from skyfan.curation._blocks import blocks, digests, repeats
 from skyfan.events import Progress
+from skyfan.formats.row_values import real_values
 from skyfan.formats.torch import open_tensorfile
-from skyfan.formats.values import real_values
 from skyfan.layout import FileLayout, TensorSpec
 from skyfan.science.sentinels import sentinels
 from skyfan.store import StrPath

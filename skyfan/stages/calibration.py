@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from skyfan.formats.row_values import finite_rows
 from skyfan.formats.rows import batch_bytes, read_batch
-from skyfan.formats.values import finite_rows
 from skyfan.layout import FileLayout
 from skyfan.models.loading import LoadedModel
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from skyfan.engines import Engine
 from skyfan.errors import Interrupted, RankTooLarge
 from skyfan.events import Progress
-from skyfan.formats.values import finite_rows
+from skyfan.formats.row_values import finite_rows
 from skyfan.planning import PlanItem
 from skyfan.records import MB, Collectives, RankRecord
 from skyfan.runs.commit import RunLedger

@@ -23,7 +23,7 @@ from skyfan.models.config import AstroMAEConfig
 from skyfan.science.metrics import science_metrics
 from skyfan.training.samples import Samples, split_by_galaxy
 from skyfan.training.standardise import Standardisation, fit_standardisation, fold
-from skyfan.training.state import TrainingState, load_state, save_state
+from skyfan.training.training_state import TrainingState, load_state, save_state
 
 _WARM_UP_FRACTION = 0.05
 _EVALUATION_BATCH = 512

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from skyfan import store
 from skyfan.errors import DatasetError
+from skyfan.formats.row_values import finite_rows
 from skyfan.formats.rows import read_rows
 from skyfan.formats.torch import open_tensorfile
-from skyfan.formats.values import finite_rows
 from skyfan.science.sentinels import MAGNITUDE, known_redshifts, sentinels
 
 Array = NDArray[np.float32]

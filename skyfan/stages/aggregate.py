@@ -126,7 +126,7 @@ def _summary(request: AggregateRequest, plan: Plan, merged: Merged, start: float
         completeness=completeness,
         timing=timing,
         throughput=_throughput(request, merged.records, timing),
-        cost=_cost(merged.records, request),
+        cost=estimate_cost(merged.records, request),
         science=_science(merged.predictions),
         collectives=_collectives(_fresh(request, merged.records)),
         attempts=max(request.attempts, sum(record.attempt for record in merged.records)),
@@ -139,7 +139,7 @@ def _summary(request: AggregateRequest, plan: Plan, merged: Merged, start: float
             "system": platform.system(),
             "cpus": os.cpu_count(),
             "engines": sorted({f"{r.engine} {r.engine_version}" for r in merged.records}),
-            "hosts": len({record.log_stream or record.host for record in merged.records}),
+            "hosts": count_hosts(merged.records),
         },
         created_at=now.isoformat(),
     )
@@ -246,8 +246,16 @@ def _collectives(fresh: list[RankRecord]) -> CollectivesSummary | None:
     )
 
 
-def _cost(records: tuple[RankRecord, ...], request: AggregateRequest) -> Cost | None:
-    """What this run's ranks cost on Lambda: an estimate from their records, not a bill of AWS."""
+def count_hosts(records: tuple[RankRecord, ...]) -> int:
+    """Machines that computed ranks; on Lambda, where sandboxes share host names, log streams."""
+    return len({record.log_stream or record.host for record in records})
+
+
+def estimate_cost(records: tuple[RankRecord, ...], request: AggregateRequest) -> Cost | None:
+    """An estimate of the ranks' cost on Lambda, from their records; None without records.
+
+    Memory size, architecture and region are those in the records; without them Lambda's largest size in us-east-1.
+    """
     if not records:
         return None
     times = rank_times(record.to_json_dict() for record in records)

@@ -192,11 +192,8 @@ def _as_json(result: Bill, basis: str, options: Sequence[MemoryOption]) -> dict[
         "items": [{**asdict(item), "usd": item.usd} for item in result.items],
         "compare": [
             {
-                "memory_mb": option.memory_mb,
-                "architecture": option.architecture,
-                "rank_s": option.rank_s,
+                **{name: getattr(option, name) for name in ("memory_mb", "architecture", "rank_s", "fits")},
                 "total_usd": option.bill.total_usd,
-                "fits": option.fits,
             }
             for option in options
         ],

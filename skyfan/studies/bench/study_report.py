@@ -3,8 +3,10 @@
 import dataclasses
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from importlib import resources
+from operator import attrgetter
 from typing import Any
 
 import jinja2
@@ -89,42 +91,27 @@ def study_tables(measurements: Sequence[Measurement], prices: Prices) -> list[Na
 def study_figures(measurements: Sequence[Measurement], prices: Prices) -> list[NamedFigure]:
     """Every figure of an option which the study varies, and the ranks of the last run."""
     varied = varied_options(measurements)
-    found: list[tuple[str, str, Callable[[], Figure]]] = []
+    whole_files = WHOLE_FILES in {one.setting.partition_size for one in measurements}
+    time, rate = attrgetter("wall_s"), attrgetter("samples_per_s")
+    found: list[tuple[str, str, Figure]] = []
     if "batch_size" in varied:
-        found += [
-            (
-                "time-batch",
-                "Time per batch against batch size",
-                lambda: figures.against_batch(measurements, lambda one: one.batch_s, "time per batch (s)"),
-            ),
-            (
-                "throughput-batch",
-                "Throughput by batch size",
-                lambda: figures.against_batch(measurements, lambda one: one.samples_per_s, "samples/s"),
-            ),
-        ]
-    if "partition_size" in varied and WHOLE_FILES not in {one.setting.partition_size for one in measurements}:
-        found += [
-            (
-                "time-partitions",
-                "Wall time by partition size",
-                lambda: figures.against_partitions(measurements, lambda one: one.wall_s, "wall time (s)"),
-            ),
-            (
-                "throughput-partitions",
-                "Throughput by partition size",
-                lambda: figures.against_partitions(measurements, lambda one: one.samples_per_s, "samples/s"),
-            ),
-        ]
+        draw = partial(figures.against_batch, measurements)
+        batch_time = draw(attrgetter("batch_s"), "time per batch (s)")
+        found.append(("time-batch", "Time per batch against batch size", batch_time))
+        found.append(("throughput-batch", "Throughput by batch size", draw(rate, "samples/s")))
+    if "partition_size" in varied and not whole_files:
+        draw = partial(figures.against_partitions, measurements)
+        found.append(("time-partitions", "Wall time by partition size", draw(time, "wall time (s)")))
+        found.append(("throughput-partitions", "Throughput by partition size", draw(rate, "samples/s")))
     if "repeat" in varied:
-        found.append(("cost-data", "Cost against data size", lambda: figures.cost_against_data(measurements, prices)))
+        found.append(("cost-data", "Cost against data size", figures.cost_against_data(measurements, prices)))
     if "workers" in varied:
-        found.append(("scaling", "Speed-up with ranks at once", lambda: figures.scaling_efficiency(measurements)))
+        found.append(("scaling", "Speed-up with ranks at once", figures.scaling_efficiency(measurements)))
     if varied & {"place", "layout"}:
-        found.append(("data-access", "Reading by place and files", lambda: figures.reading(measurements)))
-    found.append(("durations", "Durations of all ranks", lambda: figures.rank_durations(measurements)))
-    found.append(("timeline", "Ranks of the last measured run", lambda: figures.rank_timeline(measurements[-1])))
-    return [NamedFigure(name, title, draw()) for name, title, draw in found]
+        found.append(("data-access", "Reading by place and files", figures.reading(measurements)))
+    found.append(("durations", "Durations of all ranks", figures.rank_durations(measurements)))
+    found.append(("timeline", "Ranks of the last measured run", figures.rank_timeline(measurements[-1])))
+    return [NamedFigure(*each) for each in found]
 
 
 def varied_options(measurements: Sequence[Measurement]) -> set[str]:

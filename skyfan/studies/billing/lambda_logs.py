@@ -13,9 +13,16 @@ from skyfan.errors import BadInput, DeadlineExceeded
 if TYPE_CHECKING:
     from datetime import datetime
 
-_FIELD = re.compile(
-    r"(Billed Duration|Init Duration|Restore Duration|Duration|Memory Size|Max Memory Used):\s*([\d.]+)\s*(ms|MB)"
-)
+# Fields of the text format → their names in the JSON format.
+_NAMES = {
+    "Billed Duration": "billedDurationMs",
+    "Init Duration": "initDurationMs",
+    "Restore Duration": "restoreDurationMs",
+    "Duration": "durationMs",
+    "Memory Size": "memorySizeMB",
+    "Max Memory Used": "maxMemoryUsedMB",
+}
+_FIELD = re.compile(rf"({'|'.join(_NAMES)}):\s*([\d.]+)\s*(?:ms|MB)")
 _REQUEST = re.compile(r"RequestId:\s*(\S+)")
 
 
@@ -50,19 +57,9 @@ def parse_report(line: str) -> LambdaReport | None:
     if start < 0:
         return None
     text = line[start:]
-    fields = {name: float(value) for name, value, _ in _FIELD.findall(text)}
     request = _REQUEST.search(text)
-    return _report(
-        line,
-        request[1] if request else "",
-        {
-            "durationMs": fields.get("Duration"),
-            "billedDurationMs": fields.get("Billed Duration"),
-            "initDurationMs": fields.get("Init Duration"),
-            "memorySizeMB": fields.get("Memory Size"),
-            "maxMemoryUsedMB": fields.get("Max Memory Used"),
-        },
-    )
+    metrics = {_NAMES[name]: float(value) for name, value in _FIELD.findall(text)}
+    return _report(line, request[1] if request else "", metrics)
 
 
 def _parse_json(line: str) -> LambdaReport | None:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from skyfan.planning import Plan
 from skyfan.records import RankRecord
 
+Progress = Callable[[int, int], None]
+"""Shows how far a long task is: called with (steps done, steps in all)."""
+
 
 @dataclass(frozen=True, slots=True)
 class PhaseStarted:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from skyfan.aws_limits import MAP_CONCURRENCY
 from skyfan.errors import BadInput
 from skyfan.units import parse_size
 
@@ -72,7 +73,7 @@ class Job(RunOptions):
     )
     world_size: Count | None = Field(None, description="number of ranks; one a partition by default")
     file_limit: Count | None = Field(None, description="use at most so many partitions")
-    workers: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
+    workers: Annotated[int, Field(ge=1, le=MAP_CONCURRENCY)] | None = Field(
         None,
         validation_alias=AliasChoices("workers", "max_concurrency"),
         description="ranks at once; by default 2 on local, 1,000 on aws",

@@ -93,6 +93,12 @@ class RankRecord(_Record):
     ended_at: str
     host: str
     pid: int
+    memory_mb: int | None = Field(default=None, description="configured memory of the Lambda function; None elsewhere")
+    architecture: Literal["x86_64", "arm64"] | None = Field(default=None, description="of the Lambda function")
+    region: str | None = Field(default=None, description="AWS region of the Lambda function")
+    log_stream: str | None = Field(
+        default=None, description="CloudWatch log stream: one for each execution environment of the Lambda function"
+    )
     threads: int
     engine: str
     engine_version: str
@@ -153,7 +159,7 @@ class Throughput(_Record):
 
 
 class Cost(_Record):
-    """What the run was billed, or would be billed on AWS; says which, and how it was reckoned."""
+    """What the run was billed, or would be billed on AWS; `basis` tells which, and how it was computed."""
 
     total_usd: float
     items_usd: dict[str, float]

@@ -10,6 +10,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from skyfan import store
+from skyfan.aws_limits import LAMBDA_MB_PER_VCPU
 from skyfan.comm.check import RankReport, check_rank
 from skyfan.planning import PlanItem
 from skyfan.reference_payload import parse_execution_input
@@ -28,9 +29,6 @@ from skyfan.stages.messages import ConvertRequest, InferRequest, ModelFile, Prep
 from skyfan.stages.model_cache import ModelCache
 from skyfan.stages.prepare import convert, prepare
 
-# "Configure Lambda function memory": 1,769 MB is one vCPU
-# (https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html, read 2026-11).
-MB_PER_VCPU = 1769
 _MS = 1000
 
 
@@ -38,7 +36,7 @@ def lambda_threads() -> int:
     """vCPUs of this function's memory size, at least one, at most those that are visible."""
     memory_mb = int(os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "0"))
     visible = os.cpu_count() or 1
-    return min(visible, max(1, math.ceil(memory_mb / MB_PER_VCPU))) if memory_mb else visible
+    return min(visible, max(1, math.ceil(memory_mb / LAMBDA_MB_PER_VCPU))) if memory_mb else visible
 
 
 # Kept from invocation to invocation, as long as the execution environment lives.

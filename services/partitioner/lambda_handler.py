@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from skyfan.aws_limits import LAMBDA_CONCURRENCY, LAMBDA_TIMEOUT_S
 from skyfan.comm.connect import RENDEZVOUS_VARIABLE
 from skyfan.comm.rank_group import RankGroup, form_group
 from skyfan.errors import LocationError
@@ -18,17 +19,13 @@ from skyfan.stages.messages import PlanRequest
 from skyfan.stages.plan import draft, plan
 
 RANK_LIMIT_VARIABLE = "SKYFAN_RANK_LIMIT_S"
-# Lambda's own limit: "Lambda quotas", https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
-LAMBDA_LIMIT_S = 900.0
-# Lambda's default concurrency; a job's `workers` asks for another.
-MAX_CONCURRENCY = 1000
 
 
 def _plan(event: PlanEvent, _context: LambdaContext, _metrics: Metrics) -> PlanResult:
     job, execution = event.job, event.execution.name
     bucket, prefix = _bucket_and_prefix(job.output)
     request = PlanRequest(
-        job=job, model=event.model, rank_limit_s=float(os.environ.get(RANK_LIMIT_VARIABLE, LAMBDA_LIMIT_S))
+        job=job, model=event.model, rank_limit_s=float(os.environ.get(RANK_LIMIT_VARIABLE, LAMBDA_TIMEOUT_S))
     )
     if job.collectives and not job.resume:
         # Refused before anything is removed.
@@ -45,7 +42,7 @@ def _plan(event: PlanEvent, _context: LambdaContext, _metrics: Metrics) -> PlanR
         planned_at=datetime.now(UTC),
         items=S3Object(bucket=bucket, key=folder.map_items_uri.removeprefix(f"s3://{bucket}/")),
         results=S3Prefix(bucket=bucket, prefix=f"{prefix}/map".lstrip("/")),
-        max_concurrency=job.workers or MAX_CONCURRENCY,
+        max_concurrency=job.workers or LAMBDA_CONCURRENCY,
         tolerated_failure_percentage=int(job.tolerated_failure_percentage),
         group=_group(job, ranks_to_run, execution),
     )
@@ -58,7 +55,7 @@ def _group(job: Job, members: int, execution: str) -> RankGroup | None:
     return form_group(
         execution,
         members,
-        at_once=job.workers or MAX_CONCURRENCY,
+        at_once=job.workers or LAMBDA_CONCURRENCY,
         more="give --workers {ranks}",
         rendezvous=os.environ.get(RENDEZVOUS_VARIABLE) or None,
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from skyfan.aws_limits import LAMBDA_TIMEOUT_S
 from skyfan.backends.retry_policy import RetryPolicy, exceeds_tolerance
 from skyfan.errors import Busy, SkyfanError
 from skyfan.events import Listener, RankCommitted, RankFailed, RankRetried
@@ -15,7 +16,7 @@ from skyfan.planning import PlanItem
 from skyfan.records import RankRecord
 
 # As long as a rank may take: then the rank that occupies the worker has ended.
-BUSY_DEADLINE_S = 900.0
+BUSY_DEADLINE_S = float(LAMBDA_TIMEOUT_S)
 BUSY_INTERVAL_S = 1.0
 
 Call = Callable[[PlanItem, int], Awaitable[RankRecord]]

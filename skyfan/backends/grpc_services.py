@@ -10,6 +10,7 @@ from typing import Literal, TypeVar
 from grpc import aio
 from pydantic import BaseModel
 
+from skyfan.aws_limits import LAMBDA_TIMEOUT_S
 from skyfan.backends.executor_pool import ExecutorPool, Lease
 from skyfan.backends.retry_policy import RetryPolicy
 from skyfan.backends.services import Services
@@ -36,9 +37,9 @@ from skyfan.v1.types_pb2 import Envelope
 
 PREPARE_DEADLINE_S = 300.0
 PLAN_DEADLINE_S = 600.0
-AGGREGATE_DEADLINE_S = 900.0
+AGGREGATE_DEADLINE_S = float(LAMBDA_TIMEOUT_S)
 # A rank on Lambda has 15 minutes; the same job must not depend on having more elsewhere.
-RANK_DEADLINE_S = 900.0
+RANK_DEADLINE_S = float(LAMBDA_TIMEOUT_S)
 
 T = TypeVar("T")
 B = TypeVar("B", bound=BaseModel)

@@ -1,4 +1,4 @@
-"""`skyfan analyse`: the predecessor's tables from its records, and the true numbers beside them."""
+"""`skyfan analyse`: the reference system's tables from its records, and the true numbers beside them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +12,10 @@ from skyfan import store
 from skyfan.cli.console import out, print_json, say
 from skyfan.cli.printing import show_table
 from skyfan.cost import load_prices
-from skyfan.studies.published import Analysis, Corrected, TableCheck, analyse, write_csv
+from skyfan.studies.published import Analysis, Corrected, TableCheck, analyse
 from skyfan.studies.published.corrected import Configuration
-from skyfan.studies.published.tables import Cell, Row
+from skyfan.studies.published.published_tables import Cell, Row
+from skyfan.studies.text_tables import write_csv
 from skyfan.units import format_duration
 
 # Headings that fit a terminal; CSV and JSON keep the published names.
@@ -37,13 +38,13 @@ _SHORT = {
 
 def analyse_command(
     path: Annotated[str, typer.Argument(help="A run's folder, or a folder of runs (any URI).", metavar="PATH")],
-    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON on stdout.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON on standard output.")] = False,
     output: Annotated[Path | None, typer.Option(help="Also write each table as a CSV file here.")] = None,
     region: Annotated[str, typer.Option(help="AWS region whose prices to use.")] = "us-east-1",
     prices: Annotated[Path | None, typer.Option(help="Another price file.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No remarks on stderr.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No messages on standard error.")] = False,
 ) -> None:
-    """Prints published tables as they were computed, then each run's true throughput, completeness and cost."""
+    """Print the published tables, recomputed, then each run's true throughput, completeness and cost."""
     analysis = analyse(path, load_prices(prices), region)
     if output:
         for name, rows in analysis.tables.items():

@@ -8,10 +8,9 @@ import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from skyfan import store
+from skyfan import logs, store
 from skyfan.cli.console import err, print_json, say
 from skyfan.cli.options import Json, Model, Quiet
-from skyfan.cli.run import execute
 from skyfan.cost import load_prices
 from skyfan.models import DEMO_MODEL
 from skyfan.studies.bench import Setting, Study, load_study, run_study
@@ -25,24 +24,23 @@ def bench_command(
     model: Model = DEMO_MODEL,
     output: Annotated[str, typer.Option(help="Folder for the studies, one below it each.")] = "studies",
     quick: Annotated[bool, typer.Option("--quick", help="The study's smaller form.")] = False,
-    s3: Annotated[str | None, typer.Option(help="Prefix to copy data to, for studies that read from S3.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the order of measuring.")] = 0,
+    s3: Annotated[str | None, typer.Option(help="Prefix to copy the data to, for studies that read from S3.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the order of measuring.")] = 0,
     prices: Annotated[Path | None, typer.Option(help="Another price file.")] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Measure studies, in random interleaved order, and write their tables, figures and page.
 
-    Finished measurements are kept: the same command again goes on where it stopped.
+    Finished measurements are kept: the same command continues where it stopped.
     """
-    from skyfan.studies.bench.report import write_report  # draws with matplotlib, which most commands do not need
+    from skyfan.studies.bench.study_report import write_report  # draws with matplotlib, which most commands do not need
 
+    logs.configure("driver", level="warning")
     pages = {}
     for study in [load_study(name, quick=quick) for name in studies]:
         folder = store.join(output, f"{study.name}-quick" if quick else study.name)
-        runner = PipelineRunner(
-            dataset, model, store.join(output, "work"), lambda job, on: execute(job, on, quiet=True), s3
-        )
+        runner = PipelineRunner(dataset, model, store.join(output, "work"), s3)
         _measure(study, folder, runner, seed, quiet=quiet or as_json)
         pages[study.name] = write_report(folder, load_prices(prices))
         if not as_json and not quiet:
@@ -70,4 +68,4 @@ def _measure(study: Study, folder: str, runner: PipelineRunner, seed: int, *, qu
                 left=f"{format_duration(left)} left" if left else "",
             )
 
-        run_study(study, folder, runner, seed=seed, on_progress=show)
+        run_study(study, folder, runner, seed=seed, progress=show)

@@ -70,7 +70,7 @@ def check(
     timeout: Annotated[
         float, typer.Option(help="Seconds until the group must be full, and again for measuring.")
     ] = 60.0,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Connects all ranks and reports deployment latency, ping-pong and the time of each collective."""

@@ -10,55 +10,62 @@ import typer
 from rich.table import Table
 
 from skyfan import store
+from skyfan.aws_limits import LAMBDA_MAX_MEMORY_MB, LAMBDA_MIN_MEMORY_MB
 from skyfan.cli.console import print_json
 from skyfan.cli.printing import show_table
 from skyfan.cost import (
     Bill,
-    LambdaReport,
-    MemoryOption,
     Prices,
     Usage,
     bill,
-    compare,
-    fetch_reports,
     load_prices,
-    parse_reports,
     pipeline_transitions,
     rank_times,
+    recorded_region,
     usage_of_ranks,
 )
 from skyfan.cost.prices import Architecture
 from skyfan.errors import BadInput
-from skyfan.studies.published.runs import Run, find_runs
+from skyfan.runs.finding import RecordedRun, find_runs
+from skyfan.studies.billing import LambdaReport, MemoryOption, compare, fetch_reports, parse_reports
 
 
 def cost_command(
     run: Annotated[str | None, typer.Argument(help="A run's folder (any URI).", metavar="[RUN]")] = None,
     memory: Annotated[
-        int, typer.Option(help="Configured memory of the executor, in MB.", min=128, max=10_240)
-    ] = 10_240,
-    arch: Annotated[str, typer.Option(help="x86_64 or arm64.")] = "x86_64",
-    region: Annotated[str, typer.Option(help="AWS region whose prices to use.")] = "us-east-1",
+        int | None,
+        typer.Option(
+            help="The executor's memory in MB; by default as recorded, else 10,240.",
+            min=LAMBDA_MIN_MEMORY_MB,
+            max=LAMBDA_MAX_MEMORY_MB,
+        ),
+    ] = None,
+    arch: Annotated[str | None, typer.Option(help="x86_64 or arm64; by default as recorded, else x86_64.")] = None,
+    region: Annotated[
+        str | None, typer.Option(help="AWS region whose prices to use; by default as recorded, else us-east-1.")
+    ] = None,
     report_lines: Annotated[Path | None, typer.Option(help="File with Lambda's REPORT lines of the run.")] = None,
     log_group: Annotated[str | None, typer.Option(help="CloudWatch log group to read REPORT lines from.")] = None,
     since: Annotated[datetime | None, typer.Option(help="Start of the run (UTC), with --log-group.")] = None,
     until: Annotated[datetime | None, typer.Option(help="End of the run (UTC); default now.")] = None,
     compare_sizes: Annotated[bool, typer.Option("--compare", help="Also at other memory sizes, x86 and Arm.")] = False,
     prices: Annotated[Path | None, typer.Option(help="Another price file.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
 ) -> None:
-    """Prints what the run was billed (from REPORT lines), or would be billed on AWS (from its rank records)."""
-    architecture = known_architecture(arch)
+    """Print what the run was billed (from REPORT lines), or would be billed on AWS (from its rank records)."""
+    architecture = known_architecture(arch) if arch else None
     listed = load_prices(prices)
     reports = _reports(report_lines, log_group, since, until)
+    found = _one_run(run) if run else None
+    priced_in = region or (found and recorded_region(rank_times(found.records))) or "us-east-1"
     if reports:
-        usage, basis = _reported_usage(reports, architecture)
-    elif run:
-        usage, basis = _recorded_usage(_one_run(run), memory, architecture)
+        usage, basis = _reported_usage(reports, architecture or "x86_64")
+    elif found:
+        usage, basis = _recorded_usage(found, memory, architecture)
     else:
         raise BadInput("nothing to bill: name a run's folder, or give --report-lines or --log-group.")
-    result = bill(usage, listed, region)
-    options = _options(run, listed, region, memory) if compare_sizes else []
+    result = bill(usage, listed, priced_in)
+    options = _options(found, listed, priced_in, memory) if compare_sizes else []
     if json:
         print_json(_as_json(result, basis, options))
         return
@@ -68,7 +75,11 @@ def cost_command(
 
 
 def known_architecture(name: str) -> Architecture:
-    """The value of --arch; `BadInput` for any other."""
+    """The value of --arch.
+
+    Raises:
+        BadInput: it is neither x86_64 nor arm64.
+    """
     if name not in ("x86_64", "arm64"):
         raise BadInput(f"--arch {name!r} is unknown; choose x86_64 or arm64.")
     return "arm64" if name == "arm64" else "x86_64"
@@ -102,14 +113,14 @@ def _reported_usage(reports: Sequence[LambdaReport], architecture: Architecture)
     return usage, f"{len(reports):,} REPORT lines of Lambda; requests to S3 and logs are not in them"
 
 
-def _one_run(place: str) -> Run:
-    runs = find_runs(place)
+def _one_run(folder: str) -> RecordedRun:
+    runs = find_runs(folder)
     if len(runs) > 1:
-        raise BadInput(f"{place} holds {len(runs)} runs; name one of them, such as {runs[0].name}.")
+        raise BadInput(f"{folder} holds {len(runs)} runs; name one of them, such as {runs[0].name}.")
     return runs[0]
 
 
-def _recorded_usage(run: Run, memory_mb: int, architecture: Architecture) -> tuple[Usage, str]:
+def _recorded_usage(run: RecordedRun, memory_mb: int | None, architecture: Architecture | None) -> tuple[Usage, str]:
     stored_bytes = sum(info.size_bytes for info in store.list(run.name))
     usage = usage_of_ranks(
         rank_times(run.records),
@@ -124,13 +135,12 @@ def _recorded_usage(run: Run, memory_mb: int, architecture: Architecture) -> tup
     return usage, basis
 
 
-def _options(run: str | None, prices: Prices, region: str, memory_mb: int) -> list[MemoryOption]:
+def _options(run: RecordedRun | None, prices: Prices, region: str, memory_mb: int | None) -> list[MemoryOption]:
     if not run:
         raise BadInput("--compare needs the run's folder: REPORT lines do not say how much of the time was compute.")
-    found = _one_run(run)
-    on_aws = (found.summary or {}).get("target") == "aws"
+    on_aws = (run.summary or {}).get("target") == "aws"
     return compare(
-        rank_times(found.records),
+        rank_times(run.records),
         prices,
         region,
         measured_memory_mb=memory_mb if on_aws else None,
@@ -182,11 +192,8 @@ def _as_json(result: Bill, basis: str, options: Sequence[MemoryOption]) -> dict[
         "items": [{**asdict(item), "usd": item.usd} for item in result.items],
         "compare": [
             {
-                "memory_mb": option.memory_mb,
-                "architecture": option.architecture,
-                "rank_s": option.rank_s,
+                **{name: getattr(option, name) for name in ("memory_mb", "architecture", "rank_s", "fits")},
                 "total_usd": option.bill.total_usd,
-                "fits": option.fits,
             }
             for option in options
         ],

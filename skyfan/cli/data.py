@@ -1,4 +1,4 @@
-"""`skyfan data`: make, look into, clean and upload datasets."""
+"""`skyfan data`: simulate, inspect, clean and upload datasets."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,11 +13,12 @@ from skyfan.cli.console import out, print_json, progress_bar, say
 from skyfan.cli.options import Json, Quiet
 from skyfan.curation import CleanReport, DatasetReport, Rules
 from skyfan.errors import BadInput
+from skyfan.science.sentinels import SENTINELS
 from skyfan.sky import Subset, load_catalog, subset_rows
 from skyfan.sky import simulate as simulate_sky
 from skyfan.units import counted, format_size
 
-app = typer.Typer(no_args_is_help=True, help="Make, inspect, clean and upload datasets.")
+app = typer.Typer(no_args_is_help=True, help="Simulate, inspect, clean and upload datasets.")
 
 
 @app.command()
@@ -52,7 +53,7 @@ def inspect(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Shapes, types, ranges, NaN and duplicates of a dataset, read once from end to end."""
+    """Show shapes, types, ranges, NaN, sentinels and duplicates of a dataset, read once from end to end."""
     with progress_bar(f"reading {dataset}", quiet) as advance:
         report = curation.inspect(dataset, advance)
     if as_json:
@@ -60,12 +61,18 @@ def inspect(
     else:
         out.print(_tensor_table(report))
         _tell(f"{report.samples:,} samples, {format_size(report.size_bytes)}; {_duplicates(report)}")
+        for tensor in report.tensors:
+            if tensor.sentinel_values:
+                _tell(
+                    f"{counted(tensor.sentinel_values, 'value')} of {tensor.name} not measured "
+                    f"({SENTINELS[tensor.name]}); `skyfan data clean` drops these samples"
+                )
 
 
 @app.command()
 def clean(
     source: Annotated[str, typer.Argument(metavar="IN", help="The dataset to read (file or URI).")],
-    output: Annotated[str, typer.Argument(metavar="OUT", help="The cleaned copy; OUT.json tells what was dropped.")],
+    output: Annotated[str, typer.Argument(metavar="OUT", help="The cleaned copy; OUT.json lists what was dropped.")],
     brightest_mag: Annotated[float, typer.Option(help="Magnitudes must be above this.")] = 5.0,
     faintest_mag: Annotated[float, typer.Option(help="Magnitudes must be below this.")] = 30.0,
     min_z: Annotated[float, typer.Option(help="Redshifts must be above this.")] = 0.0,
@@ -76,7 +83,7 @@ def clean(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Copy a dataset without the samples that cannot be used, and say which and why."""
+    """Copy a dataset without its unusable samples, and list which were dropped and why."""
     rules = Rules(
         nonfinite=not keep_nonfinite,
         brightest_mag=brightest_mag,
@@ -100,11 +107,11 @@ def clean(
 def upload(
     source: Annotated[Path, typer.Argument(metavar="FILE|FOLDER", help="What to upload.")],
     destination: Annotated[str, typer.Argument(metavar="URI", help="s3://bucket/key, or a prefix ending with /.")],
-    force: Annotated[bool, typer.Option("--force", help="Upload what is there already, too.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also upload files that are there already.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Upload a file or folder; interrupt it when you like, and run it again to take up the rest."""
+    """Upload a file or folder. After an interrupt, the same command uploads the rest."""
     with progress_bar(f"uploading {source}", quiet, in_bytes=True) as advance:
         report = curation.upload(source, destination, force=force, progress=advance)
     if as_json:
@@ -117,7 +124,7 @@ def upload(
 
 
 def _tell(sentence: str) -> None:
-    """A line of the result, as it is: names of files may hold brackets."""
+    """Prints a line of the result without markup: names of files may hold brackets."""
     out.print(sentence, markup=False, highlight=False)
 
 

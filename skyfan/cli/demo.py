@@ -1,4 +1,4 @@
-"""`skyfan demo`: redshifts of a thousand real galaxies that the packaged model has never seen."""
+"""`skyfan demo`: redshifts of a thousand real galaxies on which the packaged model was not trained."""
 
 from typing import Annotated
 
@@ -40,7 +40,7 @@ def demo(
 
 
 def make_demo_dataset(dataset: str, *, quiet: bool) -> None:
-    """Renders the 1,000 test galaxies of the packaged catalogue, unless there is a file or a folder of files."""
+    """Renders the 1,000 test galaxies of the packaged catalogue, unless `dataset` exists."""
     if store.exists(dataset) or next(iter(store.list(dataset)), None):
         return
     catalog = sky.load_catalog()

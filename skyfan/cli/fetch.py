@@ -14,11 +14,11 @@ from skyfan.errors import BadInput, LocationError
 from skyfan.runs.folder import RunFolder
 
 READERS = 8
-# What a run writes; nothing else in a folder is ours to fetch or to remove.
+# The files that a run writes; no other file of a folder is fetched or removed.
 _OF_A_RUN = re.compile(
     r"plan\.json|items\.jsonl?|\d+\.json|combined_data\.json|summary\.json|report\.html|predictions/rank-\d+\.parquet"
 )
-# These two tell of the others, so they come after them.
+# These two describe the other files, and so are copied after them.
 _LAST = ("summary.json", "report.html")
 
 
@@ -27,14 +27,19 @@ def fetch(
     folder: Annotated[Path, typer.Argument(help="Where the copies go; made if it is not there.")],
     quiet: options.Quiet = False,
 ) -> None:
-    """Copy a run's files here; what an earlier run left in the folder is replaced."""
+    """Copy a run's files to this machine; another run's files in the folder are removed."""
     count = fetch_run(output, folder, quiet=quiet)
     if not quiet:
         say(f"copied {count:,} files of {output}; open {folder / 'report.html'}")
 
 
 def fetch_run(output: str, folder: Path, *, quiet: bool) -> int:
-    """Copies the run's files, each whole or not at all, and returns how many they are."""
+    """Copies the run's files, each whole or not at all, and returns their number.
+
+    Raises:
+        LocationError: `output` holds no run.
+        BadInput: `folder` cannot be made.
+    """
     names = [name for name in _names(output) if _OF_A_RUN.fullmatch(name)]
     if "plan.json" not in names:
         raise LocationError(f"{output} holds no run (no plan.json), so that there is nothing to copy to {folder}.")
@@ -64,7 +69,7 @@ def _names(output: str) -> list[str]:
 
 
 def _remove_other_run(output: str, folder: Path) -> None:
-    """Another run's files would mix with this one's: ranks beyond ours, a summary that is not ours."""
+    """Removes another run's files from `folder`, which would otherwise mix with this run's."""
     if not (folder / "plan.json").exists():
         return
     if RunFolder(str(folder)).read_plan().run_id == RunFolder(output).read_plan().run_id:

@@ -1,36 +1,36 @@
-"""`skyfan plan --forecast` and `--calibrate`: what a run would take and cost, before it runs."""
+"""`skyfan plan --forecast` and `--calibrate`: time and cost of a run before it runs."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
 
+from skyfan.aws_limits import LAMBDA_CONCURRENCY, LAMBDA_MAX_MEMORY_MB, LAMBDA_MAX_VCPUS_MB, LAMBDA_MB_PER_VCPU
 from skyfan.cli.console import out, print_json, say
 from skyfan.cli.printing import show_table
 from skyfan.cost import load_prices
 from skyfan.cost.prices import Architecture
 from skyfan.errors import BadInput
 from skyfan.planning import Plan
+from skyfan.runs.finding import find_runs
 from skyfan.studies.forecast import (
     Calibration,
     Forecast,
-    Job,
     Limits,
     Recommendation,
+    Workload,
     alternatives,
     calibrate,
     forecast,
     load_calibration,
     pareto,
-    plot_pareto,
     recommend,
 )
-from skyfan.studies.published import find_runs
 from skyfan.units import format_duration, format_size
 
 PARTITION_SIZES_MB = (10, 25, 50, 75, 100, 200, 400)
-MEMORY_SIZES_MB = (3538, 5307, 8846, 10_240)
-# Beyond this many ranks a size is left out of the table: its simulation would take longer than it is worth.
+MEMORY_SIZES_MB = (2 * LAMBDA_MB_PER_VCPU, 3 * LAMBDA_MB_PER_VCPU, LAMBDA_MAX_VCPUS_MB, LAMBDA_MAX_MEMORY_MB)
+# A partition size that makes more ranks than this is left out of the table, because its simulation takes too long.
 _MOST_RANKS = 200_000
 
 
@@ -38,10 +38,10 @@ def show_forecast(
     plan: Plan,
     *,
     calibration: str = "skyfan",
-    memory_mb: int = 10_240,
+    memory_mb: int = LAMBDA_MAX_MEMORY_MB,
     architecture: Architecture = "x86_64",
     region: str = "us-east-1",
-    concurrency: int = 1000,
+    concurrency: int = LAMBDA_CONCURRENCY,
     maps: int = 1,
     prices: Path | None = None,
     figure: Path | None = None,
@@ -62,7 +62,7 @@ def show_forecast(
     if not samples:
         raise BadInput("the plan has no samples; there is nothing to forecast.")
     own = forecast(
-        Job(samples, sample_bytes, memory_mb),
+        Workload(samples, sample_bytes, memory_mb),
         known,
         listed,
         limits=limits,
@@ -83,6 +83,8 @@ def show_forecast(
         repetitions=11,
     )
     if figure:
+        from skyfan.studies.forecast.pareto_figure import plot_pareto  # imports matplotlib, which is slow
+
         plot_pareto(others, figure, title=f"{format_size(plan.data_bytes)}, {plan.samples:,} samples")
     if as_json:
         print_json(_as_json(own, others, known))
@@ -92,13 +94,13 @@ def show_forecast(
     out.print(f"Calibration: {known.source}. {known.fit}.", highlight=False)
 
 
-def run_calibration(places: Sequence[str], output: str) -> Calibration:
-    """Fits a calibration to the runs at `places`, writes it to `output` and says how well it fits.
+def run_calibration(folders: Sequence[str], output: str) -> Calibration:
+    """Fits a calibration to the runs under `folders`, writes it to `output` and prints how well it fits.
 
     Raises:
         BadInput: there are no Skyfan runs.
     """
-    found = calibrate([run for place in places for run in find_runs(place)])
+    found = calibrate([run for folder in folders for run in find_runs(folder)])
     found.save(output)
     say(f"Calibration from {found.source}: {found.fit or 'no wall time to compare with'}; written to {output}.")
     return found
@@ -108,7 +110,7 @@ def _sizes(plan: Plan) -> list[int]:
     sizes = {mb * 2**20 for mb in PARTITION_SIZES_MB} | ({plan.job.partition_size_bytes or 0} - {0})
     smallest = plan.data_bytes / _MOST_RANKS
     useful = sorted(size for size in sizes if size >= smallest)
-    # Sizes beyond the dataset's own are all the same: one rank.
+    # All sizes above the dataset's own mean the same: one rank.
     return [size for size in useful if size <= plan.data_bytes] or useful[:1]
 
 

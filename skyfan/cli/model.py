@@ -1,4 +1,4 @@
-"""`skyfan model`: look into, convert, train and compare models. torch is imported only when a command runs."""
+"""`skyfan model`: inspect, convert, train and compare models. torch is imported only when a command runs."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,12 +26,12 @@ app = typer.Typer(no_args_is_help=True, help="Inspect, convert, train and compar
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 ModelArgument = Annotated[str, typer.Argument(metavar="FILE|URI", help="A checkpoint, a .pt2 program, or demo.")]
-Heads = Annotated[int | None, typer.Option(min=1, help="Attention heads, where the file does not tell.")]
+Heads = Annotated[int | None, typer.Option(min=1, help="Attention heads, where the file does not name them.")]
 
 
 @app.command()
 def inspect(model: ModelArgument, as_json: Json = False) -> None:
-    """What a model file holds and where each setting was read from; nothing in it is executed."""
+    """Show what a model file holds and where each setting was read from; nothing in it is executed."""
     from skyfan.models.loading import load_model
 
     facts = _facts(load_model(model))
@@ -74,11 +74,15 @@ def train(
     augment: Annotated[bool, typer.Option(help="Turn and mirror the images.")] = True,
     seed: Annotated[int, typer.Option(help="Same seed, same model (one machine, same threads).")] = 7,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all by default.")] = None,
-    resume: Annotated[bool, typer.Option(help="Take up an interrupted training of the same settings.")] = True,
+    resume: Annotated[bool, typer.Option(help="Continue an interrupted training with the same settings.")] = True,
+    force: Annotated[bool, typer.Option("--force", help="Replace the model that --out names.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train an AstroMAE from scratch; the result takes raw images and magnitudes."""
+    """Train an AstroMAE from scratch; the result takes raw images and magnitudes.
+
+    A checkpoint is written after every epoch; the same command continues an interrupted training from it.
+    """
     import torch
 
     from skyfan.training.loop import TrainingSettings
@@ -86,8 +90,7 @@ def train(
     from skyfan.training.samples import read_digest, read_samples
     from skyfan.training.saving import trained_bytes
 
-    if output.suffix != ".safetensors" or not output.parent.is_dir():
-        raise BadInput(f"--out {output} must be a .safetensors file in a folder that exists.")
+    state = _checkpoint(output, resume=resume, force=force, quiet=quiet)
     settings = TrainingSettings(
         epochs=epochs,
         batch_size=batch_size,
@@ -102,12 +105,9 @@ def train(
         torch.set_num_threads(threads)
     samples = read_samples(dataset)
     if samples.dropped:
-        say(f"left {samples.dropped:,} samples out: image, magnitude or redshift not finite")
+        say(f"left {samples.dropped:,} samples out: image, magnitude or redshift not finite or not measured")
     channels, image_size = samples.image.shape[1:3]
     config = replace(SIZES[size], channels=channels, image_size=image_size, magnitudes=samples.magnitude.shape[1])
-    state = output.with_suffix(".training.safetensors")
-    if not resume:
-        state.unlink(missing_ok=True)
     with _training_progress(quiet) as (advance, report):
         trained = train_model(samples, config, settings, state, report, advance)
     store.put(str(output), trained_bytes(trained, settings, read_digest(dataset)))
@@ -121,19 +121,38 @@ def train(
         print_json({"model": str(output), "epochs": trained.epochs, "best": asdict(best)})
 
 
+def _checkpoint(output: Path, *, resume: bool, force: bool, quiet: bool) -> Path:
+    """The file in which the training keeps its state; removed without `resume`.
+
+    Raises:
+        BadInput: `output` cannot be written, or exists without `force`.
+    """
+    if output.suffix != ".safetensors" or not output.parent.is_dir():
+        raise BadInput(f"--out {output} must be a .safetensors file in a folder that exists.")
+    if output.exists() and not force:
+        raise BadInput(f"--out {output} exists; name another file, or replace it with --force. Nothing was trained.")
+    state = output.with_suffix(".training.safetensors")
+    if not resume:
+        state.unlink(missing_ok=True)
+    if not quiet:
+        say(f"{'continuing from' if state.exists() else 'a checkpoint after every epoch is in'} {state}")
+    return state
+
+
 @app.command()
 def compare(
     model: Annotated[str, typer.Option(help="A model's file or URI, or demo.")] = "demo",
-    train_dataset: Annotated[str | None, typer.Option("--train", help="What the trees learn from.")] = None,
-    test_dataset: Annotated[str | None, typer.Option("--test", help="What both are measured on.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the trees and of rendered galaxies.")] = 7,
+    train_dataset: Annotated[
+        str | None, typer.Option("--train", help="The dataset on which the trees are trained.")
+    ] = None,
+    test_dataset: Annotated[str | None, typer.Option("--test", help="The dataset on which both are measured.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the trees and of the rendered galaxies.")] = 7,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """A model's metrics beside those of extremely randomised trees, on galaxies that neither has seen.
+    """Compare a model with extremely randomised trees, on galaxies that neither was trained on.
 
-    Without datasets, the packaged catalogue's fixed split is rendered: 4,000 galaxies to learn from, 1,000 to
-    be measured on.
+    Without datasets, the packaged catalogue's fixed split is rendered: 4,000 galaxies for training, 1,000 for testing.
     """
     from skyfan.models.loading import load_model
     from skyfan.training.comparison import TREES, rendered_split

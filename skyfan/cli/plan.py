@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 import skyfan
+from skyfan.aws_limits import LAMBDA_CONCURRENCY, LAMBDA_MAX_MEMORY_MB, LAMBDA_MIN_MEMORY_MB
 from skyfan.backends.stepfunctions.access import AWS, prepare_environment
 from skyfan.cli import options
 from skyfan.cli.console import out, print_json
@@ -33,10 +34,12 @@ def plan(
     forecast: Annotated[bool, typer.Option("--forecast", help="Wall time and cost on AWS, and alternatives.")] = False,
     calibrate: Calibrate = None,
     calibration: Annotated[str, typer.Option(help="Of the forecast: skyfan, published, or a file (URI).")] = PACKAGED,
-    memory: Annotated[int, typer.Option(help="The executor's memory in MB.", min=128, max=10_240)] = 10_240,
+    memory: Annotated[
+        int, typer.Option(help="The executor's memory in MB.", min=LAMBDA_MIN_MEMORY_MB, max=LAMBDA_MAX_MEMORY_MB)
+    ] = LAMBDA_MAX_MEMORY_MB,
     arch: Annotated[str, typer.Option(help="x86_64 or arm64.")] = "x86_64",
     region: Annotated[str, typer.Option(help="AWS region whose prices to use.")] = "us-east-1",
-    concurrency: Annotated[int, typer.Option(help="The account's Lambda concurrency.", min=1)] = 1000,
+    concurrency: Annotated[int, typer.Option(help="The account's Lambda concurrency.", min=1)] = LAMBDA_CONCURRENCY,
     maps: Annotated[int, typer.Option(help="Distributed Maps side by side.", min=1)] = 1,
     prices: Annotated[Path | None, typer.Option(help="Another price file.")] = None,
     figure: Annotated[Path | None, typer.Option(help="Draw time against cost into this file (SVG, PDF, PNG).")] = None,

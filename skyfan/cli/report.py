@@ -13,7 +13,7 @@ from skyfan.cli.console import print_json, say
 from skyfan.cli.printing import show_table
 from skyfan.cli.run import show
 from skyfan.cost import load_prices
-from skyfan.studies.bench.engine import STUDY_FILE, read_measurements
+from skyfan.studies.bench.measurements import STUDY_FILE, read_measurements
 
 
 def report(
@@ -30,7 +30,7 @@ def report(
 
 
 def _report_study(folder: str, prices: Path | None, *, quiet: bool, as_json: bool) -> None:
-    from skyfan.studies.bench.report import cell, study_tables, write_report
+    from skyfan.studies.bench.study_report import cell, study_tables, write_report
 
     listed = load_prices(prices)
     page = write_report(folder, listed)

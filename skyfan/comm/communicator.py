@@ -1,12 +1,9 @@
 """The communicator: point-to-point messages and collectives between the ranks of one group."""
 
-import asyncio
-import functools
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from types import TracebackType
-from typing import ParamSpec, Self, TypeVar
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +16,6 @@ from skyfan.comm.reduction import SUM, Reduction, as_reduction
 from skyfan.comm.values import Array, Sendable, Value, as_array, decode, encode
 from skyfan.errors import BadInput
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
 DEFAULT_TIMEOUT_S = 60.0
 _CLOSE_TIMEOUT_S = 5.0
 
@@ -31,7 +25,7 @@ class Communicator:
 
     Every operation blocks until this rank's part is done, at most `timeout_s` (of the communicator, or given
     to the call). All ranks must call the same collectives in the same order. After an error the
-    communicator is of no further use and raises it again. One thread at a time; `run_async` for asyncio.
+    communicator is of no further use and raises it again. One thread at a time.
 
     Arrays may have any dtype without Python objects and any shape; numbers count as arrays of no dimension.
     Values that a rank passes in and gets back itself (its own entry of a gather, say) may share memory.
@@ -52,7 +46,6 @@ class Communicator:
         self._channel = channel
         self._sequence = 0
         self._closed = False
-        self._executor: ThreadPoolExecutor | None = None
 
     def send(self, value: Sendable, dst: int, *, tag: int = 0, timeout_s: float | None = None) -> None:
         """Send an array or bytes to rank `dst`; returns when the memory may be changed again.
@@ -146,24 +139,11 @@ class Communicator:
         prepared = reduction.prepare(as_array(array, "scan"))
         return reductions.scan(self._operation(Op.SCAN, timeout_s), prepared, reduction)
 
-    async def run_async(self, method: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """`await comm.run_async(comm.allreduce, array)`: any operation without blocking the event loop.
-
-        Operations run one after another, in the order in which they were started. Cancelling the wait does
-        not stop the operation; its deadline does.
-        """
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(1, thread_name_prefix="skyfan-comm")
-        call = functools.partial(method, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
-
     def close(self, failed: BaseException | None = None) -> None:
         """Leave the group. `failed` is why this rank gives up; the others then fail naming it."""
         if self._closed:
             return
         self._closed = True
-        if self._executor is not None:
-            self._executor.shutdown(wait=True)
         self._channel.close(failed, _CLOSE_TIMEOUT_S)
 
     def __enter__(self) -> Self:

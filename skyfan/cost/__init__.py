@@ -1,37 +1,23 @@
-"""What a run costs: list prices, itemised bills, Lambda's own REPORT lines, other memory sizes."""
+"""What a run costs: list prices, what a run used, and the itemised bill."""
 
 from skyfan.cost.bill import Bill, BillItem, Invocation, Usage, bill
-from skyfan.cost.lambda_logs import LambdaReport, fetch_reports, parse_report, parse_reports
-from skyfan.cost.prices import Architecture, Prices, RegionPrices, load_prices
-from skyfan.cost.run import (
-    MemoryOption,
-    RankTime,
-    compare,
-    pipeline_transitions,
-    rank_times,
-    usage_of_ranks,
-    vcpus,
-)
+from skyfan.cost.prices import Architecture, Prices, RegionPrices, load_prices, priced_region
+from skyfan.cost.usage import RankTime, pipeline_transitions, rank_times, recorded_region, usage_of_ranks
 
 __all__ = [
     "Architecture",
     "Bill",
     "BillItem",
     "Invocation",
-    "LambdaReport",
-    "MemoryOption",
     "Prices",
     "RankTime",
     "RegionPrices",
     "Usage",
     "bill",
-    "compare",
-    "fetch_reports",
     "load_prices",
-    "parse_report",
-    "parse_reports",
     "pipeline_transitions",
+    "priced_region",
     "rank_times",
+    "recorded_region",
     "usage_of_ranks",
-    "vcpus",
 ]

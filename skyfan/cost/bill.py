@@ -1,20 +1,19 @@
-"""A bill: what was used × its list price, item by item.
+"""A bill: quantities used × their list prices, item by item.
 
-Lambda bills the memory that was *configured*, for the duration of each invocation rounded up to the next
-millisecond, initialisation included; not the memory that was used, and not CPU time.
+Lambda bills the *configured* memory × the duration of each invocation, initialisation included, rounded up to the
+next millisecond. It bills neither the memory in use nor CPU time.
 """
 
 import dataclasses
 import math
 from collections.abc import Sequence
 
+from skyfan.aws_limits import LAMBDA_FREE_EPHEMERAL_MB, LAMBDA_MAX_MEMORY_MB, LAMBDA_MIN_MEMORY_MB
 from skyfan.cost.prices import Architecture, Prices
 from skyfan.errors import BadInput
 from skyfan.records import Cost
 
 GB = 2**30
-FREE_EPHEMERAL_MB = 512
-MEMORY_RANGE_MB = (128, 10_240)
 MONTH_DAYS = 30.0
 # Express workflows are billed in steps of 100 ms and of 64 MB.
 _EXPRESS_STEP_S = 0.1
@@ -23,11 +22,15 @@ _EXPRESS_MEMORY_GB = 64 / 1024
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Invocation:
-    """A Lambda invocation, or `count` alike: how long it ran and initialised before (0 when warm)."""
+    """`count` equal Lambda invocations: how long each ran, and how long it initialised before (0 when warm).
+
+    `memory_mb` is what its function was configured with; None means the memory of the `Usage`.
+    """
 
     duration_s: float
     init_s: float = 0.0
     count: int = 1
+    memory_mb: int | None = None
 
     def __post_init__(self) -> None:
         if self.duration_s < 0 or self.init_s < 0:
@@ -42,12 +45,12 @@ class Invocation:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Usage:
-    """Everything a run used that AWS puts on a bill."""
+    """Everything that a run used and AWS bills."""
 
     invocations: Sequence[Invocation]
-    memory_mb: int = 10_240
+    memory_mb: int = LAMBDA_MAX_MEMORY_MB
     architecture: Architecture = "x86_64"
-    ephemeral_mb: int = FREE_EPHEMERAL_MB
+    ephemeral_mb: int = LAMBDA_FREE_EPHEMERAL_MB
     transitions: int = 0
     express_durations_s: Sequence[float] = ()
     s3_puts: int = 0
@@ -57,9 +60,12 @@ class Usage:
     kept_days: float = MONTH_DAYS
 
     def __post_init__(self) -> None:
-        low, high = MEMORY_RANGE_MB
-        if not low <= self.memory_mb <= high:
-            raise BadInput(f"a Lambda function of {self.memory_mb} MB does not exist; choose {low} to {high} MB.")
+        for size_mb in {self.memory_mb, *(one.memory_mb for one in self.invocations if one.memory_mb)}:
+            if not LAMBDA_MIN_MEMORY_MB <= size_mb <= LAMBDA_MAX_MEMORY_MB:
+                raise BadInput(
+                    f"a Lambda function of {size_mb} MB does not exist; "
+                    f"choose {LAMBDA_MIN_MEMORY_MB} to {LAMBDA_MAX_MEMORY_MB} MB."
+                )
         for name in ("transitions", "s3_puts", "s3_gets", "log_bytes", "stored_bytes", "kept_days"):
             if getattr(self, name) < 0:
                 raise BadInput(f"{name} is {getattr(self, name)}; it cannot be less than zero.")
@@ -82,7 +88,7 @@ class BillItem:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Bill:
-    """All lines, and which prices were used."""
+    """All items, with the region and date of their prices."""
 
     items: tuple[BillItem, ...]
     region: str
@@ -94,7 +100,7 @@ class Bill:
         return math.fsum(item.usd for item in self.items)
 
     def as_cost(self, basis: str) -> Cost:
-        """The bill as `summary.json` holds it; `basis` says where the quantities are from."""
+        """The bill as `summary.json` holds it; `basis` names the source of the quantities."""
         return Cost(
             total_usd=self.total_usd,
             items_usd={item.name: item.usd for item in self.items},
@@ -104,19 +110,22 @@ class Bill:
 
 
 def bill(usage: Usage, prices: Prices, region: str = "us-east-1") -> Bill:
-    """What `usage` costs at `prices`. Lines that are zero are kept: they say what was looked at.
+    """What `usage` costs at `prices`. Items that cost nothing are kept, to show that they were counted.
 
     Raises:
         BadInput: no prices for this region.
     """
     unit = prices.region(region)
     billed_s = math.fsum(one.billed_s * one.count for one in usage.invocations)
-    extra_gb = max(0, usage.ephemeral_mb - FREE_EPHEMERAL_MB) / 1024
+    memory_gb_s = math.fsum(
+        one.billed_s * one.count * (one.memory_mb or usage.memory_mb) / 1024 for one in usage.invocations
+    )
+    extra_gb = max(0, usage.ephemeral_mb - LAMBDA_FREE_EPHEMERAL_MB) / 1024
     express_s = math.fsum(math.ceil(round(s / _EXPRESS_STEP_S, 6)) * _EXPRESS_STEP_S for s in usage.express_durations_s)
     months = usage.kept_days / MONTH_DAYS
     lambda_price = unit.lambda_gb_s[usage.architecture]
     lines = (
-        ("Lambda compute", billed_s * usage.memory_mb / 1024, "GB-s", lambda_price),
+        ("Lambda compute", memory_gb_s, "GB-s", lambda_price),
         ("Lambda requests", sum(one.count for one in usage.invocations), "requests", unit.lambda_request),
         ("Lambda ephemeral storage", billed_s * extra_gb, "GB-s", unit.lambda_ephemeral_gb_s),
         ("Step Functions transitions", usage.transitions, "transitions", unit.transition),

@@ -1,7 +1,7 @@
 """List prices by region, from one dated file.
 
-`prices.json` beside this module is what `skyfan cost` and the forecast use. Another file of the same form can
-be named where prices have changed or a region is missing: an option, or the variable SKYFAN_PRICES.
+The packaged file is `prices.json`. The option `--prices` or the variable SKYFAN_PRICES names another file of the same
+form, where prices have changed or a region is missing.
 """
 
 import functools
@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from skyfan.errors import BadInput
+from skyfan.validation import first_problem
 
 Architecture = Literal["x86_64", "arm64"]
 
@@ -25,7 +26,7 @@ class _Frozen(BaseModel):
 
 
 class RegionPrices(_Frozen):
-    """US dollars a unit, in one region. GB is 2³⁰ bytes, `_gb_s` a GB held for one second."""
+    """US dollars per unit in one region. GB is 2³⁰ bytes; `_gb_s` is one GB held for one second."""
 
     lambda_gb_s: dict[Architecture, float]
     lambda_request: float = Field(ge=0)
@@ -75,9 +76,7 @@ def _load(path: Path) -> Prices:
     except json.JSONDecodeError as error:
         raise BadInput(f"price file {path} is not JSON: {error}.") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BadInput(f"price file {path}, {where}: {first['msg'].lower()}.") from error
+        raise BadInput(f"price file {path}, {first_problem(error)}") from error
 
 
 def load_prices(path: str | Path | None = None) -> Prices:
@@ -87,3 +86,8 @@ def load_prices(path: str | Path | None = None) -> Prices:
         BadInput: the file cannot be read or is not a price file.
     """
     return _load(Path(path or os.environ.get(PRICES_VARIABLE) or _PACKAGED))
+
+
+def priced_region(prices: Prices, region: str) -> str:
+    """`region` where the price file has it, else us-east-1, whose prices are near."""
+    return region if region in prices.regions else "us-east-1"

@@ -1,4 +1,4 @@
-"""Look into datasets, clean them, bring them to where they are needed."""
+"""Inspect, clean and upload datasets."""
 
 from skyfan.curation.cleaning import CleanReport, Rules, clean
 from skyfan.curation.inspection import DatasetReport, TensorReport, inspect

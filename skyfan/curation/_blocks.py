@@ -1,18 +1,14 @@
-"""A dataset as a stream of blocks of samples, so that memory does not grow with the file."""
+"""Streams a dataset in blocks of samples, so that memory does not grow with the file."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skyfan.formats.rows import read_batch
 from skyfan.layout import FileLayout
-
-Progress = Callable[[int, int], None]
-"""Called with (steps done, steps in all); a step is a sample read, or a byte sent."""
 
 BLOCK_BYTES = 16 * 2**20
 
@@ -36,7 +32,7 @@ def blocks(file: FileLayout) -> Iterator[Block]:
 
 
 def digests(block: Block) -> NDArray[np.void]:
-    """A 16-byte digest a sample, over the bytes of all its tensors: equal where samples are."""
+    """A 16-byte digest per sample over the bytes of all its tensors: equal samples have equal digests."""
     raw = [np.ascontiguousarray(rows).reshape(len(rows), -1).view(np.uint8) for rows in block.rows.values()]
     found = bytearray()
     for sample in range(block.stop - block.start):
@@ -48,22 +44,8 @@ def digests(block: Block) -> NDArray[np.void]:
 
 
 def repeats(all_digests: NDArray[np.void]) -> NDArray[np.int64]:
-    """Positions of samples that an earlier sample equals, in order."""
+    """Positions of the samples that equal an earlier sample, in order."""
     _, first = np.unique(all_digests, return_index=True)
     repeated = np.ones(len(all_digests), dtype=bool)
     repeated[first] = False
     return np.flatnonzero(repeated)
-
-
-def numbers(rows: NDArray[np.generic]) -> NDArray[Any]:
-    """Rows as [samples, values] of numpy's own real types; real and imaginary parts count as values each."""
-    flat = np.ascontiguousarray(rows).reshape(len(rows), -1)
-    if flat.dtype.kind == "c":
-        return flat.view(flat.real.dtype)
-    return flat if flat.dtype.kind in "biuf" else flat.astype(np.float32)
-
-
-def nonfinite_samples(rows: NDArray[np.generic]) -> NDArray[np.bool_]:
-    """Which samples hold NaN or an infinity."""
-    finite: NDArray[np.bool_] = np.isfinite(numbers(rows)).all(axis=1)
-    return ~finite

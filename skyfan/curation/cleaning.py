@@ -1,4 +1,4 @@
-"""A copy of a dataset without the samples that cannot be used, and an account of what was dropped and why."""
+"""Copies a dataset without its unusable samples, and lists what was dropped and why."""
 
 import os
 from collections.abc import Iterator
@@ -9,30 +9,33 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from skyfan import store
-from skyfan.curation._blocks import Block, Progress, blocks, digests, nonfinite_samples, numbers, repeats
+from skyfan.curation._blocks import Block, blocks, digests, repeats
 from skyfan.errors import BadInput
+from skyfan.events import Progress
+from skyfan.formats.row_values import finite_rows, real_values
 from skyfan.formats.torch import TensorFileWriter, open_tensorfile, reference_names
 from skyfan.layout import FileLayout
+from skyfan.science.sentinels import MAGNITUDE, REDSHIFT, SENTINELS, sentinels
 from skyfan.store import StrPath
 
-IMAGE, MAGNITUDE, REDSHIFT = "image", "magnitude", "redshift"
+IMAGE = "image"
 
 
 class Rules(BaseModel):
-    """What makes a sample unusable. Rules about a tensor that the dataset lacks do not apply."""
+    """The rules by which a sample is unusable. A rule about a tensor that the dataset lacks does not apply."""
 
     nonfinite: bool = True
     brightest_mag: float = 5.0
     faintest_mag: float = 30.0
     minimum_redshift: float = 0.0
-    """Samples at or below are dropped; -inf keeps all."""
+    """Samples at or below it are dropped; -inf keeps all."""
     maximum_redshift: float = 10.0
     blank_images: bool = True
     duplicates: bool = True
 
 
 class CleanReport(BaseModel):
-    """`dropped` maps each reason to the sample indices in the source that it dropped; a sample has one reason."""
+    """`dropped` maps each reason to the dropped samples' indices in the source; each sample has one reason."""
 
     source: str
     output: str
@@ -45,10 +48,14 @@ class CleanReport(BaseModel):
 def clean(
     source: StrPath, output: StrPath, rules: Rules | None = None, progress: Progress | None = None
 ) -> CleanReport:
-    """Write the usable samples of `source` to `output`, and what was dropped to `output`.json (paths or URIs).
+    """Writes the usable samples of `source` to `output`, and the report to `output`.json (paths or URIs).
 
-    The source is read twice, block by block. `output` appears only when complete. Raises `BadInput` when
-    `output` is the source or no sample is usable, `DatasetError` and `LocationError` as `open_tensorfile` does.
+    The source is read twice, block by block. `output` appears only when it is complete. `progress` counts samples read.
+
+    Raises:
+        BadInput: `output` is the source, no sample is usable, or a copy would lose the tensors' names.
+        DatasetError: the source is not a dataset.
+        LocationError: the source cannot be read.
     """
     file = open_tensorfile(source)
     _check_names(file)
@@ -78,7 +85,7 @@ def _summary(reasons: dict[str, NDArray[np.bool_]]) -> str:
 
 
 def _reasons(file: FileLayout, rules: Rules, progress: Progress | None) -> dict[str, NDArray[np.bool_]]:
-    """One mask of samples a reason; the first reason that applies to a sample takes it."""
+    """Reason → mask of samples [N]; a sample counts for the first reason that applies to it."""
     found: dict[str, list[NDArray[np.bool_]]] = {}
     seen = [np.empty(0, dtype="V16")]
     for block in blocks(file):
@@ -100,26 +107,23 @@ def _reasons(file: FileLayout, rules: Rules, progress: Progress | None) -> dict[
 
 
 def _faults(block: Block, rules: Rules) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Each rule that applies to this dataset's tensors, with the samples that break it."""
+    """The reason and the samples [block] that break the rule, for each rule that applies to this dataset."""
     if rules.nonfinite:
         for name, rows in block.rows.items():
-            yield f"NaN or infinity in {name}", nonfinite_samples(rows)
-    if MAGNITUDE in block.rows:
-        inside = _within(block.rows[MAGNITUDE], rules.brightest_mag, rules.faintest_mag)
-        yield f"magnitude not within {rules.brightest_mag:g} to {rules.faintest_mag:g}", ~inside
-    if REDSHIFT in block.rows:
-        inside = _within(block.rows[REDSHIFT], rules.minimum_redshift, rules.maximum_redshift)
-        yield f"redshift not within {rules.minimum_redshift:g} to {rules.maximum_redshift:g}", ~inside
+            yield f"NaN or infinity in {name}", ~finite_rows(rows)
+    ranges = {
+        MAGNITUDE: (rules.brightest_mag, rules.faintest_mag),
+        REDSHIFT: (rules.minimum_redshift, rules.maximum_redshift),
+    }
+    for name, (low, high) in ranges.items():
+        if name in block.rows:
+            values = real_values(block.rows[name])
+            outside: NDArray[np.bool_] = (values <= low) | (values >= high)
+            yield f"{name} unknown ({SENTINELS[name]})", np.any(outside & sentinels(name, values), axis=1)
+            yield f"{name} not within {low:g} to {high:g}", np.any(outside, axis=1)
     if rules.blank_images and IMAGE in block.rows:
-        image = numbers(block.rows[IMAGE])
+        image = real_values(block.rows[IMAGE])
         yield "image of one single value", (image == image[:, :1]).all(axis=1)
-
-
-def _within(rows: NDArray[np.generic], low: float, high: float) -> NDArray[np.bool_]:
-    """Samples whose values all lie above `low` and below `high`; NaN is another rule's business."""
-    values = numbers(rows)
-    outside: NDArray[np.bool_] = np.any((values <= low) | (values >= high), axis=1)
-    return ~outside
 
 
 def _write(file: FileLayout, output: StrPath, kept: NDArray[np.bool_], progress: Progress | None) -> None:
@@ -133,7 +137,7 @@ def _write(file: FileLayout, output: StrPath, kept: NDArray[np.bool_], progress:
 
 
 def _check_names(file: FileLayout) -> None:
-    """A cleaned copy names tensors by position; one whose names would be lost is refused rather than renamed."""
+    """Refuses a source whose tensor names a copy would lose: a copy names tensors by position."""
     shapes = {str(position): spec.shape for position, spec in enumerate(file.tensors)}
     names = reference_names(shapes)
     if list(file.names) != [names.get(position, position) for position in shapes]:

@@ -1,4 +1,4 @@
-"""What a dataset holds: shapes, ranges, values that are no numbers, samples that are there twice."""
+"""Reports what a dataset holds: shapes, ranges, NaN, infinities, sentinels and repeated samples."""
 
 from collections.abc import Mapping
 
@@ -6,14 +6,21 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from skyfan.curation._blocks import Progress, blocks, digests, numbers, repeats
+from skyfan.curation._blocks import blocks, digests, repeats
+from skyfan.events import Progress
+from skyfan.formats.row_values import real_values
 from skyfan.formats.torch import open_tensorfile
 from skyfan.layout import FileLayout, TensorSpec
+from skyfan.science.sentinels import sentinels
 from skyfan.store import StrPath
 
 
 class TensorReport(BaseModel):
-    """One tensor. Minimum, maximum and mean are over its finite values; None where there are none."""
+    """One tensor.
+
+    `sentinel_values` counts values that mean "not measured" (`skyfan.science.sentinels`). Minimum, maximum and mean are
+    over the other finite values; None where there are none.
+    """
 
     name: str
     dtype: str
@@ -23,11 +30,12 @@ class TensorReport(BaseModel):
     mean: float | None
     nan_values: int
     infinite_values: int
+    sentinel_values: int
     samples_with_nonfinite: int
 
 
 class DatasetReport(BaseModel):
-    """A whole file. A duplicate is a sample whose bytes, in all tensors, an earlier sample has too."""
+    """A whole file. A duplicate is a sample that equals an earlier one, byte by byte in all tensors."""
 
     uri: str
     size_bytes: int
@@ -41,9 +49,11 @@ _DUPLICATES_LISTED = 20
 
 
 def inspect(uri: StrPath, progress: Progress | None = None) -> DatasetReport:
-    """Read the `.pt` dataset at `uri` once, block by block.
+    """Reads the dataset at `uri` (a path or URI) once, block by block; `progress` counts samples.
 
-    Raises `DatasetError` or `LocationError` as `open_tensorfile` does.
+    Raises:
+        DatasetError: the file is not a dataset.
+        LocationError: the file cannot be read.
     """
     file = open_tensorfile(uri)
     tallies = {spec.name: _Tally(spec) for spec in file.tensors}
@@ -76,32 +86,33 @@ class _Tally:
         self._minimum = np.inf
         self._maximum = -np.inf
         self._sum = 0.0
-        self._finite = self._nan = self._infinite = self._samples = 0
+        self._known = self._nan = self._infinite = self._sentinels = self._samples = 0
 
     def add(self, rows: NDArray[np.generic]) -> None:
-        values = numbers(rows)
-        finite = np.isfinite(values)
-        good = values[finite]
+        values = real_values(rows)
+        finite, sentinel = np.isfinite(values), sentinels(self._spec.name, values)
+        good = values[finite & ~sentinel]
         if good.size:
             self._minimum = min(self._minimum, float(good.min()))
             self._maximum = max(self._maximum, float(good.max()))
             self._sum += float(good.sum(dtype=np.float64))
-        nan_values = int(np.isnan(values).sum())
-        self._finite += good.size
-        self._nan += nan_values
-        self._infinite += values.size - good.size - nan_values
+        self._known += good.size
+        self._nan += int(np.isnan(values).sum())
+        self._infinite += int(np.isinf(values).sum())
+        self._sentinels += int(sentinel.sum())
         self._samples += int((~finite.all(axis=1)).sum())
 
     def report(self) -> TensorReport:
-        known = self._finite > 0
+        known = self._known > 0
         return TensorReport(
             name=self._spec.name,
             dtype=self._spec.dtype,
             shape=tuple(self._spec.shape),
             minimum=self._minimum if known else None,
             maximum=self._maximum if known else None,
-            mean=self._sum / self._finite if known else None,
+            mean=self._sum / self._known if known else None,
             nan_values=self._nan,
             infinite_values=self._infinite,
+            sentinel_values=self._sentinels,
             samples_with_nonfinite=self._samples,
         )

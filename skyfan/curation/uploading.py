@@ -1,4 +1,4 @@
-"""Bring a file or folder to an object store; interrupted, nothing half-written stays, and again takes the rest up."""
+"""Uploads a file or folder to an object store. Objects appear whole, and a second upload sends only what is missing."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,14 +6,14 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from skyfan import store
-from skyfan.curation._blocks import Progress
 from skyfan.errors import LocationError
+from skyfan.events import Progress
 
 _EDGE_BYTES = 64 * 2**10
 
 
 class UploadReport(BaseModel):
-    """URIs that were written and URIs that held the same content already."""
+    """The URIs that were written, and those that already held the same content."""
 
     uploaded: list[str]
     skipped: list[str]
@@ -23,11 +23,14 @@ class UploadReport(BaseModel):
 def upload(
     source: str | Path, destination: str, *, force: bool = False, progress: Progress | None = None
 ) -> UploadReport:
-    """Copy the file, or all files below the folder, `source` to `destination`.
+    """Copies the file `source`, or all files below the folder `source`, to `destination`.
 
-    A file goes to the object `destination`, or below it where that ends with "/"; a folder's files keep their
-    relative names below it. What is there already is skipped (see `_same`) unless `force`. `progress` is called
-    with (bytes done, bytes in all). Objects appear only when complete.
+    A file becomes the object `destination`, or an object below it if that ends with "/"; a folder's files keep their
+    relative names below it. An object that holds the same content (see `_same`) is skipped unless `force`. `progress`
+    counts bytes.
+
+    Raises:
+        LocationError: `source` does not exist or holds no files, or `destination` cannot be written.
     """
     pairs = list(_pairs(Path(source), destination))
     total_bytes = sum(path.stat().st_size for path, _ in pairs)
@@ -67,7 +70,7 @@ def _pairs(source: Path, destination: str) -> Iterator[tuple[Path, str]]:
 
 
 def _same(path: Path, uri: str) -> bool:
-    """Same size, same first and last 64 KiB. The end of a `.pt` file is a ZIP directory with every entry's CRC-32."""
+    """Whether size and first and last 64 KiB agree. A `.pt` file ends with a ZIP directory of every entry's CRC-32."""
     if not store.exists(uri):
         return False
     there, size_bytes = store.head(uri), path.stat().st_size

@@ -6,8 +6,8 @@ Architecture: AstroMAE, arXiv 2409.01825; the sizes of the published model are t
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Self
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from skyfan.errors import ModelError
 
@@ -109,22 +109,6 @@ class AstroMAEConfig:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`; unknown or ill-typed entries raise `ModelError`."""
-        unknown = sorted(set(values) - {f.name for f in fields(cls)})
-        if unknown:
-            raise ModelError(f"unknown entry {unknown[0]!r} in a model configuration.")
-        plain = dict(values)
-        try:
-            if "inception" in plain:
-                plain["inception"] = tuple(InceptionWidths(**block) for block in plain["inception"])
-            if "magnitude_widths" in plain:
-                plain["magnitude_widths"] = tuple(int(width) for width in plain["magnitude_widths"])
-            return cls(**plain)
-        except (TypeError, ValueError) as error:
-            raise ModelError(f"a model configuration cannot be read: {error}.") from error
 
 
 class _ShapeReader:

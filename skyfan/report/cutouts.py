@@ -1,7 +1,7 @@
-"""Galaxies as small colour pictures that stand in a page.
+"""Small colour pictures of galaxies, embedded in the page.
 
 Colour composite and asinh stretch after Lupton et al. 2004 (PASP 116, 133): the intensity is stretched, the ratios of
-the bands are kept. Each cut-out is scaled by its own sky noise and peak, so that units do not matter.
+the bands are kept. Each cut-out is scaled by its own sky noise and peak, whatever its units.
 """
 
 import base64
@@ -25,7 +25,7 @@ def png_data_uri(cutout: NDArray[np.floating]) -> str:
 
 
 def colour(cutout: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Composite [height, width, 3] of the cut-out's g, r and i bands; grey where it has not the five bands u to z."""
+    """uint8 composite [height, width, 3] of the bands g, r and i; grey unless `cutout` has the five bands u g r i z."""
     rgb = np.nan_to_num(_bands(cutout), nan=0.0, posinf=0.0, neginf=0.0)
     border = np.concatenate([rgb[:, 0], rgb[:, -1], rgb[:, :, 0], rgb[:, :, -1]], axis=1)
     rgb = rgb - np.median(border, axis=1)[:, None, None]

@@ -1,4 +1,4 @@
-"""Skyfan's figures, drawn for a page or a paper: labelled, with units, colour-blind safe."""
+"""What all figures share: style, colours, ticks, SVG for a page; and the timeline of ranks."""
 
 import io
 import re
@@ -12,11 +12,12 @@ import numpy as np
 from markupsafe import Markup, escape
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 # Okabe & Ito (2008), "Color Universal Design": distinguishable with any colour vision.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6b7280"
@@ -24,6 +25,8 @@ PHASES = (("load", GREY), ("wait", ORANGE), ("compute", BLUE), ("write", GREEN))
 
 # More bars than this are drawn as pixels: as shapes they would be most of the page's bytes.
 _MAX_SHAPES = 400
+# More ticks than this do not fit an axis.
+_MAX_LABELLED = 8
 _INK = "#1c2430"
 _STYLE = {
     "font.size": 10,
@@ -49,7 +52,7 @@ def style() -> Iterator[None]:
 
 
 def to_svg(figure: Figure) -> str:
-    """The figure as an `<svg>` element that can stand in a file of its own."""
+    """The figure as an `<svg>` element, which is also a valid file."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
@@ -57,9 +60,9 @@ def to_svg(figure: Figure) -> str:
 
 
 def page_svg(figure: Figure, name: str, alt: str) -> Markup:
-    """The figure as a part of an HTML page: described by `alt`, its lines and letters in the page's own colour.
+    """The figure as a part of an HTML page: described by `alt`, with lines and letters in the page's own colour.
 
-    `name` keeps its ids apart from those of other figures of the page.
+    `name` is the prefix of its ids, so that they differ from those of other figures on the page.
     """
     with style():
         figure.set_facecolor("none")
@@ -70,11 +73,21 @@ def page_svg(figure: Figure, name: str, alt: str) -> Markup:
     return Markup(text.replace("<svg", label, 1))  # noqa: S704 (drawn here, from numbers)
 
 
-def timeline_figure(records: Sequence[Mapping[str, Any]], size: tuple[float, float] = (5.2, 3.0)) -> Figure:
-    """A bar a rank by phase, in order of their starts: launch skew and stragglers can be seen.
+def plain_log_ticks(axis: "Axis", values: Sequence[float] = ()) -> None:
+    """Labels a logarithmic axis with plain numbers: at `values` where these are few, else at 1, 2, 5, 10 …"""
+    if values and len(values) <= _MAX_LABELLED:
+        axis.set_ticks(values)
+    else:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
-    `records` are rank records as their JSON holds them. Phases are drawn one after another (load, wait for data,
-    compute, write), though they interleave in truth.
+
+def timeline_figure(records: Sequence[Mapping[str, Any]], size: tuple[float, float] = (5.2, 3.0)) -> Figure:
+    """One bar per rank, by phase, in the order of their starts; it shows launch skew and stragglers.
+
+    `records` are rank records as their JSON holds them. The phases (load, wait for data, compute, write) are drawn one
+    after another, although wait and compute alternate in fact. `size` is in inches.
     """
     starts = np.array([datetime.fromisoformat(record["started_at"]).timestamp() for record in records])
     order = np.argsort(starts, kind="stable")
@@ -83,7 +96,7 @@ def timeline_figure(records: Sequence[Mapping[str, Any]], size: tuple[float, flo
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
         for phase, colour in PHASES:
-            widths = np.array([float(records[place][f"{phase}_s"]) for place in order])
+            widths = np.array([float(records[row][f"{phase}_s"]) for row in order])
             _bars(axes, left, widths, colour, phase)
             left = left + widths
         axes.set(

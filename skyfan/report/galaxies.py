@@ -1,8 +1,8 @@
-"""The galaxies of a run whose redshift is known, and what the dataset says of some of them.
+"""The galaxies of a run whose redshift is known, with cut-outs and magnitudes of some of them from the dataset.
 
-A dataset can be larger than what one process should read, and can be gone or changed by the time a report is
-written. So cut-outs are read of a few dozen galaxies only, magnitudes of a bounded sample, both by byte ranges that
-the plan names; where the bytes are not to be had, the page says why and shows the rest.
+A dataset can be too large for one process to read, and can be gone or changed when a report is written. So cut-outs
+are read of a few dozen galaxies and magnitudes of a bounded number, by byte ranges that the plan names. Where they
+cannot be read, the page gives the reason and shows everything else.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,6 +19,7 @@ from skyfan.formats.rows import read_batch
 from skyfan.layout import FileLayout, TensorSpec
 from skyfan.planning import Plan
 from skyfan.science.metrics import delta_z
+from skyfan.science.sentinels import known_redshifts, sentinels
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -26,7 +27,7 @@ R = TypeVar("R")
 MAX_CUTOUTS = 24
 MAX_MAGNITUDES = 50_000
 MAX_MAGNITUDE_READS = 64
-# A cut-out beyond this is no galaxy's, and would make the page heavy.
+# A larger cut-out shows more than one galaxy, and would make the page heavy.
 MAX_CUTOUT_BYTES = 2**20
 _READERS = 8
 # The reference layout's bands are u g r i z.
@@ -61,41 +62,43 @@ class Outlier:
 
 @dataclass(frozen=True)
 class Observed:
-    """What was read from the dataset: r magnitudes of galaxies by their place in `Galaxies`, and the outliers."""
+    """What was read from the dataset: the outliers, and r magnitudes of the galaxies in `rows` of `Galaxies`.
+
+    `note` explains why nothing could be read.
+    """
 
     outliers: tuple[Outlier, ...] = ()
-    place: NDArray[np.int64] | None = None
+    rows: NDArray[np.int64] | None = None
     r_magnitude: NDArray[np.float64] | None = None
     note: str = ""
 
 
 def known_galaxies(predictions: pa.Table | None) -> Galaxies | None:
-    """Those of the predictions whose predicted and spectroscopic redshift are both known; None if none is."""
+    """The galaxies whose predicted and spectroscopic redshift are both known; None if there is none."""
     if predictions is None or not {"z_pred", "z_spec"} <= set(predictions.column_names):
         return None
-    known = predictions.select(["sample_index", "z_pred", "z_spec"]).drop_null()
-    if not known.num_rows:
+    rows = predictions.select(["sample_index", "z_pred", "z_spec"]).drop_null()
+    z_spec = known_redshifts(rows["z_spec"].to_numpy())
+    known = np.isfinite(z_spec)
+    if not known.any():
         return None
-    return Galaxies(
-        index=known["sample_index"].to_numpy(),
-        z_pred=known["z_pred"].to_numpy().astype(np.float64),
-        z_spec=known["z_spec"].to_numpy().astype(np.float64),
-    )
+    z_pred = rows["z_pred"].to_numpy().astype(np.float64)
+    return Galaxies(rows["sample_index"].to_numpy()[known], z_pred[known], z_spec[known])
 
 
 def observe(plan: Plan, galaxies: Galaxies | None) -> Observed:
-    """Reads the outliers' cut-outs and a sample of magnitudes; what cannot be read is left out, with a note."""
+    """Reads the outliers' cut-outs and a part of the magnitudes; `note` explains what could not be read."""
     if galaxies is None:
         return Observed()
     worst = np.argsort(-np.abs(galaxies.residual), kind="stable")[:MAX_CUTOUTS]
     source = _Source(plan.files)
     try:
-        outliers = _each(lambda place: _outlier(galaxies, int(place), source), worst)
-        place, magnitude = _magnitudes(galaxies, source, plan.samples)
+        outliers = _each(lambda row: _outlier(galaxies, int(row), source), worst)
+        rows, magnitude = _magnitudes(galaxies, source, plan.samples)
     except SkyfanError as error:
-        outliers = [_outlier(galaxies, int(place), None) for place in worst]
+        outliers = [_outlier(galaxies, int(row), None) for row in worst]
         return Observed(tuple(outliers), note=f"The dataset could not be read for this page: {error}")
-    return Observed(tuple(outliers), place if len(place) else None, magnitude if len(place) else None)
+    return Observed(tuple(outliers), rows, magnitude) if len(rows) else Observed(tuple(outliers))
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,10 @@ class _Source:
     files: tuple[FileLayout, ...]
 
     def read(self, name: str, index: int, count: int) -> NDArray[np.floating] | None:
-        """At most `count` rows from sample `index` on, as float64, to the end of its file; None if not there."""
+        """At most `count` rows from sample `index` to the end of its file, as float64 with NaN for sentinels.
+
+        None where the file has no such tensor.
+        """
         first = np.cumsum([0, *(file.samples for file in self.files)])
         number = int(np.searchsorted(first, index, side="right")) - 1
         file, row = self.files[number], index - int(first[number])
@@ -113,7 +119,9 @@ class _Source:
         if spec is None:
             return None
         rows = read_batch(file.uri, [spec], row, min(row + count, file.samples), etag=file.etag)
-        return rows[name].astype(np.float64)
+        values = rows[name].astype(np.float64)
+        values[sentinels(name, values)] = np.nan
+        return values
 
 
 def _is_usable(spec: TensorSpec) -> bool:
@@ -122,38 +130,38 @@ def _is_usable(spec: TensorSpec) -> bool:
     return len(spec.row_shape) == 1 and spec.row_shape[0] > R_BAND
 
 
-def _outlier(galaxies: Galaxies, place: int, source: _Source | None) -> Outlier:
-    index = int(galaxies.index[place])
+def _outlier(galaxies: Galaxies, row: int, source: _Source | None) -> Outlier:
+    index = int(galaxies.index[row])
     magnitude = source.read("magnitude", index, 1) if source else None
     cutout = source.read("image", index, 1) if source else None
     return Outlier(
         index=index,
-        z_pred=float(galaxies.z_pred[place]),
-        z_spec=float(galaxies.z_spec[place]),
-        residual=float(galaxies.residual[place]),
+        z_pred=float(galaxies.z_pred[row]),
+        z_spec=float(galaxies.z_spec[row]),
+        residual=float(galaxies.residual[row]),
         r_magnitude=None if magnitude is None or not np.isfinite(magnitude[0, R_BAND]) else float(magnitude[0, R_BAND]),
         cutout=None if cutout is None else cutout[0],
     )
 
 
 def _magnitudes(galaxies: Galaxies, source: _Source, samples: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """(place in `galaxies`, r magnitude) of stretches spread evenly over the dataset."""
+    """(rows of `galaxies`, their r magnitudes) of stretches spread evenly over the dataset."""
     stretch = MAX_MAGNITUDES // MAX_MAGNITUDE_READS
     reads = min(MAX_MAGNITUDE_READS, -(-samples // stretch))
     firsts = [samples * number // reads for number in range(reads)]
     lengths = [min(stretch, stop - first) for first, stop in zip(firsts, [*firsts[1:], samples], strict=True)]
     found = _each(lambda piece: source.read("magnitude", *piece), list(zip(firsts, lengths, strict=True)))
-    places, magnitudes = [np.empty(0, np.int64)], [np.empty(0)]
+    rows_of, magnitudes = [np.empty(0, np.int64)], [np.empty(0)]
     for first, rows in zip(firsts, found, strict=True):
         if rows is None:
             continue
         start, stop = np.searchsorted(galaxies.index, [first, first + len(rows)])
-        places.append(np.arange(start, stop))
+        rows_of.append(np.arange(start, stop))
         magnitudes.append(rows[galaxies.index[start:stop] - first, R_BAND])
-    return np.concatenate(places), np.concatenate(magnitudes)
+    return np.concatenate(rows_of), np.concatenate(magnitudes)
 
 
 def _each(task: Callable[[T], R], pieces: Iterable[T]) -> list[R]:
-    """Results in order, read some at a time; the first error ends it."""
+    """The task's results in order, a few at once; raises the first error."""
     with ThreadPoolExecutor(_READERS) as readers:
         return list(readers.map(task, pieces))

@@ -41,7 +41,7 @@ _COLUMNS = (
 def render_run(
     summary: Summary, records: Sequence[RankRecord], predictions: pa.Table | None, observed: Observed | None = None
 ) -> str:
-    """The page as HTML text; `observed` is what the dataset says of the galaxies, where it was read."""
+    """The page as HTML text; `observed` holds what was read from the dataset, None where nothing was."""
     seen = observed or Observed()
     listed = sorted(heapq.nlargest(MAX_LISTED_RANKS, records, key=lambda r: r.wall_s), key=lambda r: r.rank)
     return _ENVIRONMENT.from_string(
@@ -101,17 +101,17 @@ def _figures_of(galaxies: Galaxies, seen: Observed) -> list[dict[str, Any]]:
             ),
         },
     ]
-    if seen.place is not None and seen.r_magnitude is not None:
+    if seen.rows is not None and seen.r_magnitude is not None:
         known = np.isfinite(seen.r_magnitude)
-        place, magnitude = seen.place[known], seen.r_magnitude[known]
-        if len(place):
+        rows, magnitude = seen.rows[known], seen.r_magnitude[known]
+        if len(rows):
             figures.append(
                 {
                     "title": "Residuals against magnitude",
                     "svg": page_svg(
-                        residual_figure(magnitude, residual[place], "r magnitude"),
+                        residual_figure(magnitude, residual[rows], "r magnitude"),
                         "by-magnitude",
-                        f"Density and running median of Δz against r magnitude of {len(place):,} galaxies",
+                        f"Density and running median of Δz against r magnitude of {len(rows):,} galaxies",
                     ),
                 }
             )

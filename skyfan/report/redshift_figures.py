@@ -1,4 +1,4 @@
-"""Figures of predicted redshifts: against spectroscopic ones, and their residuals."""
+"""Figures of predicted redshifts against spectroscopic ones, and of their residuals."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ _LEGEND: dict[str, Any] = {
     "bbox_to_anchor": (0.5, 1.0),
     "fontsize": 9,
 }
-# One hue by lightness; a single galaxy is still seen on white.
+# One hue by lightness; a single galaxy is still visible on white.
 _DENSITY = LinearSegmentedColormap.from_list("skyfan", ["#8cc0dc", BLUE, "#06142b"])
 _FEWEST_IN_BIN = 25
 _MOST_BINS = 12
@@ -72,7 +72,7 @@ def residual_figure(x: Values, residual: Values, x_label: str) -> Figure:
 
 
 def histogram_figure(z_pred: Values) -> Figure:
-    """How many galaxies have which predicted redshift."""
+    """Histogram of the predicted redshifts."""
     with style():
         figure = Figure(figsize=(5.2, 3.4), layout="constrained")
         axes = figure.subplots()
@@ -85,7 +85,7 @@ def histogram_figure(z_pred: Values) -> Figure:
 def _density(
     figure: Figure, axes: "Axes", x: Values, y: Values, x_span: tuple[float, float], y_span: tuple[float, float]
 ) -> None:
-    """Galaxies a cell, on a logarithmic scale; few galaxies get wide cells."""
+    """Galaxies per cell on a logarithmic scale; the fewer the galaxies, the wider the cells."""
     cells = int(np.clip(1.5 * np.sqrt(len(x)), 24, 120))
     edges = np.linspace(*x_span, cells + 1), np.linspace(*y_span, cells + 1)
     counts, _, _ = np.histogram2d(x, y, bins=edges)

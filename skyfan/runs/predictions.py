@@ -16,6 +16,7 @@ from skyfan.errors import RunConflict
 from skyfan.records import RankRecord
 from skyfan.runs.folder import parse_document
 from skyfan.science.metrics import delta_z
+from skyfan.science.sentinels import known_redshifts
 
 _RECORD_KEY = b"skyfan.rank_record"
 _FOOTER_GUESS_BYTES = 64 * 2**10
@@ -41,7 +42,7 @@ class Predictions:
             z_pred = self.outputs[:, self.z_column]
             columns["z_pred"] = _nullable(z_pred)
             if self.z_spec is not None:
-                columns["z_spec"] = _nullable(self.z_spec)
+                columns["z_spec"] = _nullable(known_redshifts(self.z_spec).astype(np.float32))
                 columns["delta_z"] = _nullable(delta_z(z_pred, self.z_spec).astype(np.float32))
         for column in range(self.outputs.shape[1]):
             if column != self.z_column:

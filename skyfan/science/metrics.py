@@ -7,10 +7,12 @@ MAD with 1.48 as well) and |Δz| > 0.05 (used for low-redshift samples such as t
 Pasquet et al. 2019, A&A 621, A26).
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from skyfan.science.sentinels import known_redshifts
 
 NMAD_SCALE = 1.48
 
@@ -30,35 +32,30 @@ class ScienceMetrics:
 
 
 def delta_z(z_pred: NDArray[np.floating], z_spec: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Normalised residual (z_pred − z_spec) / (1 + z_spec), shape [N]."""
-    spec = np.asarray(z_spec, dtype=np.float64)
+    """Normalised residual (z_pred − z_spec) / (1 + z_spec) of arrays [N], as [N]; NaN where z_spec is unknown."""
+    spec = known_redshifts(z_spec)
     return (np.asarray(z_pred, dtype=np.float64) - spec) / (1.0 + spec)
 
 
 def science_metrics(z_pred: NDArray[np.floating], z_spec: NDArray[np.floating]) -> ScienceMetrics | None:
-    """Metrics of shape-[N] arrays; pairs where either is not finite are left out; None if none is left.
+    """Metrics of predicted and spectroscopic redshifts [N].
 
-    R² is NaN when fewer than two distinct spectroscopic redshifts are there.
+    Pairs are left out where the prediction is not finite or the spectroscopic redshift is unknown
+    (`skyfan.science.sentinels`); None if no pair is left. R² is NaN with fewer than two distinct z_spec.
     """
-    pred = np.asarray(z_pred, dtype=np.float64)
-    spec = np.asarray(z_spec, dtype=np.float64)
-    known = np.isfinite(pred) & np.isfinite(spec)
-    pred, spec = pred[known], spec[known]
-    if pred.size == 0:
+    of_sums = metrics_of_sums(science_sums(z_pred, z_spec))
+    if of_sums is None:
         return None
-    dz = delta_z(pred, spec)
-    error = pred - spec
-    variance = float(np.sum((spec - spec.mean()) ** 2))
-    return ScienceMetrics(
-        samples=int(pred.size),
-        bias=float(dz.mean()),
-        nmad=float(NMAD_SCALE * np.median(np.abs(dz - np.median(dz)))),
-        mae=float(np.abs(error).mean()),
-        mse=float((error**2).mean()),
-        r2=1.0 - float((error**2).sum()) / variance if variance > 0 else float("nan"),
-        outlier_fraction_005=float((np.abs(dz) > 0.05).mean()),
-        outlier_fraction_015=float((np.abs(dz) > 0.15).mean()),
-    )
+    residual = delta_z(*_known_pairs(z_pred, z_spec))
+    return replace(of_sums, nmad=float(NMAD_SCALE * np.median(np.abs(residual - np.median(residual)))))
+
+
+def _known_pairs(
+    z_pred: NDArray[np.floating], z_spec: NDArray[np.floating]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    pred, spec = np.asarray(z_pred, dtype=np.float64), known_redshifts(z_spec)
+    known = np.isfinite(pred) & np.isfinite(spec)
+    return pred[known], spec[known]
 
 
 # Entries of what `science_sums` returns.
@@ -66,14 +63,11 @@ _COUNT, _DZ, _ABS_ERROR, _SQUARE_ERROR, _OUTLIERS_005, _OUTLIERS_015, _MEAN_Z, _
 
 
 def science_sums(z_pred: NDArray[np.floating], z_spec: NDArray[np.floating]) -> NDArray[np.float64]:
-    """What every metric but NMAD follows from, shape [8]; shares of the samples are put together by `merge_sums`.
+    """Sums [8] from which every metric but NMAD follows; `merge_sums` adds the sums of two parts of the samples.
 
-    Mean and squared deviation of z_spec stand in place of its plain sums, whose difference would lose digits.
+    They hold mean and squared deviation of z_spec instead of its plain sums, whose difference would lose digits.
     """
-    pred = np.asarray(z_pred, dtype=np.float64)
-    spec = np.asarray(z_spec, dtype=np.float64)
-    known = np.isfinite(pred) & np.isfinite(spec)
-    pred, spec = pred[known], spec[known]
+    pred, spec = _known_pairs(z_pred, z_spec)
     sums = np.zeros(8)
     if pred.size:
         dz, error = delta_z(pred, spec), pred - spec
@@ -86,7 +80,7 @@ def science_sums(z_pred: NDArray[np.floating], z_spec: NDArray[np.floating]) -> 
 
 
 def merge_sums(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The sums of two shares together.
+    """The sums of two parts of the samples together.
 
     The squared deviation is merged as by Chan, Golub & LeVeque 1979 (Stanford report STAN-CS-79-773).
     """
@@ -99,7 +93,7 @@ def merge_sums(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[
 
 
 def metrics_of_sums(sums: NDArray[np.float64]) -> ScienceMetrics | None:
-    """The metrics, None without samples. NMAD is NaN: a median is not to be had from sums."""
+    """The metrics of the sums; None without samples. NMAD is NaN, because sums do not give a median."""
     count = sums[_COUNT]
     if not count:
         return None
@@ -116,7 +110,7 @@ def metrics_of_sums(sums: NDArray[np.float64]) -> ScienceMetrics | None:
 
 
 def as_json(metrics: ScienceMetrics | None) -> dict[str, float | None] | None:
-    """The metrics as records and summaries hold them: what is not defined is null."""
+    """The metrics as records and summaries hold them; an undefined metric is null."""
     if metrics is None:
         return None
     return {name: value if np.isfinite(value) else None for name, value in asdict(metrics).items()}

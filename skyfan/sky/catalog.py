@@ -1,4 +1,4 @@
-"""The catalogue that the sky is rendered from: measured magnitudes and redshifts, one row a galaxy."""
+"""The catalogue from which the sky is rendered: measured magnitudes and redshifts, one row per galaxy."""
 
 import csv
 import hashlib
@@ -39,11 +39,14 @@ class Catalog:
 
 
 def subset_rows(rows: int, subset: Subset) -> NDArray[np.int64]:
-    """Which rows of a catalogue are `train` (four fifths), `test` (one fifth) or `all`, in catalogue order.
+    """The rows [n] of a catalogue that are `train` (four fifths), `test` (one fifth) or `all`, in catalogue order.
 
-    Rows are ranked by the SHA-256 of their number; the first fifth of the ranking is `test`. This is the split
-    of the demo model: 4,000 and 1,000 of the packaged 5,000. It depends on nothing but the row's number and
-    the number of rows, so it is the same on every machine and in every release.
+    Rows are ranked by the SHA-256 of their number; the first fifth of the ranking is `test`. This is the split of the
+    demo model: 4,000 and 1,000 of the packaged 5,000. It depends only on the numbers of the rows, and so is the same on
+    every machine and in every release.
+
+    Raises:
+        BadInput: `subset` is none of the three.
     """
     if subset not in get_args(Subset):
         raise BadInput(f"subset {subset!r} is unknown; use one of {', '.join(get_args(Subset))}.")
@@ -53,10 +56,13 @@ def subset_rows(rows: int, subset: Subset) -> NDArray[np.int64]:
 
 
 def load_catalog(path: str | Path | None = None, columns: Mapping[str, str] | None = None) -> Catalog:
-    """Read a catalogue; without `path`, the packaged 5,000 SDSS galaxies.
+    """Reads a catalogue (CSV); without `path`, the packaged 5,000 SDSS galaxies.
 
-    `columns` maps our names (`COLUMNS`) to the file's own where they differ. Raises `BadInput` that names the
-    file and the missing column, or the line and the column of a value that is not a usable number.
+    `columns` maps our names (`COLUMNS`) to the file's own where they differ.
+
+    Raises:
+        BadInput: a column is missing, or a value is no usable number; names the file, the line and the column.
+        LocationError: the file cannot be read.
     """
     mapping = {name: name for name in COLUMNS} | dict(columns or {})
     unknown = sorted(set(mapping) - set(COLUMNS))

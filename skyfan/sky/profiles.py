@@ -1,7 +1,7 @@
-"""The shape of a galaxy, drawn at random given its measured magnitudes and redshift.
+"""The shape of a galaxy, drawn at random for its measured magnitudes and redshift.
 
-Each distribution is named with its source where it is drawn; `docs/simulated-sky.md` tells which numbers are
-the papers' and which are ours.
+Each function names the source of its distribution; `docs/simulated-sky.md` lists which numbers are the papers' and
+which are ours.
 """
 
 import math
@@ -46,7 +46,7 @@ class Shape:
 
 
 def draw_shape(magnitude: NDArray[np.float64], z: float, rng: np.random.Generator) -> Shape:
-    """A shape for a galaxy with AB magnitudes [5] (u g r i z) at redshift z."""
+    """A random shape for a galaxy with AB magnitudes [5] (u g r i z) at redshift z > 0."""
     luminosity_mag = absolute_magnitude_r(magnitude, z)
     redness = (magnitude[_U] - magnitude[_R] - _TYPE_COLOUR_MAG) / _TYPE_WIDTH_MAG
     early = bool(rng.random() < 1 / (1 + math.exp(-min(max(redness, -50.0), 50.0))))
@@ -70,7 +70,7 @@ def draw_shape(magnitude: NDArray[np.float64], z: float, rng: np.random.Generato
 def absolute_magnitude_r(magnitude: NDArray[np.float64], z: float) -> float:
     """Rest-frame M_r with the K-correction of Chilingarian & Zolotukhin 2012, MNRAS 419, 1727 (from g − r).
 
-    Their fit ends at z = 0.5; beyond it the correction stays what it is there.
+    Their fit ends at z = 0.5; beyond it, the correction for z = 0.5 is used.
     """
     powers_z = min(z, 0.5) ** np.arange(6)
     colour = min(max(float(magnitude[_G] - magnitude[_R]), -0.1), 1.9)

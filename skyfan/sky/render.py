@@ -1,4 +1,4 @@
-"""Pixels of a galaxy: GalSim evaluates the profiles in Fourier space once, each band adds its PSF and fluxes."""
+"""Pixels of a galaxy: GalSim evaluates the profiles in Fourier space once; each band adds its PSF and fluxes."""
 
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from skyfan.sky.survey import MOFFAT_BETA, PIXEL_ARCSEC, PSF_FWHM_ARCSEC, STAMP_
 if TYPE_CHECKING:
     import galsim
 
-# The transform wraps round; a copy of the galaxy lies this many pixels away and must be faint in the stamp.
+# The transform wraps round: a copy of the galaxy lies this many pixels away, and must be faint in the stamp.
 _GRID_PIXELS, _LARGE_GRID_PIXELS = 128, 256
 _LARGE_RADIUS_ARCSEC = 6.0
 
@@ -25,10 +25,13 @@ def render(
     offset_pixels: tuple[float, float] = (0.0, 0.0),
     stamp_pixels: int = STAMP_PIXELS,
 ) -> NDArray[np.float64]:
-    """Noise-free image [5, stamp, stamp] in nanomaggies per pixel.
+    """Noise-free image [5, stamp_pixels, stamp_pixels] in nanomaggies per pixel.
 
-    `flux` [5] is the total flux per band (nanomaggies), also what falls outside the stamp; `seeing` scales the
-    survey's typical PSF width; `offset_pixels` (x, y) moves the centre away from the stamp's centre.
+    `flux` [5] is the total flux per band in nanomaggies, including the part outside the stamp. `seeing` scales the
+    survey's typical PSF width. `offset_pixels` (x, y) moves the galaxy away from the stamp's centre.
+
+    Raises:
+        BadInput: GalSim is not installed.
     """
     size = _LARGE_GRID_PIXELS if shape.half_light_arcsec > _LARGE_RADIUS_ARCSEC else _GRID_PIXELS
     size = max(size, 2 * stamp_pixels)
@@ -64,7 +67,7 @@ def _transform(profile: "galsim.GSObject", size: int) -> NDArray[np.float64]:
 
 
 def _placement(size: int, offset_pixels: tuple[float, float], stamp_pixels: int) -> NDArray[np.complex128]:
-    """Pixel response (a square) and the shift from the grid's corner to the galaxy's place in the stamp."""
+    """Transform of the pixel response (a square) and of the shift from the grid's corner to the galaxy's position."""
     cycles_x, cycles_y = np.fft.rfftfreq(size), np.fft.fftfreq(size)
     centre = (stamp_pixels - 1) / 2
     along_x = np.sinc(cycles_x) * np.exp(-2j * np.pi * cycles_x * (centre + offset_pixels[0]))
@@ -75,7 +78,7 @@ def _placement(size: int, offset_pixels: tuple[float, float], stamp_pixels: int)
 
 @lru_cache(maxsize=1)
 def _galsim() -> Any:
-    """GalSim is an extra: only simulating needs it."""
+    """The module GalSim, which is an extra: only simulating needs it."""
     try:
         import galsim
     except ImportError as error:

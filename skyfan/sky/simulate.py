@@ -1,14 +1,14 @@
-"""Simulate a dataset: catalogue rows in, `.pt` file in the reference layout out, in parallel processes.
+"""Renders the rows of a catalogue into a `.pt` dataset of the reference layout, in parallel processes.
 
-Every galaxy has a random generator of its own, seeded by (seed, number of the galaxy), so that the bytes depend on
-neither the number of processes nor the order in which they finish. Workers never import torch.
+Every galaxy has its own random generator, seeded by (seed, number of the galaxy). So the bytes depend neither on the
+number of processes nor on the order in which they finish. Workers never import torch.
 """
 
 import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -19,15 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyfan.errors import BadInput, SkyfanError
+from skyfan.events import Progress
 from skyfan.formats.torch import TensorFileWriter
 from skyfan.sky.catalog import Catalog, load_catalog
 from skyfan.sky.profiles import draw_shape
 from skyfan.sky.render import render
 from skyfan.sky.survey import SEEING_LN_SCATTER, STAMP_PIXELS, nanomaggies, observe
 from skyfan.store import StrPath
-
-Progress = Callable[[int, int], None]
-"""Called with (galaxies done, galaxies in all)."""
 
 _LAYOUT = [("float32", (5, STAMP_PIXELS, STAMP_PIXELS)), ("float32", (5,)), ("float32", ())]
 _CHUNK_GALAXIES = 64
@@ -37,7 +35,7 @@ _SERIAL_BELOW_GALAXIES = 256
 
 @dataclass(frozen=True)
 class Chunk:
-    """Galaxies [start, start + len) of a dataset with their catalogue rows; what one task of a worker holds."""
+    """Galaxies [start, start + len) of a dataset with their catalogue rows: one task of a worker."""
 
     seed: int
     start: int
@@ -64,12 +62,17 @@ def simulate(
     processes: int | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Render `n` galaxies into the `.pt` file `out` (a path or URI): image, magnitude, redshift (see `Rendered`).
+    """Renders `n` galaxies into the `.pt` file `out` (a path or URI): image, magnitude, redshift (see `Rendered`).
 
-    Galaxy i is row i of `catalog` (the packaged SDSS galaxies by default) with the measured magnitudes; beyond its
-    end the rows come round again with new shape, orientation, noise and magnitudes drawn within the measured
-    errors. The pixels hold the flux of exactly the magnitudes in the magnitude tensor. The file is written
-    chunk by chunk and appears under its name only when it is complete. `processes` defaults to the CPUs at hand.
+    Galaxy i is row i of `catalog` (the packaged SDSS galaxies by default) with the measured magnitudes. Beyond the end
+    of the catalogue its rows repeat, with new shape, orientation and noise, and magnitudes drawn within the measured
+    errors. The pixels hold exactly the flux of the magnitudes in the magnitude tensor. The file is written chunk by
+    chunk and appears under its name when it is complete. `processes` defaults to the available CPUs; `progress` counts
+    galaxies.
+
+    Raises:
+        BadInput: `n`, `processes` or `seed` is out of range, or GalSim is not installed.
+        SkyfanError: a rendering process died.
     """
     chosen = load_catalog() if catalog is None else catalog
     if n < 1:
@@ -89,7 +92,7 @@ def simulate(
 
 
 def render_chunk(chunk: Chunk) -> Rendered:
-    """Render each galaxy of a chunk with its own generator."""
+    """Renders each galaxy of a chunk with its own random generator."""
     count = len(chunk.redshift)
     images = np.empty((count, 5, STAMP_PIXELS, STAMP_PIXELS), dtype=np.float32)
     magnitudes = np.empty((count, 5), dtype=np.float32)
@@ -140,10 +143,10 @@ def _rendered(chunks: Iterator[Chunk], workers: int) -> Generator[Rendered]:
 
 
 def _leave_interrupts_to_the_parent() -> None:
-    """Ctrl-C reaches the whole process group; only the parent tells what became of the dataset."""
+    """Ignores Ctrl-C, which reaches the whole process group: the parent alone reports what became of the dataset."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _cpus() -> int:
-    """CPUs that this process may use, where the system tells (Linux), else all."""
+    """CPUs that this process may use (on Linux), else all CPUs."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""What the SDSS imaging survey does to light: pixels, seeing, sky, gain. Bands in the order u g r i z.
+"""The camera of the SDSS imaging survey: pixels, seeing, sky, gain. Bands are in the order u g r i z.
 
 Pixel scale: York et al. 2000, AJ 120, 1579. Gain, dark variance (readout and dark noise; medians of the six camera
 columns), sky level and calibration are typical values of the survey's fields (SDSS DR7 flux calibration and
@@ -37,9 +37,9 @@ def nanomaggies(magnitude: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def observe(image: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Expose a noise-free image [5, h, w] (nanomaggies per pixel) once and subtract the mean sky.
+    """One exposure of a noise-free image [5, h, w], minus the mean sky; both in nanomaggies per pixel.
 
-    Photons of galaxy and sky are Poisson, detector noise is Gaussian. Returns nanomaggies per pixel, float32.
+    Photons of galaxy and sky are Poisson distributed, detector noise is Gaussian. Returns float32 [5, h, w].
     """
     per_nanomaggy = ELECTRONS_PER_NANOMAGGY[:, None, None]
     sky = SKY_ELECTRONS[:, None, None]

@@ -14,7 +14,7 @@ import pyarrow as pa
 import structlog
 
 from skyfan import __version__, store
-from skyfan.cost import bill, load_prices, rank_times, usage_of_ranks
+from skyfan.cost import bill, load_prices, priced_region, rank_times, recorded_region, usage_of_ranks
 from skyfan.errors import LocationError, RunConflict
 from skyfan.planning import Plan, Span
 from skyfan.records import CollectivesSummary, Completeness, Cost, RankRecord, Summary, Throughput, Timing
@@ -126,7 +126,7 @@ def _summary(request: AggregateRequest, plan: Plan, merged: Merged, start: float
         completeness=completeness,
         timing=timing,
         throughput=_throughput(request, merged.records, timing),
-        cost=_cost(merged.records, request),
+        cost=estimate_cost(merged.records, request),
         science=_science(merged.predictions),
         collectives=_collectives(_fresh(request, merged.records)),
         attempts=max(request.attempts, sum(record.attempt for record in merged.records)),
@@ -139,7 +139,7 @@ def _summary(request: AggregateRequest, plan: Plan, merged: Merged, start: float
             "system": platform.system(),
             "cpus": os.cpu_count(),
             "engines": sorted({f"{r.engine} {r.engine_version}" for r in merged.records}),
-            "hosts": len({record.host for record in merged.records}),
+            "hosts": count_hosts(merged.records),
         },
         created_at=now.isoformat(),
     )
@@ -246,13 +246,23 @@ def _collectives(fresh: list[RankRecord]) -> CollectivesSummary | None:
     )
 
 
-def _cost(records: tuple[RankRecord, ...], request: AggregateRequest) -> Cost | None:
-    """What this run's ranks cost on Lambda at the executor's largest size, reckoned and not read from a bill."""
+def count_hosts(records: tuple[RankRecord, ...]) -> int:
+    """Machines that computed ranks; on Lambda, where sandboxes share host names, log streams."""
+    return len({record.log_stream or record.host for record in records})
+
+
+def estimate_cost(records: tuple[RankRecord, ...], request: AggregateRequest) -> Cost | None:
+    """An estimate of the ranks' cost on Lambda, from their records; None without records.
+
+    Memory size, architecture and region are those in the records; without them Lambda's largest size in us-east-1.
+    """
     if not records:
         return None
     times = rank_times(record.to_json_dict() for record in records)
     usage = usage_of_ranks(times, attempts=max(request.attempts, len(records)))
-    truth = "AWS's own bill can differ" if request.target == "aws" else "not billed"
-    return bill(usage, load_prices()).as_cost(
-        f"estimate: these ranks' wall times on AWS Lambda with {usage.memory_mb} MB, us-east-1; {truth}"
+    prices, truth = load_prices(), "AWS's own bill can differ" if request.target == "aws" else "not billed"
+    region = priced_region(prices, recorded_region(times) or "us-east-1")
+    return bill(usage, prices, region).as_cost(
+        f"estimate: these ranks' wall times on AWS Lambda with {usage.memory_mb} MB ({usage.architecture}), "
+        f"prices of {region}; {truth}"
     )

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from skyfan.formats.row_values import finite_rows
 from skyfan.formats.rows import batch_bytes, read_batch
 from skyfan.layout import FileLayout
 from skyfan.models.loading import LoadedModel
@@ -20,5 +21,5 @@ def first_samples(file: FileLayout, model: LoadedModel) -> list[NDArray[np.gener
     tensors = read_batch(file.uri, wanted, 0, stop, buffer=buffer, etag=file.etag)
     finite = np.ones(stop, np.bool_)
     for values in tensors.values():
-        finite &= np.isfinite(values.reshape(stop, -1)).all(axis=1)
+        finite &= finite_rows(values)
     return [tensors[name][finite] for name in names] if finite.any() else None

@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 
 from skyfan.engines import Engine
 from skyfan.errors import Interrupted, RankTooLarge
+from skyfan.events import Progress
+from skyfan.formats.row_values import finite_rows
 from skyfan.planning import PlanItem
 from skyfan.records import MB, Collectives, RankRecord
 from skyfan.runs.commit import RunLedger
 from skyfan.runs.predictions import EncodedPredictions, Predictions
 from skyfan.science.metrics import science_sums
 from skyfan.stages.collective_session import Meeting
-from skyfan.stages.measure import Stopwatch, peak_rss_bytes, reset_peak_rss
+from skyfan.stages.measure import Stopwatch, lambda_function, peak_rss_bytes, reset_peak_rss
 from skyfan.stages.messages import InferRequest
 from skyfan.stages.model_cache import ModelCache
 from skyfan.stages.read_ahead import Block, ReadAhead
@@ -31,8 +33,6 @@ MAX_LISTED_MISSING = 100
 COMMIT_MARGIN_S = 5.0
 # How long a rate must have been seen before it is taken for the rank's.
 SURE_AFTER_S = 10.0
-
-Progress = Callable[[int, int], None]
 
 
 def _ignore_progress(_done: int, _total: int) -> None:
@@ -165,11 +165,9 @@ def _valid_rows(block: Block, inputs: tuple[str, ...], collected: _Outputs) -> N
     """Which rows have only finite inputs; the others are counted as missing, by reason."""
     valid = np.ones(block.count, dtype=np.bool_)
     for name in inputs:
-        values = block.tensors[name]
-        if not np.issubdtype(values.dtype, np.integer) and values.dtype != np.bool_:
-            finite = np.isfinite(values.reshape(block.count, -1)).all(axis=1)
-            collected.miss(valid & ~finite, block.first_sample, f"NaN or infinite values in {name}")
-            valid &= finite
+        finite = finite_rows(block.tensors[name])
+        collected.miss(valid & ~finite, block.first_sample, f"NaN or infinite values in {name}")
+        valid &= finite
     return valid
 
 
@@ -189,7 +187,7 @@ def _predict_batch(
         for values in tensors:
             values[~good] = 0
     output = engine.predict(tensors)
-    finite = np.isfinite(output).all(axis=1)
+    finite = finite_rows(output)
     first_sample = block.first_sample + rows.start
     collected.miss(good & ~finite, first_sample, "the model's output is not finite")
     output = np.where((good & finite)[:, None], output, np.float32(np.nan))
@@ -254,6 +252,7 @@ def _record(
         ended_at=datetime.now(UTC).isoformat(),
         host=socket.gethostname(),
         pid=os.getpid(),
+        **lambda_function(),
         threads=info.threads,
         engine=info.name,
         engine_version=info.version,

@@ -1,5 +1,7 @@
 """How a rank measures itself: wall seconds by phase, CPU seconds, peak resident memory."""
 
+import os
+import platform
 import resource
 import sys
 import time
@@ -8,9 +10,36 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal, TypedDict
 
+_MACHINES: dict[str, Literal["x86_64", "arm64"]] = {"x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
+
+
+class LambdaFunction(TypedDict, total=False):
+    """The fields of a rank record that describe the Lambda function it ran in."""
+
+    memory_mb: int
+    architecture: Literal["x86_64", "arm64"] | None
+    region: str | None
+    log_stream: str | None
+
+
+def lambda_function() -> LambdaFunction:
+    """The Lambda function that this process runs in; empty elsewhere.
+
+    Source of the variables: https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html.
+    """
+    memory_mb = os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")
+    if not memory_mb:
+        return {}
+    return {
+        "memory_mb": int(memory_mb),
+        "architecture": _MACHINES.get(platform.machine()),
+        "region": os.environ.get("AWS_REGION"),
+        "log_stream": os.environ.get("AWS_LAMBDA_LOG_STREAM_NAME"),
+    }
 
 
 def reset_peak_rss() -> None:

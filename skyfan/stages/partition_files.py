@@ -1,9 +1,8 @@
 """Partitions as real files, `1.pt`, `2.pt`, …: the layout that the reference system's splitter wrote."""
 
-from collections.abc import Callable
-
 from skyfan import store
 from skyfan.errors import DatasetError, LocationError
+from skyfan.events import Progress
 from skyfan.formats.dataset import read_layouts
 from skyfan.formats.rows import read_batch
 from skyfan.formats.torch import reference_names, write_tensorfile
@@ -11,11 +10,9 @@ from skyfan.job import PartitionSize
 from skyfan.layout import FileLayout
 from skyfan.planning import make_partitions
 
-Advance = Callable[[int, int], None]
-
 
 def write_partitions(
-    dataset: str, partition_size: PartitionSize, output: str, advance: Advance, file_limit: int | None = None
+    dataset: str, partition_size: PartitionSize, output: str, progress: Progress, file_limit: int | None = None
 ) -> list[str]:
     """Writes each partition to `<output>/<number>.pt`; refuses a folder that holds such files already.
 
@@ -32,7 +29,7 @@ def write_partitions(
             file = files[part.file]
             arrays = read_batch(file.uri, file.tensors, part.start, part.stop, etag=file.etag)
             write_tensorfile(target, list(arrays.values()))
-            advance(number, len(partitions))
+            progress(number, len(partitions))
     except BaseException:
         for target in targets:
             store.delete(target)

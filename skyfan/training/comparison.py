@@ -1,11 +1,10 @@
 """A model against extremely randomised trees on the same held-out galaxies.
 
-The trees (Geurts et al. 2006; 300 of them, on the magnitudes and the colours between neighbouring bands) are a
-strong and simple photo-z method; a network that does not match them has not learned from its data.
+The 300 trees (Geurts et al. 2006, Mach. Learn. 63, 3) see the magnitudes and the colours between neighbouring bands.
+They are a strong and simple photo-z method: a network that does not match them has not learned from its data.
 """
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from skyfan.errors import DatasetError, SkyfanError
+from skyfan.events import Progress
 from skyfan.models.loading import LoadedModel
 from skyfan.science.metrics import ScienceMetrics, science_metrics
 from skyfan.training.samples import Samples, read_samples
@@ -24,7 +24,7 @@ _BATCH = 512
 
 @dataclass(frozen=True)
 class Comparison:
-    """Both methods' metrics on the same test samples, and the sizes of the sets."""
+    """The metrics of both methods on the same test samples, and the sizes of both sets."""
 
     training_samples: int
     test_samples: int
@@ -33,12 +33,16 @@ class Comparison:
 
     @property
     def nmad_ratio(self) -> float:
-        """Model's NMAD over the trees': below 1 the model is more precise."""
+        """NMAD of the model ÷ NMAD of the trees; below 1 the model is more precise."""
         return self.model.nmad / self.trees.nmad
 
 
-def rendered_split(seed: int, progress: Callable[[int, int], None] | None = None) -> tuple[Samples, Samples]:
-    """The packaged catalogue's fixed split, rendered: 4,000 training and 1,000 test galaxies."""
+def rendered_split(seed: int, progress: Progress | None = None) -> tuple[Samples, Samples]:
+    """Renders the packaged catalogue's fixed split: 4,000 training and 1,000 test galaxies; `progress` counts them.
+
+    Raises:
+        BadInput: GalSim is not installed.
+    """
     from skyfan.sky import Subset, load_catalog, simulate, subset_rows
 
     catalog = load_catalog()
@@ -54,7 +58,12 @@ def rendered_split(seed: int, progress: Callable[[int, int], None] | None = None
 
 
 def compare(model: LoadedModel, training: Samples, test: Samples, seed: int = 0) -> Comparison:
-    """Trains the trees on `training` and measures both on `test`; the sets must not share a galaxy."""
+    """Trains the trees on `training` and measures both methods on `test`.
+
+    Raises:
+        DatasetError: the sets share a galaxy, or no test sample has a finite prediction.
+        SkyfanError: scikit-learn is not installed.
+    """
     shared = np.intersect1d(_keys(training), _keys(test))
     if len(shared):
         raise DatasetError(f"{len(shared)} galaxies are in the training set and in the test set.")
@@ -68,7 +77,7 @@ def compare(model: LoadedModel, training: Samples, test: Samples, seed: int = 0)
 
 
 def predict(model: LoadedModel, samples: Samples) -> NDArray[np.float32]:
-    """The model's redshifts [N]; the first column where it puts out several."""
+    """The model's redshifts, float32 [N]; the first column of its output."""
     tensors = {"image": samples.image, "magnitude": samples.magnitude, "redshift": samples.redshift}
     chosen = [tensors[name] for name in model.bind(tuple(tensors))]
     parts = [
@@ -80,7 +89,11 @@ def predict(model: LoadedModel, samples: Samples) -> NDArray[np.float32]:
 
 
 def predict_with_trees(training: Samples, test: Samples, seed: int = 0) -> NDArray[np.float64]:
-    """Redshifts [N] of the test samples by trees that saw the training samples."""
+    """Redshifts, float64 [N], of the test samples by trees that are fitted to the training samples.
+
+    Raises:
+        SkyfanError: scikit-learn is not installed.
+    """
     try:
         from sklearn.ensemble import ExtraTreesRegressor
     except ImportError as error:
@@ -96,7 +109,7 @@ def _features(samples: Samples) -> NDArray[np.float32]:
 
 
 def _keys(samples: Samples) -> NDArray[np.void]:
-    """One comparable value a galaxy: its redshift and magnitudes, bit by bit."""
+    """One comparable value per galaxy, [N]: the bytes of its redshift and magnitudes."""
     rows = np.ascontiguousarray(np.column_stack([samples.redshift, samples.magnitude]), dtype=np.float32)
     keys: NDArray[np.void] = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1])))[:, 0]
     return keys

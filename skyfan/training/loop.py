@@ -1,8 +1,8 @@
 """Supervised training of an AstroMAE: AdamW, cosine schedule, averaged weights, early stopping.
 
-The loss is the Huber loss of Δz = (z_pred − z) / (1 + z), whose median is what NMAD looks at. All that is
-random (split, order, orientation) depends on the seed and the number of the epoch alone, so that a run that was
-interrupted and resumed gives the same model as one that was not, on one machine with as many threads.
+The loss is the Huber loss of Δz = (z_pred − z) / (1 + z), the quantity of which NMAD is a median. Everything random
+(split, order, orientation) depends only on the seed and the number of the epoch. So an interrupted and resumed training
+gives the same model as an uninterrupted one, on one machine with the same number of threads.
 """
 
 import copy
@@ -17,12 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skyfan.errors import BadInput, DatasetError
+from skyfan.events import Progress
 from skyfan.models.astromae import AstroMAE
 from skyfan.models.config import AstroMAEConfig
 from skyfan.science.metrics import science_metrics
 from skyfan.training.samples import Samples, split_by_galaxy
 from skyfan.training.standardise import Standardisation, fit_standardisation, fold
-from skyfan.training.state import TrainingState, load_state, save_state
+from skyfan.training.training_state import TrainingState, load_state, save_state
 
 _WARM_UP_FRACTION = 0.05
 _EVALUATION_BATCH = 512
@@ -30,7 +31,7 @@ _EVALUATION_BATCH = 512
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """What a trained model depends on beside its data and its architecture."""
+    """The settings on which a trained model depends, besides its data and its architecture."""
 
     epochs: int = 40
     batch_size: int = 128
@@ -44,7 +45,7 @@ class TrainingSettings:
     seed: int = 7
 
     def __post_init__(self) -> None:
-        """Refuses settings that cannot train, in one sentence."""
+        """Raises `BadInput` for the first setting with which training is impossible."""
         positive = ("epochs", "batch_size", "learning_rate", "huber_delta", "patience")
         for name in positive:
             if getattr(self, name) <= 0:
@@ -70,7 +71,7 @@ class EpochResult:
 
 @dataclass(frozen=True)
 class Trained:
-    """The best model, taking raw inputs, and how it came about."""
+    """The best model, which takes raw inputs, and a summary of its training."""
 
     model: AstroMAE
     best: EpochResult
@@ -81,7 +82,6 @@ class Trained:
 
 
 Report = Callable[[EpochResult], None]
-Advance = Callable[[int, int], None]
 
 
 def train(
@@ -90,13 +90,16 @@ def train(
     settings: TrainingSettings,
     state_path: Path | None = None,
     report: Report | None = None,
-    advance: Advance | None = None,
+    progress: Progress | None = None,
 ) -> Trained:
-    """Trains a model of these sizes on these samples.
+    """Trains a model of the sizes in `config` on `samples`.
 
-    With `state_path` the state is kept there after every epoch and a state of the same settings is taken up
-    again; it is left in place for the caller to delete. `report` is called after every epoch, `advance` with
-    (steps done, steps in all) after every step. Raises `DatasetError` where the data does not fit.
+    With `state_path`, a checkpoint is written there after every epoch, and training continues from an existing one; the
+    caller deletes it. `report` is called after every epoch; `progress` counts steps.
+
+    Raises:
+        DatasetError: the samples do not fit the configuration, or do not vary.
+        BadInput: the checkpoint belongs to other data or settings, or the training diverged.
     """
     check_fit(samples, config)
     rows, held_out = split_by_galaxy(
@@ -106,7 +109,7 @@ def train(
     if state_path is not None and state_path.exists():
         loop.state = load_state(state_path, loop.state, loop.identity())
     while loop.state.epoch < settings.epochs and loop.state.epochs_without_gain < settings.patience:
-        result = loop.run_epoch(advance)
+        result = loop.run_epoch(progress)
         if report:
             report(result)
         if state_path is not None:
@@ -115,7 +118,11 @@ def train(
 
 
 def check_fit(samples: Samples, config: AstroMAEConfig) -> None:
-    """Raises `DatasetError` unless the samples have the shapes that the configuration takes."""
+    """Checks the samples' shapes against the configuration.
+
+    Raises:
+        DatasetError: they differ.
+    """
     wanted = (config.channels, config.image_size, config.image_size)
     if samples.image.shape[1:] != wanted or samples.magnitude.shape[1:] != (config.magnitudes,):
         raise DatasetError(
@@ -145,11 +152,11 @@ class _Loop:
         self.state = TrainingState(model, averaged, copy.deepcopy(averaged), optimiser)
 
     def identity(self) -> str:
-        """What two runs must share for one to take up the other's state."""
+        """Everything that two trainings must share, if one is to continue from the other's checkpoint."""
         first = self.training.magnitude[:2].sum().item(), self.training.redshift.double().sum().item()
         return repr((self.settings, self.state.model.config, len(self.training), first))
 
-    def run_epoch(self, advance: Advance | None) -> EpochResult:
+    def run_epoch(self, progress: Progress | None) -> EpochResult:
         """One pass over the training samples, and the averaged weights' metrics after it."""
         state = self.state
         rng = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + state.epoch)
@@ -157,8 +164,8 @@ class _Loop:
         state.model.train()
         for batch in self._batches(rng):
             losses.append(self._step(batch))
-            if advance:
-                advance(state.step, self.steps_per_epoch * self.settings.epochs)
+            if progress:
+                progress(state.step, self.steps_per_epoch * self.settings.epochs)
         state.epoch += 1
         result = self._evaluate(float(np.mean(losses)))
         state.history.append(result.validation_loss)
@@ -206,7 +213,7 @@ class _Loop:
         return loss.item()
 
     def _schedule(self, step: int) -> float:
-        """Linear warm-up, then half a cosine down to nothing."""
+        """The learning rate's factor: a linear warm-up, then half a cosine down to zero."""
         total = self.steps_per_epoch * self.settings.epochs
         warm_up = max(1, round(_WARM_UP_FRACTION * total))
         if step < warm_up:

@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 
 from skyfan import store
 from skyfan.errors import DatasetError
+from skyfan.formats.row_values import finite_rows
 from skyfan.formats.rows import read_rows
 from skyfan.formats.torch import open_tensorfile
+from skyfan.science.sentinels import MAGNITUDE, known_redshifts, sentinels
 
 Array = NDArray[np.float32]
 NEEDED = ("image", "magnitude", "redshift")
@@ -18,9 +20,9 @@ _PIECE_BYTES = 16 * 2**20
 
 @dataclass(frozen=True)
 class Samples:
-    """`image` float32 [N, C, H, W], `magnitude` float32 [N, M], `redshift` float32 [N]; all finite.
+    """`image` float32 [N, C, H, W], `magnitude` float32 [N, M], `redshift` float32 [N]; all known.
 
-    `dropped` counts the samples of the file that were left out for a value that is not finite.
+    `dropped` counts the samples of the file that were left out: a value is not finite or a sentinel.
     """
 
     image: Array
@@ -37,7 +39,11 @@ class Samples:
 
 
 def read_samples(uri: str) -> Samples:
-    """All samples of a dataset with known redshift; `DatasetError` where a tensor is missing or none is usable."""
+    """All samples of a dataset whose image, magnitudes and redshift are known.
+
+    Raises:
+        DatasetError: a tensor is missing or has another shape, or no sample is usable.
+    """
     file = open_tensorfile(uri)
     missing = [name for name in NEEDED if name not in file.names]
     if missing:
@@ -49,10 +55,10 @@ def read_samples(uri: str) -> Samples:
         shapes = ", ".join(str(list(array.shape)) for array in (image, magnitude, redshift))
         raise DatasetError(f"{uri} holds shapes {shapes}; needed are [N, C, H, W], [N, M] and [N].")
     redshift = redshift.reshape(-1)
-    usable = np.isfinite(image).all(axis=(1, 2, 3)) & np.isfinite(magnitude).all(axis=1) & np.isfinite(redshift)
-    usable &= redshift > -1.0
+    usable = finite_rows(image) & finite_rows(magnitude) & ~sentinels(MAGNITUDE, magnitude).any(axis=1)
+    usable &= np.isfinite(known_redshifts(redshift))
     if not usable.any():
-        raise DatasetError(f"{uri} has no sample with finite image, magnitudes and redshift.")
+        raise DatasetError(f"{uri} has no sample with known image, magnitudes and redshift.")
     rows = np.flatnonzero(usable)
     dropped = len(usable) - len(rows)
     return Samples(image, magnitude, redshift) if not dropped else _take(image, magnitude, redshift, rows)
@@ -73,10 +79,13 @@ def _take(image: Array, magnitude: Array, redshift: Array, rows: NDArray[np.intp
 def split_by_galaxy(
     redshift: Array, fraction: float, rng: np.random.Generator
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Rows for training and for validation, about `fraction` of the galaxies in the latter.
+    """Rows for training and rows for validation; the latter hold about `fraction` of the galaxies.
 
-    A dataset may hold several renderings of one galaxy. Rows of the very same redshift go to the same side,
-    so that validation is never done on a galaxy that was trained on.
+    A dataset may hold several renderings of one galaxy. Rows of equal redshift go to the same side, so that no galaxy
+    of the validation set was trained on.
+
+    Raises:
+        DatasetError: there are too few galaxies.
     """
     values, galaxy = np.unique(redshift, return_inverse=True)
     held_out = rng.permutation(len(values))[: round(fraction * len(values))]

@@ -1,8 +1,8 @@
 """Standardised inputs and outputs for training, and folding them into the weights afterwards.
 
-A network trains best on inputs of unit scale. The published architecture has no layer for that, so a model
-is trained on standardised values and then every affine map is folded into the linear layer that follows or
-precedes it: the image's into `patch_embed.proj` and the first convolution of the local branch, the whitening
+A network trains best on inputs of unit scale. The published architecture has no layer for that. So a model is
+trained on standardised values, and then every affine map is folded into the linear layer that follows or precedes
+it: the image's into `patch_embed.proj` and the first convolution of the local branch, the whitening
 of the magnitudes (which gives the colours their weight) into the first layer of their perceptron, and the
 redshift's scale into the last layer. The saved model is a plain AstroMAE that takes raw values.
 """
@@ -34,16 +34,16 @@ class Standardisation:
     redshift_scale: float
 
     def image(self, image: Tensor) -> Tensor:
-        """[B, C, H, W] of the dataset → of about unit scale."""
+        """Images [B, C, H, W] of the dataset → about unit scale."""
         mean, scale = (_like(image, part)[:, None, None] for part in (self.image_mean, self.image_scale))
         return (image - mean) / scale
 
     def magnitude(self, magnitude: Tensor) -> Tensor:
-        """[B, M] of the dataset → uncorrelated and of unit variance."""
+        """Magnitudes [B, M] of the dataset → uncorrelated, with unit variance."""
         return (magnitude - _like(magnitude, self.magnitude_mean)) @ _like(magnitude, self.whitening)
 
     def redshift(self, output: Tensor) -> Tensor:
-        """What a model trained on standardised inputs puts out → redshift."""
+        """The output of a model that was trained on standardised inputs → redshift."""
         return output * self.redshift_scale + self.redshift_mean
 
 
@@ -52,7 +52,11 @@ def _like(tensor: Tensor, values: Matrix) -> Tensor:
 
 
 def fit_standardisation(samples: Samples) -> Standardisation:
-    """The standardisation of these samples; a `DatasetError` if an input does not vary."""
+    """The standardisation of these samples.
+
+    Raises:
+        DatasetError: an input does not vary.
+    """
     image = samples.image.astype(np.float64)
     magnitude = samples.magnitude.astype(np.float64)
     mean = magnitude.mean(axis=0)
@@ -76,7 +80,7 @@ def fit_standardisation(samples: Samples) -> Standardisation:
 
 
 def fold(model: AstroMAE, standardisation: Standardisation) -> AstroMAE:
-    """A copy of `model` that takes raw inputs and gives redshifts: f(x) = standardised model at x."""
+    """A copy of `model` that takes raw inputs and gives redshifts."""
     folded = copy.deepcopy(model)
     s = standardisation
     with torch.no_grad():
@@ -93,7 +97,7 @@ def fold(model: AstroMAE, standardisation: Standardisation) -> AstroMAE:
 
 
 def _fold_input(layer: nn.Linear | nn.Conv2d, matrix: Matrix, mean: Matrix) -> None:
-    """Makes the layer, which took matrix · (x − mean), take x. Valid without padding; done in float64."""
+    """Changes a layer that takes matrix · (x − mean) so that it takes x, in float64; valid without padding."""
     assert layer.bias is not None
     weight = layer.weight.double()
     folded = torch.einsum("oi...,ij->oj...", weight, torch.as_tensor(matrix))

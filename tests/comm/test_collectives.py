@@ -1,14 +1,12 @@
 """Every collective against numpy, for all world sizes from 1 to 17, over one in-process stream channel."""
 
-import asyncio
-
 import numpy as np
 import pytest
 
 from skyfan import comm
 from skyfan.errors import BadInput
 from tests.comm.expected import check_all, inputs, require_equal
-from tests.comm.worlds import local_world, run_local, run_threads
+from tests.comm.worlds import local_world, run_local
 
 # From one number to arrays beyond every threshold at which the algorithm changes.
 SHAPES = [(), (3,), (0, 4), (2, 3, 5), (20_011,), (3, 30_011)]
@@ -105,21 +103,6 @@ def test_a_large_exchange_in_both_directions_does_not_deadlock_collectives():
         return float(ranks.allreduce(array)[-1])
 
     assert set(run_local(4, work)) == {4 * 1_999_999.0 + 6}
-
-
-def test_results_can_be_awaited():
-    world = local_world(3)
-
-    async def work(ranks):
-        total, everyone = await asyncio.gather(
-            ranks.run_async(ranks.allreduce, np.arange(4)), ranks.run_async(ranks.allgather, b"hello")
-        )
-        return total.tolist(), everyone
-
-    results = run_threads(3, lambda rank: asyncio.run(work(world[rank])))
-    for each in world:
-        each.close()
-    assert results == [([0, 3, 6, 9], [b"hello"] * 3)] * 3
 
 
 def test_ranks_that_call_different_operations_are_told_so():

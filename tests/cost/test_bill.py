@@ -116,7 +116,7 @@ def test_another_price_file(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("text", "sentence"), [("{", "is not JSON"), ('{"dated": "x"}', "schema: field required"), (None, "cannot be read")]
+    ("text", "sentence"), [("{", "is not JSON"), ('{"dated": "x"}', "schema: Field required"), (None, "cannot be read")]
 )
 def test_a_bad_price_file_says_what_is_wrong(tmp_path, text, sentence):
     path = tmp_path / "prices.json"

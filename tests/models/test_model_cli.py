@@ -52,6 +52,19 @@ def test_train_writes_a_model_and_no_state_file(tmp_path: Path):
         )
 
 
+def test_train_replaces_a_model_only_with_force_and_says_where_the_checkpoint_is(tmp_path: Path):
+    sample = make_sample(tmp_path / "sky.pt", samples=40)
+    out = tmp_path / "model.safetensors"
+    out.write_bytes(b"precious")
+    arguments = ["train", str(sample.path), "--out", str(out), "--epochs", "1", "--batch-size", "16"]
+    with pytest.raises(BadInput, match=r"model\.safetensors exists.*--force"):
+        run.invoke(app, arguments, catch_exceptions=False)
+    assert out.read_bytes() == b"precious"
+    shown = run.invoke(app, [*arguments, "--force"], catch_exceptions=False)
+    assert "model.training.safetensors" in shown.stderr.replace("\n", "")
+    assert load_model(str(out)).metadata["training"]
+
+
 def test_compare_needs_both_datasets_or_none(tmp_path: Path):
     with pytest.raises(BadInput, match="give both --train and --test"):
         run.invoke(app, ["compare", "--train", str(tmp_path / "a.pt")], catch_exceptions=False)

@@ -44,13 +44,13 @@ def test_rows_are_found_in_the_file_that_holds_them(tmp_path: Path):
 def test_magnitudes_of_a_small_dataset_are_all_read_and_of_a_large_one_a_spread(sample: Sample, monkeypatch):
     known = predicted(sample.redshift)
     seen = observe(make_plan(sample.path), known)
-    np.testing.assert_array_equal(seen.r_magnitude, sample.magnitude[known.index[seen.place], 2])
-    assert len(seen.place) == 101
+    np.testing.assert_array_equal(seen.r_magnitude, sample.magnitude[known.index[seen.rows], 2])
+    assert len(seen.rows) == 101
     monkeypatch.setattr(module, "MAX_MAGNITUDES", 20)
     monkeypatch.setattr(module, "MAX_MAGNITUDE_READS", 5)
     seen = observe(make_plan(sample.path), known)
-    assert seen.place.tolist() == [start + row for start in (0, 20, 40, 60, 80) for row in range(4)]
-    np.testing.assert_array_equal(seen.r_magnitude, sample.magnitude[seen.place, 2])
+    assert seen.rows.tolist() == [start + row for start in (0, 20, 40, 60, 80) for row in range(4)]
+    np.testing.assert_array_equal(seen.r_magnitude, sample.magnitude[seen.rows, 2])
 
 
 def test_samples_without_prediction_or_redshift_are_left_out(sample: Sample):
@@ -84,7 +84,7 @@ def test_tensors_that_are_no_cutouts_or_magnitudes_are_not_shown(tmp_path: Path)
     write_tensorfile(path, [np.ones((10, 3), np.float32)])
     seen = observe(make_plan(path), predicted(redshift))
     assert {(one.cutout, one.r_magnitude) for one in seen.outliers} == {(None, None)}
-    assert (seen.place, seen.note) == (None, "")
+    assert (seen.rows, seen.note) == (None, "")
 
 
 def test_reads_are_bounded(sample: Sample, monkeypatch):

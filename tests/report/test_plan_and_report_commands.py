@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from skyfan.cli import app
 from skyfan.errors import BadInput
 from skyfan.studies.bench import Setting, Study, run_study
-from skyfan.studies.bench.engine import CellResult
+from skyfan.studies.bench.measurements import CellResult
 from tests.conftest import Sample
 
 pytestmark = pytest.mark.slow

@@ -10,9 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from skyfan.aws_limits import LAMBDA_TIMEOUT_S
 from skyfan.errors import LocationError, SkyfanError
 
 TEMPLATE = Path(__file__).parents[2] / "stepfunctions" / "pipeline.asl.json"
+_TASK_TIMEOUT_S = LAMBDA_TIMEOUT_S + 90
 _PLACEHOLDER = re.compile(r"\$\{(\w+)\}")
 
 
@@ -20,15 +22,15 @@ _PLACEHOLDER = re.compile(r"\$\{(\w+)\}")
 class Variables:
     """What the template leaves open. A task's time-out lies above its function's, which should strike first.
 
-    The defaults allow for functions of 900 s, Lambda's limit, and for 90 s of waiting for a free worker.
+    The defaults allow for functions at Lambda's time limit, and for 90 s of waiting for a free worker.
     """
 
     partitioner_arn: str
     executor_arn: str
     aggregator_arn: str
-    partitioner_timeout_s: int = 990
-    executor_timeout_s: int = 990
-    aggregator_timeout_s: int = 990
+    partitioner_timeout_s: int = _TASK_TIMEOUT_S
+    executor_timeout_s: int = _TASK_TIMEOUT_S
+    aggregator_timeout_s: int = _TASK_TIMEOUT_S
     execution_timeout_s: int = 86_400
 
 

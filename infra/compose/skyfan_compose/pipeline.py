@@ -12,6 +12,7 @@ import boto3
 import structlog
 
 from skyfan import logs
+from skyfan.aws_limits import LAMBDA_MB_PER_VCPU, LAMBDA_TIMEOUT_S
 from skyfan.backends.base import DEFAULT_STATE_MACHINE
 from skyfan.cli.demo import make_demo_dataset
 from skyfan.errors import BadInput
@@ -25,9 +26,8 @@ if TYPE_CHECKING:
 
 SERVICES = ("partitioner", "executor", "aggregator")
 DEMO_DATASET = "s3://skyfan-data/demo.pt"
-TIMEOUT_S = 900
-# 1,769 MB is one vCPU on Lambda; what a container really has is compose.yaml's business.
-MEMORY_MB = 1769
+# The size of one vCPU; compose.yaml decides what a container really has.
+MEMORY_MB = LAMBDA_MB_PER_VCPU
 # LocalStack looks at neither; AWS would.
 ACCOUNT, ROLE = "000000000000", "arn:aws:iam::000000000000:role/skyfan"
 
@@ -72,7 +72,7 @@ def make_function(functions: "LambdaClient", name: str) -> str:
             PackageType="Image",
             Code={"ImageUri": f"{ACCOUNT}.dkr.ecr.{functions.meta.region_name}.amazonaws.com/{name}:local"},
             Role=ROLE,
-            Timeout=TIMEOUT_S,
+            Timeout=LAMBDA_TIMEOUT_S,
             MemorySize=MEMORY_MB,
         )
         functions.get_waiter("function_active_v2").wait(FunctionName=name)

@@ -7,10 +7,10 @@ from skyfan.backends.base import Backend, BackendSettings
 from skyfan.backends.stepfunctions.access import AWS, LOCALSTACK, Access, aws_errors, open_access
 from skyfan.backends.stepfunctions.follow import Follower
 from skyfan.backends.stepfunctions.machine import Machine, find_machine
-from skyfan.backends.stepfunctions.meter import CostMeter, priced_region
+from skyfan.backends.stepfunctions.meter import CostMeter
 from skyfan.backends.stepfunctions.outcome import summary_of
 from skyfan.backends.stepfunctions.request import check_places, execution_name, placed_job
-from skyfan.cost import load_prices
+from skyfan.cost import load_prices, priced_region
 from skyfan.errors import Interrupted
 from skyfan.events import ExecutionStarted, Listener, PhaseStarted
 from skyfan.job import Job

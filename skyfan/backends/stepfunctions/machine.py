@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from skyfan.aws_limits import LAMBDA_MAX_MEMORY_MB
 from skyfan.backends.base import DEFAULT_STATE_MACHINE
 from skyfan.backends.stepfunctions.access import LOCALSTACK, Access, aws_errors
 from skyfan.cost import Architecture
 from skyfan.errors import BadInput, LocationError
 
-_LARGEST_MEMORY_MB = 10_240
 _RANK_STATE = "InferRank"
 
 
@@ -21,7 +21,7 @@ class Machine:
     arn: str
     name: str
     executor: str = ""
-    memory_mb: int = _LARGEST_MEMORY_MB
+    memory_mb: int = LAMBDA_MAX_MEMORY_MB
     architecture: Architecture = "x86_64"
 
 
@@ -74,9 +74,9 @@ def _size(access: Access, function: str) -> tuple[int, Architecture]:
         with aws_errors(access.on, f"read the size of {function}", not_there=_incomplete(access, function)):
             size = access.functions.get_function_configuration(FunctionName=function)
     except LocationError:
-        return _LARGEST_MEMORY_MB, "x86_64"  # not allowed to look: the estimate is then an upper bound
+        return LAMBDA_MAX_MEMORY_MB, "x86_64"  # not allowed to look: the estimate is then an upper bound
     architecture: Architecture = "arm64" if "arm64" in size.get("Architectures", []) else "x86_64"
-    return size.get("MemorySize", _LARGEST_MEMORY_MB), architecture
+    return size.get("MemorySize", LAMBDA_MAX_MEMORY_MB), architecture
 
 
 def _rank_functions(value: Any) -> Iterator[str]:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from skyfan.backends.stepfunctions.machine import Machine
 from skyfan.cost import Invocation, Prices, Usage, bill, pipeline_transitions
-from skyfan.errors import BadInput
 
 
 @dataclass
@@ -31,12 +30,3 @@ class CostMeter:
             transitions=pipeline_transitions(ranks),
         )
         return bill(usage, self.prices, self.region).total_usd
-
-
-def priced_region(prices: Prices, region: str) -> str:
-    """The region itself where its prices are known, else us-east-1, whose prices are near."""
-    try:
-        prices.region(region)
-    except BadInput:
-        return "us-east-1"
-    return region

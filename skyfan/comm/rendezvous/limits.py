@@ -7,12 +7,13 @@
 | `SKYFAN_RENDEZVOUS_MEMBERS`          | 4096      | ranks of all groups together                        |
 | `SKYFAN_RENDEZVOUS_QUEUED_BYTES`     | 268435456 | relayed bytes in flight, all groups together        |
 | `SKYFAN_RENDEZVOUS_LIFETIME_S`       | 7200      | age at which a group expires                        |
-| `SKYFAN_RENDEZVOUS_JOIN_DEADLINE_S`  | 900       | longest wait for a group to be full                 |
+| `SKYFAN_RENDEZVOUS_JOIN_DEADLINE_S`  | 15 min    | longest wait for a group to be full                 |
 """
 
 import os
 from dataclasses import dataclass, fields
 
+from skyfan.aws_limits import LAMBDA_TIMEOUT_S
 from skyfan.errors import BadInput
 
 
@@ -25,7 +26,7 @@ class Limits:
     members: int = 4096
     queued_bytes: int = 256 * 2**20
     lifetime_s: int = 7200
-    join_deadline_s: int = 900
+    join_deadline_s: int = LAMBDA_TIMEOUT_S
 
     @classmethod
     def from_environment(cls) -> "Limits":

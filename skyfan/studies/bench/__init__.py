@@ -1,18 +1,15 @@
-"""Studies: a grid of runs, measured in random order, resumable, and the tables and figures made from them."""
+"""Studies: a grid of runs that is measured in random order, can be resumed, and is reported in tables and figures."""
 
-from skyfan.studies.bench.engine import Measurement, read_measurements, run_study, schedule
-from skyfan.studies.bench.spec import PACKAGED, Setting, Study, load_study
-from skyfan.studies.bench.statistics import Stat, summarise
+from skyfan.studies.bench.measurements import Measurement, read_measurements, run_study, schedule
+from skyfan.studies.bench.study import PACKAGED, Setting, Study, load_study
 
 __all__ = [
     "PACKAGED",
     "Measurement",
     "Setting",
-    "Stat",
     "Study",
     "load_study",
     "read_measurements",
     "run_study",
     "schedule",
-    "summarise",
 ]

@@ -1,4 +1,4 @@
-"""Runs a cell of a study for real: prepares the data that its setting asks for, starts a run, keeps its records."""
+"""Runs a cell of a study: prepares the data of its setting, runs the job, returns summary and records."""
 
 import os
 import shutil
@@ -6,29 +6,35 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from skyfan import store
+from skyfan.api import Job, Run, run
 from skyfan.curation import upload
 from skyfan.errors import BadInput, LocationError
 from skyfan.formats.dataset import read_layouts
-from skyfan.job import WHOLE_FILES, Job
-from skyfan.records import Summary
-from skyfan.runs.commit import RunLedger
+from skyfan.job import WHOLE_FILES
 from skyfan.stages.partition_files import write_partitions
-from skyfan.studies.bench.engine import CellResult
-from skyfan.studies.bench.spec import Setting
+from skyfan.studies.bench.measurements import CellResult
+from skyfan.studies.bench.study import Setting
 
-# Runs a job on a target by its name.
-Execute = Callable[[Job, str], Summary]
+RunJob = Callable[[Job, str], Run]
+"""Runs a job on the backend of that name."""
+
+
+def _run_silently(job: Job, on: str) -> Run:
+    return run(job, on=on, progress=False)
 
 
 class PipelineRunner:
     """A study's `run_cell`: each call is one run of the pipeline.
 
-    Data are prepared once a variant, under `<work>/data`: repeated by hard links, split into files, copied to S3.
+    Each variant of the data is prepared once, under `<work>/data`: repeated by hard links, split into files, copied
+    to S3.
     """
 
-    def __init__(self, dataset: str, model: str, work: str, execute: Execute, s3: str | None = None) -> None:
-        """`work` is a local folder; `s3` a prefix, needed where a setting's place is S3."""
-        self._dataset, self._model, self._work, self._execute, self._s3 = dataset, model, Path(work), execute, s3
+    def __init__(
+        self, dataset: str, model: str, work: str, s3: str | None = None, run_job: RunJob = _run_silently
+    ) -> None:
+        """`work` is a local folder; `s3` is a prefix, needed if a setting reads from S3."""
+        self._dataset, self._model, self._work, self._s3, self._run_job = dataset, model, Path(work), s3, run_job
 
     def __call__(self, setting: Setting, folder: str) -> CellResult:
         """Runs the setting with its output under `folder`.
@@ -48,27 +54,23 @@ class PipelineRunner:
             workers=setting.workers,
             resume=False,  # a measurement that reuses an earlier one's work measures nothing
         )
-        summary = self._execute(job, setting.on)
-        records = [
-            RunLedger(summary.output).read_record(rank, summary.run_id).to_json_dict()
-            for rank in sorted(RunLedger(summary.output).committed_ranks())
-        ]
-        return CellResult(summary.to_json_dict(), records)
+        finished = self._run_job(job, setting.on)
+        return CellResult(finished.summary.to_json_dict(), [record.to_json_dict() for record in finished.records])
 
     def _data(self, setting: Setting) -> str:
-        place = self._dataset
+        data = self._dataset
         if setting.repeat > 1:
-            place = self._once(f"{setting.repeat}x", lambda folder: self._repeat(folder, setting.repeat))
+            data = self._once(f"{setting.repeat}x", lambda folder: self._repeat(folder, setting.repeat))
         if setting.layout == "many":
-            source = place
+            source = data
             name = f"{setting.repeat}x-{setting.partition_size}"
-            place = self._once(name, lambda folder: self._split(source, folder, setting.partition_size))
+            data = self._once(name, lambda folder: self._split(source, folder, setting.partition_size))
         if setting.place == "s3":
-            place = self._to_s3(place)
-        return place
+            data = self._to_s3(data)
+        return data
 
     def _once(self, name: str, prepare: Callable[[Path], None]) -> str:
-        """A prepared folder; made under another name first, so that half a preparation is never used."""
+        """A prepared folder; it is made under another name first, so that an interrupted preparation is never used."""
         folder = self._work / "data" / name
         if not folder.exists():
             half = folder.with_name(f"{name}.part")
@@ -95,15 +97,15 @@ class PipelineRunner:
         size = Job(dataset=source, partition_size=partition_size).partition_size
         write_partitions(source, size, str(folder), lambda _done, _all: None)
 
-    def _to_s3(self, place: str) -> str:
+    def _to_s3(self, data: str) -> str:
         if not self._s3:
             raise LocationError(
                 "this study measures S3; name a prefix to copy the data to, by --s3 s3://bucket/prefix."
             )
-        if place.startswith("s3://"):
-            return place
-        target = store.join(self._s3, Path(place).name)
-        upload(place, target)
+        if data.startswith("s3://"):
+            return data
+        target = store.join(self._s3, Path(data).name)
+        upload(data, target)
         return target
 
 

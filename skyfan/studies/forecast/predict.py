@@ -1,4 +1,4 @@
-"""From a dataset's size to time and money: repeated simulation, alternatives, the Pareto front."""
+"""Forecasts time and cost of a run: repeated simulation, alternatives, the Pareto front."""
 
 import dataclasses
 import math
@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from skyfan.aws_limits import LAMBDA_MAX_MEMORY_MB, LAMBDA_TIMEOUT_S
 from skyfan.cost import Architecture, Invocation, Prices, Usage, bill, pipeline_transitions
-from skyfan.cost.run import LOG_BYTES_PER_INVOCATION
+from skyfan.cost.usage import LOG_BYTES_PER_INVOCATION, RANK_PUTS
 from skyfan.errors import BadInput
 from skyfan.planning import CONTAINER_OVERHEAD_BYTES
-from skyfan.studies.forecast.calibration import Calibration
-from skyfan.studies.forecast.simulate import LAMBDA_TIMEOUT_S, Job, Limits, Outcome, simulate
+from skyfan.studies.forecast.forecast_calibration import Calibration
+from skyfan.studies.forecast.map_simulation import Limits, Outcome, Workload, simulate
 
 INTERVAL = (10, 90)
 _QUANTILES = 50
-_RANK_PUTS = 2
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Forecast:
 
 
 def even_ranks(samples: int, sample_bytes: int, partition_size_bytes: int) -> list[int]:
-    """Samples of each rank when every rank gets one partition, the last one the rest.
+    """Samples of each rank when every rank gets one partition and the last one gets the rest.
 
     Raises:
         BadInput: there are no samples.
@@ -57,7 +57,7 @@ def even_ranks(samples: int, sample_bytes: int, partition_size_bytes: int) -> li
 
 
 def forecast(
-    job: Job,
+    work: Workload,
     calibration: Calibration,
     prices: Prices,
     *,
@@ -68,21 +68,21 @@ def forecast(
     repetitions: int = 20,
     seed: int = 0,
 ) -> Forecast:
-    """Simulates the job `repetitions` times; the wall time's interval includes the calibration's own error.
+    """Simulates the work `repetitions` times; the wall time's interval includes the calibration's own error.
 
     Raises:
-        BadInput: the job has no rank, or there are no prices for the region.
+        BadInput: the work has no rank, or there are no prices for the region.
     """
     used = limits or Limits()
-    outcomes = [simulate(job, calibration, used, seed + number) for number in range(repetitions)]
+    outcomes = [simulate(work, calibration, used, seed + number) for number in range(repetitions)]
     walls = [outcome.wall_s for outcome in outcomes]
     low_s, high_s = interval(walls, calibration.residual_sigma)
-    costs = [_cost(job, outcome, prices, region, architecture) for outcome in outcomes]
+    costs = [_cost(work, outcome, prices, region, architecture) for outcome in outcomes]
     typical = outcomes[int(np.argsort(walls)[repetitions // 2])]
     return Forecast(
-        partition_size_bytes=partition_size_bytes or max(job.rank_samples) * job.sample_bytes,
-        ranks=job.ranks,
-        memory_mb=job.memory_mb,
+        partition_size_bytes=partition_size_bytes or max(work.rank_samples) * work.sample_bytes,
+        ranks=work.ranks,
+        memory_mb=work.memory_mb,
         architecture=architecture,
         wall_s=float(np.median(walls)),
         wall_low_s=low_s,
@@ -105,13 +105,13 @@ def interval(walls_s: Sequence[float], residual_sigma: float) -> tuple[float, fl
     return min(middle, float(low)), max(middle, float(high))
 
 
-def _cost(job: Job, outcome: Outcome, prices: Prices, region: str, architecture: Architecture) -> float:
+def _cost(work: Workload, outcome: Outcome, prices: Prices, region: str, architecture: Architecture) -> float:
     usage = Usage(
         invocations=[Invocation(outcome.billed_s / outcome.attempts, count=outcome.attempts)],
-        memory_mb=job.memory_mb,
+        memory_mb=work.memory_mb,
         architecture=architecture,
-        transitions=pipeline_transitions(job.ranks, outcome.attempts - job.ranks),
-        s3_puts=_RANK_PUTS * job.ranks,
+        transitions=pipeline_transitions(work.ranks, outcome.attempts - work.ranks),
+        s3_puts=RANK_PUTS * work.ranks,
         s3_gets=outcome.requests,
         log_bytes=LOG_BYTES_PER_INVOCATION * outcome.attempts,
     )
@@ -121,9 +121,11 @@ def _cost(job: Job, outcome: Outcome, prices: Prices, region: str, architecture:
 def _warnings(outcome: Outcome) -> tuple[str, ...]:
     found = []
     if outcome.longest_rank_s > LAMBDA_TIMEOUT_S:
-        found.append(f"the longest rank needs {outcome.longest_rank_s:.0f} s, Lambda stops it at 900 s")
+        found.append(f"the longest rank needs {outcome.longest_rank_s:.0f} s, Lambda stops it at {LAMBDA_TIMEOUT_S} s")
     if outcome.aggregate_s > LAMBDA_TIMEOUT_S:
-        found.append(f"merging needs {outcome.aggregate_s:.0f} s, Lambda stops it at 900 s: merge in a tree")
+        found.append(
+            f"merging needs {outcome.aggregate_s:.0f} s, Lambda stops it at {LAMBDA_TIMEOUT_S} s: merge in a tree"
+        )
     if outcome.failed:
         found.append(f"{outcome.failed} ranks fail every attempt")
     return tuple(found)
@@ -136,7 +138,7 @@ def alternatives(
     prices: Prices,
     *,
     partition_sizes_bytes: Sequence[int],
-    memory_mb: Sequence[int] = (10_240,),
+    memory_mb: Sequence[int] = (LAMBDA_MAX_MEMORY_MB,),
     limits: Limits | None = None,
     region: str = "us-east-1",
     architecture: Architecture = "x86_64",
@@ -145,7 +147,7 @@ def alternatives(
     """A forecast for every combination of partition size and memory size."""
     return [
         forecast(
-            Job(even_ranks(samples, sample_bytes, size_bytes), sample_bytes, size_mb),
+            Workload(even_ranks(samples, sample_bytes, size_bytes), sample_bytes, size_mb),
             calibration,
             prices,
             limits=limits,
@@ -160,7 +162,7 @@ def alternatives(
 
 
 def pareto(forecasts: Iterable[Forecast]) -> list[Forecast]:
-    """Those that no other beats in both wall time and cost, fastest first; what cannot run is left out."""
+    """The runnable forecasts that no other beats in both wall time and cost, fastest first."""
     front: list[Forecast] = []
     for candidate in sorted(forecasts, key=lambda one: (one.wall_s, one.cost_usd)):
         if not candidate.warnings and (not front or candidate.cost_usd < front[-1].cost_usd):
@@ -170,7 +172,7 @@ def pareto(forecasts: Iterable[Forecast]) -> list[Forecast]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Recommendation:
-    """One configuration for each wish."""
+    """The cheapest and the fastest configuration, and the best trade-off of both."""
 
     cheapest: Forecast
     fastest: Forecast

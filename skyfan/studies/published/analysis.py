@@ -1,14 +1,14 @@
-"""Everything `skyfan analyse` prints, from one place: tables, their check, the true numbers, the flags."""
+"""What `skyfan analyse` prints: published tables, how well they are reproduced, the true numbers, the flags."""
 
 import dataclasses
 from typing import Any
 
 from skyfan import store
 from skyfan.cost import Prices
-from skyfan.studies.published.check import TableCheck, check_table
+from skyfan.runs.finding import RecordedRun
 from skyfan.studies.published.corrected import Configuration, Corrected, by_configuration, correct, our_measurements
-from skyfan.studies.published.runs import Run, find_runs
-from skyfan.studies.published.tables import (
+from skyfan.studies.published.published_runs import ReferenceRun, find_all_runs, reference_runs
+from skyfan.studies.published.published_tables import (
     BATCH_KEYS,
     STATS_KEYS,
     Row,
@@ -17,14 +17,15 @@ from skyfan.studies.published.tables import (
     read_csv,
     result_stats,
 )
+from skyfan.studies.published.table_check import TableCheck, check_table
 from skyfan.studies.published.timings import Timings, read_timings
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Analysis:
-    """The result for all runs under one place."""
+    """The result for all runs under one folder."""
 
-    runs: tuple[Run, ...]
+    runs: tuple[RecordedRun, ...]
     tables: dict[str, list[Row]]
     checks: tuple[TableCheck, ...]
     corrected: tuple[Corrected, ...]
@@ -53,38 +54,41 @@ class Analysis:
         }
 
 
-def analyse(place: str, prices: Prices, region: str = "us-east-1") -> Analysis:
-    """Reads every run under `place`, the predecessor's or ours.
+def analyse(folder: str, prices: Prices, region: str = "us-east-1") -> Analysis:
+    """Reads every run under `folder` (path or URI), of the reference system and of Skyfan.
 
     Raises:
         BadInput: no run is there, or one cannot be read.
     """
-    runs = find_runs(place)
-    timings = read_timings(place)
+    runs = find_all_runs(folder)
+    published = reference_runs(runs)
+    timings = read_timings(folder)
     tables: dict[str, list[Row]] = {
-        "result_stats.csv": result_stats(runs),
-        "batch_varying_results.csv": batch_varying(runs),
-        "batch_varying_results, 100 MB": batch_varying(runs, partition_mb=100),
-        "result_stats_adjusted.csv": adjusted(runs, timings.durations),
-        "skyfan runs": [{"run": run.name, **our_measurements(run)} for run in runs if run.kind == "skyfan"],
+        "result_stats.csv": result_stats(published),
+        "batch_varying_results.csv": batch_varying(published),
+        "batch_varying_results, 100 MB": batch_varying(published, partition_mb=100),
+        "result_stats_adjusted.csv": adjusted(published, timings.durations),
+        "skyfan runs": [
+            {"run": run.name, **our_measurements(run)} for run in runs if not isinstance(run, ReferenceRun)
+        ],
     }
     return Analysis(
         runs=tuple(runs),
         tables={name: rows for name, rows in tables.items() if rows},
-        checks=_checks(place, tables),
+        checks=_checks(folder, tables),
         corrected=tuple(correct(run, timings, prices, region) for run in runs),
         timings=timings,
     )
 
 
-def _checks(place: str, tables: dict[str, list[Row]]) -> tuple[TableCheck, ...]:
+def _checks(folder: str, tables: dict[str, list[Row]]) -> tuple[TableCheck, ...]:
     keys = {
         "result_stats.csv": STATS_KEYS,
         "batch_varying_results.csv": BATCH_KEYS,
         "result_stats_adjusted.csv": STATS_KEYS,
     }
     checks = []
-    for info in store.list(place.rstrip("/")):
+    for info in store.list(folder.rstrip("/")):
         name = info.uri.rsplit("/", 1)[-1]
         if name in keys:
             checks.append(check_table(name, read_csv(info.uri), tables[name], keys[name]))

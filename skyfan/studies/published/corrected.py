@@ -1,7 +1,7 @@
-"""The true numbers of a run beside the published ones: bits ÷ wall, ranks present of planned, billed cost.
+"""The true numbers of a run beside the published ones: bits ÷ wall time, present of planned ranks, billed cost.
 
-Nothing here averages over runs, and nothing compares seconds of the two record kinds: a reference record's
-seconds are profiler seconds, a Skyfan record's are wall seconds.
+The seconds of the two kinds of records are never compared: a reference record holds profiler seconds, a Skyfan record
+wall seconds.
 """
 
 import dataclasses
@@ -11,14 +11,16 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from skyfan.aws_limits import S3_LISTING_PAGE
 from skyfan.cost import Invocation, Prices, Usage, bill, pipeline_transitions, rank_times, usage_of_ranks
-from skyfan.studies.published.runs import LISTING_PAGE, Run
+from skyfan.runs.finding import RecordedRun
+from skyfan.studies.published.published_runs import ReferenceRun
 from skyfan.studies.published.timings import Timings, planned_ranks
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Corrected:
-    """One run by true definitions. Rates are in bits a second; None where the run did not record it."""
+    """One run by true definitions. Rates are in bits per second; None where the run did not record them."""
 
     run: str
     kind: str
@@ -41,7 +43,7 @@ class Corrected:
 
     @property
     def complete(self) -> bool | None:
-        """All planned ranks are there; None where their number is not known."""
+        """Whether all planned ranks are present; None where their number is not known."""
         return None if self.ranks_planned is None else self.ranks_present >= self.ranks_planned
 
     def to_json_dict(self) -> dict[str, Any]:
@@ -49,22 +51,59 @@ class Corrected:
         return {**dataclasses.asdict(self), "complete": self.complete}
 
 
-def correct(run: Run, timings: Timings, prices: Prices, region: str = "us-east-1") -> Corrected:
+def correct(run: RecordedRun, timings: Timings, prices: Prices, region: str = "us-east-1") -> Corrected:
     """The run by true definitions.
 
     Raises:
         BadInput: no prices for the region.
     """
-    if run.kind == "skyfan":
-        return _correct_ours(run, prices, region)
+    if isinstance(run, ReferenceRun):
+        return _correct_reference(run, timings, prices, region)
+    summary = run.summary or {}
+    timing: Mapping[str, Any] = summary.get("timing", {})
+    done = summary.get("completeness", {})
+    wall_s = timing.get("wall_s")
+    cost, basis = _our_cost(run, prices, region)
+    return _corrected(
+        run,
+        planned=done.get("ranks_planned") or max(int(record["world_size"]) for record in run.records),
+        planned_from="summary.json" if done else "world_size",
+        wall_s=wall_s,
+        map_s=timing.get("map_s") or _map_s(run),
+        timed_from="summary.json" if wall_s else "rank records",
+        cost=(cost, None, basis),
+    )
+
+
+def _correct_reference(run: ReferenceRun, timings: Timings, prices: Prices, region: str) -> Corrected:
     timed = timings.of(run)
     planned, planned_from = _planned(run, timings.worlds(run))
     wall_s = timed.wall_s if timed else None
-    map_s = timed.map_s if timed else None
-    cost, at_most, basis = _reference_cost(run, planned, wall_s, timings, prices, region)
+    return _corrected(
+        run,
+        planned=planned,
+        planned_from=planned_from,
+        wall_s=wall_s,
+        map_s=timed.map_s if timed else None,
+        timed_from=timed.source if timed else "",
+        cost=_reference_cost(run, planned, wall_s, timings, prices, region),
+    )
+
+
+def _corrected(
+    run: RecordedRun,
+    *,
+    planned: int | None,
+    planned_from: str,
+    wall_s: float | None,
+    map_s: float | None,
+    timed_from: str,
+    cost: tuple[float | None, float | None, str],
+) -> Corrected:
+    cost_usd, cost_at_most_usd, cost_basis = cost
     return Corrected(
         run=run.name,
-        kind=run.kind,
+        kind="reference" if isinstance(run, ReferenceRun) else "skyfan",
         ranks_present=len(run.records),
         ranks_planned=planned,
         planned_from=planned_from,
@@ -72,14 +111,14 @@ def correct(run: Run, timings: Timings, prices: Prices, region: str = "us-east-1
         bits=run.bits,
         wall_s=wall_s,
         map_s=map_s,
-        timed_from=timed.source if timed else "",
+        timed_from=timed_from,
         published_bps=math.fsum(record["throughput_bps"] for record in run.records),
         wall_bps=_rate(run.bits, wall_s),
         map_bps=_rate(run.bits, map_s),
         samples_per_s_wall=_rate(run.samples, wall_s),
-        cost_usd=cost,
-        cost_at_most_usd=at_most,
-        cost_basis=basis,
+        cost_usd=cost_usd,
+        cost_at_most_usd=cost_at_most_usd,
+        cost_basis=cost_basis,
         flags=_flags(run, planned, planned_from),
     )
 
@@ -88,7 +127,7 @@ def _rate(amount: float, seconds: float | None) -> float | None:
     return amount / seconds if seconds else None
 
 
-def _planned(run: Run, worlds: int | None) -> tuple[int | None, str]:
+def _planned(run: ReferenceRun, worlds: int | None) -> tuple[int | None, str]:
     if worlds is not None:
         return worlds, "total_execution_time.csv"
     if run.partition_mb and run.data_gb:
@@ -96,25 +135,26 @@ def _planned(run: Run, worlds: int | None) -> tuple[int | None, str]:
     return None, ""
 
 
-def _flags(run: Run, planned: int | None, planned_from: str) -> tuple[str, ...]:
+def _flags(run: RecordedRun, planned: int | None, planned_from: str) -> tuple[str, ...]:
     flags = []
     present = len(run.records)
     if planned is not None and present < planned:
         flags.append(f"incomplete: {present:,} of {planned:,} ranks ({planned_from}); its sums are too small")
     if planned is not None and present > planned:
         flags.append(f"{present:,} records for {planned:,} planned ranks")
-    if run.kind == "reference" and present == LISTING_PAGE:
-        flags.append("exactly 1,000 records: one page of an S3 listing, so that the rest was never read")
-    named = [str(record.get("data_path", "")) for record in run.records]
-    if run.kind == "reference" and len(set(named)) < len(named) and present < LISTING_PAGE:
-        flags.append(f"{len(named) - len(set(named))} records repeat a data file")
+    if isinstance(run, ReferenceRun):
+        named = [str(record.get("data_path", "")) for record in run.records]
+        if present == S3_LISTING_PAGE:
+            flags.append("exactly 1,000 records: one page of an S3 listing, so that the rest was never read")
+        elif len(set(named)) < len(named):
+            flags.append(f"{len(named) - len(set(named))} records repeat a data file")
     return tuple(flags)
 
 
 def _reference_cost(
-    run: Run, planned: int | None, wall_s: float | None, timings: Timings, prices: Prices, region: str
+    run: ReferenceRun, planned: int | None, wall_s: float | None, timings: Timings, prices: Prices, region: str
 ) -> tuple[float | None, float | None, str]:
-    """(estimate, bound from above, basis): billed durations were published for 75 MB partitions only."""
+    """(estimate, upper bound, basis) in USD; billed durations were published for 75 MB partitions only."""
     billing = timings.billing
     if not billing or planned is None or run.partition_mb is None:
         return None, None, ""
@@ -138,37 +178,7 @@ def _fan_out_usd(ranks: int, rank_s: float, memory_mb: int, prices: Prices, regi
     return bill(usage, prices, region).total_usd
 
 
-def _correct_ours(run: Run, prices: Prices, region: str) -> Corrected:
-    summary = run.summary or {}
-    timing: Mapping[str, Any] = summary.get("timing", {})
-    done = summary.get("completeness", {})
-    planned = done.get("ranks_planned") or max(int(record["world_size"]) for record in run.records)
-    wall_s = timing.get("wall_s")
-    map_s = timing.get("map_s") or _map_s(run)
-    cost, basis = _our_cost(run, prices, region)
-    return Corrected(
-        run=run.name,
-        kind=run.kind,
-        ranks_present=len(run.records),
-        ranks_planned=planned,
-        planned_from="summary.json" if done else "world_size",
-        samples=run.samples,
-        bits=run.bits,
-        wall_s=wall_s,
-        map_s=map_s,
-        timed_from="summary.json" if wall_s else "rank records",
-        published_bps=math.fsum(record["throughput_bps"] for record in run.records),
-        wall_bps=_rate(run.bits, wall_s),
-        map_bps=_rate(run.bits, map_s),
-        samples_per_s_wall=_rate(run.samples, wall_s),
-        cost_usd=cost,
-        cost_at_most_usd=None,
-        cost_basis=basis,
-        flags=_flags(run, planned, "planned"),
-    )
-
-
-def _our_cost(run: Run, prices: Prices, region: str) -> tuple[float, str]:
+def _our_cost(run: RecordedRun, prices: Prices, region: str) -> tuple[float, str]:
     known = (run.summary or {}).get("cost")
     if known:
         return known["total_usd"], known["basis"]
@@ -176,15 +186,15 @@ def _our_cost(run: Run, prices: Prices, region: str) -> tuple[float, str]:
     return bill(usage, prices, region).total_usd, f"rank wall seconds × {usage.memory_mb:,} MB, as if on Lambda"
 
 
-def _map_s(run: Run) -> float:
+def _map_s(run: RecordedRun) -> float:
     """First rank's start to last rank's end."""
     starts = [datetime.fromisoformat(record["started_at"]) for record in run.records]
     ends = [datetime.fromisoformat(record["ended_at"]) for record in run.records]
     return (max(ends) - min(starts)).total_seconds()
 
 
-def our_measurements(run: Run) -> dict[str, float]:
-    """Medians and extremes over the ranks of one of our runs, by our definitions."""
+def our_measurements(run: RecordedRun) -> dict[str, float]:
+    """Medians and extremes over the ranks of a Skyfan run, by the definitions of docs/records.md."""
     walls = [record["wall_s"] for record in run.records]
     return {
         "rank_wall_s_median": statistics.median(walls),
@@ -198,7 +208,7 @@ def our_measurements(run: Run) -> dict[str, float]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Configuration:
-    """Repetitions of one partition and data size together, complete and timed ones only.
+    """All repetitions with one partition and data size; only complete and timed ones count.
 
     `published_bps` is the mean of the printed rates, `wall_bps` all bits ÷ all wall seconds.
     """
@@ -212,15 +222,15 @@ class Configuration:
 
     @property
     def overstated(self) -> float:
-        """How many times the published rate is the true one."""
+        """Published rate ÷ true rate."""
         return self.published_bps / self.wall_bps
 
 
-def by_configuration(runs: Sequence[Run], rows: Sequence[Corrected]) -> list[Configuration]:
-    """Groups the reference's timed runs; `rows[i]` is `runs[i]` corrected."""
+def by_configuration(runs: Sequence[RecordedRun], rows: Sequence[Corrected]) -> list[Configuration]:
+    """Groups the timed runs of the reference system; `rows[i]` is `runs[i]` corrected."""
     groups: dict[tuple[int, float], list[Corrected]] = {}
     for run, row in zip(runs, rows, strict=True):
-        if run.kind == "reference" and run.partition_mb and run.data_gb and row.wall_s:
+        if isinstance(run, ReferenceRun) and run.partition_mb and run.data_gb and row.wall_s:
             groups.setdefault((run.partition_mb, run.data_gb), []).append(row)
     found = []
     for (partition_mb, data_gb), members in groups.items():

@@ -1,8 +1,8 @@
 """Wall times and numbers of worlds that were published beside the records.
 
 Two tables exist: `total_execution_time.csv` (wall time and worlds of the runs of 2024) and
-`state_machine_logs.csv` (wall and map time of the runs of 2025, whose records say `…/12GB/<name>/<run>` as
-their result path). A run's records are timed by the table that its own result path points to.
+`state_machine_logs.csv` (wall and map time of the runs of 2025, whose records have the result path
+`…/12GB/<name>/<run>`). A run's records are timed by the table that its own result path points to.
 """
 
 import dataclasses
@@ -12,10 +12,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from skyfan import store
-from skyfan.cost.lambda_logs import parse_report
 from skyfan.errors import BadInput
-from skyfan.studies.published.runs import Run
-from skyfan.studies.published.tables import read_csv
+from skyfan.studies.billing.lambda_logs import parse_report
+from skyfan.studies.published.published_runs import ReferenceRun
+from skyfan.studies.published.published_tables import read_csv
 
 _LOGGED = re.compile(r"/12GB/(?P<name>[^/]+)/(?P<run>\d+)$")
 _PREFIX = re.compile(r"'DATA_PREFIX': '(\d+)MB'")
@@ -24,7 +24,7 @@ _NO_BATCHES = "False"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Timed:
-    """Published times of a run: wall from request to result, and the map alone where it is known."""
+    """Published times of a run: wall seconds from request to result, and the map's seconds where they are known."""
 
     wall_s: float
     map_s: float | None
@@ -34,26 +34,26 @@ class Timed:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LambdaBilling:
-    """What REPORT lines of the predecessor's executor say, by partition size in MB."""
+    """Memory and billed seconds in the REPORT lines of the reference system's executor, by partition size in MB."""
 
     memory_mb: int
     billed_s: Mapping[int, Sequence[float]]
 
     @property
     def seconds_per_mb(self) -> float:
-        """Billed seconds a MB of partition: the median over all lines."""
+        """Billed seconds per MB of partition: the median over all lines."""
         return statistics.median(s / mb for mb, times in self.billed_s.items() for s in times)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Timings:
-    """All published times under one place; empty where nothing was published."""
+    """All published times under one folder; empty where nothing was published."""
 
     by_size: Mapping[tuple[int, float, int], Timed]
     by_name: Mapping[tuple[int, str, int], Timed]
     billing: LambdaBilling | None
 
-    def of(self, run: Run) -> Timed | None:
+    def of(self, run: ReferenceRun) -> Timed | None:
         """The times of this run, None where none were published."""
         if run.partition_mb is None or run.batch_size or run.repetition is None:
             return None
@@ -62,34 +62,34 @@ class Timings:
             return self.by_name.get((run.partition_mb, logged["name"], int(logged["run"])))
         return self.by_size.get((run.partition_mb, run.data_gb or 0.0, run.repetition))
 
-    def worlds(self, run: Run) -> int | None:
+    def worlds(self, run: ReferenceRun) -> int | None:
         """The published number of worlds for the run's data and partition size."""
         if run.partition_mb is None or run.batch_size:
             return None
         sizes = {(mb, gb): timed.worlds for (mb, gb, _), timed in self.by_size.items()}
         return sizes.get((run.partition_mb, run.data_gb or 0.0))
 
-    def durations(self, run: Run) -> tuple[float, float] | None:
+    def durations(self, run: ReferenceRun) -> tuple[float, float] | None:
         """(wall, map) seconds where both are known."""
         timed = self.of(run)
         return (timed.wall_s, timed.map_s) if timed and timed.map_s is not None else None
 
 
 def planned_ranks(partition_mb: int, data_gb: float) -> int:
-    """Ranks that the predecessor starts for so much data: one a partition file.
+    """Ranks that the reference system starts for `data_gb` GB of data: one per partition file.
 
     Agrees with every `num_worlds` it published (41 for 1 GB by 25 MB, 130 for 12.6 GB by 100 MB).
     """
     return math.ceil(data_gb * 1024 / partition_mb)
 
 
-def read_timings(place: str) -> Timings:
-    """Finds the published tables under `place` and reads them.
+def read_timings(folder: str) -> Timings:
+    """Finds the published tables under `folder` (path or URI) and reads them.
 
     Raises:
         BadInput: a table has a cell that is not a number or a time.
     """
-    files = {info.uri.rsplit("/", 1)[-1]: info.uri for info in store.list(place.rstrip("/"))}
+    files = {info.uri.rsplit("/", 1)[-1]: info.uri for info in store.list(folder.rstrip("/"))}
     by_size, by_name = {}, {}
     if uri := files.get("total_execution_time.csv"):
         by_size = _by_size(uri)

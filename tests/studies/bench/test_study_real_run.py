@@ -9,10 +9,9 @@ from moto.server import ThreadedMotoServer
 
 from skyfan.cost import load_prices
 from skyfan.studies.bench import Study, run_study
-from skyfan.studies.bench.report import write_report
 from skyfan.studies.bench.runner import PipelineRunner
+from skyfan.studies.bench.study_report import write_report
 from tests.conftest import SAMPLES, Sample
-from tests.e2e.support import run
 
 BUCKET = "skyfan-study"
 
@@ -27,7 +26,7 @@ def test_a_tiny_study_runs_repeated_data_and_is_reported(sample: Sample, small_m
         grid={"repeat": (1, 2)},
         fixed={"on": "process", "partition_size": "1MB", "batch_size": 64, "workers": 1},
     )
-    runner = PipelineRunner(str(sample.path), str(small_model), str(tmp_path / "work"), run)
+    runner = PipelineRunner(str(sample.path), str(small_model), str(tmp_path / "work"))
     found = run_study(study, str(tmp_path / "study"), runner)
     assert sorted(sum(record["samples"] for record in one.records) for one in found) == [SAMPLES, 2 * SAMPLES]
     assert {one.summary["state"] for one in found} == {"complete"}
@@ -64,7 +63,7 @@ def test_data_are_reached_on_disk_and_in_s3_as_one_file_and_as_many(
         grid={"place": ("local", "s3"), "layout": ("one", "many")},
         fixed={"on": "process", "partition_size": "1MB", "workers": 1},
     )
-    runner = PipelineRunner(str(sample.path), str(small_model), str(tmp_path / "work"), run, f"s3://{BUCKET}/study")
+    runner = PipelineRunner(str(sample.path), str(small_model), str(tmp_path / "work"), f"s3://{BUCKET}/study")
     found = run_study(study, str(tmp_path / "study"), runner)
     assert {sum(record["samples"] for record in one.records) for one in found} == {SAMPLES}
     for one in found:

@@ -12,10 +12,10 @@ from skyfan import store
 from skyfan.cost import load_prices
 from skyfan.errors import BadInput
 from skyfan.studies.bench import Setting, Study, run_study
-from skyfan.studies.bench.engine import CellResult, Measurement
-from skyfan.studies.bench.figures import scaling_efficiency, time_against_partitions
-from skyfan.studies.bench.report import study_figures, write_report
-from skyfan.studies.bench.tables import (
+from skyfan.studies.bench.measurements import CellResult, Measurement
+from skyfan.studies.bench.study_figures import against_partitions, scaling_efficiency
+from skyfan.studies.bench.study_report import study_figures, write_report
+from skyfan.studies.bench.study_tables import (
     batch_sizes,
     concurrent_ranks,
     costs,
@@ -56,7 +56,14 @@ def record(start_s: float, wall_s: float, **change: Any) -> dict[str, Any]:
 
 def measured(run_wall_s: float, *records: dict[str, Any], **setting: Any) -> Measurement:
     summary = {"timing": {"wall_s": run_wall_s}, "attempts": len(records)}
-    return Measurement(Setting(**setting), 1, 0, ZERO.isoformat(), summary, records)
+    return Measurement(
+        setting=Setting(**setting),
+        repetition=1,
+        order=0,
+        measured_at=ZERO.isoformat(),
+        summary=summary,
+        records=records,
+    )
 
 
 TWO = (record(0, 4.0), record(1, 6.0))
@@ -75,7 +82,7 @@ def test_experiment_table_by_hand():
 
 
 def test_a_row_says_in_which_option_it_differs_from_the_others():
-    """Also where the seeds' table has no column for it."""
+    """Also where the reports' table has no column for it."""
     rows = experiments([measured(8.0, *TWO, place="local"), measured(9.0, *TWO, place="s3")])
     assert [row["Place"] for row in rows] == ["local", "s3"]
     assert "Place" not in experiments([measured(8.0, *TWO)])[0]
@@ -194,7 +201,7 @@ def test_each_setting_of_the_other_options_is_a_line_of_its_own():
         measured(wall_s, *TWO, partition_size=size, repeat=repeat)
         for wall_s, size, repeat in ((8.0, "5MB", 1), (6.0, "10MB", 1), (16.0, "5MB", 2), (11.0, "10MB", 2))
     ]
-    (axes,) = time_against_partitions(ones).axes
+    (axes,) = against_partitions(ones, lambda one: one.wall_s, "wall time (s)").axes
     lines = {container.get_label(): list(container.lines[0].get_ydata()) for container in axes.containers}
     assert lines == {"1× data": [8.0, 6.0], "2× data": [16.0, 11.0]}
 

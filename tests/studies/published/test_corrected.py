@@ -1,4 +1,4 @@
-"""True numbers beside the published ones, for the predecessor's runs and for ours."""
+"""True numbers beside the published ones, for the reference system's runs and for ours."""
 
 import json
 from pathlib import Path
@@ -7,8 +7,8 @@ import pytest
 
 from skyfan.cost import load_prices
 from skyfan.errors import BadInput
-from skyfan.studies.published import Analysis, analyse, find_runs, planned_ranks
-from skyfan.studies.published.tables import read_csv
+from skyfan.studies.published import Analysis, analyse, find_all_runs, planned_ranks
+from skyfan.studies.published.published_tables import read_csv
 
 PUBLISHED = Path(__file__).parents[2] / "data/published/aws"
 PRICES = load_prices()
@@ -130,7 +130,7 @@ def test_one_run_with_both_kinds_is_refused(tmp_path):
     records = json.loads((PUBLISHED / "result-partition-25MB/1GB/1/combined_data.json").read_text())
     place = write_run(tmp_path / "run", [*records, our_record(0)])
     with pytest.raises(BadInput, match="mixes 1 Skyfan records with 41"):
-        find_runs(place)
+        find_all_runs(place)
 
 
 @pytest.mark.parametrize(
@@ -140,9 +140,9 @@ def test_one_run_with_both_kinds_is_refused(tmp_path):
 def test_broken_records_are_named(tmp_path, text, sentence):
     (tmp_path / "combined_data.json").write_text(text)
     with pytest.raises(BadInput, match=sentence):
-        find_runs(str(tmp_path))
+        find_all_runs(str(tmp_path))
 
 
 def test_an_empty_place_is_named(tmp_path):
     with pytest.raises(BadInput, match=r"no combined_data.json under"):
-        find_runs(str(tmp_path))
+        find_all_runs(str(tmp_path))

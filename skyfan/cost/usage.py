@@ -1,0 +1,121 @@
+"""From a run's records to what AWS bills for it."""
+
+import dataclasses
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from skyfan.aws_limits import LAMBDA_MAX_MEMORY_MB
+from skyfan.cost.bill import Invocation, Usage
+from skyfan.cost.prices import Architecture
+from skyfan.errors import BadInput
+
+T = TypeVar("T")
+
+# Objects of a run besides the ranks' own: plan, map items, combined_data, summary, report.
+_RUN_PUTS = 5
+# A rank writes its predictions (the commit) and its record; the aggregator reads each back once.
+RANK_PUTS = 2
+_RANK_GETS_BY_AGGREGATOR = 2
+# The states of the pipeline around the map: partition, map, aggregate and the end.
+_PIPELINE_STATES = 4
+# One child workflow is started (a transition) and enters one task (another); a retry enters it again.
+_TRANSITIONS_PER_RANK = 2
+# Lambda's own START, END and REPORT lines and the executor's structured lines; an assumption, not measured.
+LOG_BYTES_PER_INVOCATION = 2048
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RankTime:
+    """The part of a rank's record that its bill depends on.
+
+    `memory_mb` and `architecture` are those of the rank's Lambda function, `region` is where it ran; None where the
+    rank did not run on Lambda.
+    """
+
+    wall_s: float
+    compute_s: float
+    requests: int
+    peak_rss_mb: float
+    vcpus: float
+    memory_mb: int | None = None
+    architecture: Architecture | None = None
+    region: str | None = None
+
+
+def rank_times(records: Iterable[Mapping[str, Any]]) -> list[RankTime]:
+    """Reads rank records of Skyfan (those with a `schema`).
+
+    Raises:
+        BadInput: there is none, or they are the reference system's, whose seconds are profiler seconds.
+    """
+    times = []
+    for record in records:
+        if "schema" not in record:
+            raise BadInput(
+                "these rank records have no schema: they hold the reference system's profiler seconds, which are "
+                "not billed durations; give Lambda's REPORT lines by --report-lines."
+            )
+        times.append(
+            RankTime(
+                # Lambda also bills what ranks of --collectives wait for after their commit.
+                wall_s=record["wall_s"] + ((record.get("collectives") or {}).get("end_s") or 0.0),
+                compute_s=min(record["compute_s"], record["wall_s"]),
+                requests=int(record.get("s3_num_requests") or 0),
+                peak_rss_mb=record["peak_rss_bytes"] / 2**20,
+                vcpus=float(record.get("threads") or 1),
+                memory_mb=record.get("memory_mb"),
+                architecture=record.get("architecture"),
+                region=record.get("region"),
+            )
+        )
+    if not times:
+        raise BadInput("the run has no rank record; there is nothing to bill.")
+    return times
+
+
+def recorded_region(ranks: Iterable[RankTime]) -> str | None:
+    """The region in which most ranks ran; None where no rank ran on Lambda."""
+    return _most_common(rank.region for rank in ranks)
+
+
+def usage_of_ranks(
+    ranks: Sequence[RankTime],
+    *,
+    attempts: int | None = None,
+    memory_mb: int | None = None,
+    architecture: Architecture | None = None,
+    stored_bytes: int = 0,
+    kept_days: float = 30.0,
+) -> Usage:
+    """The run as AWS bills it.
+
+    Each rank is billed with `memory_mb`, else with the memory size in its record, else with Lambda's largest. The
+    architecture is chosen likewise, as one for the run (that of most ranks). Attempts beyond one a rank are billed
+    with the median duration, because their own is not recorded.
+    """
+    extra = max(0, (attempts or len(ranks)) - len(ranks))
+    invocations = [Invocation(rank.wall_s, memory_mb=memory_mb or rank.memory_mb) for rank in ranks]
+    invocations += [Invocation(statistics.median(rank.wall_s for rank in ranks))] * extra
+    return Usage(
+        invocations=invocations,
+        memory_mb=memory_mb or _most_common(rank.memory_mb for rank in ranks) or LAMBDA_MAX_MEMORY_MB,
+        architecture=architecture or _most_common(rank.architecture for rank in ranks) or "x86_64",
+        transitions=pipeline_transitions(len(ranks), extra),
+        s3_puts=_RUN_PUTS + RANK_PUTS * len(ranks),
+        s3_gets=sum(rank.requests for rank in ranks) + _RANK_GETS_BY_AGGREGATOR * len(ranks),
+        log_bytes=LOG_BYTES_PER_INVOCATION * len(invocations),
+        stored_bytes=stored_bytes,
+        kept_days=kept_days,
+    )
+
+
+def _most_common(values: Iterable[T | None]) -> T | None:
+    known = Counter(value for value in values if value is not None)
+    return max(known, key=known.__getitem__, default=None)
+
+
+def pipeline_transitions(ranks: int, retries: int = 0) -> int:
+    """State transitions of one run: the pipeline's own, two a rank, one a retry."""
+    return _PIPELINE_STATES + _TRANSITIONS_PER_RANK * ranks + retries

@@ -1,0 +1,89 @@
+"""The state of a training run between two epochs, as one safetensors file."""
+
+import hashlib
+import json
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from torch import Tensor
+
+from skyfan import store
+from skyfan.errors import BadInput
+from skyfan.models.astromae import AstroMAE
+
+_METADATA_KEY = "skyfan.training"
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+@dataclass
+class TrainingState:
+    """The weights, their average, the best average so far, and the optimiser's moments."""
+
+    model: AstroMAE
+    averaged: AstroMAE
+    best: AstroMAE
+    optimiser: torch.optim.AdamW
+    epoch: int = 0
+    step: int = 0
+    epochs_without_gain: int = 0
+    history: list[float] = field(default_factory=list)
+    best_result: tuple[float, ...] = ()
+
+
+def save_state(path: Path, state: TrainingState, identity: str) -> None:
+    """Writes the state atomically; `identity` (see `load_state`) names the training that it belongs to."""
+    tensors: dict[str, Tensor] = {}
+    for prefix, module in (("model", state.model), ("averaged", state.averaged), ("best", state.best)):
+        tensors |= {f"{prefix}/{name}": tensor.clone() for name, tensor in module.state_dict().items()}
+    for number, parameter in enumerate(state.model.parameters()):
+        # The 5×5 branch that the last block never calls has no gradient and so no moments.
+        moments = state.optimiser.state.get(parameter, {})
+        tensors |= {f"optimiser/{number}/{name}": moments[name].clone() for name in _MOMENTS if moments}
+    described = {
+        "identity": _digest(identity),
+        "epoch": state.epoch,
+        "step": state.step,
+        "epochs_without_gain": state.epochs_without_gain,
+        "history": state.history,
+        "best_result": state.best_result,
+    }
+    store.put(str(path), save_safetensors(tensors, metadata={_METADATA_KEY: json.dumps(described)}))
+
+
+def load_state(path: Path, fresh: TrainingState, identity: str) -> TrainingState:
+    """The saved state, in the modules of `fresh`.
+
+    Raises:
+        BadInput: the file is no training state, or its identity is another one.
+    """
+    data = path.read_bytes()
+    try:
+        tensors = load_safetensors(data)
+        (length,) = struct.unpack("<Q", data[:8])
+        described = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][_METADATA_KEY])
+    except (SafetensorError, KeyError, ValueError, struct.error) as error:
+        raise BadInput(f"{path} is no training state ({error}); delete it or start with --no-resume.") from error
+    if described["identity"] != _digest(identity):
+        raise BadInput(
+            f"{path} belongs to a training with other data or settings; delete it or start with --no-resume."
+        )
+    for prefix, module in (("model", fresh.model), ("averaged", fresh.averaged), ("best", fresh.best)):
+        start = f"{prefix}/"
+        module.load_state_dict({n[len(start) :]: t for n, t in tensors.items() if n.startswith(start)})
+    for number, parameter in enumerate(fresh.model.parameters()):
+        if f"optimiser/{number}/step" in tensors:
+            fresh.optimiser.state[parameter] = {n: tensors[f"optimiser/{number}/{n}"] for n in _MOMENTS}
+    fresh.epoch, fresh.step = described["epoch"], described["step"]
+    fresh.epochs_without_gain = described["epochs_without_gain"]
+    fresh.history = described["history"]
+    fresh.best_result = tuple(described["best_result"])
+    return fresh
+
+
+def _digest(identity: str) -> str:
+    return hashlib.sha256(identity.encode()).hexdigest()

@@ -154,7 +154,6 @@ def test_what_s3_answers_becomes_a_sentence(failing_server, status, code, error,
     failing_server.answer = _response(status, code)
     with pytest.raises(error, match=words) as caught:
         store.read("s3://skyfan-test/x")
-    assert type(caught.value) is error
     assert str(caught.value).startswith("s3://skyfan-test/x")
     assert "\n" not in str(caught.value)
 

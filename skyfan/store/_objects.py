@@ -116,7 +116,7 @@ class ObjectBackend:
         return info, data
 
     def _check_length(self, key: str, got_bytes: int, expected_bytes: int) -> None:
-        if got_bytes < expected_bytes:
+        if got_bytes != expected_bytes:
             raise Transient(f"{self._uri(key)}: the store sent {got_bytes} bytes of {expected_bytes}.")
 
     def read_into(

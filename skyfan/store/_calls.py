@@ -1,76 +1,61 @@
 """Calls that wait on the network: Ctrl-C ends them at once, and busy stores are asked again, with limits.
 
-obstore's blocking functions run no signal handlers until they return, which can take minutes where a server hangs.
-Its asynchronous ones run here on one loop, in a daemon thread, and the caller waits in Python.
+obstore's functions run no signal handlers until they return, which can take minutes where a server hangs. So each runs
+in a daemon thread, and the caller waits in Python. (Its asynchronous functions hand their results over from threads of
+their own, which abort the process if the interpreter ends in that moment.)
 """
 
-import asyncio
-import atexit
-import concurrent.futures
 import random
 import threading
 import time
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_waiting: "weakref.WeakSet[concurrent.futures.Future[Any]]" = weakref.WeakSet()
+_waiting: "weakref.WeakSet[Future[Any]]" = weakref.WeakSet()
 _waiting_lock = threading.Lock()
-# obstore tells Python of a cancelled request from a thread of its own, which panics if the interpreter is gone.
-_CANCELLED_BY_THEN_S = 0.3
-_last_cancelled_at = -_CANCELLED_BY_THEN_S
 
 
-def wait_for(call: Callable[[], Awaitable[T]]) -> T:
-    """What `call`, made on the loop, gives or raises; an interrupt cancels it, and the request with it.
+def wait_for(call: Callable[[], T]) -> T:
+    """What `call` returns or raises; after an interrupt nobody waits for it any more.
 
     Raises:
         concurrent.futures.CancelledError: `abandon_calls` was called meanwhile.
     """
-
-    async def on_the_loop() -> T:
-        return await call()
-
+    asked: Future[T] = Future()
     with _waiting_lock:
-        asked = asyncio.run_coroutine_threadsafe(on_the_loop(), _loop())
         _waiting.add(asked)
+    threading.Thread(target=_answer, args=(asked, call), name="skyfan-store", daemon=True).start()
     try:
         return asked.result()
     except BaseException:
-        _cancel(asked)
+        asked.cancel()
         raise
 
 
+def _answer(asked: "Future[T]", call: Callable[[], T]) -> None:
+    try:
+        answer = call()
+    except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+        if asked.set_running_or_notify_cancel():
+            asked.set_exception(error)
+    else:
+        if asked.set_running_or_notify_cancel():
+            asked.set_result(answer)
+
+
 def abandon_calls() -> None:
-    """Cancels every request under way, in all threads: for a process that is about to end.
+    """Ends the waiting for every request under way, in all threads: for a process that is about to end.
 
     Without it the interpreter waits at its end for threads that read from a server which hangs.
     """
     with _waiting_lock:
         for asked in tuple(_waiting):
-            _cancel(asked)
-
-
-def _cancel(asked: "concurrent.futures.Future[Any]") -> None:
-    global _last_cancelled_at
-    if asked.cancel():
-        _last_cancelled_at = time.monotonic()
-
-
-@atexit.register
-def _let_cancelled_requests_end() -> None:
-    time.sleep(max(0.0, _last_cancelled_at + _CANCELLED_BY_THEN_S - time.monotonic()))
-
-
-@cache
-def _loop() -> asyncio.AbstractEventLoop:
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="skyfan-store", daemon=True).start()
-    return loop
+            asked.cancel()
 
 
 @dataclass

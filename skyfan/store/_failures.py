@@ -31,6 +31,10 @@ class AccessDenied(LocationError):
     """S3 answers so for a missing object too, where the caller may not list the bucket."""
 
 
+class RangeRefused(LocationError):
+    """There are no such bytes, or the store answers others."""
+
+
 class Conflict(Transient):
     """Several conditional writes of one object at once; who wins is not known yet (S3: 409)."""
 
@@ -98,10 +102,15 @@ def _skyfan_error(uri: str, error: Exception, status: int, code: str, answered: 
 
 def _other_error(uri: str, error: Exception, status: int, code: str, answered: bool) -> SkyfanError:
     text = str(error)
-    if status == 416 or code == "InvalidRange":
-        return LocationError(f"{uri} is shorter than the bytes asked for; it is truncated or was replaced.")
+    if status == 400 and not code:
+        return LocationError(
+            f"{uri}: refused without a reason (400), as S3 answers a HEAD with expired credentials; renew them or set "
+            "AWS_PROFILE, then start again: what is done is kept."
+        )
+    if status == 416 or code == "InvalidRange" or "OutOfRange" in text:
+        return RangeRefused(f"{uri} is shorter than the bytes asked for; it is truncated or was replaced.")
     if "NotPartial" in text or "Requested " in text:
-        return LocationError(f"{uri}: the store answers other bytes than the range asked for; use another server.")
+        return RangeRefused(f"{uri}: the store answers other bytes than the range asked for; use another server.")
     if isinstance(error, ValueError):
         return LocationError(f"{uri} is not a valid object name: {_first_line(text)}")
     if not (answered or status) and _UNREACHABLE.search(text):

@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +13,7 @@ import obstore
 
 from skyfan.errors import LocationError, Transient
 from skyfan.store._calls import Retries, wait_for
-from skyfan.store._failures import AccessDenied, Conflict, WrongRegion, translated
+from skyfan.store._failures import AccessDenied, Conflict, RangeRefused, WrongRegion, translated
 from skyfan.store._location import Location
 from skyfan.store._types import AlreadyExists, ByteRange, NotFound, NotListed, ObjectInfo, ReadStats
 
@@ -60,7 +60,7 @@ class ObjectBackend:
         self._creates_once = False
 
     def head(self, key: str) -> ObjectInfo:
-        return self._info(self._ask(key, lambda: obstore.head_async(self._reader(), key)))
+        return self._info(self._ask(key, lambda: obstore.head(self._reader(), key)))
 
     def exists(self, key: str) -> bool:
         try:
@@ -93,20 +93,18 @@ class ObjectBackend:
         """The first or last `length_bytes` bytes, or all that there are; nothing if a first range is not all."""
         begin = time.perf_counter()
 
-        async def get() -> tuple[ObjectInfo, bytes]:
-            result = await obstore.get_async(self._reader(), key, options={"range": span})
+        def get() -> tuple[ObjectInfo, bytes]:
+            result = obstore.get(self._reader(), key, options={"range": span})
             info = self._info(result.meta)
             if isinstance(span, tuple) and info.size_bytes > length_bytes:
                 return info, b""  # left unread, which closes the connection; parts come in parallel instead
-            data = bytes(await result.bytes_async())
+            data = bytes(result.bytes())
             self._check_length(key, len(data), min(length_bytes, info.size_bytes))
             return info, data
 
         try:
             info, data = self._ask(key, get)
-        except (NotFound, AccessDenied, Transient):
-            raise
-        except LocationError:
+        except RangeRefused:
             # An empty object has no first or last byte: S3 answers "invalid range", its emulators the whole object.
             info, data = self.head(key), b""
             if info.size_bytes:
@@ -141,9 +139,9 @@ class ObjectBackend:
         if etag:
             options["if_match"] = etag
 
-        async def get() -> bytes:
-            result = await obstore.get_async(self._reader(), key, options=options)
-            data = bytes(await result.bytes_async())
+        def get() -> bytes:
+            result = obstore.get(self._reader(), key, options=options)
+            data = bytes(result.bytes())
             if stop <= result.meta["size"]:
                 self._check_length(key, len(data), stop - start)
             return data
@@ -159,7 +157,7 @@ class ObjectBackend:
 
     def put(self, key: str, data: memoryview) -> ObjectInfo:
         self._wait_for_answer(key)
-        result = self._ask(key, lambda: obstore.put_async(self._clients.writing, key, data))
+        result = self._ask(key, lambda: obstore.put(self._clients.writing, key, data))
         return ObjectInfo(self._uri(key), len(data), result["e_tag"] or "")
 
     def put_new(self, key: str, data: memoryview) -> ObjectInfo:
@@ -168,7 +166,7 @@ class ObjectBackend:
         while True:
             try:
                 with translated(self._uri(key), self._answered, conditional=True):
-                    result = wait_for(lambda: obstore.put_async(client, key, data, mode="create"))
+                    result = wait_for(lambda: obstore.put(client, key, data, mode="create"))
                 return ObjectInfo(self._uri(key), len(data), result["e_tag"] or "")
             except (AlreadyExists, Conflict) as error:
                 failure: Exception = error
@@ -220,12 +218,12 @@ class ObjectBackend:
         """Objects below `folder` in the order of their keys, those before and at `after` left out."""
         stream: Any = None
 
-        async def page() -> Any:
+        def page() -> Any:
             nonlocal stream
             if stream is None:
                 stream = obstore.list(self._reader(), folder or None, offset=after, chunk_size=1000)
             try:
-                return await anext(stream, None)
+                return next(stream, None)
             except Exception:
                 stream = None  # it would end here, as if there were no more; the next try goes on after the last page
                 raise
@@ -243,9 +241,9 @@ class ObjectBackend:
 
     def delete(self, key: str) -> None:
         with contextlib.suppress(NotFound):
-            self._ask(key, lambda: obstore.delete_async(self._clients.writing, key))
+            self._ask(key, lambda: obstore.delete(self._clients.writing, key))
 
-    def _ask(self, key: str, call: Callable[[], Awaitable[T]]) -> T:
+    def _ask(self, key: str, call: Callable[[], T]) -> T:
         """What `call` returns, tried again while the store is busy, and in the region where the bucket is."""
         retries = Retries()
         while True:

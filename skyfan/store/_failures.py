@@ -107,7 +107,7 @@ def _other_error(uri: str, error: Exception, status: int, code: str, answered: b
             f"{uri}: refused without a reason (400), as S3 answers a HEAD with expired credentials; renew them or set "
             "AWS_PROFILE, then start again: what is done is kept."
         )
-    if status == 416 or code == "InvalidRange" or "OutOfRange" in text:
+    if status == 416 or code == "InvalidRange" or "Invalid range" in text or "OutOfRange" in text:
         return RangeRefused(f"{uri} is shorter than the bytes asked for; it is truncated or was replaced.")
     if "NotPartial" in text or "Requested " in text:
         return RangeRefused(f"{uri}: the store answers other bytes than the range asked for; use another server.")

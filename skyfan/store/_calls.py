@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ T = TypeVar("T")
 
 _waiting: "weakref.WeakSet[Future[Any]]" = weakref.WeakSet()
 _waiting_lock = threading.Lock()
+_abandoned = threading.Event()  # a new one for the calls that come after
 
 
 def wait_for(call: Callable[[], T]) -> T:
@@ -53,7 +54,10 @@ def abandon_calls() -> None:
 
     Without it the interpreter waits at its end for threads that read from a server which hangs.
     """
+    global _abandoned
     with _waiting_lock:
+        _abandoned.set()
+        _abandoned = threading.Event()
         for asked in tuple(_waiting):
             asked.cancel()
 
@@ -71,12 +75,19 @@ class Retries:
     first_s: float = 0.1
     longest_s: float = 5.0
     _made: int = 0
+    _ended: threading.Event = field(default_factory=lambda: _abandoned)
     _begun_at: float = field(default_factory=time.monotonic)
 
     def pause(self) -> bool:
-        """Waits a while and returns True; False at once where the limit is reached."""
+        """Waits a while and returns True; False at once where the limit is reached.
+
+        Raises:
+            concurrent.futures.CancelledError: `abandon_calls` was called meanwhile.
+        """
         if self._made >= self.pauses or time.monotonic() - self._begun_at > self.budget_s:
             return False
-        time.sleep(random.uniform(0, min(self.longest_s, self.first_s * 2**self._made)))  # noqa: S311 (jitter)
+        pause_s = random.uniform(0, min(self.longest_s, self.first_s * 2**self._made))  # noqa: S311 (jitter)
+        if self._ended.wait(pause_s):
+            raise CancelledError
         self._made += 1
         return True

@@ -15,7 +15,8 @@ class TensorSpec:
     """One tensor of a file: row i of dimension 0 is bytes [offset + i·row_bytes, offset + (i+1)·row_bytes).
 
     `shape` includes the samples; `order` lists the row's dimensions from slowest to fastest in memory
-    (`(0, 1, 2)` for contiguous, `(1, 2, 0)` for channels_last); `byteorder` is `little` or `big`.
+    (`(0, 1, 2)` for contiguous, `(1, 2, 0)` for channels_last); `byteorder` is `little` or `big`. `crc32` is the
+    checksum that the file has of exactly these rows, where it has one.
     """
 
     name: str
@@ -24,6 +25,7 @@ class TensorSpec:
     offset_bytes: int
     order: tuple[int, ...]
     byteorder: str = "little"
+    crc32: int | None = None
 
     @property
     def samples(self) -> int:
@@ -68,7 +70,8 @@ class TensorSpec:
 class FileLayout(BaseModel):
     """One dataset file: where it is, which version of it was read, and where its tensors' rows lie.
 
-    `etag` names the version; reads that carry it fail once the file has changed.
+    `etag` names the version; reads that carry it fail once the file has changed. `identity` names the content: it is
+    equal for copies, and empty in plans from before there were identities.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -78,6 +81,7 @@ class FileLayout(BaseModel):
     size_bytes: int
     samples: int
     tensors: tuple[TensorSpec, ...]
+    identity: str = ""
 
     @property
     def sample_bytes(self) -> int:

@@ -134,18 +134,50 @@ def run_identity(
     model_digest: str,
     options: RunOptions,
 ) -> str:
-    """16 hex digits that name what is computed: files as planned, who computes which samples, model, options.
+    """16 hex digits that name what is computed: contents of the files, who computes which samples, model, options.
 
-    Where and how fast it runs (backend, workers, threads, output) is not part of it.
+    Where the files lie, and where and how fast it runs (backend, workers, threads, output), is no part of it.
     """
     content = {
-        "files": [file.model_dump(mode="json") for file in files],
+        "files": [file.identity for file in files],
         "ranks": [[(s.file, s.start, s.stop) for s in spans] for spans in ranks],
         "model": model_digest,
         "options": options.model_dump(mode="json"),
     }
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def is_same_run(earlier: Plan, plan: Plan) -> bool:
+    """Whether both plans compute the same, so that `plan` may finish what `earlier` began.
+
+    The ID of a plan from before files had identities was made of their paths and versions; such a plan is the same
+    run if files, ranks, model and options are the same as then.
+    """
+    return earlier.run_id == plan.run_id or (
+        (earlier.model_digest, earlier.job.options) == (plan.model_digest, plan.job.options)
+        and has_same_files(earlier, plan)
+        and earlier.ranks == plan.ranks
+    )
+
+
+def has_same_files(earlier: Plan, plan: Plan) -> bool:
+    """Whether both plans are of the same contents in the same order."""
+    return len(earlier.files) == len(plan.files) and all(map(_is_same_file, earlier.files, plan.files))
+
+
+def _is_same_file(earlier: FileLayout, file: FileLayout) -> bool:
+    if earlier.identity:
+        return earlier.identity == file.identity
+    return (earlier.uri, earlier.etag, earlier.size_bytes) == (file.uri, file.etag, file.size_bytes)
+
+
+def relocated(earlier: Plan, plan: Plan) -> Plan:
+    """The earlier plan of the same run, with the files where they lie now."""
+    if [(file.uri, file.etag) for file in earlier.files] == [(file.uri, file.etag) for file in plan.files]:
+        return earlier
+    job = earlier.job.model_copy(update={"dataset": plan.job.dataset, "model": plan.job.model})
+    return earlier.model_copy(update={"files": plan.files, "job": job})
 
 
 def samples_per_partition(file: FileLayout, partition_size_bytes: int) -> int:

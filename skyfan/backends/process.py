@@ -1,7 +1,10 @@
 """Everything in this process, one rank after the other: the baseline that the fan-out is compared with."""
 
 import asyncio
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
+from skyfan import store
 from skyfan.backends.service_backend import ServiceBackend
 from skyfan.backends.services import Services
 from skyfan.engines.device import available_device
@@ -25,6 +28,9 @@ from skyfan.stages.model_cache import ModelCache
 from skyfan.stages.plan import plan
 from skyfan.stages.prepare import convert, prepare
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 
 class ProcessServices(Services):
     """Calls the stages directly. Work runs on a thread, so that Ctrl-C and progress get through."""
@@ -38,15 +44,15 @@ class ProcessServices(Services):
 
     async def prepare(self, request: PrepareRequest) -> PreparedModel:
         """As the executor does."""
-        return await asyncio.to_thread(prepare, request, self._models)
+        return await _on_thread(prepare, request, self._models)
 
     async def plan(self, request: PlanRequest) -> PlanReply:
         """As the partitioner does."""
-        return await asyncio.to_thread(plan, request)
+        return await _on_thread(plan, request)
 
     async def convert(self, request: ConvertRequest) -> ModelFile:
         """As the executor does."""
-        return await asyncio.to_thread(convert, request, self._models)
+        return await _on_thread(convert, request, self._models)
 
     async def infer(self, request: InferRequest, listener: Listener) -> RankRecord:
         """As the executor does; when cancelled, the thread ends at the next batch."""
@@ -61,12 +67,22 @@ class ProcessServices(Services):
             return await asyncio.shield(work)
         except asyncio.CancelledError:
             control.cancelled.set()
+            store.abandon_calls()
             await asyncio.gather(work, return_exceptions=True)
             raise
 
     async def aggregate(self, request: AggregateRequest) -> Summary:
         """As the aggregator does."""
-        return await asyncio.to_thread(aggregate, request)
+        return await _on_thread(aggregate, request)
+
+
+async def _on_thread(stage: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """The stage's reply; when cancelled, what it asked of a store is not waited for, which may hang."""
+    try:
+        return await asyncio.to_thread(stage, *args, **kwargs)
+    except asyncio.CancelledError:
+        store.abandon_calls()
+        raise
 
 
 class ProcessBackend(ServiceBackend):

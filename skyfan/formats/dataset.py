@@ -1,8 +1,10 @@
 """A dataset: one `.pt` file, or a folder of them in natural order (2.pt before 10.pt)."""
 
+import contextlib
+import queue
 import re
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +19,10 @@ MAX_FILES = 100_000
 SUFFIX = ".pt"
 # Reading a header is a few small requests, so it waits on the network, not on the processor.
 HEADER_READERS = 16
+_SIGN_OF_LIFE_S = 1.0
+
+Advance = Callable[[int, int | None], None]
+"""Called with how many files are found or read, and of how many: None while they are still being listed."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +73,17 @@ def open_dataset(uri: str) -> Dataset:
     return Dataset(uri, read_layouts(uri))
 
 
-def dataset_files(dataset: str) -> list[str]:
-    """URIs of the dataset's files; a file that is named itself need not end in `.pt`."""
-    if dataset.endswith(SUFFIX) or store.exists(dataset):
+def dataset_files(dataset: str, advance: Advance | None = None) -> list[str]:
+    """URIs of the dataset's files, by name with numbers as numbers; a file named itself need not end in `.pt`.
+
+    Raises:
+        DatasetError: there are none, or too many, they lie in several folders, or an entry of the folder that would
+            be data cannot be read (a link to nothing, a linked folder, a FIFO, a folder called like a file).
+        LocationError: the store cannot be read.
+    """
+    if _is_data(dataset) or store.exists(dataset):
         return [dataset]
-    found = sorted((entry.uri for entry in store.list(dataset) if entry.uri.endswith(SUFFIX)), key=natural_order)
+    found = sorted(_data_files(dataset, advance), key=natural_order)
     if not found:
         raise DatasetError(f"{dataset} is neither a .pt file nor a folder with .pt files in it; check --dataset.")
     folders = {uri.rsplit("/", 1)[0] for uri in found}
@@ -80,21 +92,57 @@ def dataset_files(dataset: str) -> list[str]:
         raise DatasetError(
             f"{dataset} holds .pt files in {len(folders)} folders ({', '.join(sorted(folders)[:3])}); name one of them."
         )
-    if len(found) > MAX_FILES:
-        raise DatasetError(f"{dataset} holds {len(found)} files, more than the {MAX_FILES} that one run takes.")
     return found
 
 
-def natural_order(uri: str) -> list[tuple[int, str]]:
-    """Sort key by which numbers in names count as numbers."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", uri)]
+def _data_files(dataset: str, advance: Advance | None) -> Iterator[str]:
+    count = 0
+    for entry in store.list(dataset, _refuse_if_data):
+        if not _is_data(entry.uri):
+            continue
+        name = entry.uri.rsplit("/", 1)[-1]
+        if name.startswith("._"):
+            raise DatasetError(f"{entry.uri} is a note of macOS beside a file, not data; remove it (dot_clean FOLDER).")
+        count += 1
+        if count > MAX_FILES:
+            raise DatasetError(f"{dataset} holds more than the {MAX_FILES} files that one run takes.")
+        if advance and not count % 1000:
+            advance(count, None)
+        yield entry.uri
 
 
-def read_layouts(dataset: str) -> tuple[FileLayout, ...]:
-    """Layouts of all files; they must hold the same tensors, or a rank would fail long after the start."""
-    uris = dataset_files(dataset)
-    with ThreadPoolExecutor(min(HEADER_READERS, len(uris))) as readers:
-        files = tuple(readers.map(open_tensorfile, uris))
+def _is_data(uri: str) -> bool:
+    return uri.lower().endswith(SUFFIX)
+
+
+def _refuse_if_data(path: str, kind: str) -> None:
+    """Whatever could be data is read or refused; the rest of a folder is the user's."""
+    if kind == store.LINKED_FOLDER:
+        raise DatasetError(f"{path} is {kind}, which is not followed; name that folder, or remove the link.")
+    if not _is_data(path):
+        return
+    if kind == store.DANGLING_LINK:
+        raise DatasetError(f"{path} is {kind}; fetch the file (git annex get, a restore), or remove the link.")
+    raise DatasetError(f"{path} is not a file but {kind}; move it out of the dataset's folder.")
+
+
+def natural_order(uri: str) -> tuple[list[tuple[int, str]], str]:
+    """Sort key by which numbers in names count as numbers; names that are then equal (1, 01) as they are written."""
+    parts = re.split(r"([0-9]+)", uri)
+    return [(int(part), "") if number % 2 else (-1, part) for number, part in enumerate(parts)], uri
+
+
+def read_layouts(dataset: str, advance: Advance | None = None) -> tuple[FileLayout, ...]:
+    """Layouts of all files; they must hold the same tensors, or a rank would fail long after the start.
+
+    `advance` is called at least every second while files are opened, also where none answers.
+
+    Raises:
+        DatasetError: there are no files, or not of one kind, or one of them is no dataset.
+        LocationError: a file cannot be read.
+    """
+    uris = dataset_files(dataset, advance)
+    files = _opened(uris, advance)
     first = _signature(files[0])
     for file in files[1:]:
         if _signature(file) != first:
@@ -103,6 +151,26 @@ def read_layouts(dataset: str) -> tuple[FileLayout, ...]:
                 "put files of one kind into one folder."
             )
     return files
+
+
+def _opened(uris: list[str], advance: Advance | None) -> tuple[FileLayout, ...]:
+    """All files' layouts in the order given; the first error ends it, without waiting for other files."""
+    readers = ThreadPoolExecutor(min(HEADER_READERS, len(uris)), "skyfan-headers")
+    try:
+        asked = [readers.submit(open_tensorfile, uri) for uri in uris]
+        done: queue.SimpleQueue[Future[FileLayout]] = queue.SimpleQueue()
+        for future in asked:
+            future.add_done_callback(done.put)
+        count = 0
+        while count < len(uris):
+            with contextlib.suppress(queue.Empty):
+                done.get(timeout=_SIGN_OF_LIFE_S).result()
+                count += 1
+            if advance:
+                advance(count, len(uris))
+        return tuple(future.result() for future in asked)
+    finally:
+        readers.shutdown(wait=False, cancel_futures=True)
 
 
 def _signature(file: FileLayout) -> str:

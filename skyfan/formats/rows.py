@@ -1,11 +1,14 @@
 """Reads rows of a file whose tensors are byte ranges of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from skyfan import store
 from skyfan.layout import FileLayout, TensorSpec
+
+OnStored = Callable[[TensorSpec, int, int, memoryview], None]
+"""Called with a tensor, the first row, the one after the last, and their bytes as stored."""
 
 
 def read_rows(
@@ -29,11 +32,13 @@ def read_batch(
     buffer: np.ndarray | None = None,
     etag: str | None = None,
     stats: store.ReadStats | None = None,
+    on_stored: OnStored | None = None,
 ) -> dict[str, np.ndarray]:
     """Rows [start, stop) of several tensors by one parallel read: name → array [stop − start, *row_shape].
 
     The arrays are views of `buffer` (flat uint8, at least `batch_bytes(specs, stop - start)` long), which is
     made here where it is not given. A streaming reader gives the same buffer again when it is done with the arrays.
+    `on_stored` sees each tensor's bytes as they are in the file.
 
     Raises:
         ValueError: the buffer is too small.
@@ -50,6 +55,8 @@ def read_batch(
     arrays, position = {}, 0
     for spec, (first, last) in zip(ordered, ranges, strict=True):
         part = data[position : position + last - first]
+        if on_stored:
+            on_stored(spec, start, stop, part.data)
         arrays[spec.name] = spec.rows(part, stop - start)
         position += last - first
     return {spec.name: arrays[spec.name] for spec in specs}

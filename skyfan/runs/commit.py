@@ -13,14 +13,17 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from skyfan import store
-from skyfan.errors import LocationError, RunConflict
-from skyfan.planning import Plan
+from skyfan.errors import LocationError, RunConflict, Transient
+from skyfan.planning import Plan, has_same_files, is_same_run, relocated
 from skyfan.records import RankRecord
 from skyfan.runs import predictions
 from skyfan.runs.folder import RunFolder, json_bytes
 from skyfan.runs.predictions import EncodedPredictions
+from skyfan.units import counted
 
 _PREDICTIONS = re.compile(r"rank-(0|[1-9][0-9]*)\.parquet")
+# How often a rank's file may vanish between two looks: each time is another start with --no-resume.
+_COMMIT_ATTEMPTS = 5
 # Removing objects waits on the network, not on the processor.
 _REMOVERS = 16
 
@@ -28,27 +31,32 @@ _REMOVERS = 16
 class RunLedger(RunFolder):
     """A run's folder with its commit protocol: which run has claimed it, and which ranks are committed."""
 
-    def claim(self, plan: Plan, *, resume: bool) -> list[int]:
-        """Writes plan.json and returns the ranks that this very run has committed before.
+    def claim(self, plan: Plan, *, resume: bool) -> tuple[Plan, list[int]]:
+        """Writes plan.json; returns the plan that counts, and the ranks that this very run has committed before.
 
-        Another run's folder is refused and left as it is. With `resume=False` the same run starts over: its
-        earlier results are removed.
+        Another run's folder is refused and left as it is. The same run keeps its plan, and reads its files where
+        they lie now. With `resume=False` it starts over: its earlier results are removed.
 
         Raises:
             RunConflict: the folder belongs to another run; the sentence says what differs.
+            LocationError: it cannot be written, or its store does not keep writers apart.
         """
+        store.require_create_only(self.uri)
         try:
-            store.put_new(self.plan_uri, plan.model_dump_json(by_alias=True).encode())
+            store.put_new(self.plan_uri, _plan_bytes(plan))
         except store.AlreadyExists:
             earlier = self.read_plan()
-            if earlier.run_id != plan.run_id:
+            if not is_same_run(earlier, plan):
                 raise RunConflict(
                     f"{self.uri} holds run {earlier.run_id} and this is run {plan.run_id}: "
                     f"{_difference(earlier, plan)}. Choose another --output; nothing was written."
                 ) from None
+            plan = relocated(earlier, plan)
+            if plan is not earlier:
+                store.put(self.plan_uri, _plan_bytes(plan))
             if not resume:
                 self._remove_results(plan)
-        return self._committed_of(plan)
+        return plan, self._committed_of(plan)
 
     def _committed_of(self, plan: Plan) -> list[int]:
         return sorted(set(plan.working_ranks).intersection(self.committed_ranks()))
@@ -62,27 +70,32 @@ class RunLedger(RunFolder):
             list(removers.map(store.delete, results))
 
     def committed_ranks(self) -> Iterator[int]:
-        """Ranks whose predictions are there, in no particular order; copies in folders below do not count."""
+        """Ranks whose predictions are there, in no particular order; copies in folders below do not count.
+
+        Raises:
+            RunConflict: a rank's file was emptied.
+        """
         folder = store.canonical(store.join(self.uri, "predictions"))
         for entry in store.list(folder):
             if found := _PREDICTIONS.fullmatch(entry.uri.removeprefix(f"{folder}/")):
+                predictions.check_size(entry)
                 yield int(found[1])
 
     def commit(self, encoded: EncodedPredictions, record: RankRecord) -> RankRecord:
         """Writes the rank's Parquet file once; returns the record that counts, ours or an earlier one's."""
         content = encoded.finished(record)
-        counts: RankRecord | None = None
-        while counts is None:
+        uri = self.predictions_uri(record.rank)
+        for _ in range(_COMMIT_ATTEMPTS):
             try:
-                store.put_new(self.predictions_uri(record.rank), content)
-                counts = record
+                store.put_new(uri, content)
             except store.AlreadyExists:
-                # None: a second start with --no-resume removed that file meanwhile, so that ours has its place.
-                counts = self.committed_record(record.rank, record.run_id)
-        if counts is not record:
-            return self.reconcile_record(counts)
-        self.write_record(record)
-        return record
+                # None: a second start with --no-resume removed that file meanwhile, so that ours is written.
+                if earlier := self.committed_record(record.rank, record.run_id):
+                    return self.reconcile_record(earlier)
+            else:
+                self.write_record(record)
+                return record
+        raise Transient(f"{uri} was there and gone again {_COMMIT_ATTEMPTS} times; are two runs starting over at once?")
 
     def committed_record(self, rank: int, run_id: str) -> RankRecord | None:
         """The record of a rank that is committed; None where it is not, or not any more."""
@@ -118,23 +131,43 @@ class RunLedger(RunFolder):
         return predictions.read_predictions(self.predictions_uri(rank), run_id)
 
 
+def _plan_bytes(plan: Plan) -> bytes:
+    return plan.model_dump_json(by_alias=True).encode()
+
+
 def _difference(earlier: Plan, plan: Plan) -> str:
-    """What differs between two plans, in the user's words."""
-    found = [
-        f"{what} was {before}, is {now}"
-        for what, before, now in (
-            ("dataset", earlier.job.dataset, plan.job.dataset),
-            ("model", earlier.job.model, plan.job.model),
-            ("partition size", earlier.job.partition_size, plan.job.partition_size),
-            ("world size", earlier.world_size, plan.world_size),
-            ("file limit", earlier.job.file_limit, plan.job.file_limit),
+    """What differs between two plans, in the user's words, the cause before what follows from it."""
+    before, now = earlier.job, plan.job
+    found = []
+    if not has_same_files(earlier, plan):
+        found.append(_changed_files(earlier, plan))
+    if earlier.model_digest != plan.model_digest:
+        named_alike = before.model == now.model
+        found.append("the model file changed" if named_alike else f"model was {before.model}, is {now.model}")
+    found += [
+        f"{what} was {was}, is {given}"
+        for what, was, given in (
+            ("partition size", before.partition_size, now.partition_size),
+            ("world size", _chosen_world_size(earlier), _chosen_world_size(plan)),
+            ("file limit", before.file_limit, now.file_limit),
             *_changed_options(earlier, plan),
         )
-        if before != now
+        if was != given
     ]
-    if not found and earlier.model_digest != plan.model_digest:
-        found = ["the model file changed"]
-    return "; ".join(found) or "the dataset's files changed"
+    return "; ".join(found) or f"world size was {earlier.world_size}, is {plan.world_size}"
+
+
+def _changed_files(earlier: Plan, plan: Plan) -> str:
+    if len(earlier.files) != len(plan.files):
+        return f"the dataset had {counted(len(earlier.files), 'file')}, {plan.job.dataset} has {len(plan.files)}"
+    if earlier.job.dataset != plan.job.dataset:
+        return f"dataset was {earlier.job.dataset}, is {plan.job.dataset}, which holds other files"
+    return "the dataset's files changed"
+
+
+def _chosen_world_size(plan: Plan) -> int | None:
+    """None where there is one rank a partition: such a number follows from the data and the partition size."""
+    return None if plan.world_size == plan.partitions else plan.world_size
 
 
 def _changed_options(earlier: Plan, plan: Plan) -> Iterator[tuple[str, object, object]]:

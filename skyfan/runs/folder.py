@@ -82,7 +82,7 @@ class RunFolder:
         """
         try:
             content = store.read(self.plan_uri)
-        except LocationError as error:
+        except store.NotFound as error:
             raise LocationError(f"{self.uri} holds no run (no plan.json): {error}") from error
         return parse_document(self.plan_uri, content, Plan)
 

@@ -20,6 +20,9 @@ from skyfan.science.sentinels import known_redshifts
 
 _RECORD_KEY = b"skyfan.rank_record"
 _FOOTER_GUESS_BYTES = 64 * 2**10
+# The first and the last four bytes are "PAR1", four more are the footer's length:
+# https://parquet.apache.org/docs/file-format/
+_SMALLEST_PARQUET_BYTES = 12
 
 
 @dataclass(frozen=True)
@@ -77,11 +80,15 @@ def read_record(uri: str, run_id: str) -> RankRecord:
         RunConflict: the file is damaged, or not of this run.
         LocationError: there is no such file.
     """
-    size_bytes = store.head(uri).size_bytes
-    tail = store.read_range(uri, max(0, size_bytes - _FOOTER_GUESS_BYTES), size_bytes)
+    info, tail = store.read_tail(uri, _FOOTER_GUESS_BYTES)
+    check_size(info)
+    # Bytes 8 to 4 from the end are the footer's length, which is not believed before it fits: a damaged one would
+    # have gigabytes read.
     footer_bytes = int.from_bytes(tail[-8:-4], "little") + 8
+    if footer_bytes > info.size_bytes:
+        raise _damaged(uri, f"its footer would have {footer_bytes} bytes, it has {info.size_bytes}")
     if footer_bytes > len(tail):
-        tail = store.read_range(uri, size_bytes - footer_bytes, size_bytes)
+        tail = store.read_range(uri, info.size_bytes - footer_bytes, info.size_bytes, etag=info.etag)
     with _readable(uri):
         metadata = pq.read_metadata(io.BytesIO(tail)).metadata
     return _record_of(uri, metadata, run_id)
@@ -106,9 +113,21 @@ def _readable(uri: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        raise RunConflict(
-            f"{uri} is damaged ({str(error).splitlines()[0]}); remove it, and the same command computes it again."
-        ) from error
+        raise _damaged(uri, str(error).splitlines()[0]) from error
+
+
+def check_size(info: store.ObjectInfo) -> None:
+    """Refuse a rank's file that cannot be one, such as one that was emptied.
+
+    Raises:
+        RunConflict: it is smaller than any Parquet file.
+    """
+    if info.size_bytes < _SMALLEST_PARQUET_BYTES:
+        raise _damaged(info.uri, f"{info.size_bytes} bytes")
+
+
+def _damaged(uri: str, why: str) -> RunConflict:
+    return RunConflict(f"{uri} is damaged ({why}); remove it, and the same command computes it again.")
 
 
 def _record_of(uri: str, metadata: dict[bytes, bytes] | None, run_id: str) -> RankRecord:

@@ -28,7 +28,7 @@ def plan(request: PlanRequest) -> PlanReply:
     planned = draft(request.job, request.model.digest)
     _check_rank_time(planned, request)
     ledger = RunLedger(request.job.output)
-    committed = ledger.claim(planned, resume=request.job.resume)
+    planned, committed = ledger.claim(planned, resume=request.job.resume)
     _write_items(planned, ledger, frozenset(committed))
     structlog.get_logger("partitioner").info(
         "planned",

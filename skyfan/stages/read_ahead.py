@@ -5,6 +5,7 @@ are being read or wait for it. The buffers are used again and again. Tensors wit
 a few kilobytes, are read for many blocks at once, so that a block is one request and not one a tensor.
 """
 
+import functools
 import threading
 import time
 from collections import deque
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 
 from skyfan import store
 from skyfan.errors import DatasetError, DeadlineExceeded
-from skyfan.formats.rows import batch_bytes, read_batch
+from skyfan.formats.checksums import ReadChecksums
+from skyfan.formats.rows import OnStored, batch_bytes, read_batch
 from skyfan.layout import FileLayout, TensorSpec
 from skyfan.planning import PlanItem, Span
 
@@ -64,12 +66,18 @@ class _Window:
         self._arrays: Arrays | None = None
         self._lock = threading.Lock()
 
-    def rows(self, span: Span, stats: store.ReadStats) -> Arrays:
+    def rows(self, span: Span, stats: store.ReadStats, on_stored: OnStored | None) -> Arrays:
         """The rows of `span`, which lies inside."""
         with self._lock:
             if self._arrays is None:
                 self._arrays = read_batch(
-                    self._file.uri, self._specs, self._start, self._stop, etag=self._file.etag, stats=stats
+                    self._file.uri,
+                    self._specs,
+                    self._start,
+                    self._stop,
+                    etag=self._file.etag,
+                    stats=stats,
+                    on_stored=on_stored,
                 )
         inside = slice(span.start - self._start, span.stop - self._start)
         return {name: values[inside] for name, values in self._arrays.items()}
@@ -102,12 +110,13 @@ class ReadAhead:
     """Reads an item's blocks on threads of its own, and gives them in order.
 
     Of the tensors called `names`, those that are there are read. `read_s` is the time in which anything was being
-    read, and `stats` counts the requests.
+    read, and `stats` counts the requests. `checksums`, where given, takes those of all rows that are read.
     """
 
     item: PlanItem
     names: Set[str]
     batch_size: int
+    checksums: ReadChecksums | None = None
     stats: store.ReadStats = field(default_factory=store.ReadStats)
     read_s: float = 0.0
     _reading: int = 0
@@ -151,11 +160,19 @@ class ReadAhead:
         needed_bytes = batch_bytes(cut.wide, span.samples)
         if len(buffer) < needed_bytes:
             buffer = np.empty(needed_bytes, np.uint8)
+        on_stored = functools.partial(self.checksums.add, file) if self.checksums else None
         with self._timed():
             try:
-                tensors = cut.window.rows(span, self.stats)
+                tensors = cut.window.rows(span, self.stats, on_stored)
                 tensors |= read_batch(
-                    file.uri, cut.wide, span.start, span.stop, buffer=buffer, etag=file.etag, stats=self.stats
+                    file.uri,
+                    cut.wide,
+                    span.start,
+                    span.stop,
+                    buffer=buffer,
+                    etag=file.etag,
+                    stats=self.stats,
+                    on_stored=on_stored,
                 )
             except store.PreconditionFailed as error:
                 raise DatasetError(

@@ -1,7 +1,7 @@
 """Objects by URI: plain paths, `file://`, `s3://bucket/key` and `memory://key` (of this process).
 
 Calls block and are thread-safe; S3 clients are made once per bucket. S3 honours `AWS_ENDPOINT_URL(_S3)`,
-`AWS_REGION`, `AWS_PROFILE` and the rest of boto3's credential chain. Errors are `LocationError` (mend the
+`AWS_REGION`, `AWS_PROFILE` and the rest of boto3's credential chain. Errors are `LocationError` (fix the
 address, the rights or the network) and `Transient` (throttling, a broken connection: try again).
 """
 
@@ -12,24 +12,42 @@ from skyfan.store._api import (
     head,
     list,  # noqa: A004 - read as store.list
     put,
-    put_if_match,
     put_new,
     read,
     read_into,
     read_range,
     read_tail,
+    require_create_only,
 )
+from skyfan.store._calls import abandon_calls
 from skyfan.store._local import named_errors, temporary_beside
 from skyfan.store._location import StrPath, canonical, join, local_path
-from skyfan.store._types import AlreadyExists, ObjectInfo, PreconditionFailed, Progress, ReadStats
+from skyfan.store._types import (
+    DANGLING_LINK,
+    FOLDER,
+    LINKED_FOLDER,
+    AlreadyExists,
+    NotFound,
+    NotListed,
+    ObjectInfo,
+    PreconditionFailed,
+    Progress,
+    ReadStats,
+)
 
 __all__ = [
+    "DANGLING_LINK",
+    "FOLDER",
+    "LINKED_FOLDER",
     "AlreadyExists",
+    "NotFound",
+    "NotListed",
     "ObjectInfo",
     "PreconditionFailed",
     "Progress",
     "ReadStats",
     "StrPath",
+    "abandon_calls",
     "canonical",
     "copy_in",
     "delete",
@@ -40,11 +58,11 @@ __all__ = [
     "local_path",
     "named_errors",
     "put",
-    "put_if_match",
     "put_new",
     "read",
     "read_into",
     "read_range",
     "read_tail",
+    "require_create_only",
     "temporary_beside",
 ]

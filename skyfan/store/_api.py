@@ -10,8 +10,8 @@ from skyfan.errors import LocationError
 from skyfan.store import _s3
 from skyfan.store._local import LocalBackend
 from skyfan.store._location import Location, StrPath, parse
-from skyfan.store._objects import PART_BYTES, ObjectBackend
-from skyfan.store._types import Backend, Buffer, ByteRange, ObjectInfo, Progress, ReadStats
+from skyfan.store._objects import PART_BYTES, Clients, ObjectBackend
+from skyfan.store._types import Backend, Buffer, ByteRange, NotListed, ObjectInfo, Progress, ReadStats
 
 _LOCAL = LocalBackend()
 _buckets: dict[tuple[str | None, ...], ObjectBackend] = {}
@@ -83,18 +83,24 @@ def put(uri: StrPath, data: Buffer) -> ObjectInfo:
 
 
 def put_new(uri: StrPath, data: Buffer) -> ObjectInfo:
-    """Write an object that must not exist yet; `AlreadyExists` for all but one of several writers."""
+    """Write an object that must not exist yet; `AlreadyExists` for all but one of several writers.
+
+    A write whose answer was lost on the way counts as this caller's if the object then holds these very bytes.
+    """
     location, backend = _object(uri)
     return backend.put_new(location.key, memoryview(data).cast("B"))
 
 
-def put_if_match(uri: StrPath, data: Buffer, etag: str) -> ObjectInfo:
-    """Replace the object only if it still has `etag`, else `PreconditionFailed`.
+def require_create_only(folder: StrPath) -> None:
+    """Refuse a store in which a second `put_new` replaces what the first one wrote.
 
-    On local files this excludes other conditional writers; a plain `put` at the same instant may still win.
+    Tried out once a store and process, with an object of its own below `folder` that is removed again.
+
+    Raises:
+        LocationError: the store ignores or refuses the condition, or may not be written.
     """
-    location, backend = _object(uri)
-    return backend.put_if_match(location.key, memoryview(data).cast("B"), etag)
+    location = parse(folder)
+    _backend(location).require_create_only(location.key)
 
 
 def copy_in(source: StrPath, uri: StrPath, progress: Progress | None = None) -> ObjectInfo:
@@ -110,10 +116,16 @@ def copy_in(source: StrPath, uri: StrPath, progress: Progress | None = None) -> 
     return backend.upload(location.key, _chunks(Path(origin.key), progress), size_bytes)
 
 
-def list(prefix: StrPath) -> Iterator[ObjectInfo]:  # noqa: A001 - read as store.list
-    """Every object below `prefix`, recursively, in the order that the store gives; nothing below: nothing."""
+def list(  # noqa: A001 - read as store.list
+    prefix: StrPath, not_listed: NotListed | None = None
+) -> Iterator[ObjectInfo]:
+    """Every object below `prefix`, recursively, in the order that the store gives; nothing below: nothing.
+
+    Objects come as the store tells of them, a page or a folder at a time. Local entries that are no objects (folders,
+    links to folders, links to nothing, FIFOs, sockets, devices) are given to `not_listed`.
+    """
     location = parse(prefix)
-    return _backend(location).list(location.key)
+    return _backend(location).list(location.key, not_listed)
 
 
 def delete(uri: StrPath) -> None:
@@ -146,7 +158,8 @@ def _memory() -> ObjectBackend:
     from obstore.store import MemoryStore
 
     store = MemoryStore()
-    return ObjectBackend(Location("memory", "", ""), store, store)
+    clients = Clients(eager=store, reading=store, writing=store, creating=lambda _: store)
+    return ObjectBackend(Location("memory", "", ""), clients)
 
 
 def _chunks(source: Path, progress: Progress | None) -> Iterator[memoryview]:

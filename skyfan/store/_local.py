@@ -1,18 +1,42 @@
 """Local files, by the operating system's own calls: reads land straight in the caller's buffer."""
 
 import contextlib
-import fcntl
+import ctypes
+import errno
 import os
 import secrets
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from skyfan.errors import DeadlineExceeded, LocationError
-from skyfan.store._types import AlreadyExists, ByteRange, ObjectInfo, PreconditionFailed, ReadStats
+from skyfan.errors import LocationError
+from skyfan.store._types import (
+    DANGLING_LINK,
+    FOLDER,
+    LINKED_FOLDER,
+    AlreadyExists,
+    ByteRange,
+    NotFound,
+    NotListed,
+    ObjectInfo,
+    PreconditionFailed,
+    ReadStats,
+)
 
 _TEMPORARY_SUFFIX = ".skyfan-tmp"
-_LOCK_DEADLINE_S = 10.0
+# What link(2) answers on file systems without hard links: FAT, many network and FUSE ones.
+_NO_LINKS = {errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EINVAL}
+# What fsync(2) and utimensat(2) answer where the file system has neither.
+_NOT_OFFERED = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM}
+_AT_FDCWD, _RENAME_NOREPLACE = -100, 1  # linux/fcntl.h, linux/fs.h
+_KINDS = {
+    stat.S_IFDIR: FOLDER,
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 class LocalBackend:
@@ -20,10 +44,14 @@ class LocalBackend:
 
     def head(self, key: str) -> ObjectInfo:
         with named_errors(key, "read"):
-            return _info(key, Path(key).stat())
+            return _info(key, os.stat(key))  # noqa: PTH116 - no check of the path's spelling, which is done
 
     def exists(self, key: str) -> bool:
-        return Path(key).is_file()
+        with named_errors(key, "read"):
+            try:
+                return stat.S_ISREG(os.stat(key).st_mode)  # noqa: PTH116
+            except (FileNotFoundError, NotADirectoryError):
+                return False
 
     def read(self, key: str, stats: ReadStats) -> bytes:
         with _opened(key) as (handle, info):
@@ -55,26 +83,22 @@ class LocalBackend:
     def put_new(self, key: str, data: memoryview) -> ObjectInfo:
         with named_errors(key, "written"), _temporary(key, iter([data])) as temporary:
             try:
-                os.link(temporary, key)  # unlike a rename, a link never replaces
+                _give_name(temporary, key)
             except FileExistsError as error:
                 raise AlreadyExists(f"{key} exists already; nothing was written.") from error
         return self.head(key)
 
-    def put_if_match(self, key: str, data: memoryview, etag: str) -> ObjectInfo:
-        with named_errors(key, "written"), _temporary(key, iter([data])) as temporary, _locked_folder(key):
-            if not self.exists(key) or self.head(key).etag != etag:
-                raise PreconditionFailed(f"{key} was changed by someone else; nothing was written.")
-            temporary.replace(key)
-        return self.head(key)
+    def require_create_only(self, key: str) -> None:
+        """Every local file system keeps this, or `put_new` refuses it."""
 
     def upload(self, key: str, chunks: Iterator[memoryview], size_bytes: int) -> ObjectInfo:  # noqa: ARG002
         with named_errors(key, "written"), _temporary(key, chunks) as temporary:
             temporary.replace(key)
         return self.head(key)
 
-    def list(self, key: str) -> Iterator[ObjectInfo]:
+    def list(self, key: str, not_listed: NotListed | None) -> Iterator[ObjectInfo]:
         with named_errors(key, "listed"):
-            yield from _walk(key)
+            yield from _walk(key, not_listed or _leave_out)
 
     def delete(self, key: str) -> None:
         with named_errors(key, "deleted"), contextlib.suppress(NotADirectoryError):  # below a file there is nothing
@@ -87,9 +111,14 @@ def temporary_beside(target: Path) -> Path:
 
 
 def _info(key: str, status: os.stat_result) -> ObjectInfo:
-    if not Path(key).is_file():
-        raise IsADirectoryError
+    _require_regular(key, status)
     return ObjectInfo(key, status.st_size, _etag(status))
+
+
+def _require_regular(key: str, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "no regular file")
+        raise LocationError(f"{key} is not a file but {kind}; name a regular file.")
 
 
 def _etag(status: os.stat_result) -> str:
@@ -103,7 +132,7 @@ def named_errors(key: str, done: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         wrong = "cannot be written: its folder cannot be made" if done == "written" else "does not exist"
-        raise LocationError(f"{key} {wrong}; check the path.") from error
+        raise (LocationError if done == "written" else NotFound)(f"{key} {wrong}; check the path.") from error
     except (FileExistsError, NotADirectoryError) as error:
         raise LocationError(f"{key} cannot be {done}: a part of its path is a file, not a folder.") from error
     except IsADirectoryError as error:
@@ -117,7 +146,9 @@ def named_errors(key: str, done: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _opened(key: str) -> Iterator[tuple[int, ObjectInfo]]:
     with named_errors(key, "read"):
-        handle = os.open(key, os.O_RDONLY | os.O_CLOEXEC)
+        _require_regular(key, os.stat(key))  # noqa: PTH116 - before it is opened, which tells a device something
+        # Without O_NONBLOCK a FIFO that took the file's place meanwhile would never open.
+        handle = os.open(key, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             yield handle, _info(key, os.fstat(handle))
         finally:
@@ -148,39 +179,51 @@ def _temporary(key: str, chunks: Iterator[memoryview]) -> Iterator[Path]:
                 rest = chunk
                 while rest:
                     rest = rest[file.write(rest) :]
-            os.fsync(file.fileno())
+            with _offered():
+                os.fsync(file.fileno())
         now_ns = time.time_ns()
-        os.utime(temporary, ns=(now_ns, now_ns))  # kernel stamps are coarse: two puts could share an ETag
+        with _offered():
+            os.utime(temporary, ns=(now_ns, now_ns))  # kernel stamps are coarse: two puts could share an ETag
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def _locked_folder(key: str) -> Iterator[None]:
-    """One conditional writer at a time in the folder of `key`."""
-    handle = os.open(Path(key).parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _offered() -> Iterator[None]:
+    """For calls that make a file more durable or its ETag sharper, and that some file systems do not have."""
     try:
-        _lock(handle, key)
         yield
-    finally:
-        os.close(handle)
+    except OSError as error:
+        if error.errno not in _NOT_OFFERED:
+            raise
 
 
-def _lock(handle: int, key: str) -> None:
-    deadline = time.monotonic() + _LOCK_DEADLINE_S
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            if time.monotonic() > deadline:
-                raise DeadlineExceeded(f"{key}: another writer held its folder for {_LOCK_DEADLINE_S:g} s.") from error
-            time.sleep(0.01)
-        else:
-            return
+def _give_name(temporary: Path, key: str) -> None:
+    """Makes the complete file `temporary` be `key`; `FileExistsError` if that is there, or comes in this moment."""
+    try:
+        os.link(temporary, key)  # unlike a rename, a link never replaces
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _rename_new(temporary, key)
 
 
-def _walk(folder: str) -> Iterator[ObjectInfo]:
+def _rename_new(temporary: Path, key: str) -> None:
+    """Linux's rename that never replaces (renameat2(2)): every kernel file system has it, some FUSE ones do."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename and not rename(_AT_FDCWD, os.fsencode(temporary), _AT_FDCWD, os.fsencode(key), _RENAME_NOREPLACE):
+        return
+    number = ctypes.get_errno() if rename else errno.ENOSYS
+    if number not in _NO_LINKS:
+        raise OSError(number, os.strerror(number), key)
+    raise LocationError(
+        f"{key} cannot be written: its file system has neither hard links nor a rename that never replaces, and two "
+        "writers could overwrite each other; choose an --output on another file system or on S3."
+    )
+
+
+def _walk(folder: str, not_listed: NotListed) -> Iterator[ObjectInfo]:
     """Files below `folder` in the order that S3 lists keys; links to folders are not followed."""
     try:
         entries = list(os.scandir(folder))
@@ -189,6 +232,28 @@ def _walk(folder: str) -> Iterator[ObjectInfo]:
     entries.sort(key=lambda entry: entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name)
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(entry.path)
-        elif entry.is_file() and not entry.name.endswith(_TEMPORARY_SUFFIX):
-            yield ObjectInfo(entry.path, entry.stat().st_size, _etag(entry.stat()))
+            not_listed(entry.path, FOLDER)
+            yield from _walk(entry.path, not_listed)
+        elif not entry.name.endswith(_TEMPORARY_SUFFIX):
+            yield from _listed(entry, not_listed)
+
+
+def _leave_out(path: str, kind: str) -> None:
+    """What `list` does with entries that are no objects, where the caller does not ask for them."""
+
+
+def _listed(entry: "os.DirEntry[str]", not_listed: NotListed) -> Iterator[ObjectInfo]:
+    """The entry, if it is a file or a link to one."""
+    with named_errors(entry.path, "listed"):
+        try:
+            status = entry.stat()
+        except FileNotFoundError:
+            if entry.is_symlink():  # else it was removed after the folder was read
+                not_listed(entry.path, DANGLING_LINK)
+            return
+    if stat.S_ISREG(status.st_mode):
+        yield ObjectInfo(entry.path, status.st_size, _etag(status))
+    elif stat.S_ISDIR(status.st_mode):
+        not_listed(entry.path, LINKED_FOLDER)
+    else:
+        not_listed(entry.path, _KINDS.get(stat.S_IFMT(status.st_mode), "no regular file"))

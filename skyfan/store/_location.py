@@ -47,6 +47,10 @@ def parse(uri: StrPath) -> Location:
     text = os.fspath(uri)
     if not text or "\0" in text:
         raise LocationError(f"{text!r} is not a location; write {_KNOWN}.")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise LocationError(f"{text!r} is not UTF-8, as plans and results need it; rename it.") from error
     match = _SCHEME.fullmatch(text)
     if match is None:
         if _FORGOTTEN_SLASHES.match(text):

@@ -1,99 +1,121 @@
-"""Object stores (S3, memory) over obstore: parallel ranged GETs, conditional puts, multipart uploads."""
+"""Object stores (S3, memory) over obstore: parallel ranged GETs, create-only puts, multipart uploads."""
 
 import contextlib
 import itertools
+import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import obstore
-from obstore.exceptions import (
-    AlreadyExistsError,
-    BaseError,
-    PermissionDeniedError,
-    PreconditionError,
-    UnauthenticatedError,
-)
 
-from skyfan.errors import LocationError
-from skyfan.store._failures import translated
+from skyfan.errors import LocationError, Transient
+from skyfan.store._calls import Retries, wait_for
+from skyfan.store._failures import AccessDenied, Conflict, RangeRefused, WrongRegion, translated
 from skyfan.store._location import Location
-from skyfan.store._types import AlreadyExists, ByteRange, ObjectInfo, PreconditionFailed, ReadStats
+from skyfan.store._types import AlreadyExists, ByteRange, NotFound, NotListed, ObjectInfo, ReadStats
 
 if TYPE_CHECKING:
-    from obstore import GetOptions
+    from obstore import GetOptions, SuffixRange
     from obstore.store import MemoryStore, S3Store
+
+    Client = S3Store | MemoryStore
 
 PART_BYTES = 8 * 2**20
 """One S3 connection gives about 90 MB/s, so that large reads are cut into parts of this size."""
 CONCURRENCY = 8
 
+T = TypeVar("T")
 _Part = tuple[int, int, int]
 """First byte, end byte, position in the buffer."""
 
 
-class ObjectBackend:
-    """One bucket, or the process's memory store.
+@dataclass(frozen=True)
+class Clients:
+    """One bucket's clients, which differ in how long they wait and how often they try.
 
-    `eager` serves until the endpoint has answered once and gives up in seconds, so that a wrong address is
-    told at once; `patient` then waits out throttling and broken connections.
+    `eager` serves until the endpoint has answered once and gives up in seconds, so that a wrong address is told at
+    once; `reading` and `writing` then wait out throttling and broken connections. `creating` makes a client for
+    conditional puts of so many bytes, which tries once only: what a lost answer means is decided here.
     """
 
-    def __init__(self, root: Location, eager: "S3Store | MemoryStore", patient: "S3Store | MemoryStore") -> None:
+    eager: "Client"
+    reading: "Client"
+    writing: "Client"
+    creating: "Callable[[int], Client]"
+
+
+class ObjectBackend:
+    """One bucket, or the process's memory store. `relocate` finds clients for the region where the bucket is."""
+
+    def __init__(
+        self, root: Location, clients: Clients, relocate: "Callable[[], Clients | None] | None" = None
+    ) -> None:
         self._root = root
-        self._eager = eager
-        self._patient = patient
-        self._answered = eager is patient
+        self._clients = clients
+        self._relocate = relocate
+        self._answered = root.scheme == "memory"
+        self._creates_once = False
 
     def head(self, key: str) -> ObjectInfo:
-        with self._translated(key):
-            meta = obstore.head(self._client(), key)
-        self._answered = True
-        return self._info(meta)
+        return self._info(self._ask(key, lambda: obstore.head(self._reader(), key)))
 
     def exists(self, key: str) -> bool:
-        with self._translated(key):
-            try:
-                obstore.head(self._client(), key)
-            except FileNotFoundError:
-                self._answered = True
-                return False
-        self._answered = True
+        try:
+            self.head(key)
+        except NotFound:
+            return False
+        except AccessDenied:
+            # S3 answers 403 for a missing key where the caller may list the bucket only under a condition, or not
+            # at all; the listing decides, and raises where that is not allowed either.
+            if any(info.uri == self._uri(key) for info in self._siblings(key)):
+                raise
+            return False
         return True
 
     def read(self, key: str, stats: ReadStats) -> bytes:
-        begin = time.perf_counter()
-        with self._translated(key):
-            result = obstore.get(self._client(), key)
-            self._answered = True
-            info = self._info(result.meta)
-            if info.size_bytes <= 2 * PART_BYTES:
-                data = bytes(result.bytes())
-                stats.add(len(data), time.perf_counter() - begin)
-                return data
-        del result  # unread: closes the connection; the parts come in parallel instead
+        # A range, so that the answer tells the whole size: half an object would else pass for one.
+        info, data = self._read_end(key, (0, 2 * PART_BYTES), 2 * PART_BYTES, stats)
+        if info.size_bytes == len(data):
+            return data
         whole = bytearray(info.size_bytes)
         self.read_into(key, [(0, info.size_bytes)], memoryview(whole), info.etag, stats)
         return bytes(whole)
 
     def read_tail(self, key: str, length_bytes: int, stats: ReadStats) -> tuple[ObjectInfo, bytes]:
+        return self._read_end(key, {"suffix": length_bytes}, length_bytes, stats)
+
+    def _read_end(
+        self, key: str, span: "ByteRange | SuffixRange", length_bytes: int, stats: ReadStats
+    ) -> tuple[ObjectInfo, bytes]:
+        """The first or last `length_bytes` bytes, or all that there are; nothing if a first range is not all."""
         begin = time.perf_counter()
-        with self._translated(key):
-            try:
-                result = obstore.get(self._client(), key, options={"range": {"suffix": length_bytes}})
-                data = bytes(result.bytes())
-            except BaseError as error:
-                # an empty object has no last byte: S3 answers "invalid range", its emulators the whole object
-                if not any(answer in str(error) for answer in ("InvalidRange", "NotPartial", "OutOfRange")):
-                    raise
-                info = self.head(key)
-                if info.size_bytes:
-                    raise
-                return info, b""
-        self._answered = True
-        stats.add(len(data), time.perf_counter() - begin)
-        return self._info(result.meta), data
+
+        def get() -> tuple[ObjectInfo, bytes]:
+            result = obstore.get(self._reader(), key, options={"range": span})
+            info = self._info(result.meta)
+            if isinstance(span, tuple) and info.size_bytes > length_bytes:
+                return info, b""  # left unread, which closes the connection; parts come in parallel instead
+            data = bytes(result.bytes())
+            self._check_length(key, len(data), min(length_bytes, info.size_bytes))
+            return info, data
+
+        try:
+            info, data = self._ask(key, get)
+        except RangeRefused:
+            # An empty object has no first or last byte: S3 answers "invalid range", its emulators the whole object.
+            info, data = self.head(key), b""
+            if info.size_bytes:
+                raise
+        if data or not info.size_bytes:
+            stats.add(len(data), time.perf_counter() - begin)
+        return info, data
+
+    def _check_length(self, key: str, got_bytes: int, expected_bytes: int) -> None:
+        if got_bytes != expected_bytes:
+            raise Transient(f"{self._uri(key)}: the store sent {got_bytes} bytes of {expected_bytes}.")
 
     def read_into(
         self, key: str, ranges: Sequence[ByteRange], buffer: memoryview, etag: str | None, stats: ReadStats
@@ -103,29 +125,29 @@ class ObjectBackend:
             for part in parts:
                 self._read_part(key, part, buffer, etag, stats)
             return
-        with ThreadPoolExecutor(min(CONCURRENCY, len(parts)), "skyfan-read") as pool:
+        pool = ThreadPoolExecutor(min(CONCURRENCY, len(parts)), "skyfan-read")
+        try:
             futures = [pool.submit(self._read_part, key, part, buffer, etag, stats) for part in parts]
-            try:
-                for future in futures:
-                    future.result()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+            for future in futures:
+                future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _read_part(self, key: str, part: _Part, buffer: memoryview, etag: str | None, stats: ReadStats) -> None:
         start, stop, position = part
+        options: GetOptions = {"range": (start, stop)}
+        if etag:
+            options["if_match"] = etag
+
+        def get() -> bytes:
+            result = obstore.get(self._reader(), key, options=options)
+            data = bytes(result.bytes())
+            if stop <= result.meta["size"]:
+                self._check_length(key, len(data), stop - start)
+            return data
+
         begin = time.perf_counter()
-        with self._translated(key):
-            try:
-                options: GetOptions = {"range": (start, stop)}
-                if etag is not None:
-                    options["if_match"] = etag
-                data = memoryview(obstore.get(self._client(), key, options=options).bytes())
-            except PreconditionError as error:
-                raise PreconditionFailed(
-                    f"{self._uri(key)} has changed since it was first read; start the run again."
-                ) from error
-        self._answered = True
+        data = self._ask(key, get)
         stats.add(len(data), time.perf_counter() - begin)
         if len(data) != stop - start:
             raise LocationError(
@@ -134,60 +156,131 @@ class ObjectBackend:
         buffer[position : position + len(data)] = data
 
     def put(self, key: str, data: memoryview) -> ObjectInfo:
-        return self._put(key, data, len(data), mode="overwrite")
+        self._wait_for_answer(key)
+        result = self._ask(key, lambda: obstore.put(self._clients.writing, key, data))
+        return ObjectInfo(self._uri(key), len(data), result["e_tag"] or "")
 
     def put_new(self, key: str, data: memoryview) -> ObjectInfo:
-        return self._put(key, data, len(data), mode="create")
+        self._wait_for_answer(key)
+        client, retries, maybe_written = self._clients.creating(len(data)), Retries(), False
+        while True:
+            try:
+                with translated(self._uri(key), self._answered, conditional=True):
+                    result = wait_for(lambda: obstore.put(client, key, data, mode="create"))
+                return ObjectInfo(self._uri(key), len(data), result["e_tag"] or "")
+            except (AlreadyExists, Conflict) as error:
+                failure: Exception = error
+            except Transient as error:
+                maybe_written, failure = True, error
+            # Some servers answer 409 or 412 where there is nothing, and an answer that was lost may have been a yes.
+            if self.exists(key):
+                if maybe_written and self.read(key, ReadStats()) == data:
+                    return self.head(key)
+                raise AlreadyExists(f"{self._uri(key)} exists already; nothing was written.") from failure
+            if not retries.pause():
+                raise Transient(
+                    f"{self._uri(key)} could not be written after {retries.pauses + 1} attempts: {failure}"
+                ) from failure
 
-    def put_if_match(self, key: str, data: memoryview, etag: str) -> ObjectInfo:
-        return self._put(key, data, len(data), mode={"e_tag": etag})
+    def require_create_only(self, key: str) -> None:
+        if self._creates_once:
+            return
+        probe = "/".join(filter(None, (key, f"probe-{secrets.token_hex(8)}.json")))
+        self.put_new(probe, memoryview(b"1"))
+        try:
+            self.put_new(probe, memoryview(b"2"))
+        except AlreadyExists:
+            self._creates_once = True
+        finally:
+            self.delete(probe)
+        if not self._creates_once:
+            raise LocationError(
+                f"{self._uri(key)}: this store ignores conditions of writes (If-None-Match), so that two runs could "
+                "overwrite each other; choose an --output on S3, another server or a local folder."
+            )
 
     def upload(self, key: str, chunks: Iterator[memoryview], size_bytes: int) -> ObjectInfo:
         if size_bytes <= PART_BYTES:
             return self.put(key, memoryview(b"".join(chunks)))
-        return self._put(key, chunks, size_bytes, chunk_size=_upload_part_bytes(size_bytes), max_concurrency=4)
-
-    def _put(self, key: str, data: Any, size_bytes: int, **options: Any) -> ObjectInfo:
-        uri = self._uri(key)
         self._wait_for_answer(key)
-        with self._translated(key):
-            try:
-                result = obstore.put(self._client(), key, data, **options)
-            except AlreadyExistsError as error:
-                raise AlreadyExists(f"{uri} exists already; nothing was written.") from error
-            except PreconditionError as error:
-                raise PreconditionFailed(f"{uri} was changed by someone else; nothing was written.") from error
-        self._answered = True
-        return ObjectInfo(uri, size_bytes, result["e_tag"] or "")
+        # Blocking: the chunks are read, and progress is told, in the caller's thread.
+        with translated(self._uri(key), self._answered):
+            result = obstore.put(
+                self._clients.writing, key, chunks, chunk_size=_upload_part_bytes(size_bytes), max_concurrency=4
+            )
+        return ObjectInfo(self._uri(key), size_bytes, result["e_tag"] or "")
 
-    def list(self, key: str) -> Iterator[ObjectInfo]:
-        with self._translated(key):
-            for chunk in obstore.list(self._client(), key or None, chunk_size=1000):
-                self._answered = True
-                # folders made in a web console are empty objects named like the folder
-                yield from (self._info(meta) for meta in chunk if meta["path"] != key)
+    def list(self, key: str, not_listed: NotListed | None) -> Iterator[ObjectInfo]:  # noqa: ARG002
+        # Folders made in a web console are empty objects named like the folder.
+        return (info for info in self._listed(key) if info.uri != self._uri(key))
+
+    def _listed(self, folder: str, after: str | None = None) -> Iterator[ObjectInfo]:
+        """Objects below `folder` in the order of their keys, those before and at `after` left out."""
+        stream: Any = None
+
+        def page() -> Any:
+            nonlocal stream
+            if stream is None:
+                stream = obstore.list(self._reader(), folder or None, offset=after, chunk_size=1000)
+            try:
+                return next(stream, None)
+            except Exception:
+                stream = None  # it would end here, as if there were no more; the next try goes on after the last page
+                raise
+
+        while chunk := self._ask(folder, page):
+            yield from (self._info(meta) for meta in chunk)
+            after = chunk[-1]["path"]
+
+    def _siblings(self, key: str) -> Iterator[ObjectInfo]:
+        """What the listing holds from just before `key` on; no more than can be `key` itself."""
+        before = f"{key[:-1]}{chr(ord(key[-1]) - 1)}"
+        return itertools.takewhile(
+            lambda info: info.uri <= self._uri(key), self._listed(key.rpartition("/")[0], before)
+        )
 
     def delete(self, key: str) -> None:
-        with self._translated(key):
-            obstore.delete(self._client(), key)
-        self._answered = True
+        with contextlib.suppress(NotFound):
+            self._ask(key, lambda: obstore.delete(self._clients.writing, key))
+
+    def _ask(self, key: str, call: Callable[[], T]) -> T:
+        """What `call` returns, tried again while the store is busy, and in the region where the bucket is."""
+        retries = Retries()
+        while True:
+            try:
+                with translated(self._uri(key), self._answered):
+                    answer = wait_for(call)
+            except Transient:
+                if not retries.pause():
+                    raise
+            except WrongRegion:
+                if not self._moved():
+                    raise
+            except NotFound:
+                self._answered = True
+                raise
+            else:
+                self._answered = True
+                return answer
+
+    def _moved(self) -> bool:
+        """Whether other clients are used from now on, those of the region where the bucket is."""
+        relocate, self._relocate = self._relocate, None
+        found = relocate() if relocate else None
+        if found:
+            self._clients = found
+        return found is not None
 
     def _wait_for_answer(self, key: str) -> None:
         """A write must not hang on a wrong address, nor be cut short on a slow link: ask something small first."""
-        if self._answered:
-            return
-        with (
-            self._translated(key),
-            contextlib.suppress(FileNotFoundError, PermissionDeniedError, UnauthenticatedError),
-        ):
-            obstore.head(self._eager, key)
-        self._answered = True
+        if not self._answered:
+            try:
+                self.head(key)
+            except (NotFound, AccessDenied):
+                self._answered = True
 
-    def _client(self) -> "S3Store | MemoryStore":
-        return self._patient if self._answered else self._eager
-
-    def _translated(self, key: str) -> contextlib.AbstractContextManager[None]:
-        return translated(self._uri(key), self._answered)
+    def _reader(self) -> "Client":
+        return self._clients.reading if self._answered else self._clients.eager
 
     def _uri(self, key: str) -> str:
         return self._root.with_key(key).uri

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from skyfan.errors import LocationError
 from skyfan.store._location import Location
-from skyfan.store._objects import ObjectBackend
+from skyfan.store._objects import PART_BYTES, Clients, ObjectBackend
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Store
@@ -27,6 +27,7 @@ ENVIRONMENT = (
 )
 """The variables that decide which client a bucket gets; a changed value gets a new client."""
 
+# Of obstore's own tries. Those of `_calls.Retries` come on top, within its budget of time.
 _EAGER: "RetryConfig" = {
     "max_retries": 2,
     "retry_timeout": timedelta(seconds=5),
@@ -37,15 +38,39 @@ _PATIENT: "RetryConfig" = {
     "retry_timeout": timedelta(seconds=60),
     "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=10), "base": 2},
 }
+_ONCE: "RetryConfig" = {"max_retries": 0}
+
+# So long may pass without a byte before a request is given up and made again.
+_READ_TIMEOUT_S = 20
+# The answer to a put comes after its last byte: a part of 8 MiB at 0.14 MB/s, a larger body at 1 MB/s.
+_WRITE_TIMEOUT_S = 60
+_SLOWEST_PUT_BYTES_PER_S = 1_000_000
 
 
 def open_bucket(root: Location) -> ObjectBackend:
     """A backend for the bucket of `root`; no request is made yet."""
     config = _config(root)
-    return ObjectBackend(
-        root,
-        _store(root, config, _EAGER, read_timeout_s=5),
-        _store(root, config, _PATIENT, read_timeout_s=60),
+
+    def elsewhere() -> Clients | None:
+        region = _bucket_region(root.bucket, config)
+        return _clients(root, config | {"region": region}) if region not in (None, config["region"]) else None
+
+    return ObjectBackend(root, _clients(root, config), elsewhere)
+
+
+def _clients(root: Location, config: dict[str, Any]) -> Clients:
+    creating = _store(root, config, _ONCE, _WRITE_TIMEOUT_S)
+
+    def creating_client(size_bytes: int) -> "S3Store":
+        if size_bytes <= PART_BYTES:
+            return creating
+        return _store(root, config, _ONCE, _WRITE_TIMEOUT_S + size_bytes // _SLOWEST_PUT_BYTES_PER_S)
+
+    return Clients(
+        eager=_store(root, config, _EAGER, read_timeout_s=5),
+        reading=_store(root, config, _PATIENT, _READ_TIMEOUT_S),
+        writing=_store(root, config, _PATIENT, _WRITE_TIMEOUT_S),
+        creating=creating_client,
     )
 
 
@@ -55,10 +80,30 @@ def _store(root: Location, config: dict[str, Any], retry: "RetryConfig", read_ti
     client: ClientConfig = {
         "connect_timeout": timedelta(seconds=2),
         "read_timeout": timedelta(seconds=read_timeout_s),
-        "timeout": timedelta(minutes=10),
+        "timeout": timedelta(seconds=600 + read_timeout_s),
         "allow_http": config.get("endpoint", "").startswith("http://"),
     }
-    return S3Store(root.bucket, **config, client_options=client, retry_config=retry)
+    # One object a request: not every server has the call that deletes several.
+    return S3Store(root.bucket, **config, disable_bulk_delete=True, client_options=client, retry_config=retry)
+
+
+def _bucket_region(bucket: str, config: dict[str, Any]) -> str | None:
+    """Where the bucket is, which S3 tells everybody; None where the server does not."""
+    import boto3
+    from botocore import UNSIGNED
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    settings = Config(signature_version=UNSIGNED, connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 2})
+    client = boto3.client("s3", region_name=config["region"], endpoint_url=config.get("endpoint"), config=settings)
+    try:
+        answer: Any = client.head_bucket(Bucket=bucket)
+    except ClientError as error:
+        answer = error.response
+    except BotoCoreError:
+        return None
+    region: str | None = answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
+    return region
 
 
 def _config(root: Location) -> dict[str, Any]:

@@ -11,6 +11,16 @@ Buffer = bytes | bytearray | memoryview
 ByteRange = tuple[int, int]
 Progress = Callable[[int], None]
 """Called with the number of bytes sent so far; what it raises stops the upload."""
+NotListed = Callable[[str, str], None]
+"""Called with an entry of a local folder that is no object: its path, and what it is ("a FIFO")."""
+
+DANGLING_LINK = "a link to a file that is not there"
+LINKED_FOLDER = "a link to a folder"
+FOLDER = "a folder"
+
+
+class NotFound(LocationError):
+    """There is no such object."""
 
 
 class AlreadyExists(LocationError):
@@ -18,7 +28,7 @@ class AlreadyExists(LocationError):
 
 
 class PreconditionFailed(LocationError):
-    """The object is not, or no longer, the one with the given ETag; nothing was read or written."""
+    """The object is not, or no longer, the one with the given ETag; nothing was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +81,7 @@ class Backend(Protocol):
     ) -> None: ...
     def put(self, key: str, data: memoryview) -> ObjectInfo: ...
     def put_new(self, key: str, data: memoryview) -> ObjectInfo: ...
-    def put_if_match(self, key: str, data: memoryview, etag: str) -> ObjectInfo: ...
     def upload(self, key: str, chunks: Iterator[memoryview], size_bytes: int) -> ObjectInfo: ...
-    def list(self, key: str) -> Iterator[ObjectInfo]: ...
+    def list(self, key: str, not_listed: NotListed | None) -> Iterator[ObjectInfo]: ...
     def delete(self, key: str) -> None: ...
+    def require_create_only(self, key: str) -> None: ...

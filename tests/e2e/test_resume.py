@@ -212,3 +212,53 @@ def test_the_record_in_the_file_has_the_time_of_encoding(sample, small_model, tm
     record = RunLedger(str(tmp_path / "run")).read_record(0, summary.run_id)
     assert 0.2 <= record.write_s <= record.wall_s
     assert json.loads((tmp_path / "run" / "0.json").read_text()) == record.to_json_dict()
+
+
+def test_a_moved_copied_or_touched_dataset_resumes_and_is_read_where_it_lies_now(
+    sample, small_model, expected_z, tmp_path
+):
+    data, moved, output = tmp_path / "data.pt", tmp_path / "elsewhere" / "data.pt", tmp_path / "run"
+    shutil.copy(sample.path, data)
+    first = run(make_job(data, small_model, output))
+    moved.parent.mkdir()
+    data.rename(moved)
+    moved.touch()
+    (output / "predictions" / "rank-2.parquet").unlink()
+    events = []
+    summary = run(make_job(moved, small_model, output), events=events)
+    assert committed(events) == [2]
+    assert summary.run_id == first.run_id
+    assert_equal_z(predictions(output), expected_z)
+
+
+def test_a_folder_planned_before_files_had_identities_resumes(sample, small_model, expected_z, tmp_path):
+    output = tmp_path / "run"
+    job = make_job(sample.path, small_model, output)
+    run(job)
+    old_id = "0123456789abcdef"
+    plan = json.loads((output / "plan.json").read_text())
+    for file in plan["files"]:
+        del file["identity"]
+        for tensor in file["tensors"]:
+            del tensor["crc32"]
+    (output / "plan.json").write_text(json.dumps(plan | {"run_id": old_id}))
+    shutil.rmtree(output / "predictions")
+    assert run(job).run_id == old_id
+    assert_equal_z(predictions(output), expected_z)
+    events = []
+    run(job, events=events)
+    assert committed(events) == []
+    sample.path.touch()
+    (output / "plan.json").write_text(json.dumps(plan | {"run_id": old_id}))
+    with pytest.raises(RunConflict, match="files changed"):
+        run(job)
+
+
+def test_an_added_file_is_told_as_such(sample, small_model, tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    shutil.copy(sample.path, data / "1.pt")
+    run(make_job(data, small_model, tmp_path / "run"))
+    shutil.copy(sample.path, data / "2.pt")
+    with pytest.raises(RunConflict, match=r"the dataset had 1 file, .*data has 2\. Choose"):
+        run(make_job(data, small_model, tmp_path / "run"))

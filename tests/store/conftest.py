@@ -1,8 +1,12 @@
 """A real S3 server in this process, and the environment that points to it."""
 
+import threading
+
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
+
+from tests.store.faulty_proxy import FaultyProxy
 
 BUCKET = "skyfan-test"
 
@@ -40,6 +44,20 @@ def s3(s3_endpoint, aws_environment):
         if keys := [{"Key": item["Key"]} for item in page.get("Contents", [])]:
             client.delete_objects(Bucket=BUCKET, Delete={"Objects": keys})
     client.delete_bucket(Bucket=BUCKET)
+
+
+@pytest.fixture
+def proxy(s3, s3_endpoint, aws_environment):
+    """The same server, behind a proxy that fails as the test sets."""
+    faulty = FaultyProxy(s3_endpoint)
+    thread = threading.Thread(target=faulty.serve_forever, args=(0.01,))
+    thread.start()
+    aws_environment.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{faulty.server_port}")
+    yield faulty
+    faulty.ended.set()
+    faulty.shutdown()
+    thread.join()
+    faulty.server_close()
 
 
 @pytest.fixture(params=["file", "s3", "memory"])

@@ -1,7 +1,11 @@
 """What only local files have: permissions, folders, temporaries."""
 
+import ctypes
+import errno
 import os
+import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -12,7 +16,7 @@ from skyfan.errors import LocationError
 def test_a_folder_is_not_an_object(tmp_path):
     assert not store.exists(tmp_path)
     for call in (store.read, store.head):
-        with pytest.raises(LocationError, match="is not a file"):
+        with pytest.raises(LocationError, match="is not a file but a folder"):
             call(tmp_path)
 
 
@@ -75,3 +79,109 @@ def test_unreadable_file(tmp_path):
     (tmp_path / "x").chmod(0)
     with pytest.raises(LocationError, match="may not be read"):
         store.read(tmp_path / "x")
+
+
+def odd_entries(folder):
+    """One entry of each kind that is no file: path → what it is called."""
+    (folder / "sub").mkdir()
+    (folder / "linked").symlink_to(folder / "sub")
+    (folder / "dangling").symlink_to(folder / "nothing")
+    os.mkfifo(folder / "fifo")
+    (folder / "device").symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "socket"))
+    return {
+        "sub": store.FOLDER,
+        "linked": store.LINKED_FOLDER,
+        "dangling": store.DANGLING_LINK,
+        "fifo": "a FIFO",
+        "device": "a device",
+        "socket": "a socket",
+    }
+
+
+@pytest.mark.parametrize("name", ["fifo", "device", "socket", "sub", "linked"])
+def test_what_is_no_file_is_refused_and_never_opened(tmp_path, name):
+    kinds = odd_entries(tmp_path)
+    kind = store.FOLDER if name == "linked" else kinds[name]
+    (tmp_path / "link").symlink_to(tmp_path / name)
+    for path in (tmp_path / name, tmp_path / "link"):
+        assert not store.exists(path)
+        for call in (
+            store.read,
+            store.head,
+            lambda uri: store.read_range(uri, 0, 1),
+            lambda uri: store.read_tail(uri, 1),
+        ):
+            with pytest.raises(LocationError, match=f"{path} is not a file but {kind}"):
+                call(path)
+        with pytest.raises(LocationError, match="is not a file but"):
+            store.copy_in(path, tmp_path / "copy")
+
+
+def test_a_listing_tells_of_what_it_leaves_out(tmp_path):
+    expected = odd_entries(tmp_path)
+    (tmp_path / "x").write_bytes(b"1")
+    (tmp_path / "good-link").symlink_to(tmp_path / "x")
+    told = {}
+    found = [info.uri for info in store.list(tmp_path, told.__setitem__)]
+    assert found == [str(tmp_path / "good-link"), str(tmp_path / "x")]
+    assert told == {str(tmp_path / name): kind for name, kind in expected.items()}
+    assert [info.uri for info in store.list(tmp_path)] == found
+
+
+def test_links_that_lead_to_themselves_are_named(tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(LocationError, match=r"/loop cannot be listed: Too many levels of symbolic links"):
+        list(store.list(tmp_path))
+
+
+def test_a_name_that_is_not_utf8_is_refused(tmp_path):
+    with pytest.raises(LocationError, match=r"b\\udcff' is not UTF-8"):
+        store.head(os.fsdecode(b"/tmp/b\xff"))
+
+
+@pytest.fixture(params=[errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+def no_hard_links(request, monkeypatch):
+    """As on FAT and on many network file systems."""
+
+    def link(*_args, **_options):
+        raise OSError(request.param, os.strerror(request.param))
+
+    monkeypatch.setattr(os, "link", link)
+
+
+@pytest.mark.usefixtures("no_hard_links")
+def test_create_only_puts_without_hard_links_have_one_winner(tmp_path):
+    uri, start = tmp_path / "run" / "x", threading.Barrier(8)
+
+    def commit(writer):
+        start.wait(timeout=10)
+        try:
+            store.put_new(uri, b"%d" % writer)
+        except store.AlreadyExists:
+            return None
+        return writer
+
+    with ThreadPoolExecutor(8) as pool:
+        winners = [writer for writer in pool.map(commit, range(8)) if writer is not None]
+    assert [store.read(uri)] == [b"%d" % writer for writer in winners]
+    assert [path.name for path in uri.parent.iterdir()] == ["x"]
+
+
+@pytest.mark.usefixtures("no_hard_links")
+def test_a_file_system_that_cannot_keep_writers_apart_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_args, **_options: object())  # a C library without renameat2
+    with pytest.raises(LocationError, match=r"neither hard links nor .*choose an --output on another file system"):
+        store.put_new(tmp_path / "x", b"1")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("call", ["fsync", "utime"])
+def test_file_systems_without_fsync_or_times_are_written_to(tmp_path, monkeypatch, call):
+    def refuse(*_args, **_options):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, call, refuse)
+    store.put_new(tmp_path / "x", b"1")
+    assert store.read(tmp_path / "x") == b"1"

@@ -50,32 +50,6 @@ def test_create_only_put_has_one_winner(root):
     assert store.read(uri) == f"writer {winners[0]}".encode()
 
 
-def test_conditional_put_loses_no_update(root):
-    uri = store.join(root, "counter")
-    store.put(uri, b"0")
-
-    def add(_):
-        while True:
-            etag = store.head(uri).etag
-            value = int(store.read(uri))
-            try:
-                store.put_if_match(uri, str(value + 1).encode(), etag)
-            except store.PreconditionFailed:
-                continue
-            return
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(add, range(12)))
-    assert store.read(uri) == b"12"
-
-
-def test_conditional_put_needs_the_object(root):
-    uri = store.join(root, "none")
-    with pytest.raises(store.PreconditionFailed):
-        store.put_if_match(uri, b"x", '"etag"')
-    assert not store.exists(uri)
-
-
 def test_missing_object(root):
     uri = store.join(root, "nothing.pt")
     assert not store.exists(uri)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from skyfan import store
 from skyfan.errors import BadInput, DatasetError
+from skyfan.formats.identity import content_identity, zip_identity
 from skyfan.formats.torch._unpickle import MAX_PICKLE_BYTES
 
 _TAIL_BYTES = 64 * 2**10
@@ -22,11 +23,12 @@ _MAX32 = 0xFFFFFFFF
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file of the archive: where its header is and how many bytes it stores."""
+    """One file of the archive: where its header is, how many bytes it stores, and their CRC-32 (0: not computed)."""
 
     name: str
     header_bytes_at: int
     size_bytes: int
+    crc32: int
 
 
 class Archive:
@@ -41,6 +43,7 @@ class Archive:
         self._error = error
         self._stats = stats or store.ReadStats()
         info, self._tail = store.read_tail(uri, _TAIL_BYTES, stats=self._stats)
+        self._info = info
         self.uri, self.size_bytes, self.etag = info.uri, info.size_bytes, info.etag
         self._windows = [(self.size_bytes - len(self._tail), self._tail)]
         entries = self._read_directory()
@@ -48,6 +51,11 @@ class Archive:
         self.entries = {name.removeprefix(folder): entry for name, entry in entries.items()}
         if any(name.startswith("code/") for name in self.entries):
             raise self.refuse("is a TorchScript program, not saved tensors or a saved module")
+
+    def identity(self) -> str:
+        """What copies of this file have in common, and no other content has."""
+        directory = ((name, entry.size_bytes, entry.crc32) for name, entry in self.entries.items())
+        return zip_identity(directory) or content_identity(self._info)
 
     def refuse(self, reason: str) -> BadInput:
         """The error that says `reason` about this file."""
@@ -185,7 +193,7 @@ class Archive:
             raise self.refuse(f"is damaged: its entry {name} has two sizes")
         if offset + _LOCAL_HEADER.size + size_bytes > self.size_bytes:
             raise self.refuse(f"is truncated: its entry {name} ends after the file; copy it again")
-        return Entry(name, offset, size_bytes), after + name_length + extra_length + comment_length
+        return Entry(name, offset, size_bytes, fields[7]), after + name_length + extra_length + comment_length
 
     def _top_folder(self, entries: dict[str, Entry]) -> str:
         """`archive/`: torch names it after the file, and old versions always `archive/`."""

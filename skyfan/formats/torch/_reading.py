@@ -1,5 +1,6 @@
 """Opens a `.pt` dataset file: names, shapes and byte ranges of its tensors."""
 
+import dataclasses
 from collections.abc import Iterator
 
 from skyfan import store
@@ -33,13 +34,17 @@ def open_tensorfile(uri: store.StrPath, *, stats: store.ReadStats | None = None)
     refs = {names.get(name, name): ref for name, ref in refs.items()}
     offsets = storage_offsets(archive, refs)
     byteorder = archive.byteorder()
-    tensors = tuple(spec_of(name, ref, offsets[ref.storage.key], byteorder, archive.uri) for name, ref in refs.items())
+    tensors = tuple(
+        _with_checksum(spec_of(name, ref, offsets[ref.storage.key], byteorder, archive.uri), ref, archive)
+        for name, ref in refs.items()
+    )
     return FileLayout(
         uri=archive.uri,
         etag=archive.etag,
         size_bytes=archive.size_bytes,
         samples=_samples(tensors, archive),
         tensors=tensors,
+        identity=archive.identity(),
     )
 
 
@@ -63,6 +68,13 @@ def storage_offsets(archive: Archive, refs: dict[str, TensorRef]) -> dict[str, i
     keys = {ref.storage.key for ref in refs.values()}
     offsets = archive.data_offsets(sorted(f"data/{key}" for key in keys))
     return {name.removeprefix("data/"): offset for name, offset in offsets.items()}
+
+
+def _with_checksum(spec: TensorSpec, ref: TensorRef, archive: Archive) -> TensorSpec:
+    """The archive's CRC-32 is one of the tensor's rows where the tensor is all of its storage."""
+    entry = archive.entries[f"data/{ref.storage.key}"]
+    whole = ref.offset == 0 and spec.samples * spec.row_bytes == entry.size_bytes
+    return dataclasses.replace(spec, crc32=entry.crc32) if whole and entry.crc32 else spec
 
 
 def _named_tensors(

@@ -2,11 +2,11 @@
 
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from skyfan import store
 from skyfan.errors import BadInput, DatasetError
-from skyfan.formats.torch._unpickle import MAX_PICKLE_BYTES
+from skyfan.formats.torch.unpickler import MAX_PICKLE_BYTES
 
 _TAIL_BYTES = 64 * 2**10
 _WINDOW_BYTES = 16 * 2**10
@@ -22,11 +22,12 @@ _MAX32 = 0xFFFFFFFF
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file of the archive: where its header is and how many bytes it stores."""
+    """One file of the archive: where its header is, how many bytes it stores, and where the next entry begins."""
 
     name: str
     header_bytes_at: int
     size_bytes: int
+    end_before: int
 
 
 class Archive:
@@ -82,7 +83,7 @@ class Archive:
         for (name, entry), header in zip(entries.items(), headers, strict=True):
             signature, *_, name_length, extra_length = _LOCAL_HEADER.unpack(header)
             start = entry.header_bytes_at + _LOCAL_HEADER.size + name_length + extra_length
-            if signature != b"PK\x03\x04" or start + entry.size_bytes > self.size_bytes:
+            if signature != b"PK\x03\x04" or start + entry.size_bytes > entry.end_before:
                 raise self.refuse(f"is damaged: its entry {name} does not lie where the directory says")
             offsets[name] = start
         return offsets
@@ -132,7 +133,18 @@ class Archive:
             if entry.name in entries:
                 raise self.refuse(f"is damaged: it has two entries named {entry.name}")
             entries[entry.name] = entry
-        return entries
+        return self._bounded(entries, offset) if entries else entries
+
+    def _bounded(self, entries: dict[str, Entry], directory_at: int) -> dict[str, Entry]:
+        """Each entry with the place where the next one, or the directory, begins; refuses entries that overlap."""
+        ordered = sorted(entries.values(), key=lambda entry: entry.header_bytes_at)
+        ends = [*(entry.header_bytes_at for entry in ordered[1:]), directory_at]
+        bounded = {}
+        for entry, end_before in zip(ordered, ends, strict=True):
+            if entry.header_bytes_at + _LOCAL_HEADER.size + entry.size_bytes > end_before:
+                raise self.refuse(f"is damaged: its entry {entry.name} overlaps another")
+            bounded[entry.name] = replace(entry, end_before=end_before)
+        return bounded
 
     def _directory_place(self) -> tuple[int, int, int]:
         """Number of entries, size and offset of the ZIP directory."""
@@ -185,7 +197,7 @@ class Archive:
             raise self.refuse(f"is damaged: its entry {name} has two sizes")
         if offset + _LOCAL_HEADER.size + size_bytes > self.size_bytes:
             raise self.refuse(f"is truncated: its entry {name} ends after the file; copy it again")
-        return Entry(name, offset, size_bytes), after + name_length + extra_length + comment_length
+        return Entry(name, offset, size_bytes, self.size_bytes), after + name_length + extra_length + comment_length
 
     def _top_folder(self, entries: dict[str, Entry]) -> str:
         """`archive/`: torch names it after the file, and old versions always `archive/`."""

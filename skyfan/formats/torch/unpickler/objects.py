@@ -127,7 +127,7 @@ def _build(machine: PickleMachine) -> None:
                 machine.charge_items(len(part))
                 target.state.update(part)
     elif type(target) is not dict and not isinstance(target, Opaque):
-        raise Malformed("it gives state to a tensor, a function or a constant")
+        raise Malformed("it gives state to a function, a tensor or a constant")
 
 
 def _storage(machine: PickleMachine) -> None:

@@ -1,5 +1,7 @@
 """The functions of torch that rebuild a tensor, as functions that only note where its values lie."""
 
+from collections.abc import Callable, Mapping
+
 from skyfan.dtypes import DTYPES
 from skyfan.formats.torch.unpickler.errors import Malformed, Unsupported
 from skyfan.formats.torch.unpickler.limits import MAX_DIMENSIONS, MAX_NAME_CHARACTERS, MAX_TENSOR_INTEGER
@@ -81,7 +83,7 @@ def from_type(function: object, new_type: object, args: object, _state: object) 
     return rebuild(*args)
 
 
-REBUILDS = {
+REBUILDS: Mapping[str, Callable[..., TensorRef]] = {
     "torch._utils._rebuild_tensor": rebuild_v2,
     "torch._utils._rebuild_tensor_v2": rebuild_v2,
     "torch._utils._rebuild_tensor_v3": rebuild_v3,

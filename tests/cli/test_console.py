@@ -42,7 +42,7 @@ def test_consoles_escape_lines_and_tables(text, shown, terminal):
     console = PlainConsole(
         file=stream, force_terminal=terminal, color_system="standard" if terminal else None, width=80
     )
-    console.print(f"name {text}", markup=False)
+    console.print(f"name {text}", markup=False, highlight=False)
     table = Table(title=text)
     table.add_column("tensor", style="red", min_width=40)
     table.add_row(text)

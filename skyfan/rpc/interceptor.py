@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TypeAlias
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 from grpc import aio
 
 from skyfan import errors
@@ -24,7 +25,8 @@ MAX_SERVICE_STREAMS = 8
 WATCH = "/grpc.health.v1.Health/Watch"
 
 _Context: TypeAlias = aio.ServicerContext[Any, Any]
-_Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
+_Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # subscriptable in its stubs only
+_Parse: TypeAlias = Callable[[bytes], Any] | None
 
 
 class CallInterceptor(aio.ServerInterceptor):
@@ -38,9 +40,9 @@ class CallInterceptor(aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler | None]],
+        continuation: Callable[[grpc.HandlerCallDetails], "Awaitable[_Handler | None]"],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> _Handler | None:
+    ) -> "_Handler | None":
         """Refuses calls without the token; wraps the others' handlers."""
         method = handler_call_details.method
         if not self._has_token(handler_call_details):
@@ -48,15 +50,17 @@ class CallInterceptor(aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or method == WATCH:
             return None
-        serializers = handler.request_deserializer, handler.response_serializer
+        parse, serialize = handler.request_deserializer, handler.response_serializer
+        # Requests are parsed by the wrappers: what gRPC answers to one that cannot be parsed blames the server.
         if handler.unary_unary:
-            return grpc.unary_unary_rpc_method_handler(self._unary(handler.unary_unary, method), *serializers)
+            unary = self._unary(handler.unary_unary, method, parse)
+            return grpc.unary_unary_rpc_method_handler(unary, response_serializer=serialize)
         if handler.unary_stream:
-            answer = self._stream(handler.unary_stream, method, self._calls)
-            return grpc.unary_stream_rpc_method_handler(answer, *serializers)
+            stream = self._stream(lambda data, context: handler.unary_stream(_parsed(data, parse), context), method)
+            return grpc.unary_stream_rpc_method_handler(stream, response_serializer=serialize)
         if handler.stream_stream and not method.startswith("/skyfan."):
-            answer = self._stream(handler.stream_stream, method, self._streams)
-            return grpc.stream_stream_rpc_method_handler(answer, *serializers)
+            stream = self._stream(handler.stream_stream, method, self._streams)
+            return grpc.stream_stream_rpc_method_handler(stream, parse, serialize)
         return handler
 
     def _has_token(self, details: grpc.HandlerCallDetails) -> bool:
@@ -68,20 +72,22 @@ class CallInterceptor(aio.ServerInterceptor):
         sentence = f"the call carries no valid token; set {TOKEN_VARIABLE} alike on both ends."
         await context.abort(grpc.StatusCode.UNAUTHENTICATED, sentence, ((ERROR_KEY, errors.BadInput.error_name()),))
 
-    def _unary(self, behaviour: Any, method: str) -> Callable[..., Awaitable[Any]]:
-        async def answer(request: Any, context: _Context) -> Any:
+    def _unary(self, behaviour: Any, method: str, parse: _Parse) -> Callable[..., Awaitable[Any]]:
+        async def answer(data: bytes, context: _Context) -> Any:
             try:
                 with self._calls.taken():
-                    return await behaviour(request, context)
+                    return await behaviour(_parsed(data, parse), context)
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 (every one is answered by _fail)
                 await self._fail(error, method, context)
 
         return answer
 
-    def _stream(self, behaviour: Any, method: str, places: "_Places") -> Callable[..., AsyncIterator[Any]]:
+    def _stream(
+        self, behaviour: Any, method: str, places: "_Places | None" = None
+    ) -> Callable[..., AsyncIterator[Any]]:
         async def answer(request: Any, context: _Context) -> AsyncIterator[Any]:
             try:
-                with places.taken():
+                with (places or self._calls).taken():
                     async for event in behaviour(request, context):
                         yield event
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 (every one is answered by _fail)
@@ -100,6 +106,13 @@ class CallInterceptor(aio.ServerInterceptor):
             self._log.exception("call failed unexpectedly", method=method)
             failure = errors.SkyfanError(f"{type(error).__name__}: {error}")
         await context.abort(status_of(failure), str(failure), ((ERROR_KEY, failure.error_name()),))
+
+
+def _parsed(data: bytes, parse: _Parse) -> Any:
+    try:
+        return parse(data) if parse else data
+    except DecodeError as error:
+        raise errors.BadInput(f"the request cannot be read: {error}.") from error
 
 
 class _Places:

@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from skyfan import store
 from skyfan.errors import BadInput, DatasetError
@@ -65,14 +66,14 @@ class Archive:
         start = self.data_offsets([name])[name]
         return self._bytes(start, start + entry.size_bytes)
 
-    def byteorder(self) -> str:
+    def byteorder(self) -> Literal["little", "big"]:
         """`little` or `big`; files from before torch 2.1 do not say and are little-endian."""
         if "byteorder" not in self.entries:
             return "little"
         order = self.read("byteorder", limit_bytes=64).decode("ascii", "replace").strip()
         if order not in ("little", "big"):
             raise self.refuse(f"has the unknown byte order {order!r}")
-        return order
+        return "big" if order == "big" else "little"
 
     def data_offsets(self, names: Iterable[str]) -> dict[str, int]:
         """First byte of each entry's data, from its local header; checks that the data is inside the file."""

@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 from grpc import aio
 
 from skyfan import errors
+from skyfan.plain_text import printable
 from skyfan.rpc.credentials import TOKEN_VARIABLE
 from skyfan.rpc.errors import ERROR_KEY, TOKEN_KEY, status_of
 
@@ -105,7 +106,8 @@ class CallInterceptor(aio.ServerInterceptor):
         else:
             self._log.exception("call failed unexpectedly", method=method)
             failure = errors.SkyfanError(f"{type(error).__name__}: {error}")
-        await context.abort(status_of(failure), str(failure), ((ERROR_KEY, failure.error_name()),))
+        # A lone surrogate in a name could not be sent.
+        await context.abort(status_of(failure), printable(str(failure)), ((ERROR_KEY, failure.error_name()),))
 
 
 def _parsed(data: bytes, parse: _Parse) -> Any:

@@ -8,6 +8,7 @@ from typing import Literal
 from skyfan import store
 from skyfan.errors import BadInput, DatasetError
 from skyfan.formats.torch.unpickler import MAX_PICKLE_BYTES
+from skyfan.plain_text import printable
 
 _TAIL_BYTES = 64 * 2**10
 _WINDOW_BYTES = 16 * 2**10
@@ -53,7 +54,7 @@ class Archive:
 
     def refuse(self, reason: str) -> BadInput:
         """The error that says `reason` about this file."""
-        return self._error(f"{self.uri} {reason}.")
+        return self._error(printable(f"{self.uri} {reason}."))
 
     def read(self, name: str, limit_bytes: int = MAX_PICKLE_BYTES) -> bytes:
         """A small entry as a whole."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from skyfan.errors import DatasetError
 from skyfan.formats.torch.unpickler import MAX_NAME_CHARACTERS, InertObject, OpaqueKey, TensorRef, describe
+from skyfan.plain_text import printable
 
 _MAX_DEPTH = 32
 _MAX_TENSORS = 10_000
@@ -46,9 +47,8 @@ class Members:
         """One more member that is no tensor."""
         if len(self.skipped) == _MAX_SKIPPED:
             raise DatasetError(f"{self.where} holds more than {_MAX_SKIPPED} members beside its tensors.")
-        name = ".".join(path)
-        shown = name if name.isprintable() else ascii(name)
-        self.skipped.append(f"{shown[:MAX_NAME_CHARACTERS]} ({describe(value)})")
+        name = printable(".".join(path)[:MAX_NAME_CHARACTERS])
+        self.skipped.append(f"{name} ({describe(value)})")
 
     def collect(self, value: object, path: tuple[str, ...] = ()) -> bool:
         """Add the tensors at and below `value`; false where there are none, and then nothing below is skipped by name.
@@ -97,8 +97,10 @@ def read_members(tree: object, where: str) -> Members:
             f"{where} holds {describe(tree)}; Skyfan opens tensors, TensorDataset, and tuples, lists and dicts of "
             "tensors only."
         )
-    listed = ", ".join(f"{key} ({describe(value)})" for key, value in _first(tree) if isinstance(key, str | int))
-    raise DatasetError(f"{where} holds no tensors{f', but {listed}' if listed else ''}.")
+    listed = ", ".join(
+        f"{str(key)[:60]} ({describe(value)})" for key, value in _first(tree) if isinstance(key, str | int)
+    )
+    raise DatasetError(printable(f"{where} holds no tensors{f', but {listed}' if listed else ''}."))
 
 
 def _sized(value: object) -> tuple[object, ...] | list[object] | dict[object, object]:

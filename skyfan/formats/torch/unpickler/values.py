@@ -9,6 +9,7 @@ from typing import Any
 
 from skyfan.formats.torch.unpickler.errors import Malformed
 from skyfan.formats.torch.unpickler.limits import MAX_KEY_INTEGER, MAX_NAME_CHARACTERS
+from skyfan.plain_text import printable
 
 UNTYPED = "untyped"
 """dtype of a storage that is bytes only; the tensor names the dtype."""
@@ -54,7 +55,7 @@ class ClassRef:
         """`posix.system (os.system)`: the name in the file, and the one that people know."""
         module, _, name = self.path.rpartition(".")
         familiar = _FAMILIAR_MODULES.get(module)
-        return f"{self.path} ({familiar}.{name})" if familiar else self.path
+        return printable(f"{self.path} ({familiar}.{name})" if familiar else self.path)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,9 +86,9 @@ def describe(value: object) -> str:
     if isinstance(value, Opaque | OpaqueKey):
         return value.kind
     if isinstance(value, InertObject):
-        return f"an object of {value.path}"
+        return f"an object of {printable(value.path)}"
     if isinstance(value, ClassRef):
-        return f"a reference to {value.path}"
+        return f"a reference to {value.spelled}"
     if isinstance(value, DtypeName):
         return f"the dtype {value.dtype}"
     if value is None:

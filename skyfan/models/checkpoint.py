@@ -158,7 +158,7 @@ def _looks_like_state_dict(found: Mapping[Any, Any]) -> bool:
 def _json_object(text: str, where: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"the metadata of {where} cannot be read: {error}.") from error
     if not isinstance(found, dict) or not isinstance(found.get(CONFIG_KEY, {}), dict):
         raise ModelError(f"the metadata of {where} holds no configuration.")

@@ -20,7 +20,7 @@ def _known_dtype(name: str) -> str:
 
 
 # 2**62: so that no sum of two is beyond the 64-bit integers of numpy and of the wire.
-Count = Annotated[int, Field(ge=0, lt=2**62)]
+NonNegative = Annotated[int, Field(ge=0, lt=2**62)]
 """A number of bytes or samples, or a place among them."""
 
 
@@ -34,8 +34,8 @@ class TensorSpec:
 
     name: str
     dtype: Annotated[str, AfterValidator(_known_dtype)]
-    shape: Annotated[tuple[Count, ...], Field(min_length=1, max_length=MAX_DIMENSIONS)]
-    offset_bytes: Count
+    shape: Annotated[tuple[NonNegative, ...], Field(min_length=1, max_length=MAX_DIMENSIONS)]
+    offset_bytes: NonNegative
     order: Annotated[tuple[int, ...], Field(max_length=MAX_DIMENSIONS)]
     byteorder: Literal["little", "big"] = "little"
 
@@ -89,8 +89,8 @@ class FileLayout(BaseModel):
 
     uri: str
     etag: str
-    size_bytes: Count
-    samples: Count
+    size_bytes: NonNegative
+    samples: NonNegative
     tensors: tuple[TensorSpec, ...]
 
     @model_validator(mode="after")

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 from skyfan.errors import BadInput
 from skyfan.job import WHOLE_FILES, Job, PartitionSize, RunOptions
-from skyfan.layout import Count, FileLayout
+from skyfan.layout import FileLayout, NonNegative
 from skyfan.units import counted, format_size
 
 PLAN_SCHEMA: Literal["skyfan.plan/2"] = "skyfan.plan/2"
@@ -38,10 +38,10 @@ class _Frozen(BaseModel):
 class Span(_Frozen):
     """Samples [start, stop) of file number `file`; the first of them is sample `first_sample` of the dataset."""
 
-    file: Count
-    start: Count
-    stop: Count
-    first_sample: Count
+    file: NonNegative
+    start: NonNegative
+    stop: NonNegative
+    first_sample: NonNegative
 
     @model_validator(mode="after")
     def _holds_samples(self) -> Self:

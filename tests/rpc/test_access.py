@@ -16,7 +16,8 @@ from skyfan.rpc.healthcheck import is_serving
 from skyfan.rpc.interceptor import CallInterceptor
 from skyfan.rpc.main import DEFAULT_ADDRESS
 from skyfan.rpc.options import server_options
-from skyfan.v1 import partitioner_pb2, partitioner_pb2_grpc
+from skyfan.v1 import partitioner_pb2_grpc
+from skyfan.v1.types_pb2 import Envelope
 
 PLAN = "/skyfan.v1.Partitioner/Plan"
 CHECK = "/grpc.health.v1.Health/Check"
@@ -36,7 +37,7 @@ class Partitioner(partitioner_pb2_grpc.PartitionerServicer):
     async def Plan(self, request, context):  # noqa: N802 (the name in the proto file)
         self.begun.release()
         await self.go_on.wait()
-        return partitioner_pb2.PlanReply(run_id="0" * 16)
+        return Envelope(schema="done")
 
 
 @contextlib.asynccontextmanager
@@ -71,9 +72,7 @@ async def status(call):
 
 
 async def plan(channel, metadata=()):
-    return await channel.unary_unary(PLAN, response_deserializer=partitioner_pb2.PlanReply.FromString)(
-        b"", metadata=metadata
-    )
+    return await channel.unary_unary(PLAN, response_deserializer=Envelope.FromString)(b"", metadata=metadata)
 
 
 @pytest.fixture
@@ -97,9 +96,9 @@ def test_a_hundred_calls_that_never_send_their_request_hold_no_place(token, meth
         held = [channel.stream_stream(method)() for _ in range(100)]
         ended = [await status(call.read()) for call in held]
         reply = await plan(channel, token)
-        return set(ended), reply.run_id
+        return set(ended), reply.schema
 
-    assert run(scenario) == ({grpc.StatusCode.UNAUTHENTICATED}, "0" * 16)
+    assert run(scenario) == ({grpc.StatusCode.UNAUTHENTICATED}, "done")
 
 
 def test_the_missing_token_is_bad_input_to_a_client(token):
@@ -131,9 +130,9 @@ def test_more_calls_than_the_limit_are_told_to_come_again(token):
         refused = await status(plan(channel, token))
         servicer.go_on.set()
         replies = await asyncio.gather(*held)
-        return refused, len(replies), (await plan(channel, token)).run_id
+        return refused, len(replies), (await plan(channel, token)).schema
 
-    assert run(scenario) == (grpc.StatusCode.RESOURCE_EXHAUSTED, LIMIT, "0" * 16)
+    assert run(scenario) == (grpc.StatusCode.RESOURCE_EXHAUSTED, LIMIT, "done")
 
 
 def test_without_a_token_streams_of_reflection_are_counted_apart(monkeypatch):
@@ -147,9 +146,9 @@ def test_without_a_token_streams_of_reflection_are_counted_apart(monkeypatch):
             await call.read()
         one_more = await status(stub.ServerReflectionInfo().read())
         watching = await status(channel.unary_unary(WATCH)(b""))
-        return one_more, watching, (await plan(channel)).run_id
+        return one_more, watching, (await plan(channel)).schema
 
-    assert run(scenario) == (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNIMPLEMENTED, "0" * 16)
+    assert run(scenario) == (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNIMPLEMENTED, "done")
 
 
 @pytest.mark.parametrize("method", [PLAN, CHECK])

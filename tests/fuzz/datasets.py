@@ -18,7 +18,7 @@ _FOLDER = Path(tempfile.mkdtemp(prefix="skyfan-fuzz-"))
 def contents(random: Random) -> dict[str, bytes]:
     """The entries of a file whose root is likely to be a dataset."""
     writer = PickleWriter(random, STORAGES)
-    kind = random.randrange(4)
+    kind = random.randrange(5)
     members = [
         writer.tensor_value() if random.random() < 0.6 else writer.value() for _ in range(random.randrange(1, 4))
     ]
@@ -29,6 +29,12 @@ def contents(random: Random) -> dict[str, bytes]:
     elif kind == 2:
         state = writer.dictionary([(text("tensors"), marked_tuple(*members))])
         root = writer.built("torch.utils.data.dataset TensorDataset", state)
+    elif kind == 3:  # one storage under many names: a few bytes each, and a whole tensor when it is read
+        shared, again = b"r\x02\x00\x10\x00", b"j\x02\x00\x10\x00"
+        names = [text(f"t{number}") for number in range(random.choice((1, 2, 200)))]
+        first, *others = names
+        tensor = writer.tensor("2", (4, 250), 1_000) + shared
+        root = writer.dictionary([(first, tensor), *((name, again) for name in others)])
     else:
         root = writer.dictionary([(_key(random, writer), member) for member in members])
     entries = {"data.pkl": writer.pickle(root)} | {f"data/{key}": bytes(size) for key, size in STORAGES.items()}

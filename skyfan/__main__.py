@@ -9,6 +9,7 @@ from skyfan.errors import Interrupted
 
 def main() -> None:
     """Runs the command line; Ctrl-C before it is there ends as Ctrl-C later does."""
+    _import_nothing_from_here()
     try:
         from skyfan.cli import main as command_line
     except KeyboardInterrupt:
@@ -23,6 +24,16 @@ def main() -> None:
             sys.stderr.flush()
             os._exit(Interrupted.exit_code)
         raise
+
+
+def _import_nothing_from_here() -> None:
+    """Take the current folder off the path of modules, in this process and in all that it starts.
+
+    `python -m` puts it first, and so does the start of a multiprocessing child: a `numpy.py` beside the data would run.
+    """
+    os.environ["PYTHONSAFEPATH"] = "1"
+    if not sys.flags.safe_path and sys.path and sys.path[0] in ("", os.getcwd()):  # noqa: PTH109 (before pathlib)
+        del sys.path[0]
 
 
 if __name__ == "__main__":

@@ -2,12 +2,26 @@
 
 import math
 from dataclasses import dataclass
+from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from skyfan.dtypes import as_dtype, numpy_dtype
+from skyfan.dtypes import DTYPES, as_dtype, numpy_dtype
 from skyfan.errors import DatasetError
+
+MAX_DIMENSIONS = 32
+
+
+def _known_dtype(name: str) -> str:
+    if name not in DTYPES:
+        raise ValueError(f"{name[:40]!r} is not a dtype that can be read")
+    return name
+
+
+# 2**62: so that no sum of two is beyond the 64-bit integers of numpy and of the wire.
+NonNegative = Annotated[int, Field(ge=0, lt=2**62)]
+"""A number of bytes or samples, or a place among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +34,11 @@ class TensorSpec:
     """
 
     name: str
-    dtype: str
-    shape: tuple[int, ...]
-    offset_bytes: int
-    order: tuple[int, ...]
-    byteorder: str = "little"
+    dtype: Annotated[str, AfterValidator(_known_dtype)]
+    shape: Annotated[tuple[NonNegative, ...], Field(min_length=1, max_length=MAX_DIMENSIONS)]
+    offset_bytes: NonNegative
+    order: Annotated[tuple[int, ...], Field(max_length=MAX_DIMENSIONS)]
+    byteorder: Literal["little", "big"] = "little"
     crc32: int | None = None
 
     @property
@@ -78,10 +92,22 @@ class FileLayout(BaseModel):
 
     uri: str
     etag: str
-    size_bytes: int
-    samples: int
+    size_bytes: NonNegative
+    samples: NonNegative
     tensors: tuple[TensorSpec, ...]
     identity: str = ""
+
+    @model_validator(mode="after")
+    def _lies_within_the_file(self) -> Self:
+        """A layout comes over the wire too: a rank reads what it says, and allocates by it."""
+        for tensor in self.tensors:
+            if tensor.samples != self.samples:
+                raise ValueError(f"tensor {tensor.name!r} has {tensor.samples} samples, the file {self.samples}")
+            if sorted(tensor.order) != list(range(len(tensor.row_shape))):
+                raise ValueError(f"tensor {tensor.name!r} has the order {list(tensor.order)} for {tensor.row_shape}")
+            if tensor.offset_bytes + tensor.samples * tensor.row_bytes > self.size_bytes:
+                raise ValueError(f"tensor {tensor.name!r} ends after the file's {self.size_bytes} bytes")
+        return self
 
     @property
     def sample_bytes(self) -> int:

@@ -10,6 +10,8 @@ import sys
 
 import structlog
 
+from skyfan.plain_text import printable
+
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -30,6 +32,7 @@ def configure(service: str | None = None, level: str | None = None) -> None:
     if chosen == "json":
         shared += [structlog.processors.format_exc_info, _in_reading_order, structlog.processors.JSONRenderer()]
     else:
+        shared += [structlog.processors.format_exc_info, _printable]
         shared.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()))
     structlog.configure(
         processors=shared,
@@ -51,4 +54,12 @@ def _in_reading_order(_logger: object, _method: str, event: structlog.typing.Eve
     return {
         key: event[key]
         for key in (*(key for key in _FIRST if key in event), *(key for key in event if key not in _FIRST))
+    }
+
+
+def _printable(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Names from files do not reach the terminal raw; JSON escapes them itself."""
+    return {
+        key: printable(value, keep="\n" if key == "exception" else "") if isinstance(value, str) else value
+        for key, value in event.items()
     }

@@ -8,13 +8,13 @@ self-contained piece that travels to an executor, so that no rank reads a header
 import hashlib
 import json
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from skyfan.errors import BadInput
 from skyfan.job import WHOLE_FILES, Job, PartitionSize, RunOptions
-from skyfan.layout import FileLayout
+from skyfan.layout import FileLayout, NonNegative
 from skyfan.units import counted, format_size
 
 PLAN_SCHEMA: Literal["skyfan.plan/2"] = "skyfan.plan/2"
@@ -38,10 +38,16 @@ class _Frozen(BaseModel):
 class Span(_Frozen):
     """Samples [start, stop) of file number `file`; the first of them is sample `first_sample` of the dataset."""
 
-    file: int
-    start: int
-    stop: int
-    first_sample: int
+    file: NonNegative
+    start: NonNegative
+    stop: NonNegative
+    first_sample: NonNegative
+
+    @model_validator(mode="after")
+    def _holds_samples(self) -> Self:
+        if self.start >= self.stop:
+            raise ValueError(f"samples {self.start} to {self.stop} are none")
+        return self
 
     @property
     def samples(self) -> int:
@@ -52,10 +58,22 @@ class Span(_Frozen):
 class PlanItem(_Frozen):
     """The work of one rank, complete in itself. Spans' `file` counts in `files`."""
 
-    rank: int
-    world_size: int
+    rank: int = Field(ge=0)
+    world_size: int = Field(ge=1, le=MAX_RANKS)
     files: tuple[FileLayout, ...]
     spans: tuple[Span, ...]
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        """An item comes over the wire too: its spans are samples of its files, and its rank is one of the world."""
+        if self.rank >= self.world_size:
+            raise ValueError(f"rank {self.rank} is none of {self.world_size} ranks")
+        for span in self.spans:
+            if span.file >= len(self.files):
+                raise ValueError(f"a span is of file {span.file}, but the item has {len(self.files)} files")
+            if span.stop > self.files[span.file].samples:
+                raise ValueError(f"a span ends at sample {span.stop} of {self.files[span.file].samples}")
+        return self
 
     @property
     def samples(self) -> int:

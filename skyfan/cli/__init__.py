@@ -26,6 +26,7 @@ from skyfan.cli.plan import plan
 from skyfan.cli.report import report
 from skyfan.cli.run import run
 from skyfan.errors import BadInput, Interrupted, SkyfanError
+from skyfan.plain_text import printable
 
 app = typer.Typer(
     name="skyfan",
@@ -115,5 +116,5 @@ def _fail_usage(error: typer.TyperException) -> NoReturn:
 
 
 def _fail(sentence: str, code: int) -> NoReturn:
-    err.print(f"skyfan: {sentence}", markup=False, highlight=False, soft_wrap=True)
+    err.print(printable(f"skyfan: {sentence}"), markup=False, highlight=False, soft_wrap=True)
     sys.exit(code)

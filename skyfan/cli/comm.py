@@ -138,7 +138,7 @@ def _processes(work: RankCheck) -> Iterator[list[subprocess.Popen[str]]]:
     try:
         for rank in range(work.world_size):
             process = subprocess.Popen(
-                [sys.executable, "-m", "skyfan.comm.check"],
+                [sys.executable, "-P", "-m", "skyfan.comm.check"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

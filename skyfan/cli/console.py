@@ -1,12 +1,17 @@
-"""The two streams of every command: results on standard output, everything else on standard error."""
+"""The two streams of every command: results on standard output, everything else on standard error.
+
+Names of files, tensors and weights, and the texts of errors, come from others. They are printed by these consoles
+only, which show every character that is not printable as an escape: nothing in a name reaches the terminal as an
+instruction.
+"""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import structlog
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -17,11 +22,23 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.segment import Segment
 
 from skyfan import logs
+from skyfan.plain_text import printable
 
-out = Console(soft_wrap=True)
-err = Console(stderr=True)
+
+class PlainConsole(Console):
+    """A console that prints text as text; its own colours and cursor movements stay what they are."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The segments of a renderable, their texts made printable."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text, keep="\n"))
+
+
+out = PlainConsole(soft_wrap=True)
+err = PlainConsole(stderr=True)
 
 
 def print_json(value: Any) -> None:
@@ -32,7 +49,7 @@ def print_json(value: Any) -> None:
 def say(sentence: str) -> None:
     """One line for the user, on standard error; a line of the log where logs are asked to be JSON."""
     if not logs.as_json():
-        err.print(sentence, markup=False, highlight=False, soft_wrap=True)
+        err.print(printable(sentence), markup=False, highlight=False, soft_wrap=True)
         return
     if not structlog.is_configured():
         logs.configure("driver")

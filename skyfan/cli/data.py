@@ -67,6 +67,8 @@ def inspect(
                     f"{counted(tensor.sentinel_values, 'value')} of {tensor.name} not measured "
                     f"({SENTINELS[tensor.name]}); `skyfan data clean` drops these samples"
                 )
+        if report.skipped:
+            _tell(f"not read, because they are no tensors: {', '.join(report.skipped)}")
 
 
 @app.command()

@@ -1,14 +1,13 @@
 """Printing wide tables: to the terminal's width there, one line a row into a file or pipe."""
 
-from rich.console import Console
 from rich.table import Table
 
-from skyfan.cli.console import out
+from skyfan.cli.console import PlainConsole, out
 
 _PIPED_WIDTH = 160
 
 
 def show_table(table: Table) -> None:
     """Prints on standard output; a file or pipe has no width of its own."""
-    console = out if out.is_terminal else Console(width=_PIPED_WIDTH)
+    console = out if out.is_terminal else PlainConsole(width=_PIPED_WIDTH)
     console.print(table)

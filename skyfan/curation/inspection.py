@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from skyfan.curation._blocks import blocks, digests, repeats
 from skyfan.events import Progress
 from skyfan.formats.row_values import real_values
-from skyfan.formats.torch import open_tensorfile
+from skyfan.formats.torch import open_tensorfile, skipped_members
 from skyfan.layout import FileLayout, TensorSpec
 from skyfan.science.sentinels import sentinels
 from skyfan.store import StrPath
@@ -35,7 +35,10 @@ class TensorReport(BaseModel):
 
 
 class DatasetReport(BaseModel):
-    """A whole file. A duplicate is a sample that equals an earlier one, byte by byte in all tensors."""
+    """A whole file. A duplicate is a sample that equals an earlier one, byte by byte in all tensors.
+
+    `skipped` names what lies in the file beside tensors and is not read.
+    """
 
     uri: str
     size_bytes: int
@@ -43,6 +46,7 @@ class DatasetReport(BaseModel):
     tensors: list[TensorReport]
     duplicates: int
     first_duplicates: list[int]
+    skipped: list[str]
 
 
 _DUPLICATES_LISTED = 20
@@ -75,6 +79,7 @@ def _report(file: FileLayout, tallies: Mapping[str, "_Tally"], repeated: NDArray
         tensors=[tally.report() for tally in tallies.values()],
         duplicates=len(repeated),
         first_duplicates=repeated[:_DUPLICATES_LISTED].tolist(),
+        skipped=list(skipped_members(file.uri)),
     )
 
 

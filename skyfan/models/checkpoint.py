@@ -7,7 +7,7 @@ import json
 import math
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -17,9 +17,11 @@ from safetensors.numpy import save as save_safetensors
 
 from skyfan.dtypes import numpy_dtype
 from skyfan.errors import ModelError
-from skyfan.formats.torch._unpickle import UNTYPED, TensorRef
-from skyfan.models._inert import Inert, InertFile, load_inert
+from skyfan.formats.torch.unpickler import InertObject, TensorRef, describe
+from skyfan.models._inert import InertFile, load_inert
 from skyfan.models.config import UNSHAPED_FIELDS, AstroMAEConfig
+from skyfan.models.torch_weights import module_part, module_weights, to_arrays
+from skyfan.models.weight_names import STEM_ALIAS, plain_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +34,8 @@ CheckpointFormat = Literal["safetensors", "state_dict", "module"]
 METADATA_KEY, CONFIG_KEY, ANSWERS_KEY = "skyfan", "config", "torch_answers"
 # Entries of the metadata: what the file was converted from, and that file's SHA-256.
 SOURCE_KEY, SOURCE_DIGEST_KEY = "source", "source_sha256"
+# Metadata of a checkpoint that holds losses or metrics beside the model: their names.
+LEFT_OUT_KEY = "left out"
 _SAFETENSORS_DTYPES = {
     "F64": "float64",
     "F32": "float32",
@@ -46,13 +50,9 @@ _SAFETENSORS_DTYPES = {
     "U8": "uint8",
     "BOOL": "bool",
 }
-# Published checkpoints register this layer twice; files of ours hold it once, under the second name.
-STEM_ALIAS = "inception_model.conv2d_init."
-STEM = "inception_model.vis_inception.0."
 # Names under which training scripts keep the weights beside the optimiser's state.
-_NESTED_KEYS = ("state_dict", "model_state_dict", "model", "module", "net", "ema")
+_NESTED_KEYS = ("state_dict", "model_state_dict", "model", "module", "net", "weights", "ema")
 _MAX_NESTING = 4
-_MAX_MODULES = 100_000
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def read_safetensors(data: bytes, where: str) -> Checkpoint:
     config, answers = told.pop(CONFIG_KEY, {}), _answers(told.pop(ANSWERS_KEY, None), where)
     attributes = {n: config[n] for n in UNSHAPED_FIELDS if isinstance(config.get(n), int | float)}
     metadata |= {name: str(value) for name, value in told.items()}
-    return Checkpoint("safetensors", _plain_names(state), attributes, "metadata", metadata, answers=answers)
+    return Checkpoint("safetensors", plain_weights(state)[0], attributes, "metadata", metadata, answers=answers)
 
 
 def _from_safetensors(entry: Mapping[str, Any], name: str, where: str) -> Array:
@@ -131,53 +131,24 @@ def read_torch(data: bytes, where: str) -> Checkpoint:
     file = load_inert(data, where)
     found = file.tree
     for _ in range(_MAX_NESTING):
-        if isinstance(found, Inert) and isinstance(found.state.get("_modules"), dict):
+        if isinstance(found, InertObject) and isinstance(found.state.get("_modules"), dict):
             return _from_module(found, file)
         if not isinstance(found, Mapping):
             break
         if _looks_like_state_dict(found):
-            return Checkpoint("state_dict", _plain_names(_to_arrays(found, file)))
+            return _of_torch("state_dict", to_arrays(found, file))
         key = next((key for key in _NESTED_KEYS if key in found), None)
         if key is None:
             break
         found = found[key]
     if isinstance(found, Mapping):
-        tensors = _to_arrays(found, file)
+        tensors = to_arrays(found, file)
         if tensors:  # a state dict of one layer, or a dataset: its names say that it is no AstroMAE
-            return Checkpoint("state_dict", _plain_names(tensors))
-    held = found.path if isinstance(found, Inert) else f"a {type(found).__name__.removeprefix('Inert').lower()}"
+            return _of_torch("state_dict", tensors)
     raise ModelError(
-        f"{where} holds neither a state dict nor a module ({held}); save model.state_dict() or export the model "
-        "with torch.export.save to a .pt2 file."
+        f"{where} holds neither a state dict nor a module ({describe(found)}); save model.state_dict() or "
+        "export the model with torch.export.save to a .pt2 file."
     )
-
-
-def _to_arrays(found: Mapping[Any, Any], file: InertFile) -> StateDict:
-    """The tensors among the values, each with memory of its own."""
-    storages: dict[str, NDArray[np.uint8]] = {}
-    state: StateDict = {}
-    for name, reference in found.items():
-        if isinstance(reference, TensorRef):
-            key = reference.storage.key
-            if key not in storages:
-                storages[key] = np.frombuffer(file.storage(key), np.uint8)
-            state[str(name)] = _to_array(reference, storages[key], f"{file.where}: the weight {name}")
-    return state
-
-
-def _to_array(reference: TensorRef, storage: NDArray[np.uint8], what: str) -> Array:
-    dtype = numpy_dtype(reference.dtype)
-    size, stride, offset = reference.shape, reference.stride, reference.offset
-    if 0 in size:
-        return np.empty(size, dtype)
-    count = len(storage) // dtype.itemsize
-    if reference.storage.dtype != UNTYPED:
-        count = min(count, reference.storage.numel)
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    if last >= count or math.prod(size) > count:
-        raise ModelError(f"{what} has the shape {list(size)} but only {count} values are stored for it.")
-    values = storage[: count * dtype.itemsize].view(dtype)[offset:]
-    return np.lib.stride_tricks.as_strided(values, size, [step * dtype.itemsize for step in stride]).copy()
 
 
 def _looks_like_state_dict(found: Mapping[Any, Any]) -> bool:
@@ -187,80 +158,40 @@ def _looks_like_state_dict(found: Mapping[Any, Any]) -> bool:
 def _json_object(text: str, where: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"the metadata of {where} cannot be read: {error}.") from error
     if not isinstance(found, dict) or not isinstance(found.get(CONFIG_KEY, {}), dict):
         raise ModelError(f"the metadata of {where} holds no configuration.")
     return found
 
 
-def _plain_names(state: StateDict) -> StateDict:
-    """Names without the prefixes of wrappers (`module.`, `_orig_mod.`), aliases dropped, float32 values."""
-    for prefix in ("module.", "_orig_mod.", "model."):
-        if state and all(name.startswith(prefix) for name in state):
-            return _plain_names({name.removeprefix(prefix): value for name, value in state.items()})
-    odd = next((name for name in state if not name.isprintable()), None)
-    if odd is not None:
-        raise ModelError(f"the file is damaged: it holds a weight with the name {odd!r}.")
-    plain = dict(state)
-    for name in [name for name in plain if name.startswith(STEM_ALIAS)]:
-        alias = plain.pop(name)
-        kept = plain.setdefault(STEM + name.removeprefix(STEM_ALIAS), alias)
-        if not np.array_equal(kept, alias):
-            raise ModelError(f"the weights hold two different versions of one layer: {name} and its alias.")
-    return {name: v.astype(np.float32, copy=False) if _is_floating(v) else v for name, v in plain.items()}
-
-
-def _is_floating(values: Array) -> bool:
-    # The dtypes of ml_dtypes (bfloat16 and the 8-bit ones) are of kind V to numpy.
-    return values.dtype.kind in "fV"
-
-
-def _from_module(root: Inert, file: InertFile) -> Checkpoint:
+def _from_module(root: InertObject, file: InertFile) -> Checkpoint:
     module = root
     for _ in range(_MAX_NESTING):
         if module.path.startswith("torch.nn.parallel."):
-            wrapped = _part(module, "_modules").get("module")
-            if not isinstance(wrapped, Inert):
+            wrapped = module_part(module, "_modules").get("module")
+            if not isinstance(wrapped, InertObject):
                 raise ModelError(f"{file.where} holds a {module.path} without a model in it.")
             module = wrapped
-    state = _plain_names(_to_arrays(_collect(module, file.where), file))
-    return Checkpoint("module", state, _module_attributes(module), "module", {}, module.path)
+    weights = to_arrays(module_weights(module, file.where), file)
+    return replace(
+        _of_torch("module", weights), attributes=_module_attributes(module), attributes_from="module", root=module.path
+    )
 
 
-def _part(module: Inert, kind: str) -> dict[str, Any]:
-    """`_parameters`, `_buffers` or `_modules` of a module."""
-    found = module.state.get(kind)
-    return found if isinstance(found, dict) else {}
+def _of_torch(kind: CheckpointFormat, weights: StateDict) -> Checkpoint:
+    state, left_out = plain_weights(weights)
+    return Checkpoint(kind, state, metadata={LEFT_OUT_KEY: ", ".join(left_out)} if left_out else {})
 
 
-def _collect(root: Inert, where: str) -> dict[str, TensorRef]:
-    """The parameters and persistent buffers of a module and all below it, named as in `state_dict()`."""
-    state: dict[str, TensorRef] = {}
-    pending = [("", root)]
-    for _ in range(_MAX_MODULES):
-        if not pending:
-            return state
-        prefix, module = pending.pop()
-        transient = module.state.get("_non_persistent_buffers_set")
-        dropped = transient if isinstance(transient, set) else set()
-        for name, value in [*_part(module, "_parameters").items(), *_part(module, "_buffers").items()]:
-            if isinstance(value, TensorRef) and name not in dropped:
-                state[f"{prefix}{name}"] = value
-        for name, child in _part(module, "_modules").items():
-            if isinstance(child, Inert):
-                pending.append((f"{prefix}{name}.", child))
-    raise ModelError(f"{where} holds a module of more than {_MAX_MODULES:,} parts.")
-
-
-def _child(module: Inert, path: str) -> Inert | None:
+def _child(module: InertObject, path: str) -> InertObject | None:
     found: Any = module
     for name in path.split("."):
-        found = _part(found, "_modules").get(name) if isinstance(found, Inert) else None
-    return found if isinstance(found, Inert) else None
+        found = module_part(found, "_modules").get(name) if isinstance(found, InertObject) else None
+    return found if isinstance(found, InertObject) else None
 
 
-def _module_attributes(module: Inert) -> dict[str, float]:
+def _module_attributes(module: InertObject) -> dict[str, float]:
     """The values of `UNSHAPED_FIELDS` as the layers of a pickled AstroMAE hold them."""
     places = {
         "num_heads": ("blocks.0.attn", "num_heads"),
@@ -278,12 +209,12 @@ def _module_attributes(module: Inert) -> dict[str, float]:
     return found
 
 
-def _check_attention_scale(module: Inert, found: Mapping[str, float]) -> None:
+def _check_attention_scale(module: InertObject, found: Mapping[str, float]) -> None:
     attention = _child(module, "blocks.0.attn")
     qkv = _child(module, "blocks.0.attn.qkv")
     if attention is None or qkv is None or "num_heads" not in found:
         return
-    weight = _part(qkv, "_parameters").get("weight")
+    weight = module_part(qkv, "_parameters").get("weight")
     scale = attention.state.get("scale")
     if isinstance(weight, TensorRef) and isinstance(scale, float):
         usual = (weight.shape[0] / 3 / found["num_heads"]) ** -0.5

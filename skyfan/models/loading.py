@@ -19,8 +19,6 @@ from skyfan.models._inert import open_archive
 from skyfan.models._program_check import is_program
 from skyfan.models.checkpoint import (
     SOURCE_DIGEST_KEY,
-    STEM,
-    STEM_ALIAS,
     Array,
     Checkpoint,
     read_safetensors,
@@ -29,6 +27,7 @@ from skyfan.models.checkpoint import (
 from skyfan.models.config import UNSHAPED_FIELDS, AstroMAEConfig, config_from_shapes
 from skyfan.models.inputs import ModelInput, ModelInputs
 from skyfan.models.shapes import weight_shapes
+from skyfan.models.weight_names import STEM, STEM_ALIAS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

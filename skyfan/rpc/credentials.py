@@ -8,6 +8,7 @@
 | `SKYFAN_TOKEN`    | a shared secret that every call carries and every server checks |
 """
 
+import ipaddress
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,3 +86,14 @@ def bind(server: aio.Server, address: str) -> int:
     if port == 0:
         raise BadInput(f"cannot listen on {address}: the port is taken or the address is not this machine's.")
     return port
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine reaches a server that listens on `host:port`."""
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name, which can mean anything
+        return False

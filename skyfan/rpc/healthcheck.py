@@ -1,4 +1,6 @@
-"""`python -m skyfan.rpc.healthcheck HOST:PORT`: exit status 0 when the gRPC server there says that it is serving."""
+"""`python -m skyfan.rpc.healthcheck HOST:PORT`: exit status 0 when the gRPC server there is serving.
+
+The check carries `SKYFAN_TOKEN`, as every call does."""
 
 import asyncio
 import sys
@@ -8,15 +10,16 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from skyfan.rpc.credentials import open_channel
+from skyfan.rpc.errors import call_metadata
 
 CHECK_DEADLINE_S = 3.0
 
 
 async def is_serving(channel: aio.Channel) -> bool:
-    """Whether the server behind `channel` says that it is healthy; one that does not answer is not."""
+    """Whether the server behind `channel` is healthy; one that does not answer is not."""
     try:
         reply = await health_pb2_grpc.HealthStub(channel).Check(  # type: ignore[attr-defined]
-            health_pb2.HealthCheckRequest(), timeout=CHECK_DEADLINE_S
+            health_pb2.HealthCheckRequest(), timeout=CHECK_DEADLINE_S, metadata=call_metadata()
         )
     except aio.AioRpcError as error:
         # A server that is killed can answer with nearly any status, and one without health checks is not ours.

@@ -13,7 +13,8 @@ from skyfan import logs
 from skyfan.errors import SkyfanError
 from skyfan.rpc.server import serve
 
-DEFAULT_ADDRESS = "0.0.0.0:50051"
+# Other machines reach a server only where its operator names an address for them; the images do.
+DEFAULT_ADDRESS = "127.0.0.1:50051"
 
 
 def run_server(

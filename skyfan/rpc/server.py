@@ -12,8 +12,8 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from skyfan.rpc.credentials import bind
-from skyfan.rpc.errors import ErrorInterceptor
+from skyfan.rpc.credentials import TOKEN_VARIABLE, bind, is_loopback
+from skyfan.rpc.interceptor import CallInterceptor
 from skyfan.rpc.options import server_options
 
 DRAIN_S = 20.0
@@ -35,15 +35,16 @@ async def serve(
     """
     log = structlog.get_logger(service)
     server = aio.server(
-        interceptors=[ErrorInterceptor(service)],
+        interceptors=[CallInterceptor(service, max_concurrent_calls)],
         options=server_options(),
-        maximum_concurrent_rpcs=max_concurrent_calls,
     )
     register(server)
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     reflection.enable_server_reflection((full_name, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     port = bind(server, address)
+    if not os.environ.get(TOKEN_VARIABLE) and not is_loopback(address):
+        log.warning(f"any host that reaches {address} can use this server; set {TOKEN_VARIABLE} on both ends.")
     await server.start()
     for name in ("", full_name):
         await checks.set(name, health_pb2.HealthCheckResponse.SERVING)

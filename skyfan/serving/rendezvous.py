@@ -15,7 +15,8 @@ from skyfan.comm.rendezvous.limits import Limits
 from skyfan.errors import BadInput, SkyfanError
 from skyfan.serving.rendezvous_server import RendezvousServer
 
-DEFAULT_ADDRESS = "[::]:50054"  # IPv6 and IPv4
+# Other machines reach it only where its operator names an address for them; the image does.
+DEFAULT_ADDRESS = "127.0.0.1:50054"
 DEFAULT_OBSERVER_PORT = 50055
 
 

@@ -32,7 +32,8 @@ from skyfan.comm.rendezvous.observer import Observer
 from skyfan.comm.rendezvous.queues import Frame
 from skyfan.errors import SkyfanError
 from skyfan.rpc.credentials import TOKEN_VARIABLE, bind
-from skyfan.rpc.errors import ERROR_KEY, TOKEN_KEY, ErrorInterceptor, status_of
+from skyfan.rpc.errors import ERROR_KEY, TOKEN_KEY, status_of
+from skyfan.rpc.interceptor import CallInterceptor
 from skyfan.rpc.options import server_options
 from skyfan.v1 import rendezvous_pb2 as pb
 from skyfan.v1 import rendezvous_pb2_grpc as pb_grpc
@@ -236,7 +237,7 @@ class RendezvousServer:
         self._log = structlog.get_logger("rendezvous")
         self._health = health.aio.HealthServicer()
         self._server = aio.server(
-            interceptors=[ErrorInterceptor("rendezvous")],
+            interceptors=[CallInterceptor("rendezvous")],
             options=[*server_options(), ("grpc.max_concurrent_streams", 2 * self.core.limits.members + 64)],
         )
         self._sweeping: asyncio.Task[None] | None = None

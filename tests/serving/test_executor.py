@@ -10,7 +10,8 @@ from grpc import aio
 from skyfan.backends.process import ProcessServices
 from skyfan.errors import RankTooLarge
 from skyfan.job import Job
-from skyfan.rpc.errors import ErrorInterceptor, error_of
+from skyfan.rpc.errors import error_of
+from skyfan.rpc.interceptor import CallInterceptor
 from skyfan.rpc.messages import pack
 from skyfan.runs.folder import RunFolder
 from skyfan.serving.executor import ExecutorServicer
@@ -39,7 +40,7 @@ def request_(sample, small_model, tmp_path):
 
 @contextlib.asynccontextmanager
 async def executor():
-    server = aio.server(interceptors=[ErrorInterceptor("executor")])
+    server = aio.server(interceptors=[CallInterceptor("executor")])
     add_ExecutorServicer_to_server(ExecutorServicer(ModelCache(threads=1)), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

@@ -2,12 +2,14 @@
 
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from skyfan import store
 from skyfan.errors import BadInput, DatasetError
 from skyfan.formats.identity import content_identity, zip_identity
-from skyfan.formats.torch._unpickle import MAX_PICKLE_BYTES
+from skyfan.formats.torch.unpickler import MAX_PICKLE_BYTES
+from skyfan.plain_text import printable
 
 _TAIL_BYTES = 64 * 2**10
 _WINDOW_BYTES = 16 * 2**10
@@ -23,12 +25,15 @@ _MAX32 = 0xFFFFFFFF
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file of the archive: where its header is, how many bytes it stores, and their CRC-32 (0: not computed)."""
+    """One file of the archive: where its header is, how many bytes it stores, their CRC-32 (0: not computed), and where
+    the next entry begins.
+    """
 
     name: str
     header_bytes_at: int
     size_bytes: int
     crc32: int
+    end_before: int
 
 
 class Archive:
@@ -59,7 +64,7 @@ class Archive:
 
     def refuse(self, reason: str) -> BadInput:
         """The error that says `reason` about this file."""
-        return self._error(f"{self.uri} {reason}.")
+        return self._error(printable(f"{self.uri} {reason}."))
 
     def read(self, name: str, limit_bytes: int = MAX_PICKLE_BYTES) -> bytes:
         """A small entry as a whole."""
@@ -72,14 +77,14 @@ class Archive:
         start = self.data_offsets([name])[name]
         return self._bytes(start, start + entry.size_bytes)
 
-    def byteorder(self) -> str:
+    def byteorder(self) -> Literal["little", "big"]:
         """`little` or `big`; files from before torch 2.1 do not say and are little-endian."""
         if "byteorder" not in self.entries:
             return "little"
         order = self.read("byteorder", limit_bytes=64).decode("ascii", "replace").strip()
         if order not in ("little", "big"):
             raise self.refuse(f"has the unknown byte order {order!r}")
-        return order
+        return "big" if order == "big" else "little"
 
     def data_offsets(self, names: Iterable[str]) -> dict[str, int]:
         """First byte of each entry's data, from its local header; checks that the data is inside the file."""
@@ -90,7 +95,7 @@ class Archive:
         for (name, entry), header in zip(entries.items(), headers, strict=True):
             signature, *_, name_length, extra_length = _LOCAL_HEADER.unpack(header)
             start = entry.header_bytes_at + _LOCAL_HEADER.size + name_length + extra_length
-            if signature != b"PK\x03\x04" or start + entry.size_bytes > self.size_bytes:
+            if signature != b"PK\x03\x04" or start + entry.size_bytes > entry.end_before:
                 raise self.refuse(f"is damaged: its entry {name} does not lie where the directory says")
             offsets[name] = start
         return offsets
@@ -140,7 +145,18 @@ class Archive:
             if entry.name in entries:
                 raise self.refuse(f"is damaged: it has two entries named {entry.name}")
             entries[entry.name] = entry
-        return entries
+        return self._bounded(entries, offset) if entries else entries
+
+    def _bounded(self, entries: dict[str, Entry], directory_at: int) -> dict[str, Entry]:
+        """Each entry with the place where the next one, or the directory, begins; refuses entries that overlap."""
+        ordered = sorted(entries.values(), key=lambda entry: entry.header_bytes_at)
+        ends = [*(entry.header_bytes_at for entry in ordered[1:]), directory_at]
+        bounded = {}
+        for entry, end_before in zip(ordered, ends, strict=True):
+            if entry.header_bytes_at + _LOCAL_HEADER.size + entry.size_bytes > end_before:
+                raise self.refuse(f"is damaged: its entry {entry.name} overlaps another")
+            bounded[entry.name] = replace(entry, end_before=end_before)
+        return bounded
 
     def _directory_place(self) -> tuple[int, int, int]:
         """Number of entries, size and offset of the ZIP directory."""
@@ -193,7 +209,8 @@ class Archive:
             raise self.refuse(f"is damaged: its entry {name} has two sizes")
         if offset + _LOCAL_HEADER.size + size_bytes > self.size_bytes:
             raise self.refuse(f"is truncated: its entry {name} ends after the file; copy it again")
-        return Entry(name, offset, size_bytes, fields[7]), after + name_length + extra_length + comment_length
+        entry = Entry(name, offset, size_bytes, fields[7], self.size_bytes)
+        return entry, after + name_length + extra_length + comment_length
 
     def _top_folder(self, entries: dict[str, Entry]) -> str:
         """`archive/`: torch names it after the file, and old versions always `archive/`."""

@@ -1,18 +1,18 @@
 """Opens a `.pt` dataset file: names, shapes and byte ranges of its tensors."""
 
 import dataclasses
-from collections.abc import Iterator
 
 from skyfan import store
 from skyfan.dtypes import numpy_dtype
 from skyfan.errors import DatasetError
 from skyfan.formats.torch._archive import Archive
+from skyfan.formats.torch._members import REMEDY, Members, read_members
 from skyfan.formats.torch._spec import reference_names, spec_of
-from skyfan.formats.torch._unpickle import UNTYPED, RestrictedUnpickler, TensorDatasetRef, TensorRef
+from skyfan.formats.torch.unpickler import UNTYPED, TensorRef, load_tree
 from skyfan.layout import FileLayout, TensorSpec
 
-_MAX_DEPTH = 32
-_MAX_NODES = 100_000
+# A storage may be seen by more than one tensor, but a few bytes of names must not unfold to gigabytes of rows.
+_MAX_UNFOLDING = 4
 
 
 def open_tensorfile(uri: store.StrPath, *, stats: store.ReadStats | None = None) -> FileLayout:
@@ -23,13 +23,7 @@ def open_tensorfile(uri: store.StrPath, *, stats: store.ReadStats | None = None)
     anything that is not a dataset of at least one row, `LocationError` where the file cannot be read.
     """
     archive = Archive(uri, stats=stats)
-    tree = RestrictedUnpickler(archive.read("data.pkl"), archive.uri).tree()
-    named = list(_named_tensors(tree, archive.uri, iter(range(_MAX_NODES))))
-    refs = dict(named)
-    if len(refs) < len(named):
-        raise archive.refuse("has two tensors of one name; rename the keys that hold dots")
-    if not refs:
-        raise archive.refuse("holds no tensors")
+    refs = _members(archive).tensors
     names = reference_names({name: ref.shape for name, ref in refs.items()})
     refs = {names.get(name, name): ref for name, ref in refs.items()}
     offsets = storage_offsets(archive, refs)
@@ -38,6 +32,11 @@ def open_tensorfile(uri: store.StrPath, *, stats: store.ReadStats | None = None)
         _with_checksum(spec_of(name, ref, offsets[ref.storage.key], byteorder, archive.uri), ref, archive)
         for name, ref in refs.items()
     )
+    unfolded_bytes = sum(spec.samples * spec.row_bytes for spec in tensors)
+    if unfolded_bytes > _MAX_UNFOLDING * archive.size_bytes:
+        raise archive.refuse(
+            f"is damaged: its tensors would be {unfolded_bytes} bytes, the whole file has {archive.size_bytes}"
+        )
     return FileLayout(
         uri=archive.uri,
         etag=archive.etag,
@@ -46,6 +45,19 @@ def open_tensorfile(uri: store.StrPath, *, stats: store.ReadStats | None = None)
         tensors=tensors,
         identity=archive.identity(),
     )
+
+
+def skipped_members(uri: store.StrPath) -> tuple[str, ...]:
+    """What a dataset file holds beside tensors, which is not read: one phrase a member, such as `note (a str)`.
+
+    Raises `DatasetError` and `LocationError` as `open_tensorfile` does.
+    """
+    return tuple(_members(Archive(uri)).skipped)
+
+
+def _members(archive: Archive) -> Members:
+    tree = load_tree(archive.read("data.pkl"), archive.uri, DatasetError, REMEDY)
+    return read_members(tree, archive.uri)
 
 
 def storage_offsets(archive: Archive, refs: dict[str, TensorRef]) -> dict[str, int]:
@@ -75,38 +87,6 @@ def _with_checksum(spec: TensorSpec, ref: TensorRef, archive: Archive) -> Tensor
     entry = archive.entries[f"data/{ref.storage.key}"]
     whole = ref.offset == 0 and spec.samples * spec.row_bytes == entry.size_bytes
     return dataclasses.replace(spec, crc32=entry.crc32) if whole and entry.crc32 else spec
-
-
-def _named_tensors(
-    tree: object, where: str, budget: Iterator[int], path: tuple[str, ...] = ()
-) -> Iterator[tuple[str, TensorRef]]:
-    """Every tensor of the tree with its name; refuses everything that is not a tensor or a container of some.
-
-    Each node takes one from `budget`: a few hundred bytes of lists that hold each other can be a tree of billions.
-    """
-    if next(budget, None) is None:
-        raise DatasetError(f"{where} holds more than {_MAX_NODES} tensors and containers.")
-    if isinstance(tree, TensorRef):
-        yield ".".join(path) or "0", tree
-        return
-    if len(path) > _MAX_DEPTH:
-        raise DatasetError(f"{where} nests its tensors deeper than {_MAX_DEPTH} levels.")
-    if isinstance(tree, TensorDatasetRef):
-        tree = getattr(tree, "tensors", ())
-    if isinstance(tree, tuple | list):
-        members: Iterator[tuple[object, object]] = iter(enumerate(tree))
-    elif isinstance(tree, dict):
-        members = iter(tree.items())
-    else:
-        place = f" at {'.'.join(path)!r}" if path else ""
-        raise DatasetError(
-            f"{where} holds a {type(tree).__name__}{place}; Skyfan opens tensors, TensorDataset, and tuples, "
-            "lists and dicts of tensors only."
-        )
-    for key, member in members:
-        if not isinstance(key, str | int):
-            raise DatasetError(f"{where} names a tensor by a {type(key).__name__}; name tensors by strings.")
-        yield from _named_tensors(member, where, budget, (*path, str(key)))
 
 
 def _samples(tensors: tuple[TensorSpec, ...], archive: Archive) -> int:

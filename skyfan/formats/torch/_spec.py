@@ -2,17 +2,22 @@
 
 import math
 from collections.abc import Mapping
+from typing import Literal
 
 from skyfan.dtypes import numpy_dtype
 from skyfan.errors import DatasetError
-from skyfan.formats.torch._unpickle import TensorRef
+from skyfan.formats.torch.unpickler import TensorRef
 from skyfan.layout import TensorSpec
 
 
-def spec_of(name: str, ref: TensorRef, storage_at: int, byteorder: str, where: str) -> TensorSpec:
+def spec_of(name: str, ref: TensorRef, storage_at: int, byteorder: Literal["little", "big"], where: str) -> TensorSpec:
     """The spec of a tensor whose storage begins at byte `storage_at`; refuses rows that are not blocks."""
     if not ref.shape:
         raise DatasetError(f"{where}: tensor {name!r} is a single number; a dataset's first dimension is the samples.")
+    if ref.shape[0] and not all(ref.shape):
+        raise DatasetError(
+            f"{where}: the rows of tensor {name!r} (shape {list(ref.shape)}) hold no values; leave it out."
+        )
     order = row_order(ref.shape, ref.stride)
     if order is None:
         raise DatasetError(

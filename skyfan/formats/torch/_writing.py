@@ -96,6 +96,8 @@ class TensorFileWriter:
         unknown = [dtype for dtype, _ in tensors if dtype not in DTYPES]
         if unknown:
             raise DatasetError(f"{os.fspath(uri)}: dtype {unknown[0]} cannot be written to a .pt file.")
+        if any(0 in row_shape for _, row_shape in tensors):
+            raise DatasetError(f"{os.fspath(uri)}: a tensor whose rows hold no values cannot be part of a dataset.")
         self._uri = uri
         self._samples = samples
         self._tensors = tensors

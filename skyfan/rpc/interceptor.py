@@ -1,0 +1,135 @@
+"""What every call passes on a server: the shared token, the limit on calls at once, errors as statuses, the log.
+
+The token is checked on the call's headers, before a byte of its request is waited for or read, and whatever the
+method is: health checks and reflection too. So callers without it hold no place among the calls at once.
+"""
+
+import asyncio
+import hmac
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn, TypeAlias
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError
+from grpc import aio
+
+from skyfan import errors
+from skyfan.plain_text import printable
+from skyfan.rpc.credentials import TOKEN_VARIABLE
+from skyfan.rpc.errors import ERROR_KEY, TOKEN_KEY, status_of
+
+# Streams of gRPC's own services: reflection, for developers. Health's Watch is not offered: it never ends.
+MAX_SERVICE_STREAMS = 8
+WATCH = "/grpc.health.v1.Health/Watch"
+
+_Context: TypeAlias = aio.ServicerContext[Any, Any]
+_Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # subscriptable in its stubs only
+_Parse: TypeAlias = Callable[[bytes], Any] | None
+
+
+class CallInterceptor(aio.ServerInterceptor):
+    """One server's rules. `max_concurrent_calls` counts calls with a valid token; None for no limit."""
+
+    def __init__(self, service: str, max_concurrent_calls: int | None = None) -> None:
+        self._log = structlog.get_logger(service)
+        self._token = os.environ.get(TOKEN_VARIABLE, "")
+        self._calls = _Places(max_concurrent_calls, f"this {service} has {max_concurrent_calls} calls in hand")
+        self._streams = _Places(MAX_SERVICE_STREAMS, f"this {service} has {MAX_SERVICE_STREAMS} streams open")
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], "Awaitable[_Handler | None]"],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "_Handler | None":
+        """Refuses calls without the token; wraps the others' handlers."""
+        method = handler_call_details.method
+        if not self._has_token(handler_call_details):
+            return grpc.stream_stream_rpc_method_handler(self._refuse)
+        handler = await continuation(handler_call_details)
+        if handler is None or method == WATCH:
+            return None
+        parse, serialize = handler.request_deserializer, handler.response_serializer
+        # Requests are parsed by the wrappers: what gRPC answers to one that cannot be parsed blames the server.
+        if handler.unary_unary:
+            unary = self._unary(handler.unary_unary, method, parse)
+            return grpc.unary_unary_rpc_method_handler(unary, response_serializer=serialize)
+        if handler.unary_stream:
+            stream = self._stream(lambda data, context: handler.unary_stream(_parsed(data, parse), context), method)
+            return grpc.unary_stream_rpc_method_handler(stream, response_serializer=serialize)
+        if handler.stream_stream and not method.startswith("/skyfan."):
+            stream = self._stream(handler.stream_stream, method, self._streams)
+            return grpc.stream_stream_rpc_method_handler(stream, parse, serialize)
+        return handler
+
+    def _has_token(self, details: grpc.HandlerCallDetails) -> bool:
+        given = dict(details.invocation_metadata or ()).get(TOKEN_KEY, "")
+        return not self._token or hmac.compare_digest(str(given).encode(), self._token.encode())
+
+    async def _refuse(self, _requests: AsyncIterator[bytes], context: _Context) -> None:
+        """Answers at once, with a handler of streams, because that of a single request would wait for it first."""
+        sentence = f"the call carries no valid token; set {TOKEN_VARIABLE} alike on both ends."
+        await context.abort(grpc.StatusCode.UNAUTHENTICATED, sentence, ((ERROR_KEY, errors.BadInput.error_name()),))
+
+    def _unary(self, behaviour: Any, method: str, parse: _Parse) -> Callable[..., Awaitable[Any]]:
+        async def answer(data: bytes, context: _Context) -> Any:
+            try:
+                with self._calls.taken():
+                    return await behaviour(_parsed(data, parse), context)
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 (every one is answered by _fail)
+                await self._fail(error, method, context)
+
+        return answer
+
+    def _stream(
+        self, behaviour: Any, method: str, places: "_Places | None" = None
+    ) -> Callable[..., AsyncIterator[Any]]:
+        async def answer(request: Any, context: _Context) -> AsyncIterator[Any]:
+            try:
+                with (places or self._calls).taken():
+                    async for event in behaviour(request, context):
+                        yield event
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 (every one is answered by _fail)
+                await self._fail(error, method, context)
+
+        return answer
+
+    async def _fail(self, error: BaseException, method: str, context: _Context) -> NoReturn:
+        if isinstance(error, aio.AbortError | asyncio.CancelledError):
+            self._log.info("call ended early", method=method)
+            raise error
+        if isinstance(error, errors.SkyfanError):
+            self._log.warning("call failed", method=method, error=error.error_name(), message=str(error))
+            failure = error
+        else:
+            self._log.exception("call failed unexpectedly", method=method)
+            failure = errors.SkyfanError(f"{type(error).__name__}: {error}")
+        # A lone surrogate in a name could not be sent.
+        await context.abort(status_of(failure), printable(str(failure)), ((ERROR_KEY, failure.error_name()),))
+
+
+def _parsed(data: bytes, parse: _Parse) -> Any:
+    try:
+        return parse(data) if parse else data
+    except DecodeError as error:
+        raise errors.BadInput(f"the request cannot be read: {error}.") from error
+
+
+class _Places:
+    """How many calls run at once; one more is refused at once, and its caller tries again later."""
+
+    def __init__(self, limit: int | None, refusal: str) -> None:
+        self._limit, self._refusal = limit, refusal
+        self._in_use = 0
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        if self._limit is not None and self._in_use >= self._limit:
+            raise errors.Transient(f"{self._refusal}; try again later.")
+        self._in_use += 1
+        try:
+            yield
+        finally:
+            self._in_use -= 1

@@ -1,0 +1,85 @@
+"""From the bytes of a `.pt2` file to a program that torch may be given."""
+
+from dataclasses import dataclass
+
+from skyfan.errors import ModelError
+from skyfan.models.inputs import ModelInput
+from skyfan.models.programs.archive import GRAPH, ProgramArchive, write_archive
+from skyfan.models.programs.checking import check_calls
+from skyfan.models.programs.expressions import Expression
+from skyfan.models.programs.fields import Refusal, refuse
+from skyfan.models.programs.graph import TENSOR, Program, TensorMeta
+from skyfan.models.programs.reading import DTYPES
+from skyfan.models.programs.signature import program_json, read_program
+from skyfan.models.programs.tensors import payload, read_tensors
+
+
+@dataclass(frozen=True)
+class CheckedProgram:
+    """An archive with nothing of the file in it but what was checked, and what the program takes and gives.
+
+    `example_shapes` are the shapes that it was exported with, in the order of `inputs`; `output_names` those of its
+    tensors, in order; `writes_inputs` whether it writes into the tensors it is given.
+    """
+
+    archive: bytes
+    inputs: tuple[ModelInput, ...]
+    example_shapes: tuple[tuple[int, ...], ...]
+    output_names: tuple[str, ...]
+    operators: tuple[str, ...]
+    writes_inputs: bool
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """The one number of samples that it takes, where it was exported without a free batch dimension."""
+        return next((taken.shape[0] for taken in self.inputs if taken.shape), None)
+
+
+def checked_program(data: bytes, where: str, *, random: bool = False) -> CheckedProgram:
+    """The program in the bytes of the file `where`; `random` lets it draw random numbers.
+
+    Raises `ModelError` with the first thing that is not allowed, by name. torch is asked for the signatures of
+    operators on the list, and for nothing else.
+    """
+    import torch
+
+    try:
+        archive = ProgramArchive.open(data)
+        program = read_program(archive.read(GRAPH))
+        writes_inputs = check_calls(program, random=random)
+        clean = {
+            "archive_format": b"pt2",
+            "archive_version": b"0",
+            ".data/version": b"6\n",
+            "byteorder": b"little",
+            GRAPH: program_json(program, torch.__version__),
+            "data/sample_inputs/model.pt": b"",
+            **payload(program.weights, read_tensors(archive), archive),
+        }
+        inputs, shapes = _taken(program)
+    except Refusal as refusal:
+        raise ModelError(f"{where} {refusal}.") from refusal
+    named = zip(program.output_names, program.outputs, strict=True)
+    return CheckedProgram(
+        write_archive(clean),
+        inputs,
+        shapes,
+        tuple(name for name, output in named if output.tag == TENSOR),
+        tuple(sorted({node.target for node in program.graph.nodes})),
+        writes_inputs,
+    )
+
+
+def _taken(program: Program) -> tuple[tuple[ModelInput, ...], tuple[tuple[int, ...], ...]]:
+    metas = {name: program.graph.tensors[value] for name, value in program.inputs.items()}
+    inputs = tuple(
+        ModelInput(name, tuple(s if isinstance(s, int) else None for s in meta.sizes), DTYPES[meta.dtype])
+        for name, meta in metas.items()
+    )
+    if any(not taken.shape for taken in inputs):
+        refuse("takes a tensor without a batch dimension")
+    return inputs, tuple(_exported_shape(meta) for meta in metas.values())
+
+
+def _exported_shape(meta: TensorMeta) -> tuple[int, ...]:
+    return tuple((size.hint or 1) if isinstance(size, Expression) else size for size in meta.sizes)

@@ -45,8 +45,8 @@ class LoadedModel:
     """A model ready to predict, in evaluation mode on `device`.
 
     `call` holds the tensors it takes, in the order of the call; `digest` is the SHA-256 of the file's bytes.
-    Of AstroMAE only: `config`, `weights` by name, `answers` (torch's, on `check_samples`, where the file holds
-    them) and `origins` (where the values that no shape tells came from).
+    Of AstroMAE only: `config`, `weights` by name, `reference_outputs` (torch's, on `check_samples`,
+    where the file holds them) and `origins` (where the values that no shape tells came from).
     """
 
     uri: str
@@ -57,7 +57,7 @@ class LoadedModel:
     device: str
     config: AstroMAEConfig | None = None
     weights: Mapping[str, Array] = field(default_factory=dict, repr=False)
-    answers: tuple[float, ...] | None = None
+    reference_outputs: tuple[float, ...] | None = None
     origins: dict[str, str] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
     program: "ProgramModule | None" = None
@@ -81,7 +81,8 @@ class LoadedModel:
     def parameters(self) -> int:
         """Number of trainable values."""
         if self.program is not None:
-            return sum(parameter.numel() for parameter in self.program.parameters())
+            # a layer that is registered twice is two parameters over the same values
+            return sum({values.data_ptr(): values.numel() for values in self.program.parameters()}.values())
         buffers = (".running_mean", ".running_var", ".num_batches_tracked")
         return sum(values.size for name, values in self.weights.items() if not name.endswith(buffers))
 
@@ -137,7 +138,7 @@ def load_model(
         device,
         config=config,
         weights=checkpoint.state,
-        answers=checkpoint.answers,
+        reference_outputs=checkpoint.reference_outputs,
         origins=origins,
         metadata=checkpoint.metadata,
     )

@@ -5,6 +5,7 @@ Each takes `image` [B, 5, 16, 16], `magnitude` [B, 5] or both, and gives rows.
 
 import io
 import math
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -18,7 +19,9 @@ def export(model: nn.Module, example: Example, *, dynamic: bool = True, train: b
     """The bytes of the `.pt2` file that a user gets by exporting with a free batch dimension."""
     batch = torch.export.Dim("batch", min=1, max=4096)
     shapes = tuple({0: batch} for _ in example) if dynamic else None
-    program = torch.export.export(model.train(train), example, dynamic_shapes=shapes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's own recurrent layers and old functions
+        program = torch.export.export(model.train(train), example, dynamic_shapes=shapes)
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
     return buffer.getvalue()

@@ -151,7 +151,7 @@ def _program(data: bytes, where: str, random_seed: int | None, *, tried: bool) -
     if not tried:
         from skyfan.models.programs.trial import try_program
 
-        try_program(checked, where, random_seed=random_seed)
+        try_program(data, where, random_seed=random_seed)
     from skyfan.models.programs.module import ProgramModule
 
     return ProgramModule(checked, random_seed), ModelInputs(checked.inputs, by_name=False)

@@ -1,33 +1,41 @@
-"""From the bytes of a `.pt2` file to a program that torch may be given."""
+"""From the bytes of a `.pt2` file to a program that may be run."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from skyfan.errors import ModelError
 from skyfan.models.inputs import ModelInput
-from skyfan.models.programs.archive import GRAPH, ProgramArchive, write_archive
+from skyfan.models.programs.archive import GRAPH, ProgramArchive
 from skyfan.models.programs.checking import check_calls
 from skyfan.models.programs.expressions import Expression
 from skyfan.models.programs.fields import Refusal, refuse
 from skyfan.models.programs.graph import TENSOR, Program, TensorMeta
 from skyfan.models.programs.reading import DTYPES
-from skyfan.models.programs.signature import program_json, read_program
-from skyfan.models.programs.tensors import payload, read_tensors
+from skyfan.models.programs.signature import read_program
+from skyfan.models.programs.tensors import StoredTensor, read_tensors
 
 
 @dataclass(frozen=True)
 class CheckedProgram:
-    """An archive with nothing of the file in it but what was checked, and what the program takes and gives.
+    """A program with nothing of the file in it but what was checked.
 
-    `example_shapes` are the shapes that it was exported with, in the order of `inputs`; `output_names` those of its
-    tensors, in order; `writes_inputs` whether it writes into the tensors it is given.
+    `tensors` are its weights by their value in the graph, lying over the bytes in `contents`; `example_shapes` the
+    shapes that it was exported with, in the order of `inputs`; `output_names` those of its tensors, in order;
+    `writes_inputs` tells whether it writes into the tensors it is given.
     """
 
-    archive: bytes
+    program: Program
+    tensors: Mapping[str, StoredTensor]
+    contents: Mapping[str, bytes]
     inputs: tuple[ModelInput, ...]
     example_shapes: tuple[tuple[int, ...], ...]
     output_names: tuple[str, ...]
-    operators: tuple[str, ...]
     writes_inputs: bool
+
+    @property
+    def operators(self) -> tuple[str, ...]:
+        """Full names of the operators that it calls."""
+        return tuple(sorted({node.target for node in self.program.graph.nodes}))
 
     @property
     def fixed_batch(self) -> int | None:
@@ -41,33 +49,17 @@ def checked_program(data: bytes, where: str, *, random: bool = False) -> Checked
     Raises `ModelError` with the first thing that is not allowed, by name. torch is asked for the signatures of
     operators on the list, and for nothing else.
     """
-    import torch
-
     try:
         archive = ProgramArchive.open(data)
         program = read_program(archive.read(GRAPH))
         writes_inputs = check_calls(program, random=random)
-        clean = {
-            "archive_format": b"pt2",
-            "archive_version": b"0",
-            ".data/version": b"6\n",
-            "byteorder": b"little",
-            GRAPH: program_json(program, torch.__version__),
-            "data/sample_inputs/model.pt": b"",
-            **payload(program.weights, read_tensors(archive), archive),
-        }
+        tensors, contents = read_tensors(program.weights, archive)
         inputs, shapes = _taken(program)
     except Refusal as refusal:
         raise ModelError(f"{where} {refusal}.") from refusal
     named = zip(program.output_names, program.outputs, strict=True)
-    return CheckedProgram(
-        write_archive(clean),
-        inputs,
-        shapes,
-        tuple(name for name, output in named if output.tag == TENSOR),
-        tuple(sorted({node.target for node in program.graph.nodes})),
-        writes_inputs,
-    )
+    names = tuple(name for name, output in named if output.tag == TENSOR)
+    return CheckedProgram(program, tensors, contents, inputs, shapes, names, writes_inputs)
 
 
 def _taken(program: Program) -> tuple[tuple[ModelInput, ...], tuple[tuple[int, ...], ...]]:

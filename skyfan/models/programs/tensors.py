@@ -5,12 +5,10 @@ values than they hold, and to have the one dtype that all tensors over those byt
 only 0 and 1 are defined, are made 0 and 1.
 """
 
-import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -35,8 +33,27 @@ class StoredTensor:
     entry: str
 
 
-def read_tensors(archive: ProgramArchive) -> dict[str, StoredTensor]:
-    """Every stored tensor by its name in the file; raises `Refusal` for pickled ones and for what does not fit."""
+def read_tensors(weights: Sequence[Weight], archive: ProgramArchive) -> tuple[dict[str, StoredTensor], dict[str, bytes]]:
+    """The tensor of every weight by its value in the graph, and the bytes of the entries that they lie over.
+
+    Raises `Refusal` for pickled tensors, used or not, and for what does not fit.
+    """
+    found = _table(archive)
+    contents: dict[str, bytes] = {}
+    dtypes: dict[str, int] = {}
+    for weight in weights:
+        if weight.name not in found:
+            refuse(f"is damaged: the weight {shown(weight.name)} is not stored")
+        entry, dtype = found[weight.name].entry, found[weight.name].meta.dtype
+        if dtypes.setdefault(entry, dtype) != dtype:
+            refuse(f"reads the bytes of {entry} as two dtypes")
+        if entry not in contents:
+            data = archive.read(entry)
+            contents[entry] = (np.frombuffer(data, np.uint8) != 0).tobytes() if DTYPES[dtype] == "bool" else data
+    return {weight.value: found[weight.name] for weight in weights}, contents
+
+
+def _table(archive: ProgramArchive) -> dict[str, StoredTensor]:
     found: dict[str, StoredTensor] = {}
     for folder, config in zip(FOLDERS, CONFIGS, strict=True):
         table = mapping(fields.parse(archive.read(f"{folder}{config}"), "table of tensors"), "the table of tensors")
@@ -66,33 +83,3 @@ def _stored(name: str, meta: TensorMeta, entry: str, archive: ProgramArchive) ->
 
 def _whole(name: str, sizes: Sequence[object]) -> list[int]:
     return [size if isinstance(size, int) else refuse(f"gives {name} a symbolic size") for size in sizes]
-
-
-def payload(weights: Sequence[Weight], stored: Mapping[str, StoredTensor], archive: ProgramArchive) -> dict[str, bytes]:
-    """The entries of the new archive: bytes of the weights that the graph uses, and their description."""
-    entries: dict[str, bytes] = {}
-    places: dict[str, tuple[str, int]] = {}
-    table: dict[str, Any] = {}
-    for weight in weights:
-        if weight.name not in stored:
-            refuse(f"is damaged: the weight {shown(weight.name)} is not stored")
-        tensor = stored[weight.name]
-        dtype = tensor.meta.dtype
-        path, first_dtype = places.setdefault(tensor.entry, (f"weight_{len(places)}", dtype))
-        if first_dtype != dtype:
-            refuse(f"reads the bytes of {tensor.entry} as two dtypes")
-        if f"{FOLDERS[0]}{path}" not in entries:
-            entries[f"{FOLDERS[0]}{path}"] = _bytes(archive.read(tensor.entry), dtype)
-        description = {"path_name": path, "is_param": weight.trained, "use_pickle": False}
-        table[weight.value] = {**description, "tensor_meta": tensor.meta.json()}
-    entries[f"{FOLDERS[0]}{CONFIGS[0]}"] = _json({"config": table})
-    entries[f"{FOLDERS[1]}{CONFIGS[1]}"] = _json({"config": {}})
-    return entries
-
-
-def _bytes(data: bytes, dtype: int) -> bytes:
-    return (np.frombuffer(data, np.uint8) != 0).tobytes() if DTYPES[dtype] == "bool" else data
-
-
-def _json(value: object) -> bytes:
-    return json.dumps(value, allow_nan=False).encode()

@@ -4,53 +4,45 @@ A row's prediction must be the row's: the same when it is asked for again, and t
 What the graph's check cannot see (means over the batch, weights that change) shows here.
 """
 
-import json
 import struct
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skyfan.errors import ModelError
-from skyfan.models.inputs import ModelInput
-from skyfan.models.programs.checked import CheckedProgram
+from skyfan.models.programs.checked import CheckedProgram, checked_program
 from skyfan.sandbox import ChildDied, Limits, run_in_child
 
 ROWS = 7
 # |a − b| ≤ this · max(1, |a|): what rounding may do to a row in another batch is a hundred times less.
 TOLERANCE = 1e-3
 _MEMORY_PER_BYTE = 8
-_HEADER = struct.Struct("<Q")
+_SEED = struct.Struct("<q")
 
 
-def try_program(checked: CheckedProgram, where: str, *, random_seed: int | None = None) -> None:
-    """Loads the program and lets it predict in a child process; `ModelError` tells how that failed."""
-    facts = json.dumps({"checked": asdict(checked) | {"archive": None}, "random_seed": random_seed}).encode()
-    limits = Limits(memory_bytes=Limits().memory_bytes + _MEMORY_PER_BYTE * len(checked.archive))
+def try_program(data: bytes, where: str, *, random_seed: int | None = None) -> None:
+    """Lets the program of a `.pt2` file predict in a child process; `ModelError` tells how that failed."""
+    limits = Limits(memory_bytes=Limits().memory_bytes + _MEMORY_PER_BYTE * len(data))
+    seed = _SEED.pack(-1 if random_seed is None else random_seed)
     try:
-        found = run_in_child(f"{__name__}:tried", _HEADER.pack(len(facts)) + facts + checked.archive, limits)
+        refused = run_in_child(f"{__name__}:tried", seed + data, limits)
     except ChildDied as died:
         raise ModelError(f"{where} was tried in a child process and {died}; it was not run here.") from died
-    if found["refused"] is not None:
-        raise ModelError(f"{where}: {found['refused']}")
+    if refused is not None:
+        raise ModelError(f"{where}: {refused}")
 
 
-def tried(data: bytes) -> dict[str, str | None]:
+def tried(data: bytes) -> str | None:
     """In the child: what is wrong with the program, or None."""
-    (length,) = _HEADER.unpack_from(data)
-    start = _HEADER.size + length
-    facts = json.loads(data[_HEADER.size : start])
-    fields = facts["checked"]
-    inputs = tuple(ModelInput(i["name"], tuple(i["shape"]), i["dtype"]) for i in fields["inputs"])
-    shapes = tuple(tuple(shape) for shape in fields["example_shapes"])
-    checked = CheckedProgram(**{**fields, "archive": data[start:], "inputs": inputs, "example_shapes": shapes})
+    (seed,) = _SEED.unpack_from(data)
+    random_seed = None if seed < 0 else seed
     try:
-        _try_rows(checked, facts["random_seed"])
+        _try_rows(checked_program(data[_SEED.size :], "it", random=random_seed is not None), random_seed)
     except ModelError as error:
-        return {"refused": str(error)}
-    return {"refused": None}
+        return str(error)
+    return None
 
 
 def _try_rows(checked: CheckedProgram, random_seed: int | None) -> None:

@@ -70,7 +70,7 @@ class UNet(nn.Module):
         a = F.relu6(self.down(image))
         b = F.interpolate(self.mid(F.avg_pool2d(a, 2)), scale_factor=2, mode="nearest")
         c = F.interpolate(self.up(torch.cat((a, b), 1)), size=(16, 16), mode="bilinear", align_corners=False)
-        d = F.pad(F.upsample(a, scale_factor=2, mode="bicubic"), (1, 1, 1, 1), mode="reflect")[:, :, 1:-1, 1:-1]
+        d = F.pad(F.interpolate(a, scale_factor=2, mode="bicubic"), (1, 1, 1, 1), mode="reflect")[:, :, 1:-1, 1:-1]
         e = self.shuffle(a).mean((1, 2, 3), keepdim=True)
         return self.last(torch.cat((image, c + d), 1)).amax((2, 3)) + e.flatten(1)
 

@@ -10,6 +10,7 @@ from torch import nn
 from skyfan.errors import ModelError
 from skyfan.models import load_model
 from skyfan.models.programs.checked import checked_program
+from skyfan.models.programs.exported import exported_program
 from skyfan.models.programs.module import ProgramModule
 from tests.models.programs.corpus import CORPUS, export
 from tests.models.programs.editing import WEIGHTS, edited, small
@@ -33,7 +34,11 @@ def test_programs_of_the_corpus_predict_as_their_modules(name: str):
         found = ProgramModule(checked)(*example)
         expected = model(*example)
     outputs = expected.values() if isinstance(expected, dict) else expected if isinstance(expected, tuple) else [expected]
-    torch.testing.assert_close(found, torch.cat([output.reshape(len(found), -1) for output in outputs], 1))
+    wanted = torch.cat([output.reshape(len(found), -1) for output in outputs], 1)
+    torch.testing.assert_close(found, wanted)
+    exported = exported_program(checked).module(check_guards=False)(*example)
+    assert len(exported) == len(checked.output_names)
+    torch.testing.assert_close(torch.cat([output.reshape(len(found), -1) for output in exported], 1), wanted)
     names = tuple(expected) if isinstance(expected, dict) else tuple(f"output_{at}" for at, _ in enumerate(outputs))
     assert checked.output_names == names
     assert [shape[1:] for shape in checked.example_shapes] == [tuple(tensor.shape[1:]) for tensor in example]

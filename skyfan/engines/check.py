@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyfan.errors import ModelError
-from skyfan.models.reference_outputs import check_samples
 from skyfan.models.loading import LoadedModel
+from skyfan.models.reference_outputs import check_samples
 
 # |z − z_torch| ≤ this · max(1, |z_torch|), the bound that all float32 engines share.
 TOLERANCE = 1e-4

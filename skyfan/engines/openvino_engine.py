@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from skyfan.engines.astromae_graph import AstroMAEGraph, Ranges
 from skyfan.engines.base import Engine, EngineInfo
-from skyfan.engines.check import Deviation, require_equal, reference_outputs
+from skyfan.engines.check import Deviation, reference_outputs, require_equal
 from skyfan.engines.weights import Weights
 from skyfan.errors import ModelError
 from skyfan.models.config import AstroMAEConfig

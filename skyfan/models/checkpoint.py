@@ -133,7 +133,7 @@ def write_safetensors(
         for name, tensor in sorted(state.items())
         if not name.startswith(STEM_ALIAS)
     }
-    told = {**extra, CONFIG_KEY: config.to_dict()}
+    told: dict[str, object] = {**extra, CONFIG_KEY: config.to_dict()}
     if outputs is not None:
         told |= {OUTPUTS_KEY: list(outputs), BINDING_KEY: binding_digest(arrays, outputs)}
     written: bytes = save_safetensors(arrays, metadata={METADATA_KEY: json.dumps(told, sort_keys=True)})

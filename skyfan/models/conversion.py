@@ -5,10 +5,10 @@ from collections.abc import Mapping
 
 from skyfan import __version__, store
 from skyfan.errors import ModelError
-from skyfan.models.reference_outputs import reference_outputs
 from skyfan.models.astromae import AstroMAE
 from skyfan.models.checkpoint import SOURCE_DIGEST_KEY, SOURCE_KEY, write_safetensors
 from skyfan.models.loading import LoadedModel, astromae_module, checked_config, is_program_file, read_checkpoint
+from skyfan.models.reference_outputs import reference_outputs
 
 
 def convert_checkpoint(uri: str, heads: int | None = None) -> bytes:

@@ -108,9 +108,7 @@ class LoadedModel:
         return out
 
 
-def load_model(
-    uri: str, device: str = "cpu", *, random_seed: int | None = None, tried: bool = False
-) -> LoadedModel:
+def load_model(uri: str, device: str = "cpu", *, random_seed: int | None = None, tried: bool = False) -> LoadedModel:
     """The model at a path or URI, or the packaged one for `"demo"`; nothing in the file is executed.
 
     Formats are told by content: safetensors, `torch.save` of a state dict or of a whole module, and

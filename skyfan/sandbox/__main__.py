@@ -26,7 +26,7 @@ def main() -> None:
         (resource.RLIMIT_CORE, 0),
     ):
         _, hard = resource.getrlimit(limit)
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)  # noqa: PLW2901 - a lower one holds
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(limit, (value, value))
     leave_network()
     restrict_process([folder], network=False)

@@ -21,9 +21,38 @@ from skyfan.models.programs.operators import allowed_operators
 
 BIG = 2**24
 INTEGERS = (-BIG, -(2**16), -7, -2, -1, 0, 0, 1, 1, 1, 2, 2, 3, 4, 5, 7, 64, 2**16, BIG)
-NUMBERS = (*INTEGERS, 0.0, 0.5, 1.0, -1.5, 1e-300, 1e300, float("inf"), float("-inf"), float("nan"), True, 2**63 - 1, -(2**63))
-WORDS = ("same", "valid", "constant", "reflect", "replicate", "circular", "none", "tanh", "trunc", "floor", "ij", "left")
-DTYPES = (torch.float32,) * 6 + (torch.int64,) * 4 + (torch.float64, torch.bool, torch.int32, torch.uint8, torch.bfloat16)
+NUMBERS = (
+    *INTEGERS,
+    0.0,
+    0.5,
+    1.0,
+    -1.5,
+    1e-300,
+    1e300,
+    float("inf"),
+    float("-inf"),
+    float("nan"),
+    True,
+    2**63 - 1,
+    -(2**63),
+)
+WORDS = (
+    "same",
+    "valid",
+    "constant",
+    "reflect",
+    "replicate",
+    "circular",
+    "none",
+    "tanh",
+    "trunc",
+    "floor",
+    "ij",
+    "left",
+)
+DTYPES = (
+    (torch.float32,) * 6 + (torch.int64,) * 4 + (torch.float64, torch.bool, torch.int32, torch.uint8, torch.bfloat16)
+)
 MAX_VALUES, MEMORY_BYTES, DEADLINE_S = 2**22, 12 * 2**30, 120
 
 

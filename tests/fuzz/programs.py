@@ -77,7 +77,9 @@ def mutate_graph(program: Json, rng: random.Random) -> str:
     """Changes one thing of the graph's JSON; the name of the change."""
     nodes = program["graph_module"]["graph"]["nodes"]
     node = rng.choice(nodes) if nodes else {"inputs": [], "outputs": []}
-    kind = rng.choice(("target", "swap", "argument", "moved", "expression", "name", "size", "field", "drop", "copy", "int"))
+    kind = rng.choice(
+        ("target", "swap", "argument", "moved", "expression", "name", "size", "field", "drop", "copy", "int")
+    )
     if kind == "target":
         node["target"] = rng.choice(HOSTILE_TARGETS)
     elif kind == "swap":
@@ -103,7 +105,11 @@ def mutate_graph(program: Json, rng: random.Random) -> str:
             elif not isinstance(value, list):
                 container[key] = new
     else:
-        keys = {"expression": ("expr_str",), "name": ("name", "as_name"), "size": ("sizes", "strides", "dtype", "layout")}
+        keys = {
+            "expression": ("expr_str",),
+            "name": ("name", "as_name"),
+            "size": ("sizes", "strides", "dtype", "layout"),
+        }
         held = paths(program, lambda name: name in keys.get(kind, (name,)))
         if held:
             container, key = rng.choice(held)

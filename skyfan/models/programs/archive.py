@@ -1,4 +1,4 @@
-"""The ZIP archive of a program: what is read of it, within which bounds, and the archive that torch is given instead."""
+"""The ZIP archive of a program: what is read of it, within which bounds, and the archive that is written instead."""
 
 import io
 import struct

@@ -55,8 +55,8 @@ IS_RANDOM = (
     "or ask for randomness"
 )
 TRAINS = (
-    "was exported in training mode ({} with {}=True), so that a row's prediction depends on chance or on the rows beside "
-    "it; call .eval() before exporting"
+    "was exported in training mode ({} with {}=True), so that a row's prediction depends on chance or on the rows "
+    "beside it; call .eval() before exporting"
 )
 
 
@@ -121,7 +121,10 @@ def _check_arguments(node: Node, schema: "FunctionSchema") -> None:
     if len(node.outputs) > max(1, len(schema.returns)) or not node.outputs:
         refuse(f"takes {len(node.outputs)} results of {node.target}, which has {len(schema.returns)}")
     tags = ["as_tensors" if str(r.real_type) == "List[Tensor]" else TENSOR for r in schema.returns]
-    scalar = ["as_sym_int" if str(r.real_type) in ("int", "SymInt") else tag for r, tag in zip(schema.returns, tags, strict=True)]
+    scalar = [
+        "as_sym_int" if str(r.real_type) in ("int", "SymInt") else tag
+        for r, tag in zip(schema.returns, tags, strict=True)
+    ]
     if [output.tag for output in node.outputs] != scalar[: len(node.outputs)] or len(node.outputs) != len(scalar):
         refuse(f"takes results of {node.target} that it does not have")
 
@@ -186,7 +189,7 @@ def _follow(node: Node, schema: "FunctionSchema", name: str, origins: dict[str, 
         if alias is not None and alias.is_write:
             written |= held
     for output in node.outputs:
-        origins |= {value: shared for value in output.names()}
+        origins |= dict.fromkeys(output.names(), shared)
     return written
 
 

@@ -52,6 +52,6 @@ def exported_program(checked: CheckedProgram) -> ExportedProgram:
     # torch raises whatever its deserialiser trips over (AssertionError, KeyError, SerializeError, …).
     except Exception as error:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"the program cannot be loaded by torch {torch.__version__}: {ascii(first_line)}.") from error
+        raise ModelError(f"the program cannot be loaded by torch {torch.__version__}: {first_line!a}.") from error
     finally:
         log.setLevel(level)

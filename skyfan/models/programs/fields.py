@@ -21,7 +21,7 @@ def refuse(what: str) -> Never:
 
 def shown(value: object) -> str:
     """A text of the file for a sentence: short, ASCII, without escape sequences."""
-    return ascii(value if len(str(value)) <= 80 else f"{str(value)[:80]}…")  # noqa: PLR2004 - one place only
+    return ascii(value if len(str(value)) <= 80 else f"{str(value)[:80]}…")
 
 
 def parse(data: bytes, what: str) -> Any:

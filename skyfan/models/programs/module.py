@@ -35,7 +35,9 @@ class ProgramModule(nn.Module):
     def __init__(self, checked: CheckedProgram, random_seed: int | None = None) -> None:
         super().__init__()
         self.fixed_batch = checked.fixed_batch
-        bases = {entry: torch.from_numpy(np.frombuffer(data, np.uint8).copy()) for entry, data in checked.contents.items()}
+        bases = {
+            entry: torch.from_numpy(np.frombuffer(data, np.uint8).copy()) for entry, data in checked.contents.items()
+        }
         for weight in checked.program.weights:
             values = _laid_over(bases[checked.tensors[weight.value].entry], checked.tensors[weight.value])
             if weight.trained:

@@ -149,14 +149,59 @@ RANDOM = Family(
 )
 # Names of random operators of any overload, for a sentence about them.
 RANDOM_NAMES = frozenset(
-    """rand randn randint randint_like rand_like randn_like randperm bernoulli bernoulli_ normal normal_ uniform uniform_
-    multinomial poisson exponential exponential_ cauchy_ geometric_ log_normal_ random_ rrelu rrelu_ rrelu_with_noise
-    native_dropout _fused_dropout binomial _sample_dirichlet _standard_gamma""".split()
+    [
+        "rand",
+        "randn",
+        "randint",
+        "randint_like",
+        "rand_like",
+        "randn_like",
+        "randperm",
+        "bernoulli",
+        "bernoulli_",
+        "normal",
+        "normal_",
+        "uniform",
+        "uniform_",
+        "multinomial",
+        "poisson",
+        "exponential",
+        "exponential_",
+        "cauchy_",
+        "geometric_",
+        "log_normal_",
+        "random_",
+        "rrelu",
+        "rrelu_",
+        "rrelu_with_noise",
+        "native_dropout",
+        "_fused_dropout",
+        "binomial",
+        "_sample_dirichlet",
+        "_standard_gamma",
+    ]
 )
 # Arithmetic on sizes, which torch has as Python functions: integers, floats and booleans in, one out.
 SIZE_FUNCTIONS = frozenset(
-    f"_operator.{name}" for name in "add sub mul floordiv mod truediv neg eq ne lt le gt ge and_ or_".split()
-) | frozenset(f"torch.{name}" for name in "sym_int sym_float sym_max sym_min sym_not sym_ite".split())
+    f"_operator.{name}"
+    for name in [
+        "add",
+        "sub",
+        "mul",
+        "floordiv",
+        "mod",
+        "truediv",
+        "neg",
+        "eq",
+        "ne",
+        "lt",
+        "le",
+        "gt",
+        "ge",
+        "and_",
+        "or_",
+    ]
+) | frozenset(f"torch.{name}" for name in ["sym_int", "sym_float", "sym_max", "sym_min", "sym_not", "sym_ite"])
 
 
 @cache

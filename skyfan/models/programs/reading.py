@@ -169,7 +169,7 @@ class Scope:
         kind = item.get("kind")
         if kind not in (1, 2, None):
             refuse(f"passes an argument of kind {shown(kind)}")
-        return Input(fields.name(label, "an argument"), self.argument(item.get("arg")), kind == 2)  # noqa: PLR2004
+        return Input(fields.name(label, "an argument"), self.argument(item.get("arg")), kind == 2)
 
     def argument(self, value: object) -> Argument:
         """An argument whose values are known already."""

@@ -17,7 +17,7 @@ CHANGES_ITSELF = (
     "changes its own weights while it predicts, so that the same row gets another prediction each time; "
     "call .eval() before exporting"
 )
-_LEAF = {"type": None, "context": None, "children_spec": []}
+_LEAF: dict[str, object] = {"type": None, "context": None, "children_spec": []}
 Ranges = dict[str, tuple[int | None, int | None]]
 
 

@@ -33,7 +33,9 @@ class StoredTensor:
     entry: str
 
 
-def read_tensors(weights: Sequence[Weight], archive: ProgramArchive) -> tuple[dict[str, StoredTensor], dict[str, bytes]]:
+def read_tensors(
+    weights: Sequence[Weight], archive: ProgramArchive
+) -> tuple[dict[str, StoredTensor], dict[str, bytes]]:
     """The tensor of every weight by its value in the graph, and the bytes of the entries that they lie over.
 
     Raises `Refusal` for pickled tensors, used or not, and for what does not fit.

@@ -42,7 +42,9 @@ class Convolutions(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(5, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(inplace=True), nn.MaxPool2d(2))
+        self.stem = nn.Sequential(
+            nn.Conv2d(5, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(inplace=True), nn.MaxPool2d(2)
+        )
         self.depthwise = nn.Conv2d(8, 8, 3, padding="same", groups=8, dilation=2)
         self.up = nn.ConvTranspose2d(8, 8, 2, stride=2)
         self.norms = nn.Sequential(nn.GroupNorm(2, 8), nn.InstanceNorm2d(8, affine=True))
@@ -219,7 +221,10 @@ class Spectrum(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.a, self.b = nn.Conv1d(5, 8, 5, padding=2, stride=2), nn.Conv1d(8, 8, 3, padding_mode="circular", padding=1)
-        self.gate, self.head = nn.Sequential(nn.Linear(8, 2), nn.PReLU(), nn.Linear(2, 8), nn.Sigmoid()), nn.Linear(8, 1)
+        self.gate, self.head = (
+            nn.Sequential(nn.Linear(8, 2), nn.PReLU(), nn.Linear(2, 8), nn.Sigmoid()),
+            nn.Linear(8, 1),
+        )
 
     def forward(self, image: Tensor) -> Tensor:
         x = F.max_pool1d(F.selu(self.b(self.a(image.mean(2)))), 2)
@@ -237,7 +242,9 @@ class Volume(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         x = self.body(image.unsqueeze(1))
-        return torch.cat([part.mean((1, 2, 3, 4))[:, None] for part in x.tensor_split(2, dim=1)] + [x[:, 0, 0, 0, :1]], 1)
+        return torch.cat(
+            [part.mean((1, 2, 3, 4))[:, None] for part in x.tensor_split(2, dim=1)] + [x[:, 0, 0, 0, :1]], 1
+        )
 
 
 CORPUS: dict[str, tuple[Callable[[], nn.Module], Example]] = {

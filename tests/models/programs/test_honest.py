@@ -33,7 +33,9 @@ def test_programs_of_the_corpus_predict_as_their_modules(name: str):
     with torch.inference_mode():
         found = ProgramModule(checked)(*example)
         expected = model(*example)
-    outputs = expected.values() if isinstance(expected, dict) else expected if isinstance(expected, tuple) else [expected]
+    outputs = (
+        expected.values() if isinstance(expected, dict) else expected if isinstance(expected, tuple) else [expected]
+    )
     wanted = torch.cat([output.reshape(len(found), -1) for output in outputs], 1)
     torch.testing.assert_close(found, wanted)
     exported = exported_program(checked).module(check_guards=False)(*example)

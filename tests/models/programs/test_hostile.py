@@ -56,7 +56,10 @@ def expression(text: object) -> Callable[[Json], None]:
 
 NAMED = {
     "target": (lambda g: node(g, "linear").update(target="torch.os.system"), "calls 'torch.os.system'"),
-    "file reader": (lambda g: call_first(g, FROM_FILE, [argument(TEXT, "filename")]), "calls 'torch.ops.aten.from_file"),
+    "file reader": (
+        lambda g: call_first(g, FROM_FILE, [argument(TEXT, "filename")]),
+        "calls 'torch.ops.aten.from_file",
+    ),
     "file writer": (lambda g: node(g, "linear").update(target="torch.ops.aten.save.default"), "aten.save"),
     "raw memory": (lambda g: node(g, "linear").update(target="torch.ops.aten.as_strided.default"), "as_strided"),
     "old memory": (lambda g: node(g, "linear").update(target="torch.ops.aten.empty.memory_format"), "aten.empty"),
@@ -72,7 +75,9 @@ NAMED = {
     "dunder": (lambda g: node(g, "linear").update(target="torch.ops.aten.__class__.default"), "__class__"),
     "no text": (lambda g: node(g, "linear").update(target=["torch"]), "has no target"),
     "callee": (
-        lambda g: call_first(g, NO_GRAD, [argument({"as_bool": False}), argument({"as_operator": FROM_FILE}), argument(TEXT)]),
+        lambda g: call_first(
+            g, NO_GRAD, [argument({"as_bool": False}), argument({"as_operator": FROM_FILE}), argument(TEXT)]
+        ),
         "calls 'torch.ops.aten.from_file.default' through",
     ),
     "callee of cond": (
@@ -107,7 +112,8 @@ NAMED = {
     ),
     "any text": (
         lambda g: call_first(
-            g, "torch.ops.aten.pad.default",
+            g,
+            "torch.ops.aten.pad.default",
             [argument(tensor("image"), "self"), argument({"as_ints": [1, 1]}, "pad"), argument(TEXT, "mode")],
         ),
         "the text '/tmp/never', which is not one of those it takes",
@@ -117,11 +123,20 @@ NAMED = {
         "two arguments of one name",
     ),
     "code in an argument's name": (lambda g: node(g, "linear")["inputs"][0].update(name="a=1, **b"), "no plain name"),
-    "code in a result's name": (lambda g: node(g, "linear")["outputs"][0]["as_tensor"].update(name="x; import os"), "no plain name"),
+    "code in a result's name": (
+        lambda g: node(g, "linear")["outputs"][0]["as_tensor"].update(name="x; import os"),
+        "no plain name",
+    ),
     "a keyword": (lambda g: node(g, "linear")["outputs"][0]["as_tensor"].update(name="import"), "a word of Python"),
-    "an unknown value": (lambda g: node(g, "linear")["inputs"][0]["arg"]["as_tensor"].update(name="v0"), "before anything computes it"),
+    "an unknown value": (
+        lambda g: node(g, "linear")["inputs"][0]["arg"]["as_tensor"].update(name="v0"),
+        "before anything computes it",
+    ),
     "a value twice": (lambda g: graph_of(g)["nodes"].append(node(g, "linear")), "twice"),
-    "results that are not there": (lambda g: node(g, "linear")["outputs"].append({"as_sym_int": {"as_name": "n"}}), "does not describe the number"),
+    "results that are not there": (
+        lambda g: node(g, "linear")["outputs"].append({"as_sym_int": {"as_name": "n"}}),
+        "does not describe the number",
+    ),
     "an argument left out": (lambda g: node(g, "linear")["inputs"].pop(0), "without its input"),
     "a huge tensor": (
         lambda g: call_first(g, "torch.ops.aten.ones.default", [argument({"as_ints": [2**20, 2**20]}, "size")]),
@@ -133,8 +148,13 @@ NAMED = {
     ),
     "dropout left on": (
         lambda g: call_first(
-            g, "torch.ops.aten.dropout.default",
-            [argument(tensor("image"), "input"), argument({"as_float": 0.5}, "p"), argument({"as_bool": True}, "train")],
+            g,
+            "torch.ops.aten.dropout.default",
+            [
+                argument(tensor("image"), "input"),
+                argument({"as_float": 0.5}, "p"),
+                argument({"as_bool": True}, "train"),
+            ],
         ),
         r"exported in training mode \(dropout with train=True\).*call \.eval\(\) before exporting",
     ),
@@ -181,9 +201,13 @@ NAMED = {
     "minus signs": (expression("-" * 900 + "1"), "more than arithmetic"),
     "a symbol with arguments": (expression("Symbol('s0', **{})"), "more than arithmetic"),
     "a size that is no text": (expression(7), "cannot be read"),
-    "unbacked sizes": (lambda g: g["range_constraints"].update(u999999999={"min_val": 0, "max_val": 1}), "of its own making"),
+    "unbacked sizes": (
+        lambda g: g["range_constraints"].update(u999999999={"min_val": 0, "max_val": 1}),
+        "of its own making",
+    ),
     "a device full of tensors": (
-        lambda g: graph_of(g)["tensor_values"]["mean"].update(sizes=[{"as_int": 1}] * 1000), "more than 8"
+        lambda g: graph_of(g)["tensor_values"]["mean"].update(sizes=[{"as_int": 1}] * 1000),
+        "more than 8",
     ),
     "a sparse tensor": (lambda g: graph_of(g)["tensor_values"]["mean"].update(layout=1), "not strided"),
     "a quantized tensor": (lambda g: graph_of(g)["tensor_values"]["mean"].update(dtype=30), "of dtype 30"),
@@ -194,7 +218,14 @@ NAMED = {
 
 
 def _nest(program: Json, depth: int) -> None:
-    inner: Any = {"inputs": [], "outputs": [], "nodes": [], "tensor_values": {}, "sym_int_values": {}, "sym_bool_values": {}}
+    inner: Any = {
+        "inputs": [],
+        "outputs": [],
+        "nodes": [],
+        "tensor_values": {},
+        "sym_int_values": {},
+        "sym_bool_values": {},
+    }
     for _ in range(depth):
         held = argument({"as_graph": {"name": "g", "graph": inner}})
         call = {"target": NO_GRAD, "inputs": [argument({"as_bool": True}), held], "outputs": [], "metadata": {}}

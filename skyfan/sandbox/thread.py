@@ -7,13 +7,13 @@ files, which is what a hole in the list of operators would be.
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from glob import glob
+from pathlib import Path
 from typing import TypeVar
 
 from skyfan.sandbox.landlock import restrict_process
 
 T = TypeVar("T")
-_GPU_DEVICES = "/dev/nvidia*"  # a driver's device files are opened for writing
+_GPU_DEVICES = "nvidia*"  # a driver's device files are opened for writing
 
 
 class ConfinedThread:
@@ -28,4 +28,4 @@ class ConfinedThread:
 
 
 def _confine() -> None:
-    restrict_process(glob(_GPU_DEVICES), network=False)
+    restrict_process(list(Path("/dev").glob(_GPU_DEVICES)), network=False)

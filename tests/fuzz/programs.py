@@ -54,8 +54,8 @@ SCALARS = (
 ARGUMENTS: tuple[Json, ...] = (
     {"as_none": True}, {"as_int": -1}, {"as_int": 0}, {"as_int": 2**24}, {"as_ints": [0, 0]}, {"as_ints": [-1, 2**20]},
     {"as_ints": []}, {"as_float": "NaN"}, {"as_float": 1e300}, {"as_bool": True}, {"as_string": "/tmp/x"},
-    {"as_string": "same"}, {"as_operator": "torch.ops.aten.from_file.default"}, {"as_scalar_type": 5},
-    {"as_scalar_type": 12}, {"as_device": {"type": "cuda", "index": 9}}, {"as_custom_obj": {"name": "x", "class_fqn": "y"}},
+    {"as_custom_obj": {"name": "x", "class_fqn": "y"}}, {"as_string": "same"}, {"as_operator": "torch.ops.aten.from_file.default"}, {"as_scalar_type": 5},
+    {"as_scalar_type": 12}, {"as_device": {"type": "cuda", "index": 9}},
     {"as_graph": {"name": "g", "graph": {}}}, {"as_sym_int": {"as_int": 3}}, {"as_layout": 1}, {"as_memory_format": 2},
     {"as_string_to_argument": {"a": {"as_int": 1}}}, {"as_complex": {"real": 0, "imag": 1}}, {"as_tensors": []},
 )  # fmt: skip
@@ -94,16 +94,22 @@ def mutate_graph(program: Json, rng: random.Random) -> str:
         rng.choice((nodes, node["inputs"] or nodes, node["outputs"] or nodes)).pop()
     elif kind == "copy" and nodes:
         nodes.insert(rng.randrange(len(nodes) + 1), copy.deepcopy(node))
-    elif kind == "int":
+    else:
+        mutate_field(program, kind, rng)
+    return kind
+
+
+def mutate_field(program: Json, kind: str, rng: random.Random) -> None:
+    """Changes one integer, name, size, expression or any field at all."""
+    if kind == "int":
         held = paths(program, lambda name: name in ("as_int", "as_ints"))
-        if held:
-            container, key = rng.choice(held)
-            value = container[key]
-            new = rng.choice((-(2**63), -(2**20), -2, -1, 0, 1, 2, 5, 2**20, 2**24, 2**63 - 1))
-            if isinstance(value, list) and value:
-                value[rng.randrange(len(value))] = new
-            elif not isinstance(value, list):
-                container[key] = new
+        container, key = rng.choice(held or [([0], 0)])
+        value = container[key]
+        new = rng.choice((-(2**63), -(2**20), -2, -1, 0, 1, 2, 5, 2**20, 2**24, 2**63 - 1))
+        if isinstance(value, list) and value:
+            value[rng.randrange(len(value))] = new
+        elif not isinstance(value, list):
+            container[key] = new
     else:
         keys = {
             "expression": ("expr_str",),
@@ -114,7 +120,6 @@ def mutate_graph(program: Json, rng: random.Random) -> str:
         if held:
             container, key = rng.choice(held)
             container[key] = copy.deepcopy(rng.choice(EXPRESSIONS if kind == "expression" else SCALARS))
-    return kind
 
 
 def mutate_tensors(table: Json, rng: random.Random) -> str:
@@ -153,7 +158,7 @@ def run_in_fork(checked: CheckedProgram) -> int:
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
             restrict_process(network=False)
             _run(checked)
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - whatever it is, it is counted
             traceback.print_exc()
             os._exit(1)
         os._exit(0)
@@ -189,7 +194,7 @@ def fuzz(executions: int, seed: int, run_every: int, keep: Path) -> Counter[str]
         except ModelError as error:
             plain = str(error).isprintable() and str(error).isascii()
             outcome = "refused" if plain else "BAD: not a plain sentence"
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is counted
             outcome = f"BAD: {type(error).__name__} {error}"[:200]
         if time.monotonic() - began > SLOW_S and outcome == "refused":
             outcome = "BAD: slow"

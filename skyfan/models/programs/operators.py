@@ -32,7 +32,8 @@ FAMILIES = (
         div.Scalar div.Tensor_mode true_divide.Tensor neg abs reciprocal square sqrt rsqrt pow.Tensor_Scalar pow.Scalar
         pow.Tensor_Tensor exp exp2 expm1 log log2 log10 log1p maximum minimum fmax fmin lerp.Scalar lerp.Tensor addcmul
         addcdiv clamp clamp.Tensor clamp_min clamp_max sign floor ceil round round.decimals trunc frac remainder.Scalar
-        remainder.Tensor floor_divide floor_divide.Scalar fmod.Scalar fmod.Tensor hypot logaddexp nan_to_num positive""",
+        remainder.Tensor floor_divide floor_divide.Scalar fmod.Scalar fmod.Tensor hypot logaddexp nan_to_num
+        positive""",
     ),
     Family(
         "functions",
@@ -149,59 +150,31 @@ RANDOM = Family(
 )
 # Names of random operators of any overload, for a sentence about them.
 RANDOM_NAMES = frozenset(
-    [
-        "rand",
-        "randn",
-        "randint",
-        "randint_like",
-        "rand_like",
-        "randn_like",
-        "randperm",
-        "bernoulli",
-        "bernoulli_",
-        "normal",
-        "normal_",
-        "uniform",
-        "uniform_",
-        "multinomial",
-        "poisson",
-        "exponential",
-        "exponential_",
-        "cauchy_",
-        "geometric_",
-        "log_normal_",
-        "random_",
-        "rrelu",
-        "rrelu_",
-        "rrelu_with_noise",
-        "native_dropout",
-        "_fused_dropout",
-        "binomial",
-        "_sample_dirichlet",
-        "_standard_gamma",
-    ]
+    ("rand", "randn", "randint", "randint_like", "rand_like", "randn_like", "randperm", "bernoulli", "bernoulli_")
+    + ("normal", "normal_", "uniform", "uniform_", "multinomial", "poisson", "exponential", "exponential_", "cauchy_")
+    + ("geometric_", "log_normal_", "random_", "rrelu", "rrelu_", "rrelu_with_noise", "native_dropout", "binomial")
 )
 # Arithmetic on sizes, which torch has as Python functions: integers, floats and booleans in, one out.
-SIZE_FUNCTIONS = frozenset(
-    f"_operator.{name}"
-    for name in [
-        "add",
-        "sub",
-        "mul",
-        "floordiv",
-        "mod",
-        "truediv",
-        "neg",
-        "eq",
-        "ne",
-        "lt",
-        "le",
-        "gt",
-        "ge",
-        "and_",
-        "or_",
-    ]
-) | frozenset(f"torch.{name}" for name in ["sym_int", "sym_float", "sym_max", "sym_min", "sym_not", "sym_ite"])
+_ON_SIZES = (
+    "add",
+    "sub",
+    "mul",
+    "floordiv",
+    "mod",
+    "truediv",
+    "neg",
+    "eq",
+    "ne",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "and_",
+    "or_",
+)
+SIZE_FUNCTIONS = frozenset(f"_operator.{name}" for name in _ON_SIZES) | frozenset(
+    f"torch.sym_{name}" for name in ("int", "float", "max", "min", "not", "ite")
+)
 
 
 @cache

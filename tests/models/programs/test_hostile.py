@@ -275,7 +275,9 @@ STORED = {
     ),
     "no table": (lambda: edited(lambda held: held.update(config=None), WEIGHTS), "table of tensors is no object"),
     "a missing tensor": (lambda: rewritten(lambda e: e.pop("data/weights/weight_0")), "cannot be read"),
-    "a missing weight": (lambda: edited(lambda held: held["config"].pop("line.bias"), WEIGHTS), "'line.bias' is not stored"),
+    "a missing weight": (
+        lambda: edited(lambda held: held["config"].pop("line.bias"), WEIGHTS), "'line.bias' is not stored"
+    ),
     "two dtypes of the same bytes": (
         lambda: edited(
             lambda held: held["config"]["line.bias"].update(
@@ -302,11 +304,9 @@ def _beside(text: str) -> bytes:
 
 
 def _twice() -> bytes:
-    buffer = io.BytesIO(small())
-    with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(buffer, "a") as archive:
-        name = next(name for name in archive.namelist() if name.endswith(GRAPH))
-        archive.writestr(name, b"{}")
-    return buffer.getvalue()
+    """The graph and another entry that is renamed to its name, in the directory too."""
+    data = rewritten(lambda entries: entries.update({"models/modem.json": b"{}"}))
+    return data.replace(b"root/models/modem.json", b"root/models/model.json")
 
 
 def _encrypted() -> bytes:
@@ -333,7 +333,9 @@ ARCHIVES = {
     ),
     "a list": (lambda: _raw(lambda _: b"[]"), "the program is no object"),
     "one name twice": (_twice, "two of one name"),
-    "two programs": (lambda: rewritten(lambda e: e.update({"x/models/model.json": e[GRAPH]})), "holds 2 exported programs"),
+    "two programs": (
+        lambda: rewritten(lambda e: e.update({"x/models/model.json": e[GRAPH]})), "holds 2 exported programs"
+    ),
     "encrypted": (_encrypted, "is encrypted"),
     "compressed": (lambda: packed(entries_of(small()), zipfile.ZIP_DEFLATED), "is a compressed archive"),
     "many entries": (lambda: packed({f"{n}": b"" for n in range(20_001)}), "20,001 entries"),

@@ -52,12 +52,16 @@ SCALARS = (
     "", "x", "\ud800", "\x1b[2J", "/etc/passwd", "same", [], {}, [[[]]], {"as_int": 3}, [1, 2, 3], [0] * 9,
 )  # fmt: skip
 ARGUMENTS: tuple[Json, ...] = (
-    {"as_none": True}, {"as_int": -1}, {"as_int": 0}, {"as_int": 2**24}, {"as_ints": [0, 0]}, {"as_ints": [-1, 2**20]},
+    {"as_none": True}, {"as_int": -1}, {"as_int": 0}, {"as_int": 2**24}, {"as_ints": [0, 0]},
+    {"as_ints": [-1, 2**20]},
     {"as_ints": []}, {"as_float": "NaN"}, {"as_float": 1e300}, {"as_bool": True}, {"as_string": "/tmp/x"},
-    {"as_custom_obj": {"name": "x", "class_fqn": "y"}}, {"as_string": "same"}, {"as_operator": "torch.ops.aten.from_file.default"}, {"as_scalar_type": 5},
+    {"as_custom_obj": {"name": "x", "class_fqn": "y"}}, {"as_string": "same"},
+    {"as_operator": "torch.ops.aten.from_file.default"}, {"as_scalar_type": 5},
     {"as_scalar_type": 12}, {"as_device": {"type": "cuda", "index": 9}},
-    {"as_graph": {"name": "g", "graph": {}}}, {"as_sym_int": {"as_int": 3}}, {"as_layout": 1}, {"as_memory_format": 2},
-    {"as_string_to_argument": {"a": {"as_int": 1}}}, {"as_complex": {"real": 0, "imag": 1}}, {"as_tensors": []},
+    {"as_graph": {"name": "g", "graph": {}}}, {"as_sym_int": {"as_int": 3}}, {"as_layout": 1},
+    {"as_memory_format": 2},
+    {"as_string_to_argument": {"a": {"as_int": 1}}}, {"as_complex": {"real": 0, "imag": 1}},
+    {"as_tensors": []},
 )  # fmt: skip
 
 

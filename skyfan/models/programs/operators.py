@@ -150,9 +150,21 @@ RANDOM = Family(
 )
 # Names of random operators of any overload, for a sentence about them.
 RANDOM_NAMES = frozenset(
-    ("rand", "randn", "randint", "randint_like", "rand_like", "randn_like", "randperm", "bernoulli", "bernoulli_")
-    + ("normal", "normal_", "uniform", "uniform_", "multinomial", "poisson", "exponential", "exponential_", "cauchy_")
-    + ("geometric_", "log_normal_", "random_", "rrelu", "rrelu_", "rrelu_with_noise", "native_dropout", "binomial")
+    (
+        *("rand", "randn", "randint", "randint_like", "rand_like", "randn_like", "randperm", "bernoulli", "bernoulli_"),
+        *(
+            "normal",
+            "normal_",
+            "uniform",
+            "uniform_",
+            "multinomial",
+            "poisson",
+            "exponential",
+            "exponential_",
+            "cauchy_",
+        ),
+        *("geometric_", "log_normal_", "random_", "rrelu", "rrelu_", "rrelu_with_noise", "native_dropout", "binomial"),
+    )
 )
 # Arithmetic on sizes, which torch has as Python functions: integers, floats and booleans in, one out.
 _ON_SIZES = (

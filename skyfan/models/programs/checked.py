@@ -1,5 +1,6 @@
 """From the bytes of a `.pt2` file to a program that may be run."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,9 @@ from skyfan.models.programs.graph import TENSOR, Program, TensorMeta
 from skyfan.models.programs.reading import DTYPES
 from skyfan.models.programs.signature import read_program
 from skyfan.models.programs.tensors import StoredTensor, read_tensors
+
+# Of one input: a trial makes such rows up.
+MAX_ROW_VALUES = 2**24
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,11 @@ def _taken(program: Program) -> tuple[tuple[ModelInput, ...], tuple[tuple[int, .
     )
     if any(not taken.shape for taken in inputs):
         refuse("takes a tensor without a batch dimension")
-    return inputs, tuple(_exported_shape(meta) for meta in metas.values())
+    shapes = tuple(_exported_shape(meta) for meta in metas.values())
+    largest = max(math.prod(shape[1:]) for shape in shapes)
+    if largest > MAX_ROW_VALUES:
+        refuse(f"takes rows of {largest:,} values, more than {MAX_ROW_VALUES:,}")
+    return inputs, shapes
 
 
 def _exported_shape(meta: TensorMeta) -> tuple[int, ...]:

@@ -209,6 +209,10 @@ NAMED = {
         lambda g: graph_of(g)["tensor_values"]["mean"].update(sizes=[{"as_int": 1}] * 1000),
         "more than 8",
     ),
+    "huge rows": (
+        lambda g: graph_of(g)["tensor_values"]["image"]["sizes"].__setitem__(2, {"as_int": 2**30}),
+        "takes rows of 85,899,345,920 values",
+    ),
     "a sparse tensor": (lambda g: graph_of(g)["tensor_values"]["mean"].update(layout=1), "not strided"),
     "a quantized tensor": (lambda g: graph_of(g)["tensor_values"]["mean"].update(dtype=30), "of dtype 30"),
     "graphs in graphs": (lambda g: _nest(g, 60), "more than 8 deep"),

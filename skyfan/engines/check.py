@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyfan.errors import ModelError
-from skyfan.models.answers import check_samples
 from skyfan.models.loading import LoadedModel
+from skyfan.models.reference_outputs import check_samples
 
 # |z − z_torch| ≤ this · max(1, |z_torch|), the bound that all float32 engines share.
 TOLERANCE = 1e-4
@@ -56,10 +56,11 @@ def require_equal(deviation: Deviation, engine: str) -> None:
         )
 
 
-def torch_says(model: LoadedModel) -> tuple[list[NDArray[np.float32]], NDArray[np.float32]]:
+def reference_outputs(model: LoadedModel) -> tuple[list[NDArray[np.float32]], NDArray[np.float32]]:
     """Samples, and what torch predicts on them [B, 1]: from the model's file, or from torch itself."""
-    if model.answers is not None:
-        return check_samples(model.inputs, len(model.answers)), np.array(model.answers, np.float32)[:, None]
+    outputs = model.reference_outputs
+    if outputs is not None:
+        return check_samples(model.inputs, len(outputs)), np.array(outputs, np.float32)[:, None]
     import torch
 
     samples = check_samples(model.inputs)

@@ -16,7 +16,7 @@ from skyfan.models.loading import CPU, LoadedModel
 ENGINES = ("auto", "torch", "openvino")
 # Building an OpenVINO graph of this size and checking it with torch takes about a second, which the first thousand
 # samples of a model this large earn back (benchmarks/NOTES.md); a smaller one may be done before it is built.
-# With torch's answers in the model's file the second is saved instead: torch need not be imported.
+# With reference outputs in the model's file the second is saved instead: torch need not be imported.
 OPENVINO_PAYS_FROM_PARAMETERS = 4_000_000
 # `--precision auto` takes a reduced precision if 99.9% of the samples that it is tried on stay within this.
 AUTO_MAX_DEVIATION = 0.002
@@ -60,7 +60,7 @@ def _why_torch(model: LoadedModel, options: RunOptions) -> str | None:
         return "auto: openvino is not installed"
     if model.config is None:
         return "auto: openvino runs AstroMAE only"
-    if model.answers is None and model.parameters < OPENVINO_PAYS_FROM_PARAMETERS:
+    if model.reference_outputs is None and model.parameters < OPENVINO_PAYS_FROM_PARAMETERS:
         return "auto: a model this small is not worth converting"
     return None
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from skyfan.engines.astromae_graph import AstroMAEGraph, Ranges
 from skyfan.engines.base import Engine, EngineInfo
-from skyfan.engines.check import Deviation, require_equal, torch_says
+from skyfan.engines.check import Deviation, reference_outputs, require_equal
 from skyfan.engines.weights import Weights
 from skyfan.errors import ModelError
 from skyfan.models.config import AstroMAEConfig
@@ -84,7 +84,7 @@ class OpenVINOEngine(Engine):
         self._call = model.call
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="skyfan-openvino")
         maker = _Maker(openvino.Core(), Weights(model.weights, model.config.batch_norm_eps), model.config, threads)
-        checked, expected = torch_says(model)
+        checked, expected = reference_outputs(model)
         if precision == "float32":
             self._runs = maker.float32()
             self.deviation = Deviation.between(self._compute(checked), expected)

@@ -20,6 +20,7 @@ from skyfan.errors import ModelError
 from skyfan.formats.torch.unpickler import InertObject, TensorRef, describe
 from skyfan.models._inert import InertFile, load_inert
 from skyfan.models.config import UNSHAPED_FIELDS, AstroMAEConfig
+from skyfan.models.reference_outputs import binding_digest
 from skyfan.models.torch_weights import module_part, module_weights, to_arrays
 from skyfan.models.weight_names import STEM_ALIAS, plain_weights
 
@@ -31,7 +32,9 @@ StateDict = dict[str, Array]
 CheckpointFormat = Literal["safetensors", "state_dict", "module"]
 
 # One entry, as JSON: the order of several is not the same from one write to the next.
-METADATA_KEY, CONFIG_KEY, ANSWERS_KEY = "skyfan", "config", "torch_answers"
+METADATA_KEY, CONFIG_KEY = "skyfan", "config"
+# The reference outputs (the key is that of all versions), and the digest that binds them to the weights.
+OUTPUTS_KEY, BINDING_KEY = "torch_answers", "reference_outputs_sha256"
 # Entries of the metadata: what the file was converted from, and that file's SHA-256.
 SOURCE_KEY, SOURCE_DIGEST_KEY = "source", "source_sha256"
 # Metadata of a checkpoint that holds losses or metrics beside the model: their names.
@@ -60,8 +63,8 @@ class Checkpoint:
     """Weights by parameter name, and what the file tells beyond their shapes.
 
     `attributes` holds those of `UNSHAPED_FIELDS` that the file tells, `metadata` its text entries
-    (safetensors), `root` the class of a pickled module, `answers` what torch predicts on `check_samples`
-    where the file holds that.
+    (safetensors), `root` the class of a pickled module, `reference_outputs` what torch predicts on
+    `check_samples`, where the file holds that.
     """
 
     format: CheckpointFormat
@@ -70,7 +73,7 @@ class Checkpoint:
     attributes_from: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
     root: str = ""
-    answers: tuple[float, ...] | None = None
+    reference_outputs: tuple[float, ...] | None = None
 
 
 def read_safetensors(data: bytes, where: str) -> Checkpoint:
@@ -88,10 +91,18 @@ def read_safetensors(data: bytes, where: str) -> Checkpoint:
         ) from error
     metadata = {str(key): str(value) for key, value in (header.get("__metadata__") or {}).items()}
     told = _json_object(metadata.pop(METADATA_KEY, "{}"), where)
-    config, answers = told.pop(CONFIG_KEY, {}), _answers(told.pop(ANSWERS_KEY, None), where)
+    config, binding = told.pop(CONFIG_KEY, {}), told.pop(BINDING_KEY, None)
+    outputs = _reference_outputs(told.pop(OUTPUTS_KEY, None), where)
+    if outputs is not None and binding is not None and binding != binding_digest(state, outputs):
+        raise ModelError(
+            f"{where} holds reference outputs of other weights than its own; convert the checkpoint again with "
+            "skyfan model convert."
+        )
     attributes = {n: config[n] for n in UNSHAPED_FIELDS if isinstance(config.get(n), int | float)}
     metadata |= {name: str(value) for name, value in told.items()}
-    return Checkpoint("safetensors", plain_weights(state)[0], attributes, "metadata", metadata, answers=answers)
+    return Checkpoint(
+        "safetensors", plain_weights(state)[0], attributes, "metadata", metadata, reference_outputs=outputs
+    )
 
 
 def _from_safetensors(entry: Mapping[str, Any], name: str, where: str) -> Array:
@@ -101,11 +112,11 @@ def _from_safetensors(entry: Mapping[str, Any], name: str, where: str) -> Array:
     return values.reshape(entry["shape"])
 
 
-def _answers(told: object, where: str) -> tuple[float, ...] | None:
+def _reference_outputs(told: object, where: str) -> tuple[float, ...] | None:
     if told is None:
         return None
     if not isinstance(told, list) or not told or not all(isinstance(z, float) and math.isfinite(z) for z in told):
-        raise ModelError(f"the metadata of {where} holds answers of torch that are no numbers.")
+        raise ModelError(f"the metadata of {where} holds reference outputs that are no numbers.")
     return tuple(told)
 
 
@@ -113,15 +124,20 @@ def write_safetensors(
     state: Mapping[str, "Tensor"],
     config: AstroMAEConfig,
     extra: Mapping[str, str],
-    answers: Sequence[float] | None = None,
+    outputs: Sequence[float] | None = None,
 ) -> bytes:
-    """The bytes of a safetensors file with the configuration in its metadata; same input, same bytes."""
+    """The bytes of a safetensors file; same input, same bytes.
+
+    Its metadata holds the configuration, and the reference outputs with the digest that binds them to the weights.
+    """
     arrays = {
         name: np.ascontiguousarray(tensor.detach().cpu().numpy()).reshape(tuple(tensor.shape))
         for name, tensor in sorted(state.items())
         if not name.startswith(STEM_ALIAS)
     }
-    told = {**extra, CONFIG_KEY: config.to_dict(), **({} if answers is None else {ANSWERS_KEY: list(answers)})}
+    told: dict[str, object] = {**extra, CONFIG_KEY: config.to_dict()}
+    if outputs is not None:
+        told |= {OUTPUTS_KEY: list(outputs), BINDING_KEY: binding_digest(arrays, outputs)}
     written: bytes = save_safetensors(arrays, metadata={METADATA_KEY: json.dumps(told, sort_keys=True)})
     return written
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 
 from skyfan import __version__, store
 from skyfan.errors import ModelError
-from skyfan.models.answers import torch_answers
 from skyfan.models.astromae import AstroMAE
 from skyfan.models.checkpoint import SOURCE_DIGEST_KEY, SOURCE_KEY, write_safetensors
 from skyfan.models.loading import LoadedModel, astromae_module, checked_config, is_program_file, read_checkpoint
+from skyfan.models.reference_outputs import reference_outputs
 
 
 def convert_checkpoint(uri: str, heads: int | None = None) -> bytes:
@@ -30,7 +30,7 @@ def convert_checkpoint(uri: str, heads: int | None = None) -> bytes:
 
 
 def portable_bytes(model: LoadedModel) -> bytes:
-    """A loaded AstroMAE as a safetensors file that holds torch's answers, so that it is used without torch.
+    """A loaded AstroMAE as a safetensors file that holds reference outputs, so that it is used without torch.
 
     Its metadata has the SHA-256 of the file that it was loaded from.
     """
@@ -40,5 +40,5 @@ def portable_bytes(model: LoadedModel) -> bytes:
 
 
 def model_bytes(model: AstroMAE, extra: Mapping[str, str]) -> bytes:
-    """The safetensors bytes of a model, with torch's answers by which engines are checked."""
-    return write_safetensors(model.state_dict(), model.config, extra, torch_answers(model, model.config))
+    """The safetensors bytes of a model, with the reference outputs by which engines are checked."""
+    return write_safetensors(model.state_dict(), model.config, extra, reference_outputs(model, model.config))

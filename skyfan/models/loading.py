@@ -16,7 +16,6 @@ from skyfan import store
 from skyfan.errors import LocationError, ModelError
 from skyfan.models import DEMO_MODEL, demo_model_path
 from skyfan.models._inert import open_archive
-from skyfan.models._program_check import is_program
 from skyfan.models.checkpoint import (
     SOURCE_DIGEST_KEY,
     Array,
@@ -26,6 +25,7 @@ from skyfan.models.checkpoint import (
 )
 from skyfan.models.config import UNSHAPED_FIELDS, AstroMAEConfig, config_from_shapes
 from skyfan.models.inputs import ModelInput, ModelInputs
+from skyfan.models.programs.archive import is_program
 from skyfan.models.shapes import weight_shapes
 from skyfan.models.weight_names import STEM, STEM_ALIAS
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from skyfan.models.astromae import AstroMAE
-    from skyfan.models.program import ProgramModule
+    from skyfan.models.programs.module import ProgramModule
 
 ModelFormat = Literal["safetensors", "state_dict", "module", "program"]
 CPU = "cpu"
@@ -44,8 +44,8 @@ class LoadedModel:
     """A model ready to predict, in evaluation mode on `device`.
 
     `call` holds the tensors it takes, in the order of the call; `digest` is the SHA-256 of the file's bytes.
-    Of AstroMAE only: `config`, `weights` by name, `answers` (torch's, on `check_samples`, where the file holds
-    them) and `origins` (where the values that no shape tells came from).
+    Of AstroMAE only: `config`, `weights` by name, `reference_outputs` (torch's, on `check_samples`,
+    where the file holds them) and `origins` (where the values that no shape tells came from).
     """
 
     uri: str
@@ -56,7 +56,7 @@ class LoadedModel:
     device: str
     config: AstroMAEConfig | None = None
     weights: Mapping[str, Array] = field(default_factory=dict, repr=False)
-    answers: tuple[float, ...] | None = None
+    reference_outputs: tuple[float, ...] | None = None
     origins: dict[str, str] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
     program: "ProgramModule | None" = None
@@ -80,7 +80,8 @@ class LoadedModel:
     def parameters(self) -> int:
         """Number of trainable values."""
         if self.program is not None:
-            return sum(parameter.numel() for parameter in self.program.parameters())
+            # a layer that is registered twice is two parameters over the same values
+            return sum({values.data_ptr(): values.numel() for values in self.program.parameters()}.values())
         buffers = (".running_mean", ".running_var", ".num_batches_tracked")
         return sum(values.size for name, values in self.weights.items() if not name.endswith(buffers))
 
@@ -106,12 +107,14 @@ class LoadedModel:
         return out
 
 
-def load_model(uri: str, device: str = "cpu") -> LoadedModel:
+def load_model(uri: str, device: str = "cpu", *, random_seed: int | None = None, tried: bool = False) -> LoadedModel:
     """The model at a path or URI, or the packaged one for `"demo"`; nothing in the file is executed.
 
     Formats are told by content: safetensors, `torch.save` of a state dict or of a whole module, and
-    `torch.export` programs (`.pt2`). Raises `ModelError` for anything else and for damaged files,
-    `LocationError` where there is no file.
+    `torch.export` programs (`.pt2`). A program is checked, and then tried in a confined child process; `tried` leaves
+    the second out, for a file whose digest says that it was tried before. With `random_seed` a program may draw
+    random numbers, as for MC dropout. Raises `ModelError` for anything else and for damaged files, `LocationError`
+    where there is no file.
     """
     where = str(demo_model_path()) if uri == DEMO_MODEL else uri
     data = store.read(where)
@@ -119,10 +122,7 @@ def load_model(uri: str, device: str = "cpu") -> LoadedModel:
         _require_device(device)
     digest = hashlib.sha256(data).hexdigest()
     if is_program_file(data, where):
-        from skyfan.models.program import load_program
-
-        program, inputs = load_program(data, where)
-        call = ModelInputs(inputs, by_name=False)
+        program, call = _program(data, where, random_seed, tried=tried)
         return LoadedModel(uri, digest, len(data), "program", call, device, program=program.to(device))
     checkpoint = read_checkpoint(data, where)
     config, origins = checked_config(checkpoint, where)
@@ -135,10 +135,23 @@ def load_model(uri: str, device: str = "cpu") -> LoadedModel:
         device,
         config=config,
         weights=checkpoint.state,
-        answers=checkpoint.answers,
+        reference_outputs=checkpoint.reference_outputs,
         origins=origins,
         metadata=checkpoint.metadata,
     )
+
+
+def _program(data: bytes, where: str, random_seed: int | None, *, tried: bool) -> "tuple[ProgramModule, ModelInputs]":
+    from skyfan.models.programs.checked import checked_program
+
+    checked = checked_program(data, where, random=random_seed is not None)
+    if not tried:
+        from skyfan.models.programs.trial import try_program
+
+        try_program(data, where, random_seed=random_seed)
+    from skyfan.models.programs.module import ProgramModule
+
+    return ProgramModule(checked, random_seed), ModelInputs(checked.inputs, by_name=False)
 
 
 def read_checkpoint(data: bytes, where: str) -> Checkpoint:

@@ -33,7 +33,7 @@ class ModelCache:
         if self._loaded is None or self._loaded[0] != uri or not self._is_current(uri, self._loaded[1], digest):
             # The ETag comes first: a file replaced in between is then loaded once more, never kept.
             etag = _etag_of(uri)
-            self._loaded = (uri, load_model(uri, device=self.device))
+            self._loaded = (uri, load_model(uri, device=self.device, tried=digest is not None))
             self._etag = etag
         loaded = self._loaded[1]
         if digest and loaded.digest != digest:

@@ -40,7 +40,7 @@ def prepare(request: PrepareRequest, models: ModelCache) -> PreparedModel:
         digest=model.digest,
         format=model.format,
         parameters=model.parameters,
-        needs_conversion=model.config is not None and model.answers is None,
+        needs_conversion=model.config is not None and model.reference_outputs is None,
         samples_per_s=_rate(engine, bound, job.batch_size) if request.measure_rate else None,
     )
 
@@ -71,7 +71,7 @@ def _is_made_of(uri: str, digest: str) -> bool:
         found = load_model(uri)
     except (LocationError, ModelError):
         return False
-    return found.made_of == digest and found.answers is not None
+    return found.made_of == digest and found.reference_outputs is not None
 
 
 def _try_out(engine: Engine, layout: FileLayout) -> tuple[list[TensorSpec], int]:

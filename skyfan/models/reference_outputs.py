@@ -1,11 +1,13 @@
-"""What torch predicts on a few fixed samples, kept beside the weights.
+"""What torch predicts on a few fixed samples, kept beside the weights and bound to them.
 
-An engine is checked against torch before it predicts. With these answers in a model's file, a process that runs
-another engine can do so without importing torch: a second of every cold start.
+An engine is checked against torch before it predicts. With these reference outputs in a model's file, a process that
+runs another engine can do so without importing torch: a second of every cold start. A digest over the weights and the
+outputs is kept with them, so that outputs of other weights are refused and not taken for a failing engine.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +32,7 @@ def check_samples(inputs: Sequence[ModelInput], count: int = CHECKED_SAMPLES) ->
     return found
 
 
-def torch_answers(model: "AstroMAE", config: AstroMAEConfig) -> tuple[float, ...] | None:
+def reference_outputs(model: "AstroMAE", config: AstroMAEConfig) -> tuple[float, ...] | None:
     """What torch predicts on `check_samples`, one redshift a sample; None where that is not finite."""
     import torch
 
@@ -38,3 +40,13 @@ def torch_answers(model: "AstroMAE", config: AstroMAEConfig) -> tuple[float, ...
     with torch.inference_mode():
         redshift = model(*samples)[:, 0]
     return tuple(redshift.tolist()) if bool(torch.isfinite(redshift).all()) else None
+
+
+def binding_digest(weights: Mapping[str, NDArray[Any]], outputs: Sequence[float]) -> str:
+    """SHA-256 over the weights, by name with dtype and shape, and the outputs: of these two together, of no others."""
+    digest = hashlib.sha256(b"skyfan reference outputs 1\n")
+    for name, values in sorted(weights.items()):
+        digest.update(f"{name} {values.dtype.str} {list(values.shape)}\n".encode())
+        digest.update(np.ascontiguousarray(values).data)
+    digest.update(np.array(outputs, "<f8").tobytes())
+    return digest.hexdigest()

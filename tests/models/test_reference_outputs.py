@@ -1,6 +1,7 @@
-"""A model's file can hold torch's answers, so that an engine is checked where torch is not imported."""
+"""A model's file can hold reference outputs, bound to its weights: an engine is checked where torch is not imported."""
 
 import json
+import struct
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,9 +14,9 @@ from skyfan.engines import create_engine
 from skyfan.errors import ModelError
 from skyfan.job import RunOptions
 from skyfan.models import AstroMAE, AstroMAEConfig, load_model
-from skyfan.models.answers import CHECKED_SAMPLES
 from skyfan.models.checkpoint import write_safetensors
 from skyfan.models.conversion import convert_checkpoint, model_bytes, portable_bytes
+from skyfan.models.reference_outputs import CHECKED_SAMPLES
 from skyfan.models.shapes import weight_shapes
 from skyfan.models.sizes import SMALL
 from tests.models.support import TINY, tiny_model
@@ -53,25 +54,25 @@ def test_demo_model_is_run_without_importing_torch():
     np.testing.assert_allclose(found["z"], load_model("demo").predict(*values)[:, 0], rtol=2e-5)
 
 
-def test_converted_models_hold_torchs_answers(tmp_path):
+def test_converted_models_hold_reference_outputs(tmp_path):
     torch.save(tiny_model().state_dict(), tmp_path / "tiny.pt")
     (tmp_path / "tiny.safetensors").write_bytes(convert_checkpoint(str(tmp_path / "tiny.pt")))
     loaded = load_model(str(tmp_path / "tiny.pt"))
     (tmp_path / "again.safetensors").write_bytes(portable_bytes(loaded))
     for name in ("tiny", "again"):
         converted = load_model(str(tmp_path / f"{name}.safetensors"))
-        assert converted.answers is not None
-        assert len(converted.answers) == CHECKED_SAMPLES
+        assert converted.reference_outputs is not None
+        assert len(converted.reference_outputs) == CHECKED_SAMPLES
         assert converted.made_of == loaded.digest
     assert loaded.made_of is None
 
 
-def test_answers_that_are_not_finite_are_left_out(tmp_path):
+def test_outputs_that_are_not_finite_are_left_out(tmp_path):
     model = tiny_model()
     with torch.no_grad():
         model.concat_block[-1].weight.fill_(3e38)
     (tmp_path / "m.safetensors").write_bytes(model_bytes(model, {}))
-    assert load_model(str(tmp_path / "m.safetensors")).answers is None
+    assert load_model(str(tmp_path / "m.safetensors")).reference_outputs is None
 
 
 def test_a_reduced_precision_is_never_replaced_by_another(tmp_path):
@@ -90,7 +91,7 @@ def test_weights_that_are_no_real_numbers_are_refused(tmp_path):
         load_model(str(tmp_path / "m.pt"))
 
 
-def test_model_whose_answers_are_not_the_engines_is_refused(tmp_path):
+def test_model_whose_outputs_are_not_the_engines_is_refused(tmp_path):
     model = tiny_model()
     wrong = [1.0] * CHECKED_SAMPLES
     (tmp_path / "m.safetensors").write_bytes(write_safetensors(model.state_dict(), TINY, {}, wrong))
@@ -100,8 +101,30 @@ def test_model_whose_answers_are_not_the_engines_is_refused(tmp_path):
     assert create_engine(loaded, RunOptions(), threads=1).info.name == "torch"
 
 
-def test_answers_that_are_no_numbers_are_refused(tmp_path):
+def test_outputs_that_are_no_numbers_are_refused(tmp_path):
     data = write_safetensors(tiny_model().state_dict(), TINY, {}, [float("nan")])
     (tmp_path / "m.safetensors").write_bytes(data)
-    with pytest.raises(ModelError, match="answers of torch that are no numbers"):
+    with pytest.raises(ModelError, match="reference outputs that are no numbers"):
         load_model(str(tmp_path / "m.safetensors"))
+
+
+def test_outputs_of_other_weights_are_refused(tmp_path):
+    """One weight of a file is changed; the outputs beside it stay those of before."""
+    data = bytearray(model_bytes(tiny_model(), {}))
+    data[-1] ^= 1
+    (tmp_path / "m.safetensors").write_bytes(data)
+    with pytest.raises(ModelError, match="reference outputs of other weights than its own; convert"):
+        load_model(str(tmp_path / "m.safetensors"))
+
+
+def test_files_of_before_the_binding_still_load(tmp_path):
+    data = model_bytes(tiny_model(), {})
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    told = json.loads(header["__metadata__"]["skyfan"])
+    del told["reference_outputs_sha256"]
+    header["__metadata__"]["skyfan"] = json.dumps(told)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    (tmp_path / "m.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
+    assert len(load_model(str(tmp_path / "m.safetensors")).reference_outputs or ()) == CHECKED_SAMPLES

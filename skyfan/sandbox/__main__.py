@@ -1,0 +1,39 @@
+"""The child of `run_in_child`: gives up its rights, then imports and calls what it was told to."""
+
+import ctypes
+import importlib
+import json
+import resource
+import signal
+import sys
+from pathlib import Path
+
+from skyfan.sandbox.child import MAX_REPORT_BYTES, REPORT
+from skyfan.sandbox.landlock import restrict_process
+from skyfan.sandbox.network import leave_network
+
+_SET_DEATH_SIGNAL = 1
+
+
+def main() -> None:
+    """`python -m skyfan.sandbox module:function FOLDER MEMORY_BYTES`; the bytes to work on come in on stdin."""
+    entry, folder, memory = sys.argv[1:]
+    if sys.platform.startswith("linux"):  # the child does not outlive who asked
+        ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+    for limit, value in (
+        (resource.RLIMIT_AS, int(memory)),
+        (resource.RLIMIT_FSIZE, MAX_REPORT_BYTES),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        _, hard = resource.getrlimit(limit)
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(limit, (value, value))
+    leave_network()
+    restrict_process([folder], network=False)
+    module, _, function = entry.partition(":")
+    found = getattr(importlib.import_module(module), function)(sys.stdin.buffer.read())
+    Path(folder, REPORT).write_text(json.dumps(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""What runs in the sandbox cannot write, start programs or connect, and how it ends is told in one sentence."""
+
+from pathlib import Path
+
+import pytest
+
+from skyfan.sandbox import ChildDied, ConfinedThread, Limits, SandboxStatus, run_in_child, sandbox_status
+from skyfan.sandbox.landlock import NETWORK_FROM, SCOPES_FROM, landlock_version
+from tests.sandbox.entries import tried
+
+ENTRIES = "tests.sandbox.entries"
+QUICK = Limits(deadline_s=60, memory_bytes=2**31)
+needs_landlock = pytest.mark.skipif(not landlock_version(), reason="the kernel has no Landlock")
+
+
+@needs_landlock
+def test_a_child_writes_in_its_own_folder_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "kept").write_text("as it was")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    found = run_in_child(f"{ENTRIES}:outcome", str(tmp_path).encode(), QUICK)
+    assert found["inside"] == "done"
+    assert {found[what] for what in ("outside", "overwrite", "remove", "start")} == {"PermissionError"}
+    assert found["secrets"] == []
+    assert found["connect"] in ("PermissionError", "OSError")
+    if landlock_version() >= SCOPES_FROM:
+        assert found["parent"] == "PermissionError"
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["as it was"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "limits", "says"),
+    [
+        ("segfault", QUICK, "ended its process with signal SIGSEGV"),
+        ("sleep", Limits(deadline_s=2), "did not end within 2 s"),
+        ("allocate", QUICK, "failed: MemoryError"),
+        ("fail", QUICK, r"failed: ValueError: a reason\\x1b\[2J$"),
+    ],
+)
+def test_how_a_child_ends_is_told(entry: str, limits: Limits, says: str):
+    with pytest.raises(ChildDied, match=says):
+        run_in_child(f"{ENTRIES}:{entry}", b"", limits)
+
+
+@needs_landlock
+def test_a_confined_thread_cannot_write_while_others_can(tmp_path: Path):
+    thread = ConfinedThread()
+    assert thread.run(lambda: tried(lambda: (tmp_path / "a").write_text("x"))) == "PermissionError"
+    assert tried(lambda: (tmp_path / "b").write_text("x")) == "done"
+    with pytest.raises(ZeroDivisionError):
+        thread.run(lambda: 1 // 0)
+
+
+def test_the_status_is_what_was_found_out():
+    found = sandbox_status()
+    assert found.landlock == landlock_version()
+    assert found.writes_confined == (landlock_version() > 0)
+    if landlock_version() >= NETWORK_FROM:
+        assert found.network_closed
+
+
+def test_what_is_lacking_is_named_with_what_to_do():
+    sentence = SandboxStatus(0, writes_confined=False, network_closed=False).sentence()
+    assert "could write outside its folder and reach the network" in sentence
+    assert "Landlock is absent or off" in sentence
+    assert "Linux 6.7" in sentence
+    assert "version 7" in SandboxStatus(7, writes_confined=True, network_closed=True).sentence()

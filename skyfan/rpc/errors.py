@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn
 
@@ -13,7 +12,7 @@ import structlog
 from grpc import aio
 
 from skyfan import errors
-from skyfan.rpc.credentials import TOKEN_VARIABLE
+from skyfan.rpc.credentials import TOKEN_VARIABLE, shared_token
 
 ERROR_KEY = "skyfan-error"
 TOKEN_KEY = "skyfan-token"  # noqa: S105 (the metadata key's name, not a secret)
@@ -61,7 +60,7 @@ class ErrorInterceptor(aio.ServerInterceptor):
 
     def __init__(self, service: str) -> None:
         self._log = structlog.get_logger(service)
-        self._token = os.environ.get(TOKEN_VARIABLE, "")
+        self._token = shared_token()
 
     async def intercept_service(
         self,
@@ -130,5 +129,5 @@ class ErrorInterceptor(aio.ServerInterceptor):
 
 def call_metadata() -> tuple[tuple[str, str], ...]:
     """Metadata that every client call carries: the shared token, if one is set."""
-    token = os.environ.get(TOKEN_VARIABLE, "")
+    token = shared_token()
     return ((TOKEN_KEY, token),) if token else ()

@@ -26,9 +26,13 @@ class NotFound(LocationError):
 class AlreadyExists(LocationError):
     """A create-only put found an object in its place; nothing was written."""
 
+    cure = "Choose another name, or remove the object if it is not needed."
+
 
 class PreconditionFailed(LocationError):
     """The object is not, or no longer, the one with the given ETag; nothing was read."""
+
+    cure = "Run again; if it repeats, another process writes to the same place."
 
 
 @dataclass(frozen=True, slots=True)

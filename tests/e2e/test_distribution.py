@@ -11,13 +11,12 @@ import pytest
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 ROOT = Path(__file__).parents[2]
-EXTRAS = "torch,openvino,aws,report,sky"  # those of requirements/run.txt
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"  # as in the Makefile
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """The programs of an environment that holds the wheel, built from the source distribution, and what it asks for."""
+    """The programs of an environment with the wheel (built from the source distribution) and the locked packages."""
     folder = tmp_path_factory.mktemp("dist")
     _run(folder, sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT))
     assert list(folder.glob("skyfan-*.tar.gz"))
@@ -28,8 +27,9 @@ def installed(tmp_path_factory):
         [sys.executable, "-m", "pip", "config", "get", "global.find-links"], capture_output=True, check=False
     )
     index = [] if wheels.returncode == 0 else ["--extra-index-url", TORCH_INDEX]
-    locked = ["--constraint", str(ROOT / "requirements" / "run.txt")]
-    _run(folder, programs / "python", "-m", "pip", "install", "--quiet", *index, *locked, f"{wheel}[{EXTRAS}]")
+    pip = [programs / "python", "-m", "pip", "install", "--quiet", "--no-deps"]
+    _run(folder, *pip, *index, "--requirement", str(ROOT / "requirements" / "run.txt"))
+    _run(folder, *pip, str(wheel))
     return programs
 
 

@@ -10,7 +10,7 @@ ARGS ?=
 # PyTorch's public index of CPU builds: the default index has builds with gigabytes of CUDA. It is left out
 # where pip has a folder of wheels of its own (pip config get global.find-links), or when set empty.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
-PIP_TORCH = $(if $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null),,$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)))
+PIP_TORCH = $(if $(shell $(or $(PYTHON),python3) -m pip config get global.find-links 2>/dev/null),,$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)))
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_TORCH)
 
 .DEFAULT_GOAL := help

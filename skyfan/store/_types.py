@@ -22,6 +22,8 @@ FOLDER = "a folder"
 class NotFound(LocationError):
     """There is no such object."""
 
+    cure = "Check the spelling; list the folder to see what is there."
+
 
 class AlreadyExists(LocationError):
     """A create-only put found an object in its place; nothing was written."""

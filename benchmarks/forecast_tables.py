@@ -1,4 +1,4 @@
-"""The tables of docs/forecast.md and docs/scale.md: `python -m benchmarks.forecast_tables PUBLISHED`."""
+"""The tables of docs/explanation/forecast.md and scale.md: `python -m benchmarks.forecast_tables PUBLISHED`."""
 
 import dataclasses
 import sys

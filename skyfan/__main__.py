@@ -4,11 +4,14 @@ import os
 import sys
 import threading
 
-from skyfan.errors import Interrupted
+from skyfan.errors import BadInput, Interrupted
 
 
 def main() -> None:
     """Runs the command line; Ctrl-C before it is there ends as Ctrl-C later does."""
+    if sys.platform == "win32":
+        sys.stderr.write("skyfan: runs on Linux and macOS; on Windows, start it in WSL 2 or in a container.\n")
+        sys.exit(BadInput.exit_code)
     _import_nothing_from_here()
     try:
         from skyfan.cli import main as command_line

@@ -1,8 +1,8 @@
 """Every error that Skyfan raises on purpose.
 
     SkyfanError                     exit 4   the run failed
-    ├── BadInput                    exit 2   the user can mend it: says what, where and how
-    │   ├── DatasetError                     a .pt file or folder that is not a usable dataset
+    ├── BadInput                    exit 2   the user can fix it: the message names what, where and how
+    │   ├── DatasetError                     a file or folder that is not a usable dataset
     │   ├── ModelError                       a checkpoint or program that is not a usable model
     │   ├── LocationError                    a URI, bucket, folder or file that cannot be used
     │   ├── RankTooLarge                     a rank cannot end within its time limit
@@ -13,6 +13,7 @@
     │   └── DeadlineExceeded
     └── Interrupted                 exit 130 Ctrl-C or SIGTERM
 
+A class's docstring is the cause and `cure` is what to do; `docs/reference/errors.md` is generated from them.
 `BadInput` is never retried; `Transient` always is, within a limit. The class names (with the prefix
 "Skyfan") are the error names that AWS Step Functions matches on, so renaming one is a change of interface.
 """
@@ -21,9 +22,12 @@ from typing import ClassVar
 
 
 class SkyfanError(Exception):
-    """Base of all. The message is one sentence for the user."""
+    """Base of all: the run failed. The message is one sentence for the user."""
 
     exit_code: ClassVar[int] = 4
+    cure: ClassVar[str] = (
+        "Read the sentence and the log lines before it. Running the same command again finishes what is missing."
+    )
 
     @classmethod
     def error_name(cls) -> str:
@@ -35,50 +39,69 @@ class BadInput(SkyfanError):
     """The user's input cannot be used; trying again changes nothing."""
 
     exit_code = 2
+    cure = "Change the input as the message tells; nothing was written."
 
 
 class DatasetError(BadInput):
     """A file or folder is not a dataset that Skyfan can read."""
 
+    cure = "`skyfan data inspect FILE` shows what a file holds."
+
 
 class ModelError(BadInput):
     """A checkpoint or exported program is not a model that Skyfan can run."""
+
+    cure = "`skyfan model inspect FILE` shows what a model needs and makes."
 
 
 class LocationError(BadInput):
     """A URI, bucket, folder or file is unknown, unreachable or not allowed."""
 
+    cure = "Check the spelling, the credentials and the permissions of the named location."
+
 
 class RankTooLarge(BadInput):
     """A rank has more samples than its time limit allows; smaller partitions have to be planned."""
 
+    cure = "Plan smaller partitions with --partition-size or a larger --world-size."
+
 
 class RunConflict(BadInput):
-    """The output place holds another run; nothing was written."""
+    """The output holds another run; nothing was written."""
+
+    cure = "Choose another --output, or remove the old run if it is not needed."
 
 
 class Incomplete(SkyfanError):
     """The job is done but samples or ranks are missing; the summary says which."""
 
     exit_code = 3
+    cure = "Run the same command again: only missing ranks are computed."
 
 
 class Transient(SkyfanError):
     """A lost worker, throttling or a broken connection: the same call may succeed later."""
 
+    cure = "Skyfan has tried again several times; run the same command once the named worker or store is back."
+
 
 class Busy(Transient):
     """A worker has another rank in hand, and this one was not begun: waiting for it is not an attempt."""
 
+    cure = "Nothing to do: the rank is offered again. If a run ends with it, use fewer --workers or more executors."
+
 
 class DeadlineExceeded(Transient):
     """A wait reached its deadline."""
+
+    cure = "See whether the named service or rank is up and not overloaded, then run the same command again."
 
 
 class Interrupted(SkyfanError):
     """The user asked to stop; what was committed stays."""
 
     exit_code = 130
+    cure = "Run the same command again to finish what is missing."
 
 
 def _tree(root: type[SkyfanError]) -> dict[str, type[SkyfanError]]:

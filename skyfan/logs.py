@@ -1,29 +1,34 @@
 """Structured logs: JSON in containers, readable lines on a terminal; always on standard error.
 
-`SKYFAN_LOG_FORMAT` (json, text; default: text on a terminal, else json) and `SKYFAN_LOG_LEVEL` (default info)
-choose. Run id, rank and service are bound with `structlog.contextvars` where they are known.
+`SKYFAN_LOG_FORMAT` and `SKYFAN_LOG_LEVEL` choose (`skyfan.settings`). Run id, rank and service are bound with
+`structlog.contextvars` where they are known.
 """
 
 import logging
-import os
 import sys
 
 import structlog
 
 from skyfan.plain_text import printable
+from skyfan.settings import LogSettings, read
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
 def as_json() -> bool:
-    """Whether logs are JSON because `SKYFAN_LOG_FORMAT` says so."""
-    return os.environ.get("SKYFAN_LOG_FORMAT") == "json"
+    """Whether logs are JSON because `SKYFAN_LOG_FORMAT` is json."""
+    return read(LogSettings).format == "json"
 
 
 def configure(service: str | None = None, level: str | None = None) -> None:
-    """Sets up structlog for this process; `service` is then in every line."""
-    chosen = os.environ.get("SKYFAN_LOG_FORMAT") or ("text" if sys.stderr.isatty() else "json")
-    threshold = _LEVELS.get((level or os.environ.get("SKYFAN_LOG_LEVEL", "info")).lower(), logging.INFO)
+    """Sets up structlog for this process; `service` is then in every line, and `level` stands above the environment's.
+
+    Raises:
+        BadInput: a variable of `LogSettings` has a value that cannot be used.
+    """
+    settings = read(LogSettings)
+    chosen = settings.format or ("text" if sys.stderr.isatty() else "json")
+    threshold = _LEVELS[level or settings.level]
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

@@ -3,7 +3,7 @@
 `RankRecord` has the reference system's keys (`total_cpu_time (seconds)` and so on) with true values in them,
 and ours beside them. The reference measured profiler time (nested operators counted more than once) and the
 sum of all allocations; a record with a `schema` key holds process CPU time and peak resident memory instead.
-Nothing may average records with and without that key (docs/records.md).
+Nothing may average records with and without that key (docs/reference/records.md).
 """
 
 from typing import Any, Literal
@@ -27,7 +27,7 @@ class TimeOverRanks(_Record):
 
 
 class Collectives(_Record):
-    """What a rank of a run with `--collectives` saw of the others; docs/communication.md says what it means.
+    """What a rank of a run with `--collectives` saw of the others; docs/explanation/communication.md explains it.
 
     The record in the Parquet footer holds what was known at the commit (`started`, or `failed`); `<rank>.json`
     holds how it ended, unless the rank died in between.

@@ -24,7 +24,7 @@ resource "aws_cloudwatch_metric_alarm" "function" {
   for_each = var.create_alarms ? local.function_alarms : {}
 
   alarm_name          = "${local.name}-${each.key}"
-  alarm_description   = "${each.value.metric} of ${local.name}-${each.value.service}; see its log group, and docs/deploy.md on troubleshooting."
+  alarm_description   = "${each.value.metric} of ${local.name}-${each.value.service}; see its log group, and docs/how-to/deploy.md on troubleshooting."
   namespace           = "AWS/Lambda"
   metric_name         = each.value.metric
   dimensions          = { FunctionName = aws_lambda_function.this[each.value.service].function_name }

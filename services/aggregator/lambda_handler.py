@@ -1,7 +1,5 @@
 """The aggregator on Lambda: `aggregate` after the map, `fail` when the pipeline itself failed."""
 
-import os
-
 from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
@@ -12,11 +10,9 @@ from skyfan.runs.folder import RunFolder, write_json
 from skyfan.serving.lambda_dispatch import make_handler
 from skyfan.serving.lambda_events import AggregateEvent, AggregateResult, FailEvent, FailResult
 from skyfan.serving.map_results import failed_ranks
+from skyfan.settings import FunctionSettings, read
 from skyfan.stages.aggregate import aggregate
 from skyfan.stages.messages import AggregateRequest
-
-# LocalStack's functions set it to "localstack", so that nothing takes their times for Lambda's.
-TARGET_VARIABLE = "SKYFAN_TARGET"
 
 
 def _aggregate(event: AggregateEvent, _context: LambdaContext, _metrics: Metrics) -> AggregateResult:
@@ -25,7 +21,7 @@ def _aggregate(event: AggregateEvent, _context: LambdaContext, _metrics: Metrics
         AggregateRequest(
             output=job.output,
             run_id=plan.run_id,
-            target=os.environ.get(TARGET_VARIABLE, "aws"),
+            target=read(FunctionSettings).target,
             workers=job.workers,
             started_at=started_at,
             plan_s=(plan.planned_at - started_at).total_seconds(),

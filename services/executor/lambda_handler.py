@@ -14,6 +14,7 @@ from skyfan.aws_limits import LAMBDA_MB_PER_VCPU
 from skyfan.comm.check import RankReport, check_rank
 from skyfan.planning import PlanItem
 from skyfan.reference_payload import parse_execution_input
+from skyfan.rpc.service_token import fetch_service_token
 from skyfan.serving.lambda_dispatch import make_handler
 from skyfan.serving.lambda_events import (
     CheckCommEvent,
@@ -23,7 +24,6 @@ from skyfan.serving.lambda_events import (
     PrepareEvent,
     PrepareResult,
 )
-from skyfan.serving.service_token import fetch_service_token
 from skyfan.stages.infer import Control, infer
 from skyfan.stages.messages import ConvertRequest, InferRequest, ModelFile, PrepareRequest
 from skyfan.stages.model_cache import ModelCache

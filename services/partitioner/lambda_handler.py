@@ -1,13 +1,11 @@
 """The partitioner on Lambda."""
 
-import os
 from datetime import UTC, datetime
 
 from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from skyfan.aws_limits import LAMBDA_CONCURRENCY, LAMBDA_TIMEOUT_S
-from skyfan.comm.connect import RENDEZVOUS_VARIABLE
+from skyfan.aws_limits import LAMBDA_CONCURRENCY
 from skyfan.comm.rank_group import RankGroup, form_group
 from skyfan.errors import LocationError
 from skyfan.job import Job
@@ -15,18 +13,15 @@ from skyfan.planning import Plan
 from skyfan.runs.folder import RunFolder
 from skyfan.serving.lambda_dispatch import make_handler
 from skyfan.serving.lambda_events import PlanEvent, PlanResult, S3Object, S3Prefix
+from skyfan.settings import FunctionSettings, NetworkSettings, read
 from skyfan.stages.messages import PlanRequest
 from skyfan.stages.plan import draft, plan
-
-RANK_LIMIT_VARIABLE = "SKYFAN_RANK_LIMIT_S"
 
 
 def _plan(event: PlanEvent, _context: LambdaContext, _metrics: Metrics) -> PlanResult:
     job, execution = event.job, event.execution.name
     bucket, prefix = _bucket_and_prefix(job.output)
-    request = PlanRequest(
-        job=job, model=event.model, rank_limit_s=float(os.environ.get(RANK_LIMIT_VARIABLE, LAMBDA_TIMEOUT_S))
-    )
+    request = PlanRequest(job=job, model=event.model, rank_limit_s=read(FunctionSettings).rank_limit_s)
     if job.collectives and not job.resume:
         # Refused before anything is removed.
         _group(job, len(draft(job, event.model.digest).working_ranks), execution)
@@ -57,7 +52,7 @@ def _group(job: Job, members: int, execution: str) -> RankGroup | None:
         members,
         at_once=job.workers or LAMBDA_CONCURRENCY,
         more="give --workers {ranks}",
-        rendezvous=os.environ.get(RENDEZVOUS_VARIABLE) or None,
+        rendezvous=read(NetworkSettings).rendezvous,
     )
 
 

@@ -1,15 +1,6 @@
-"""The services as containers on a private network, found by their names.
-
-| variable | default | meaning |
-|---|---|---|
-| `SKYFAN_PARTITIONER` | `partitioner:50051` | the partitioner |
-| `SKYFAN_AGGREGATOR` | `aggregator:50051` | the aggregator |
-| `SKYFAN_EXECUTORS` | `executor:50051` | the executors: every address behind this name |
-| `SKYFAN_RENDEZVOUS` | `rendezvous:50054` | through which ranks talk to each other (`--collectives`) |
-"""
+"""The services as containers on a private network, found by their names (`skyfan.settings.NetworkSettings`)."""
 
 import asyncio
-import os
 import socket
 import time
 from types import TracebackType
@@ -19,9 +10,9 @@ from skyfan.backends.executor_pool import ExecutorPool
 from skyfan.backends.grpc_services import GrpcServices
 from skyfan.backends.service_backend import ServiceBackend
 from skyfan.backends.services import Services
-from skyfan.comm.connect import RENDEZVOUS_VARIABLE
 from skyfan.errors import BadInput, LocationError
 from skyfan.job import Job
+from skyfan.settings import NetworkSettings, read
 
 # More ranks than executors may wait for one; the pool lends each executor once.
 MAX_CONCURRENCY = 256
@@ -37,12 +28,10 @@ class ComposeServices(GrpcServices):
 
     def __init__(self, workers: int | None = None) -> None:
         self.concurrency = workers or MAX_CONCURRENCY
-        self._addresses = {
-            "partitioner": os.environ.get("SKYFAN_PARTITIONER", "partitioner:50051"),
-            "aggregator": os.environ.get("SKYFAN_AGGREGATOR", "aggregator:50051"),
-        }
-        self.rendezvous = os.environ.get(RENDEZVOUS_VARIABLE) or "rendezvous:50054"
-        host, _, port = os.environ.get("SKYFAN_EXECUTORS", "executor:50051").rpartition(":")
+        network = read(NetworkSettings)
+        self._addresses = {"partitioner": network.partitioner, "aggregator": network.aggregator}
+        self.rendezvous = network.rendezvous or "rendezvous:50054"
+        host, _, port = network.executors.rpartition(":")
         if not host or not port.isdigit():
             raise BadInput("SKYFAN_EXECUTORS must be host:port, such as executor:50051.")
         self._host, self._port = host, int(port)

@@ -22,7 +22,7 @@ from skyfan.engines.device import DEVICE_VARIABLE
 from skyfan.engines.threads import THREADS_VARIABLE, available_threads
 from skyfan.errors import SkyfanError
 from skyfan.job import Job
-from skyfan.rpc.credentials import TLS_VARIABLES, TOKEN_VARIABLE
+from skyfan.rpc.credentials import TLS_VARIABLES, TOKEN_VARIABLE, shared_token
 
 START_DEADLINE_S = 60.0
 # An interrupted run has five seconds in all (`Backend.cancel_deadline_s`).
@@ -151,7 +151,7 @@ class LocalServices(GrpcServices):
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="skyfan-")))
-            if not os.environ.get(TOKEN_VARIABLE):
+            if not shared_token():
                 # Other users of this machine can reach loopback ports, but they do not know this word.
                 os.environ[TOKEN_VARIABLE] = secrets.token_urlsafe(16)
                 stack.callback(os.environ.pop, TOKEN_VARIABLE, None)

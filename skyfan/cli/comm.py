@@ -25,12 +25,13 @@ from skyfan.comm.connect import RENDEZVOUS_VARIABLE, TOKEN_VARIABLE
 from skyfan.comm.errors import CommError
 from skyfan.comm.model import CHANNELS
 from skyfan.errors import BadInput
+from skyfan.settings import NetworkSettings, variable
 from skyfan.units import format_size
 
 app = typer.Typer(help="Communication between ranks.", no_args_is_help=True)
 
 _MAX_LOCAL_RANKS = 64
-STORE_VARIABLE = "SKYFAN_COMM_STORE"
+STORE_VARIABLE = variable(NetworkSettings, "comm_store")
 
 
 @app.callback()

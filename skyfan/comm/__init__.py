@@ -6,7 +6,7 @@
         ranks.barrier()
         total = ranks.allreduce(partial_sums, "sum")
 
-See docs/communication.md for protocol, algorithms, limits and security.
+See docs/explanation/communication.md for protocol, algorithms, limits and security.
 """
 
 from skyfan.comm.communicator import Communicator

@@ -1,7 +1,6 @@
 """How a rank gets its communicator: choose a channel, join the group, connect to the peers."""
 
 import asyncio
-import os
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -16,10 +15,11 @@ from skyfan.comm.store_channel import StoreChannel
 from skyfan.comm.stream import StreamChannel
 from skyfan.comm.watch import Watch
 from skyfan.errors import BadInput
+from skyfan.settings import NetworkSettings, read, variable
 from skyfan.v1 import rendezvous_pb2 as pb
 
-RENDEZVOUS_VARIABLE = "SKYFAN_RENDEZVOUS"
-TOKEN_VARIABLE = "SKYFAN_GROUP_TOKEN"  # noqa: S105 (the variable's name, not a secret)
+RENDEZVOUS_VARIABLE = variable(NetworkSettings, "rendezvous")
+TOKEN_VARIABLE = variable(NetworkSettings, "group_token")
 DIRECT_MAX_WORLD_SIZE = 64
 SOCKET_BUFFER_BYTES = 4 * 2**20
 _OBSERVE_S = 3.0
@@ -52,8 +52,9 @@ def connect(
 
     Raises `GroupRefused`, `GroupLimit`, `GroupIncomplete`, `RendezvousLost`, `CommTimeout`, `PeerLost`, `BadInput`.
     """
-    rendezvous = rendezvous or os.environ.get(RENDEZVOUS_VARIABLE) or None
-    token = token or os.environ.get(TOKEN_VARIABLE, "")
+    settings = read(NetworkSettings)
+    rendezvous = rendezvous or settings.rendezvous
+    token = token or settings.group_token.get_secret_value()
     _require_valid(rank, world_size, timeout_s)
     choice = choose(
         channel,

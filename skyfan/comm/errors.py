@@ -23,9 +23,13 @@ from skyfan.errors import BadInput, DeadlineExceeded, Transient
 class CommError(Transient):
     """The communicator cannot be used any more."""
 
+    cure = "Run again: the ranks form a new group."
+
 
 class PeerLost(CommError):
     """A rank died, was cut off or gave up before it had done its part; `rank` is that rank, where known."""
+
+    cure = "See the log of the named rank for why it ended, then run again: the ranks form a new group."
 
     def __init__(self, message: str, rank: int | None = None) -> None:
         super().__init__(message)
@@ -35,9 +39,13 @@ class PeerLost(CommError):
 class RendezvousLost(CommError):
     """The rendezvous server cannot be reached, and the channel needs it."""
 
+    cure = "See whether the rendezvous server is up and reachable, or use --channel store."
+
 
 class CommTimeout(DeadlineExceeded):
     """An operation reached its deadline; `ranks` are those whose messages were missing."""
+
+    cure = "See the log of the ranks that were waited for; raise the time-out if they are slow."
 
     def __init__(self, message: str, ranks: Iterable[int] = ()) -> None:
         super().__init__(message)
@@ -47,17 +55,25 @@ class CommTimeout(DeadlineExceeded):
 class GroupIncomplete(DeadlineExceeded):
     """Not all ranks joined before the group's deadline."""
 
+    cure = "Start all ranks of the group within the join time-out; the message names those that were missing."
+
 
 class GroupRefused(BadInput):
     """The rendezvous server does not let this rank into the group."""
+
+    cure = "Give all ranks of a group the same world size, token and channel, and a group name not used before."
 
 
 class GroupLimit(BadInput):
     """The group would go beyond a limit of the rendezvous server."""
 
+    cure = "Use a smaller group, or raise the named SKYFAN_RENDEZVOUS_* variable of the server."
+
 
 class CollectiveMismatch(BadInput):
     """The ranks of a group called different operations or passed arrays that do not fit together."""
+
+    cure = "Call the same operations in the same order, with arrays of one shape and type, on all ranks."
 
 
 def name_ranks(ranks: Iterable[int]) -> str:

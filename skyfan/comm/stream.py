@@ -2,7 +2,7 @@
 
 The thread that calls an operation does its input and output itself, on non-blocking sockets with epoll. An
 asyncio loop in a second thread would add two thread switches and a dozen Python calls to every message, which
-is more than a whole exchange of 8 bytes takes (see docs/communication.md, "Why not asyncio in the data path").
+is more than a whole exchange of 8 bytes takes (docs/explanation/communication.md, "Why not asyncio in the data path").
 """
 
 import select

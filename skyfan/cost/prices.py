@@ -6,18 +6,18 @@ form, where prices have changed or a region is missing.
 
 import functools
 import json
-import os
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from skyfan.errors import BadInput
+from skyfan.settings import CostSettings, read, variable
 from skyfan.validation import first_problem
 
 Architecture = Literal["x86_64", "arm64"]
 
-PRICES_VARIABLE = "SKYFAN_PRICES"
+PRICES_VARIABLE = variable(CostSettings, "prices")
 _PACKAGED = Path(__file__).with_name("prices.json")
 
 
@@ -85,7 +85,7 @@ def load_prices(path: str | Path | None = None) -> Prices:
     Raises:
         BadInput: the file cannot be read or is not a price file.
     """
-    return _load(Path(path or os.environ.get(PRICES_VARIABLE) or _PACKAGED))
+    return _load(Path(path or read(CostSettings).prices or _PACKAGED))
 
 
 def priced_region(prices: Prices, region: str) -> str:

@@ -46,6 +46,8 @@ class Deviation:
 class DeviatesFromTorch(ModelError):
     """A float32 engine whose outputs are not torch's."""
 
+    cure = "Run with --engine torch."
+
 
 def require_equal(deviation: Deviation, engine: str) -> None:
     """Raises `DeviatesFromTorch` beyond `TOLERANCE`."""

@@ -1,11 +1,11 @@
 """Which device an executor computes on."""
 
-import os
 from pathlib import Path
 
 from skyfan.errors import BadInput
+from skyfan.settings import ComputeSettings, read, variable
 
-DEVICE_VARIABLE = "SKYFAN_DEVICE"
+DEVICE_VARIABLE = variable(ComputeSettings, "device")
 DEVICES = AUTO, CPU, CUDA = ("auto", "cpu", "cuda")
 # The NVIDIA driver's own device. Where it is missing there is no GPU, and torch, which takes a second to import,
 # need not be asked.
@@ -21,7 +21,7 @@ def checked_device(name: str, said_by: str) -> str:
 
 def available_device(name: str | None = None) -> str:
     """`name`, or `SKYFAN_DEVICE`; `auto` (the default) is the GPU if there is one that torch can use."""
-    chosen = name or checked_device(os.environ.get(DEVICE_VARIABLE) or AUTO, DEVICE_VARIABLE)
+    chosen = name or read(ComputeSettings).device
     if chosen != AUTO:
         return chosen
     if not _NVIDIA_DRIVER.exists():

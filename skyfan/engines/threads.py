@@ -2,16 +2,12 @@
 
 import os
 
-from skyfan.errors import BadInput
+from skyfan.settings import ComputeSettings, read, variable
 
-THREADS_VARIABLE = "SKYFAN_THREADS"
+THREADS_VARIABLE = variable(ComputeSettings, "threads")
 
 
 def available_threads() -> int:
     """`SKYFAN_THREADS`, or the processors that this process may use."""
-    text = os.environ.get(THREADS_VARIABLE, "")
-    if not text:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not text.isdigit() or int(text) < 1:
-        raise BadInput(f"{THREADS_VARIABLE} is {text!r}; give a number of threads, at least 1.")
-    return int(text)
+    visible = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return read(ComputeSettings).threads or visible

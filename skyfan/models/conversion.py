@@ -3,7 +3,8 @@
 import hashlib
 from collections.abc import Mapping
 
-from skyfan import __version__, store
+from skyfan import store
+from skyfan._version import __version__
 from skyfan.errors import ModelError
 from skyfan.models.astromae import AstroMAE
 from skyfan.models.checkpoint import SOURCE_DIGEST_KEY, SOURCE_KEY, write_safetensors

@@ -1,26 +1,17 @@
-"""Mutual TLS by files named in the environment; plain text where none is named.
-
-| variable | meaning |
-|---|---|
-| `SKYFAN_TLS_CERT` | this end's certificate chain, PEM |
-| `SKYFAN_TLS_KEY`  | its private key, PEM |
-| `SKYFAN_TLS_CA`   | the authority that the other end's certificate must come from, PEM |
-| `SKYFAN_TOKEN`    | a shared secret that every call carries and every server checks |
-"""
+"""Mutual TLS by files named in the environment (`skyfan.settings.CallSettings`); plain text where none is named."""
 
 import ipaddress
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import grpc
 from grpc import aio
 
 from skyfan.errors import BadInput
 from skyfan.rpc.options import channel_options
+from skyfan.settings import CallSettings, read, variable
 
-TLS_VARIABLES = ("SKYFAN_TLS_CERT", "SKYFAN_TLS_KEY", "SKYFAN_TLS_CA")
-TOKEN_VARIABLE = "SKYFAN_TOKEN"  # noqa: S105 (the variable's name, not a secret)
+TLS_VARIABLES = tuple(variable(CallSettings, name) for name in ("tls_cert", "tls_key", "tls_ca"))
+TOKEN_VARIABLE = variable(CallSettings, "token")
 
 
 @dataclass(frozen=True)
@@ -34,18 +25,25 @@ class TlsFiles:
 
 def tls_from_environment() -> TlsFiles | None:
     """The TLS files named in the environment; None when none is; an error when only some are."""
-    named = [os.environ.get(variable, "") for variable in TLS_VARIABLES]
+    settings = read(CallSettings)
+    named = (settings.tls_cert, settings.tls_key, settings.tls_ca)
     if not any(named):
         return None
-    if not all(named):
+    paths = [path for path in named if path]
+    if len(paths) < len(named):
         raise BadInput(f"TLS needs all of {', '.join(TLS_VARIABLES)}; set the missing ones or none of them.")
     contents = []
-    for variable, name in zip(TLS_VARIABLES, named, strict=True):
+    for name, path in zip(TLS_VARIABLES, paths, strict=True):
         try:
-            contents.append(Path(name).read_bytes())
+            contents.append(path.read_bytes())
         except OSError as error:
-            raise BadInput(f"{variable} names {name}, which cannot be read: {error.strerror}.") from error
+            raise BadInput(f"{name} names {path}, which cannot be read: {error.strerror}.") from error
     return TlsFiles(*contents)
+
+
+def shared_token() -> str:
+    """The secret that every call carries; empty where none is set."""
+    return read(CallSettings).token.get_secret_value()
 
 
 def open_channel(

@@ -1,12 +1,10 @@
 """Skyfan errors over gRPC: the one place where they become a status, and a status becomes them again."""
 
-import os
-
 import grpc
 from grpc import aio
 
 from skyfan import errors
-from skyfan.rpc.credentials import TOKEN_VARIABLE
+from skyfan.rpc.credentials import shared_token
 
 ERROR_KEY = "skyfan-error"
 TOKEN_KEY = "skyfan-token"  # noqa: S105 (the metadata key's name, not a secret)
@@ -52,5 +50,5 @@ def error_of(call_error: aio.AioRpcError, what: str) -> errors.SkyfanError:
 
 def call_metadata() -> tuple[tuple[str, str], ...]:
     """Metadata that every client call carries: the shared token, if one is set."""
-    token = os.environ.get(TOKEN_VARIABLE, "")
+    token = shared_token()
     return ((TOKEN_KEY, token),) if token else ()

@@ -6,7 +6,6 @@ method is: health checks and reflection too. So callers without it hold no place
 
 import asyncio
 import hmac
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn, TypeAlias
@@ -18,7 +17,7 @@ from grpc import aio
 
 from skyfan import errors
 from skyfan.plain_text import printable
-from skyfan.rpc.credentials import TOKEN_VARIABLE
+from skyfan.rpc.credentials import TOKEN_VARIABLE, shared_token
 from skyfan.rpc.errors import ERROR_KEY, TOKEN_KEY, status_of
 
 # Streams of gRPC's own services: reflection, for developers. Health's Watch is not offered: it never ends.
@@ -35,7 +34,7 @@ class CallInterceptor(aio.ServerInterceptor):
 
     def __init__(self, service: str, max_concurrent_calls: int | None = None) -> None:
         self._log = structlog.get_logger(service)
-        self._token = os.environ.get(TOKEN_VARIABLE, "")
+        self._token = shared_token()
         self._calls = _Places(max_concurrent_calls, f"this {service} has {max_concurrent_calls} calls in hand")
         self._streams = _Places(MAX_SERVICE_STREAMS, f"this {service} has {MAX_SERVICE_STREAMS} streams open")
 

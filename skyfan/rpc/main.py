@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -10,22 +9,33 @@ import structlog
 from grpc import aio
 
 from skyfan import logs
-from skyfan.errors import SkyfanError
+from skyfan.errors import BadInput, SkyfanError
 from skyfan.rpc.server import serve
+from skyfan.settings import ServerSettings, read
 
 # Other machines reach a server only where its operator names an address for them; the images do.
 DEFAULT_ADDRESS = "127.0.0.1:50051"
+
+
+def start(service: str) -> ServerSettings:
+    """Sets up a server's logs and reads its settings; a variable that cannot be used ends the process."""
+    try:
+        logs.configure(service)
+        return read(ServerSettings)
+    except BadInput as error:
+        sys.stderr.write(f"skyfan: {error}\n")
+        sys.exit(error.exit_code)
 
 
 def run_server(
     service: str, full_name: str, register: Callable[[aio.Server], None], argv: Sequence[str] | None = None
 ) -> None:
     """Parses `--address HOST:PORT` and `--announce`, then serves until told to stop."""
+    settings = start(service)
     parser = argparse.ArgumentParser(prog=f"python -m skyfan.serving {service}")
-    parser.add_argument("--address", default=os.environ.get("SKYFAN_ADDRESS", DEFAULT_ADDRESS))
+    parser.add_argument("--address", default=settings.address or DEFAULT_ADDRESS)
     parser.add_argument("--announce", action="store_true", help="write the port to stdout, stop when stdin closes")
     arguments = parser.parse_args(argv)
-    logs.configure(service)
     try:
         asyncio.run(serve(service, full_name, register, arguments.address, announce=arguments.announce))
     except SkyfanError as error:

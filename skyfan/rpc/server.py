@@ -12,7 +12,7 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from skyfan.rpc.credentials import TOKEN_VARIABLE, bind, is_loopback
+from skyfan.rpc.credentials import TOKEN_VARIABLE, bind, is_loopback, shared_token
 from skyfan.rpc.interceptor import CallInterceptor
 from skyfan.rpc.options import server_options
 
@@ -43,7 +43,7 @@ async def serve(
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     reflection.enable_server_reflection((full_name, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     port = bind(server, address)
-    if not os.environ.get(TOKEN_VARIABLE) and not is_loopback(address):
+    if not shared_token() and not is_loopback(address):
         log.warning(f"any host that reaches {address} can use this server; set {TOKEN_VARIABLE} on both ends.")
     await server.start()
     for name in ("", full_name):

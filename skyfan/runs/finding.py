@@ -19,8 +19,8 @@ SUMMARY = "summary.json"
 class RecordedRun:
     """A run as its folder records it: the rank records and, where it is there, `summary.json`.
 
-    `name` is the folder. Records with a `schema` are Skyfan's (docs/records.md); those without are the reference
-    system's, which `skyfan.studies.published` reads.
+    `name` is the folder. Records with a `schema` are Skyfan's (docs/reference/records.md); those without are the
+    reference system's, which `skyfan.studies.published` reads.
     """
 
     name: str

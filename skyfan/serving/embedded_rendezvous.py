@@ -5,9 +5,9 @@ import threading
 from types import TracebackType
 from typing import Self
 
-from skyfan.comm.rendezvous.limits import Limits
 from skyfan.errors import SkyfanError
 from skyfan.serving.rendezvous_server import RendezvousServer
+from skyfan.settings import RendezvousLimits
 
 _START_S = 20.0
 
@@ -15,7 +15,7 @@ _START_S = 20.0
 class EmbeddedServer:
     """`with EmbeddedServer() as server: ... server.address`; stopped with the block."""
 
-    def __init__(self, host: str = "127.0.0.1", limits: Limits | None = None, port: int = 0) -> None:
+    def __init__(self, host: str = "127.0.0.1", limits: RendezvousLimits | None = None, port: int = 0) -> None:
         self._host, self._limits, self._port = host, limits, port
         self._started = threading.Event()
         self._failure: BaseException | None = None

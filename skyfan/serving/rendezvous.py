@@ -10,14 +10,13 @@ from collections.abc import Sequence
 
 import structlog
 
-from skyfan import logs
-from skyfan.comm.rendezvous.limits import Limits
 from skyfan.errors import BadInput, SkyfanError
+from skyfan.rpc.main import start
 from skyfan.serving.rendezvous_server import RendezvousServer
+from skyfan.settings import RendezvousLimits, read
 
 # Other machines reach it only where its operator names an address for them; the image does.
 DEFAULT_ADDRESS = "127.0.0.1:50054"
-DEFAULT_OBSERVER_PORT = 50055
 
 
 async def serve(address: str, observer_port: int, *, announce: bool) -> None:
@@ -28,7 +27,7 @@ async def serve(address: str, observer_port: int, *, announce: bool) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    server = RendezvousServer(Limits.from_environment())
+    server = RendezvousServer(read(RendezvousLimits))
     await server.start(host.strip("[]"), int(port), observer_port)
     if announce:
 
@@ -47,14 +46,12 @@ async def serve(address: str, observer_port: int, *, announce: bool) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
+    settings = start("rendezvous")
     parser = argparse.ArgumentParser(prog="python -m services.rendezvous")
-    parser.add_argument("--address", default=os.environ.get("SKYFAN_ADDRESS", DEFAULT_ADDRESS))
-    parser.add_argument(
-        "--observer-port", type=int, default=int(os.environ.get("SKYFAN_OBSERVER_PORT", DEFAULT_OBSERVER_PORT))
-    )
+    parser.add_argument("--address", default=settings.address or DEFAULT_ADDRESS)
+    parser.add_argument("--observer-port", type=int, default=settings.observer_port)
     parser.add_argument("--announce", action="store_true", help="write the ports to stdout, stop when stdin closes")
     arguments = parser.parse_args(argv)
-    logs.configure("rendezvous")
     try:
         asyncio.run(serve(arguments.address, arguments.observer_port, announce=arguments.announce))
     except (SkyfanError, OSError) as error:

@@ -3,7 +3,6 @@
 import asyncio
 import functools
 import hmac
-import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn, TypeAlias
@@ -27,14 +26,15 @@ from skyfan.comm.rendezvous.groups import (
     digest,
 )
 from skyfan.comm.rendezvous.groups_registry import Rendezvous
-from skyfan.comm.rendezvous.limits import CAPACITY_BYTES, Limits
+from skyfan.comm.rendezvous.limits import CAPACITY_BYTES
 from skyfan.comm.rendezvous.observer import Observer
 from skyfan.comm.rendezvous.queues import Frame
 from skyfan.errors import SkyfanError
-from skyfan.rpc.credentials import TOKEN_VARIABLE, bind
+from skyfan.rpc.credentials import TOKEN_VARIABLE, bind, shared_token
 from skyfan.rpc.errors import ERROR_KEY, TOKEN_KEY, status_of
 from skyfan.rpc.interceptor import CallInterceptor
 from skyfan.rpc.options import server_options
+from skyfan.settings import RendezvousLimits
 from skyfan.v1 import rendezvous_pb2 as pb
 from skyfan.v1 import rendezvous_pb2_grpc as pb_grpc
 
@@ -63,7 +63,7 @@ def _answers_errors(behaviour: Behaviour) -> Behaviour:
 
 
 def _check_token(context: Context) -> None:
-    expected = os.environ.get(TOKEN_VARIABLE, "")
+    expected = shared_token()
     given = str(dict(context.invocation_metadata() or ()).get(TOKEN_KEY, ""))
     if expected and not hmac.compare_digest(given.encode(), expected.encode()):
         raise GroupRefused(f"the call carries no valid token; set {TOKEN_VARIABLE} alike on both ends.")
@@ -230,7 +230,7 @@ def _message(event: Event) -> pb.AttendEvent:
 class RendezvousServer:
     """The service on a port, with health, reflection and the address observer beside it."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: RendezvousLimits | None = None) -> None:
         self.core = Rendezvous(limits)
         self.observer = Observer(self.core.counters)
         self.port = 0

@@ -1,4 +1,7 @@
-"""A sky of real galaxies: measured SDSS magnitudes and redshifts, rendered into pixels (`docs/simulated-sky.md`)."""
+"""A sky of real galaxies: measured SDSS magnitudes and redshifts, rendered into pixels.
+
+`docs/explanation/simulated-sky.md` has the sources.
+"""
 
 from skyfan.sky.catalog import BANDS, COLUMNS, Catalog, Subset, load_catalog, subset_rows
 from skyfan.sky.simulate import simulate

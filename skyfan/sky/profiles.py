@@ -1,7 +1,7 @@
 """The shape of a galaxy, drawn at random for its measured magnitudes and redshift.
 
-Each function names the source of its distribution; `docs/simulated-sky.md` lists which numbers are the papers' and
-which are ours.
+Each function names the source of its distribution; `docs/explanation/simulated-sky.md` lists which numbers are
+the papers' and which are ours.
 """
 
 import math

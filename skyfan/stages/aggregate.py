@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 import structlog
 
-from skyfan import __version__, store
+from skyfan import store
+from skyfan._version import __version__
 from skyfan.cost import bill, load_prices, priced_region, rank_times, recorded_region, usage_of_ranks
 from skyfan.errors import LocationError, RunConflict
 from skyfan.planning import Plan, Span

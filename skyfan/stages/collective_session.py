@@ -6,7 +6,6 @@ goes on alone, and its record says why. Every wait has a deadline, which is shor
 
 import hashlib
 import hmac
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,9 +20,9 @@ from skyfan.comm import MAX, SUM, Communicator, connect, custom
 from skyfan.comm.rank_group import RankGroup
 from skyfan.errors import SkyfanError
 from skyfan.records import Collectives, RankRecord, TimeOverRanks
-from skyfan.rpc.credentials import TOKEN_VARIABLE
+from skyfan.rpc.credentials import shared_token
+from skyfan.rpc.service_token import fetch_service_token
 from skyfan.science.metrics import as_json, merge_sums, metrics_of_sums
-from skyfan.serving.service_token import fetch_service_token
 from skyfan.stages.messages import InferRequest
 
 # Until all ranks have loaded their models: longer than a thousand functions take to start, by Lambda's 1,000 a 10 s.
@@ -146,7 +145,7 @@ def group_token(run_id: str, name: str) -> str:
 
     Where SKYFAN_TOKEN is not set, everybody who reaches the services may call them, and may join, too.
     """
-    key = os.environ.get(TOKEN_VARIABLE, "").encode()
+    key = shared_token().encode()
     return hmac.new(key, f"{run_id}/{name}".encode(), hashlib.sha256).hexdigest()
 
 

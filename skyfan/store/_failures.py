@@ -26,17 +26,25 @@ _NO_CONDITIONS = {"NotImplemented", "InvalidArgument", "InvalidRequest"}
 class WrongRegion(LocationError):
     """The bucket lies in another region than the one that was asked."""
 
+    cure = "Set AWS_REGION to the bucket's region."
+
 
 class AccessDenied(LocationError):
     """S3 answers so for a missing object too, where the caller may not list the bucket."""
+
+    cure = "Check the spelling, and that the credentials may read the object, and list the bucket."
 
 
 class RangeRefused(LocationError):
     """There are no such bytes, or the store answers others."""
 
+    cure = "See whether the object was replaced by a shorter one; plan again if it was."
+
 
 class Conflict(Transient):
     """Several conditional writes of one object at once; who wins is not known yet (S3: 409)."""
+
+    cure = "Nothing to do: the write is tried again. If a run ends with it, run the same command again."
 
 
 @contextlib.contextmanager

@@ -22,13 +22,19 @@ FOLDER = "a folder"
 class NotFound(LocationError):
     """There is no such object."""
 
+    cure = "Check the spelling; list the folder to see what is there."
+
 
 class AlreadyExists(LocationError):
     """A create-only put found an object in its place; nothing was written."""
 
+    cure = "Choose another name, or remove the object if it is not needed."
+
 
 class PreconditionFailed(LocationError):
     """The object is not, or no longer, the one with the given ETag; nothing was read."""
+
+    cure = "Run again; if it repeats, another process writes to the same place."
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import torch
 
-from skyfan import __version__
+from skyfan._version import __version__
 from skyfan.models.conversion import model_bytes
 from skyfan.training.loop import Trained, TrainingSettings
 

@@ -300,9 +300,9 @@ def test_what_cannot_work_is_said_in_a_sentence(members, at_once, rendezvous, se
 
 
 def test_the_limit_is_the_rendezvous_services_own():
-    from skyfan.comm.rendezvous.limits import Limits
+    from skyfan.settings import RendezvousLimits
 
-    assert MAX_MEMBERS["relay"] == Limits().world_size
+    assert MAX_MEMBERS["relay"] == RendezvousLimits().world_size
 
 
 def test_one_rank_meets_nobody_and_knows_the_metrics(sample, small_model, tmp_path):

@@ -65,5 +65,5 @@ def test_device_is_the_cpu_where_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch
         assert available_device() == "cpu"
     assert available_device("cuda") == "cuda"
     monkeypatch.setenv("SKYFAN_DEVICE", "toaster")
-    with pytest.raises(BadInput, match="SKYFAN_DEVICE is 'toaster'; choose one of auto, cpu, cuda"):
+    with pytest.raises(BadInput, match="SKYFAN_DEVICE is 'toaster'; give one of auto, cpu, cuda"):
         available_device()

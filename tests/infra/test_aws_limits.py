@@ -17,7 +17,7 @@ def test_terraform_allows_what_lambda_allows():
 
 
 def test_the_docs_name_the_limits_that_a_run_respects():
-    page = " ".join((ROOT / "docs/scale.md").read_text().split())
+    page = " ".join((ROOT / "docs/explanation/scale.md").read_text().split())
     for number, what in (
         (aws_limits.LAMBDA_TIMEOUT_S, "s a function"),
         (aws_limits.MAP_CONCURRENCY, "children of one map"),
@@ -26,7 +26,7 @@ def test_the_docs_name_the_limits_that_a_run_respects():
         (aws_limits.STATE_PAYLOAD_BYTES // 2**10, "KiB of payload"),
     ):
         assert f"{number:,} {what}" in page
-    assert f"on AWS within {aws_limits.REDRIVE_DAYS} days" in (ROOT / "docs/step-functions.md").read_text()
+    assert f"on AWS within {aws_limits.REDRIVE_DAYS} days" in (ROOT / "docs/how-to/step-functions.md").read_text()
 
 
 def test_no_module_repeats_a_limit():

@@ -10,5 +10,5 @@ test-terraform: terraform-tools ## the Terraform module, offline: schema, mocks,
 test-terraform-full: terraform-tools ## the same with the rendezvous service's network, and on LocalStack (Docker)
 	$(BIN)/python -m pytest tests/terraform $(ARGS)
 
-test-aws: install ## deploy to YOUR AWS account, run the demo under a spending cap, destroy (docs/deploy.md)
+test-aws: install ## deploy to YOUR AWS account, run the demo under a spending cap, destroy (docs/how-to/deploy.md)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/terraform/aws_smoke.py

@@ -154,7 +154,7 @@ def test_what_no_image_holds_changes_nothing(new_workspace: NewWorkspace, curren
     sources = small_sources(workspace.folder / "sources")
     workspace.variables = {"source_dir": str(sources)}
     before = workspace.evaluate("local.image_tag")
-    for file in ("docs/deploy.md", "tests/test_x.py", "skyfan/__pycache__/x.pyc", "skyfan.egg-info/PKG-INFO"):
+    for file in ("docs/how-to/deploy.md", "tests/test_x.py", "skyfan/__pycache__/x.pyc", "skyfan.egg-info/PKG-INFO"):
         (sources / file).parent.mkdir(exist_ok=True)
         (sources / file).write_text("changed")
     assert workspace.evaluate("local.image_tag") == before

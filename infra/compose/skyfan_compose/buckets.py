@@ -1,13 +1,11 @@
 """The buckets that a job in containers finds there, as a deployed one does."""
 
-import os
-
-VARIABLE = "SKYFAN_BUCKETS"
+from skyfan.settings import ComposeSettings, read
 
 
 def make_buckets() -> None:
     """Makes the buckets that `SKYFAN_BUCKETS` names, except those that are there."""
-    names = os.environ.get(VARIABLE, "").split()
+    names = read(ComposeSettings).buckets.split()
     if not names:
         return
     import boto3

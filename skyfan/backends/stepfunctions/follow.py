@@ -16,7 +16,7 @@ from skyfan.runs.folder import RunFolder
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions.type_defs import DescribeExecutionOutputTypeDef, MapRunItemCountsTypeDef
 
-# An execution of the pipeline ends after a day at the latest (execution_timeout_s in docs/step-functions.md).
+# An execution of the pipeline ends after a day at the latest (execution_timeout_s in docs/how-to/step-functions.md).
 FOLLOW_DEADLINE_S = 25 * 3600.0
 # How long Step Functions may be out of reach: a laptop may sleep or change networks, the execution goes on.
 UNREACHABLE_DEADLINE_S = 600.0

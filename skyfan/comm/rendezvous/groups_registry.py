@@ -22,9 +22,9 @@ from skyfan.comm.rendezvous.limits import (
     MAX_CAPACITY_BYTES,
     MAX_ENDED_GROUPS,
     MAX_NAME_LENGTH,
-    Limits,
 )
 from skyfan.comm.rendezvous.queues import Budget, Frame
+from skyfan.settings import RendezvousLimits
 
 CHANNELS = ("direct", "relay")
 MIN_HEARTBEAT_S, MAX_HEARTBEAT_S = 0.5, 120.0
@@ -44,8 +44,8 @@ class Counters:
 class Rendezvous:
     """All groups of one server. Every method takes the time, so that tests need not wait."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
-        self.limits = limits or Limits()
+    def __init__(self, limits: RendezvousLimits | None = None) -> None:
+        self.limits = limits or RendezvousLimits()
         self.counters = Counters()
         self.queued = Budget(self.limits.queued_bytes)
         self._groups: dict[Key, Group] = {}

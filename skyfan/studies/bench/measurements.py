@@ -17,7 +17,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from skyfan import __version__, store
+from skyfan import store
+from skyfan._version import __version__
 from skyfan.errors import BadInput, Interrupted, RunConflict, SkyfanError
 from skyfan.studies.bench.study import Setting, Study
 from skyfan.validation import first_problem

@@ -66,7 +66,7 @@ class Spread(BaseModel):
 
 
 class Calibration(BaseModel):
-    """The parameters of one deployment; docs/forecast.md explains each one."""
+    """The parameters of one deployment; docs/explanation/forecast.md explains each one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 

@@ -194,7 +194,7 @@ def _map_s(run: RecordedRun) -> float:
 
 
 def our_measurements(run: RecordedRun) -> dict[str, float]:
-    """Medians and extremes over the ranks of a Skyfan run, by the definitions of docs/records.md."""
+    """Medians and extremes over the ranks of a Skyfan run, by the definitions of docs/reference/records.md."""
     walls = [record["wall_s"] for record in run.records]
     return {
         "rank_wall_s_median": statistics.median(walls),

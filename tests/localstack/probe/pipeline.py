@@ -1,4 +1,4 @@
-"""Answers every event of the pipeline with the keys that docs/step-functions.md names; the work is left out."""
+"""Answers every event of the pipeline with the keys that docs/how-to/step-functions.md names; the work is left out."""
 
 REQUIRED = {
     "prepare": {"op", "input", "execution", "attempt"},

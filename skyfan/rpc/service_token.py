@@ -1,16 +1,12 @@
-"""The services' token where it lies in AWS Secrets Manager: on Lambda, whose environment should hold no secret.
-
-| variable | meaning |
-|---|---|
-| `SKYFAN_TOKEN_SECRET` | ARN of the secret that holds what other places have in `SKYFAN_TOKEN` |
-"""
+"""The services' token where it lies in AWS Secrets Manager: on Lambda, whose environment should hold no secret."""
 
 import os
 
 from skyfan.errors import BadInput, Transient
-from skyfan.rpc.credentials import TOKEN_VARIABLE
+from skyfan.rpc.credentials import TOKEN_VARIABLE, shared_token
+from skyfan.settings import CallSettings, read, variable
 
-SECRET_VARIABLE = "SKYFAN_TOKEN_SECRET"  # noqa: S105 (the variable's name, not a secret)
+SECRET_VARIABLE = variable(CallSettings, "token_secret")
 _TIMEOUT_S = 5
 
 
@@ -21,8 +17,8 @@ def fetch_service_token() -> None:
         Transient: Secrets Manager does not give it.
         BadInput: the secret holds no text.
     """
-    secret = os.environ.get(SECRET_VARIABLE, "")
-    if not secret or os.environ.get(TOKEN_VARIABLE):
+    secret = read(CallSettings).token_secret
+    if not secret or shared_token():
         return
     # Imported here: only ranks on Lambda that talk to each other need it.
     import boto3

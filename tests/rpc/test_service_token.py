@@ -8,7 +8,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from skyfan.errors import Transient
-from skyfan.serving.service_token import SECRET_VARIABLE, fetch_service_token
+from skyfan.rpc.service_token import SECRET_VARIABLE, fetch_service_token
 
 pytestmark = pytest.mark.slow
 

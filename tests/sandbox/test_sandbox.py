@@ -13,6 +13,12 @@ QUICK = Limits(deadline_s=60, memory_bytes=2**31)
 needs_landlock = pytest.mark.skipif(not landlock_version(), reason="the kernel has no Landlock")
 
 
+@pytest.fixture(autouse=True)
+def _entries_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Children import nothing from the current folder, and the entries of these tests are not installed."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+
+
 @needs_landlock
 def test_a_child_writes_in_its_own_folder_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "kept").write_text("as it was")

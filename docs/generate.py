@@ -15,7 +15,8 @@ from pydantic.json_schema import models_json_schema
 
 import skyfan.comm.errors
 import skyfan.engines.check
-import skyfan.store  # noqa: F401 (with the two above: every module that has classes of errors)
+import skyfan.sandbox.child
+import skyfan.store  # noqa: F401 (with the three above: every module that has classes of errors)
 from skyfan import settings
 from skyfan.errors import SkyfanError
 from skyfan.stages import messages

@@ -33,6 +33,8 @@ class Limits:
 class ChildDied(BadInput):
     """What was tried in a child process ended that process; the message begins with a verb."""
 
+    cure = "Export the model again with the supported operators; the file as it is cannot be used."
+
 
 def run_in_child(entry: str, data: bytes, limits: Limits) -> Any:
     """What `entry` (`package.module:function`) makes of the bytes in a confined child, a JSON value.

@@ -123,7 +123,7 @@ def work_mpi(*_: object) -> Times:
         world.Barrier,
         {"allreduce": lambda array: world.Allreduce(MPI.IN_PLACE, array), "bcast": world.Bcast, "ping": ping},
     )
-    return times if world.rank == 0 else {}  # MPI waits by spinning: its processor time says nothing
+    return times if world.rank == 0 else {}  # MPI waits by spinning: its processor time measures nothing else
 
 
 WORKERS = {"skyfan": work_skyfan, "gloo": work_gloo, "mpi": work_mpi}

@@ -8,7 +8,7 @@ Nothing may average records with and without that key (docs/reference/records.md
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 RECORD_SCHEMA: Literal["skyfan.rank-record/1"] = "skyfan.rank-record/1"
 SUMMARY_SCHEMA: Literal["skyfan.summary/1"] = "skyfan.summary/1"
@@ -37,7 +37,10 @@ class Collectives(_Record):
     error: str | None = Field(default=None, description="why this rank went on alone")
     group: str = Field(description="the start of the run that these ranks belong to")
     members: int
-    place: int = Field(description="this rank's number in the group, by which errors name ranks")
+    group_rank: int = Field(
+        validation_alias=AliasChoices("group_rank", "place"),  # records before 2026-12 have `place`
+        description="this rank's number in the group, by which errors name ranks",
+    )
     channel: Literal["relay", "store"]
     start_s: float | None = Field(default=None, description="wall seconds at the start barrier; part of wall_s")
     launch_skew_s: float | None = Field(default=None, description="last rank's arrival − first rank's arrival")
@@ -47,7 +50,9 @@ class Collectives(_Record):
     science: dict[str, float | None] | None = Field(
         default=None, description="metrics of all ranks of the group; nmad is null: a median is not a sum"
     )
-    times: dict[str, TimeOverRanks] | None = Field(default=None, description="at place 0: key of a time → over ranks")
+    times: dict[str, TimeOverRanks] | None = Field(
+        default=None, description="at group rank 0: a time's key → over ranks"
+    )
 
 
 class RankRecord(_Record):

@@ -62,7 +62,7 @@ def _infer(event: InferEvent, context: LambdaContext, metrics: Metrics) -> Infer
         item=PlanItem.model_validate_json(store.read_range(reference.items_uri, reference.start, reference.stop)),
         model=event.model,
         attempt=event.attempt + 1,
-        group=group and group.model_copy(update={"place": reference.group_rank}),
+        group=group and group.model_copy(update={"group_rank": reference.group_rank}),
     )
     record = infer(request, _models, Control(remaining_s=lambda: context.get_remaining_time_in_millis() / _MS))
     # The record of a duplicate that was faster is not ours, though it may have begun after us.

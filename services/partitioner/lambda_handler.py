@@ -50,8 +50,8 @@ def _group(job: Job, members: int, execution: str) -> RankGroup | None:
     return form_group(
         execution,
         members,
-        at_once=job.workers or LAMBDA_CONCURRENCY,
-        more="give --workers {ranks}",
+        max_concurrency=job.workers or LAMBDA_CONCURRENCY,
+        scale_up_hint="give --workers {ranks}",
         rendezvous=read(NetworkSettings).rendezvous,
     )
 

@@ -1,1 +1,1 @@
-"""The rendezvous service: where ranks that cannot accept connections meet."""
+"""The rendezvous service: group membership, addresses and a relay for ranks that cannot accept connections."""

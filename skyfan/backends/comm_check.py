@@ -61,17 +61,24 @@ async def _in_container(target: ComposeServices, work: RankCheck, timeout_s: flo
 def check_in_functions(work: RankCheck, on: str, state_machine: str, timeout_s: float) -> list[RankReport]:
     """One rank an invocation of the deployed pipeline's executor, all at once; `timeout_s` for each.
 
+    The group's secret is in no event: each function derives it from the services' token in Secrets Manager.
+
     Raises:
-        BadInput: no place to meet is named, or more ranks than are sensible.
+        BadInput: neither a rendezvous server nor a store is named, a token is given, or there are too many ranks.
         SkyfanError: a rank failed.
     """
     if work.rendezvous is None and work.store is None:
         raise BadInput(
-            f"--on {on} needs a place where functions meet: --rendezvous HOST:PORT (terraform output rendezvous), or "
-            "--store s3://BUCKET/runs/check, where the executor may write."
+            f"--on {on} needs a way for functions to exchange messages: --rendezvous HOST:PORT (terraform output "
+            "rendezvous), or --store s3://BUCKET/runs/check, where the executor may write."
         )
     if work.world_size > MAX_FUNCTIONS:
         raise BadInput(f"--world-size {work.world_size} is more than a check starts as functions: {MAX_FUNCTIONS}.")
+    if work.token is not None:
+        raise BadInput(
+            f"--on {on} takes no --token (or SKYFAN_GROUP_TOKEN): functions derive the group's secret from the "
+            "services' token, which an event must not carry; leave it out."
+        )
     machine = find_machine(open_access(on), state_machine)
     functions = _client(work.world_size, timeout_s)
     with ThreadPoolExecutor(work.world_size) as pool:
@@ -79,7 +86,7 @@ def check_in_functions(work: RankCheck, on: str, state_machine: str, timeout_s: 
 
 
 def _client(connections: int, timeout_s: float) -> "LambdaClient":
-    """One that never asks twice: the second of a rank would be refused by the group."""
+    """A client without retries: the second invocation of a rank would be refused by the group."""
     import boto3
     from botocore.config import Config
 
@@ -92,10 +99,14 @@ def _client(connections: int, timeout_s: float) -> "LambdaClient":
     return boto3.client("lambda", config=config)
 
 
+def check_event(work: RankCheck) -> dict[str, object]:
+    """The executor's event for one rank. It never has the group's secret: events may be logged and kept."""
+    return {"op": "check_comm", "rank": work.rank, "work": work.model_dump(mode="json", exclude={"token"})}
+
+
 def _as_function(functions: "LambdaClient", executor: str, on: str, work: RankCheck) -> RankReport:
-    event = {"op": "check_comm", "rank": work.rank, "work": work.model_dump(mode="json")}
     with aws_errors(on, f"invoke {executor}"):
-        answer = functions.invoke(FunctionName=executor, Payload=json.dumps(event).encode())
+        answer = functions.invoke(FunctionName=executor, Payload=json.dumps(check_event(work)).encode())
         content = json.loads(answer["Payload"].read())
     if "FunctionError" in answer:
         message = str(content.get("errorMessage", content))

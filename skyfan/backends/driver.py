@@ -99,8 +99,8 @@ def _group(job: Job, services: Services, members: int) -> RankGroup | None:
     return form_group(
         f"start-{secrets.token_hex(8)}",
         members,
-        at_once=services.max_concurrency,
-        more=services.scale_up_hint,
+        max_concurrency=services.max_concurrency,
+        scale_up_hint=services.scale_up_hint,
         rendezvous=services.rendezvous,
     )
 
@@ -118,7 +118,7 @@ def _fan_out(
             item=item,
             model=model,
             attempt=attempt,
-            group=group and group.model_copy(update={"place": group_ranks[item.rank]}),
+            group=group and group.model_copy(update={"group_rank": group_ranks[item.rank]}),
         )
         return await services.infer(request, listener)
 

@@ -66,7 +66,11 @@ def check(
         str | None, typer.Option(help="Name of the run that the group belongs to; default: a new one.")
     ] = None,
     token: Annotated[
-        str | None, typer.Option(help="The group's secret; default: a new one.", envvar=TOKEN_VARIABLE)
+        str | None,
+        typer.Option(
+            help="The group's secret; default: a new one, on aws and localstack one derived from the services' token.",
+            envvar=TOKEN_VARIABLE,
+        ),
     ] = None,
     timeout: Annotated[
         float, typer.Option(help="Seconds until the group must be full, and again for measuring.")
@@ -81,7 +85,7 @@ def check(
         run=run or f"check-{uuid.uuid4().hex}",
         channel=channel,
         rendezvous=rendezvous,
-        token=token or secrets.token_hex(16),
+        token=token or (None if on in STEP_FUNCTIONS_TARGETS else secrets.token_hex(16)),
         store=store,
         join_timeout_s=timeout,
     )
@@ -105,7 +109,7 @@ def _check_one(work: RankCheck, run: str | None, token: str | None) -> RankRepor
 
 
 def _check_all(work: RankCheck, on: str, state_machine: str, timeout_s: float) -> list[RankReport]:
-    """All ranks, wherever they run."""
+    """The reports of all ranks, from the backend that `on` names."""
     if work.channel not in (*CHANNELS, "auto"):
         raise BadInput(f"--channel {work.channel!r} is unknown; use auto, {', '.join(CHANNELS)}.")
     if on == "local":
@@ -114,11 +118,11 @@ def _check_all(work: RankCheck, on: str, state_machine: str, timeout_s: float) -
         return check_in_containers(work, 2 * timeout_s)
     if on in STEP_FUNCTIONS_TARGETS:
         return check_in_functions(work, on, state_machine, 2 * timeout_s)
-    raise BadInput(f"--on {on} is not a place for ranks; choose local, compose, localstack or aws.")
+    raise BadInput(f"--on {on} does not run ranks of a check; choose local, compose, localstack or aws.")
 
 
 def _check_here(work: RankCheck, timeout_s: float) -> list[RankReport]:
-    """All ranks as processes of this machine, with what they need to meet."""
+    """All ranks as processes of this machine, with a rendezvous server or a folder for messages."""
     if work.world_size > _MAX_LOCAL_RANKS:
         raise BadInput(f"--world-size {work.world_size} is more than one machine is asked to run: {_MAX_LOCAL_RANKS}.")
     with ExitStack() as stack:

@@ -1,7 +1,7 @@
-"""The one interface that every channel offers and every algorithm uses: post, then wait.
+"""The interface that every channel offers and every algorithm uses: post, then wait.
 
-An operation posts sends and receives, which return at once, and waits for them with a deadline; only `wait`
-blocks. So a rank can send and receive at the same time, which is all that a deadlock-free collective needs.
+An operation posts sends and receives, which return at once, and waits for them with a deadline; only `wait` blocks. So
+a rank can send and receive at the same time, which is all that a deadlock-free collective needs.
 """
 
 import enum
@@ -15,7 +15,7 @@ Parts = Sequence[memoryview]
 
 
 class Op(enum.IntEnum):
-    """What a message belongs to; it travels in every frame so that operations can never mix."""
+    """The operation that a message belongs to; every frame names it, so that operations can never mix."""
 
     MESSAGE = 1
     BARRIER = 2
@@ -61,14 +61,18 @@ class Request:
         self.done = False
 
     def result(self) -> memoryview:
-        """The received bytes; only after `wait`."""
+        """The received bytes; call it only after `wait`."""
         assert self.done
         assert self.data is not None
         return self.data
 
 
 def require_time(pending: Sequence[Request], now: float, deadline: float) -> None:
-    """Raise `CommTimeout`, which names the ranks waited for, when the deadline has passed."""
+    """Check that the deadline has not passed; `now` and `deadline` are times of `time.monotonic()`.
+
+    Raises:
+        CommTimeout: it has; names the ranks that are waited for.
+    """
     if now >= deadline:
         peers = sorted({request.peer for request in pending})
         raise CommTimeout(f"{pending[0].tag}: {name_ranks(peers)} did not take part before the deadline.", peers)
@@ -91,16 +95,25 @@ class Channel(ABC):
 
     @abstractmethod
     def wait(self, requests: Iterable[Request], deadline: float) -> None:
-        """Block until all are done or `deadline` (`time.monotonic()`).
+        """Block until all are done, at most until `deadline` (a time of `time.monotonic()`).
 
-        Raises `PeerLost`, `CommTimeout`, `RendezvousLost` or `CollectiveMismatch`; the channel is
-        then of no further use and raises the same again.
+        After an error the channel cannot be used any more and raises the same again.
+
+        Raises:
+            PeerLost: a rank died or stopped early.
+            CommTimeout: the deadline has passed.
+            RendezvousLost: the server is gone and the channel needs it.
+            CollectiveMismatch: the ranks called different operations.
+            Interrupted: the caller stopped this rank.
         """
 
     @abstractmethod
     def check(self) -> None:
-        """Raise what `wait` would raise if a failure is already known."""
+        """Raise at once what `wait` would raise because of a failure that is already known."""
 
     @abstractmethod
     def close(self, failed: BaseException | None, timeout_s: float) -> None:
-        """Hand over what was sent, say goodbye (`failed`: why this rank gives up) and free everything."""
+        """Deliver what was sent, leave the group and free everything, within `timeout_s` seconds.
+
+        `failed` is why this rank stops early; the other ranks are told.
+        """

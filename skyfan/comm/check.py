@@ -1,23 +1,26 @@
 """What `skyfan comm check` measures on one rank: deployment latency, ping-pong and every collective.
 
-`check_rank` is one rank's part; it runs wherever a rank does (a process, a container, a function), as
-`python -m skyfan.comm.check` with its `RankCheck` as JSON on standard input and its `RankReport` on standard
-output. Repetitions adapt to what the first one took, so that a slow channel is measured in bounded time.
+`check_rank` is one rank's part, in a process, a container or a function. As a program, `python -m skyfan.comm.check`
+takes its `RankCheck` as JSON on standard input and writes its `RankReport` to standard output. The number of
+repetitions follows from the time of the first one, so that a slow channel is measured in bounded time.
 """
 
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Callable
 
 import numpy as np
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from skyfan.comm.communicator import Communicator
 from skyfan.comm.connect import connect
+from skyfan.comm.rank_group import group_token
 from skyfan.comm.values import Array
 from skyfan.errors import SkyfanError
 
+GROUP = "check"
 PING_BYTES = (8, 64, 512, 4096, 32 * 2**10, 256 * 2**10, 2 * 2**20, 16 * 2**20, 64 * 2**20)
 COLLECTIVE_BYTES = (8, 2**20)
 STORE_PING_MAX_BYTES = 2 * 2**20
@@ -27,14 +30,17 @@ _WARM_UP = 2
 
 
 class RankCheck(BaseModel):
-    """What one rank needs to know."""
+    """One rank's part of a check.
+
+    `token` is the group's secret; without one the rank derives it from the services' token (`group_token`).
+    """
 
     rank: int
     world_size: int
     run: str
     channel: str
     rendezvous: str | None = None
-    token: str | None = None
+    token: str | None = Field(default=None, repr=False)
     store: str | None = None
     join_timeout_s: float = 60.0
     budget_s: float = 14.0
@@ -59,7 +65,7 @@ class CollectiveTime(BaseModel):
 
 
 class RankReport(BaseModel):
-    """What one rank saw. `joined_at` is Unix time; ping-pong and collectives are filled in by rank 0."""
+    """What one rank measured. `joined_at` is Unix time; ping-pong and collectives are filled in by rank 0."""
 
     rank: int
     channel: str
@@ -72,19 +78,24 @@ class RankReport(BaseModel):
     collectives: list[CollectiveTime] = []
 
 
-def check_rank(work: RankCheck) -> RankReport:
-    """Join, measure, leave."""
+def check_rank(work: RankCheck, cancelled: threading.Event | None = None) -> RankReport:
+    """Join the group, measure, and leave; `cancelled` stops every wait for other ranks when it is set.
+
+    Raises:
+        SkyfanError: as `skyfan.comm.connect` and the operations of a communicator do.
+    """
     started = time.monotonic()
     with connect(
         work.rank,
         work.world_size,
         run=work.run,
-        group="check",
+        group=GROUP,
         channel=work.channel,
         rendezvous=work.rendezvous,
-        token=work.token,
+        token=work.token or group_token(work.run, GROUP),
         store=work.store,
         join_timeout_s=work.join_timeout_s,
+        cancelled=cancelled,
     ) as comm:
         report = RankReport(
             rank=work.rank,
@@ -103,7 +114,7 @@ def check_rank(work: RankCheck) -> RankReport:
 
 
 def _ping_pong(comm: Communicator, budget_s: float) -> list[PingPong]:
-    """Ranks 0 and 1 send the same memory to and fro; the others wait."""
+    """Ranks 0 and 1 send an array back and forth; the others wait."""
     largest = STORE_PING_MAX_BYTES if comm.channel == "store" else PING_BYTES[-1]
     sizes = [size for size in PING_BYTES if size <= largest]
     found = []
@@ -130,7 +141,7 @@ def _ping_pong(comm: Communicator, budget_s: float) -> list[PingPong]:
 
 
 def _answer(comm: Communicator) -> list[float]:
-    """Rank 1's side: sends back what it gets."""
+    """Rank 1's side: send back what arrives."""
     if not _number(comm.recv(0)):
         return []
     for _ in range(_WARM_UP):

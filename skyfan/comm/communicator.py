@@ -31,7 +31,8 @@ class Communicator:
     Values that a rank passes in and gets back itself (its own entry of a gather, say) may share memory.
 
     Raises, in every operation: `PeerLost` (names the rank), `CommTimeout` (names the ranks waited for),
-    `RendezvousLost`, `CollectiveMismatch`.
+    `RendezvousLost`, `CollectiveMismatch`, `Interrupted` (this rank was stopped while it waited), `BadInput` (an
+    argument cannot be used).
     """
 
     def __init__(self, channel: Channel, group: str, *, timeout_s: float = DEFAULT_TIMEOUT_S, why: str = "") -> None:
@@ -140,7 +141,7 @@ class Communicator:
         return reductions.scan(self._operation(Op.SCAN, timeout_s), prepared, reduction)
 
     def close(self, failed: BaseException | None = None) -> None:
-        """Leave the group. `failed` is why this rank gives up; the others then fail naming it."""
+        """Leave the group, within 5 s. `failed` is why this rank stops early: the other ranks then fail naming it."""
         if self._closed:
             return
         self._closed = True

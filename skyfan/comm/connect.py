@@ -2,18 +2,21 @@
 
 import asyncio
 import socket
+import threading
 import time
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
-from skyfan.comm.attendance import Attendance
 from skyfan.comm.communicator import DEFAULT_TIMEOUT_S, Communicator
 from skyfan.comm.errors import CommError, RendezvousLost
+from skyfan.comm.group_membership import GroupMembership
 from skyfan.comm.model import Choice, choose
+from skyfan.comm.peer_monitor import PeerMonitor
 from skyfan.comm.punch import Address, LocalPort, Puncher, observe
 from skyfan.comm.relay import RelayPump
 from skyfan.comm.store_channel import StoreChannel
 from skyfan.comm.stream import StreamChannel
-from skyfan.comm.watch import Watch
+from skyfan.comm.waiting import run_until_cancelled
 from skyfan.errors import BadInput
 from skyfan.settings import NetworkSettings, read, variable
 from skyfan.v1 import rendezvous_pb2 as pb
@@ -41,20 +44,34 @@ def connect(
     heartbeat_timeout_s: float = 10.0,
     typical_bytes: int = 1024,
     prefer: str = "fast",
+    cancelled: threading.Event | None = None,
 ) -> Communicator:
-    """Join a group as `rank` and return when it is full and connected.
+    """Join a group as `rank` and return when it is full and connected; times are in seconds.
 
-    `run` and `group` name the group; a name is used once (a retry of a run takes a new one). `rendezvous` is
-    `host:port` (default: `SKYFAN_RENDEZVOUS`), `token` the group's secret of at least 16 characters (default:
-    `SKYFAN_GROUP_TOKEN`), `store` any URI under which the store channel keeps its objects. `channel` is
-    "relay", "direct", "store" or "auto", which chooses by `model.choose` for messages of `typical_bytes`,
-    "fast" or "cheap". All ranks must pass the same.
+    All ranks must pass the same arguments but for `rank` and `cancelled`.
 
-    Raises `GroupRefused`, `GroupLimit`, `GroupIncomplete`, `RendezvousLost`, `CommTimeout`, `PeerLost`, `BadInput`.
+    Args:
+        rank, world_size: this rank's number, from 0, and the number of ranks in the group.
+        run, group: name the group. A name is used once: a retry of a run takes a new one.
+        channel: "relay", "direct", "store" or "auto", which chooses by `skyfan.comm.model.choose`.
+        rendezvous: HOST:PORT of the rendezvous server; default: `SKYFAN_RENDEZVOUS`.
+        token: the group's secret, 16 to 1,024 characters; default: `SKYFAN_GROUP_TOKEN`.
+        store: any URI below which the store channel keeps its objects.
+        timeout_s: of every operation, unless the call has its own.
+        join_timeout_s: until all ranks must have joined.
+        punch_timeout_s: until a pair that has no direct connection is relayed.
+        heartbeat_timeout_s: a rank that sends nothing for this long is lost.
+        typical_bytes, prefer: size of a message, and "fast" or "cheap", for "auto".
+        cancelled: when another thread sets it, every wait of this rank raises `Interrupted` within a second.
+
+    Raises:
+        BadInput: an argument cannot be used; among others `GroupRefused` and `GroupLimit`, from the server.
+        GroupIncomplete, CommTimeout: some ranks, which it names, did not join in time, or the server did not answer.
+        PeerLost, RendezvousLost: a rank died, or the server was lost, while the group connected.
+        Interrupted: `cancelled` was set.
     """
     settings = read(NetworkSettings)
     rendezvous = rendezvous or settings.rendezvous
-    token = token or settings.group_token.get_secret_value()
     _require_valid(rank, world_size, timeout_s)
     choice = choose(
         channel,
@@ -65,27 +82,23 @@ def connect(
         prefer=prefer,
         direct_max_world_size=DIRECT_MAX_WORLD_SIZE,
     )
+    times = _Times(timeout_s, join_timeout_s, punch_timeout_s, heartbeat_timeout_s, cancelled)
     if choice.channel == "store":
-        assert store is not None
-        started = time.monotonic()
-        over_store = StoreChannel(
-            store, run, group, rank, world_size, join_timeout_s=join_timeout_s, heartbeat_timeout_s=heartbeat_timeout_s
-        )
-        communicator = Communicator(over_store, group, timeout_s=timeout_s, why=choice.why)
-        communicator.formation_s = time.monotonic() - started
-        return communicator
-    assert rendezvous is not None
-    terms = pb.GroupTerms(
-        run=run,
-        name=group,
-        world_size=world_size,
-        channel=choice.channel,
-        token=token,
-        join_deadline_s=join_timeout_s,
-        heartbeat_timeout_s=heartbeat_timeout_s,
-    )
-    deadline = time.monotonic() + join_timeout_s
-    return _join(rendezvous, terms, rank, deadline, timeout_s, punch_timeout_s, choice)
+        return _over_store(store or "", run, group, rank, world_size, choice, times)
+    terms = pb.GroupTerms(run=run, name=group, world_size=world_size, channel=choice.channel)
+    terms.token = token or settings.group_token.get_secret_value()
+    terms.join_deadline_s, terms.heartbeat_timeout_s = join_timeout_s, heartbeat_timeout_s
+    return _over_server(rendezvous or "", terms, rank, choice, times)
+
+
+class _Times(NamedTuple):
+    """What bounds the waits of a rank; seconds, as in `connect`."""
+
+    operation_s: float
+    join_s: float
+    punch_s: float
+    heartbeat_s: float
+    cancelled: threading.Event | None
 
 
 def _require_valid(rank: int, world_size: int, timeout_s: float) -> None:
@@ -95,36 +108,47 @@ def _require_valid(rank: int, world_size: int, timeout_s: float) -> None:
         raise BadInput(f"timeout_s must be greater than zero, not {timeout_s}.")
 
 
-def _join(
-    rendezvous: str,
-    terms: pb.GroupTerms,
-    rank: int,
-    deadline: float,
-    timeout_s: float,
-    punch_timeout_s: float,
-    choice: Choice,
+def _over_store(
+    uri: str, run: str, group: str, rank: int, world_size: int, choice: Choice, times: _Times
 ) -> Communicator:
-    watch = Watch()
+    started = time.monotonic()
+    channel = StoreChannel(
+        uri,
+        run,
+        group,
+        rank,
+        world_size,
+        join_timeout_s=times.join_s,
+        heartbeat_timeout_s=times.heartbeat_s,
+        cancelled=times.cancelled,
+    )
+    communicator = Communicator(channel, group, timeout_s=times.operation_s, why=choice.why)
+    communicator.formation_s = time.monotonic() - started
+    return communicator
+
+
+def _over_server(rendezvous: str, terms: pb.GroupTerms, rank: int, choice: Choice, times: _Times) -> Communicator:
+    deadline = time.monotonic() + times.join_s
+    monitor = PeerMonitor()
     try:
-        attendance = Attendance(rendezvous, terms, rank, watch, deadline)
+        membership = GroupMembership(rendezvous, terms, rank, monitor, deadline, times.cancelled)
     except BaseException:
-        watch.close()
+        monitor.close()
         raise
     sockets: dict[int, socket.socket] = {}
     try:
-        # The server tells when its own deadline has passed, which is more precise than ours.
+        # The server reports when its own deadline has passed, and which ranks are missing.
         server_deadline = deadline + 2.0
         if choice.channel == "direct":
-            sockets, formation_s = asyncio.run(
-                _connect_direct(attendance, terms, rank, server_deadline, punch_timeout_s)
-            )
+            connecting = _connect_direct(membership, terms, rank, server_deadline, times.punch_s)
+            sockets, formation_s = asyncio.run(run_until_cancelled(connecting, times.cancelled, "connecting to peers"))
         else:
-            formation_s = attendance.expect("full", server_deadline).formation_s
+            formation_s = membership.expect("full", server_deadline).formation_s
         relayed = sorted(set(range(terms.world_size)) - {rank} - set(sockets))
-        pump = RelayPump(attendance, relayed) if relayed else None
+        pump = RelayPump(membership, relayed) if relayed else None
     except BaseException:
-        attendance.abandon()
-        watch.close()
+        membership.disconnect()
+        monitor.close()
         for sock in sockets.values():
             sock.close()
         raise
@@ -133,24 +157,25 @@ def _join(
         rank,
         terms.world_size,
         {**sockets, **(pump.sockets if pump else {})},
-        watch,
+        monitor,
         needs_server=pump is not None,
-        goodbye=_goodbye(attendance, pump),
+        leave_group=_leaving(membership, pump),
+        cancelled=times.cancelled,
     )
-    communicator = Communicator(stream, terms.name, timeout_s=timeout_s, why=choice.why)
+    communicator = Communicator(stream, terms.name, timeout_s=times.operation_s, why=choice.why)
     communicator.paths = {**dict.fromkeys(sockets, "direct"), **dict.fromkeys(relayed, "relay")}
     communicator.formation_s = formation_s
     return communicator
 
 
-def _goodbye(attendance: Attendance, pump: RelayPump | None) -> Callable[[BaseException | None, float], None]:
-    """What ends the membership: flush the relay, leave, free everything."""
+def _leaving(membership: GroupMembership, pump: RelayPump | None) -> Callable[[BaseException | None, float], None]:
+    """A function that ends the membership: flush the relay, leave, free everything."""
 
     def leave(failed: BaseException | None, deadline: float) -> None:
         try:
             if pump is not None and failed is None:
                 pump.flush(deadline)
-            attendance.leave(failed, deadline)
+            membership.leave(failed, deadline)
         finally:
             if pump is not None:
                 pump.stop(deadline)
@@ -159,20 +184,20 @@ def _goodbye(attendance: Attendance, pump: RelayPump | None) -> Callable[[BaseEx
 
 
 async def _connect_direct(
-    attendance: Attendance, terms: pb.GroupTerms, rank: int, deadline: float, punch_timeout_s: float
+    membership: GroupMembership, terms: pb.GroupTerms, rank: int, deadline: float, punch_timeout_s: float
 ) -> tuple[dict[int, socket.socket], float]:
     """Sockets to the peers that both ends could reach, and the time that the group took to form."""
     ports: list[LocalPort] = []
     puncher = None
     try:
-        own = await _observe_all(attendance, ports)
+        own = await _observe_all(membership, ports)
         candidates = [pb.Endpoint(address=address, port=port) for address, port in own]
-        attendance.say(endpoints=pb.Endpoints(candidates=candidates))
-        full: pb.Full = await asyncio.to_thread(attendance.expect, "full", deadline)
-        puncher = Puncher(rank, attendance.joined.session, terms.token, ports)
+        membership.send(endpoints=pb.Endpoints(candidates=candidates))
+        full: pb.Full = await asyncio.to_thread(membership.expect, "full", deadline)
+        puncher = Puncher(rank, membership.joined.session, terms.token, ports)
         await puncher.connect(_candidates(full, rank), time.monotonic() + punch_timeout_s)
-        attendance.say(links=pb.LinkReport(peers=sorted(puncher.links)))
-        verdict: pb.Paths = await asyncio.to_thread(attendance.expect, "paths", deadline + punch_timeout_s)
+        membership.send(links=pb.LinkReport(peers=sorted(puncher.links)))
+        verdict: pb.Paths = await asyncio.to_thread(membership.expect, "paths", deadline + punch_timeout_s)
         links = puncher.links
         for peer in verdict.relayed:
             rejected = links.pop(peer, None)
@@ -192,7 +217,7 @@ async def _connect_direct(
 
 
 def _tune(link: socket.socket) -> None:
-    """Room for several pieces on their way; keep-alive finds half-open connections even without the server."""
+    """Buffers for several pieces in flight; keep-alive finds half-open connections even without the server."""
     link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
     link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER_BYTES)
     link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -201,15 +226,15 @@ def _tune(link: socket.socket) -> None:
     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
 
 
-async def _observe_all(attendance: Attendance, ports: list[LocalPort]) -> list[Address]:
-    """Own addresses, seen from outside and from inside, over every family in which the server answers.
+async def _observe_all(membership: GroupMembership, ports: list[LocalPort]) -> list[Address]:
+    """This rank's public and private addresses, over IPv6 and IPv4 as far as the server answers.
 
-    `ports` is filled with the ports in use. None at all is no error: such a rank is relayed to.
+    `ports` is filled with the ports in use. A rank with no address at all is reached through the relay.
     """
-    host = attendance.address.rpartition(":")[0].strip("[]")
+    host = membership.address.rpartition(":")[0].strip("[]")
     loop = asyncio.get_running_loop()
     try:
-        infos = await loop.getaddrinfo(host, attendance.joined.observer_port, type=socket.SOCK_STREAM)
+        infos = await loop.getaddrinfo(host, membership.joined.observer_port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise RendezvousLost(f"the rendezvous server's name {host!r} cannot be resolved: {error}.") from error
     found: list[Address] = []
@@ -222,7 +247,7 @@ async def _observe_all(attendance: Attendance, ports: list[LocalPort]) -> list[A
             found += await asyncio.wait_for(observe(port, (str(observers[0][0]), int(observers[0][1]))), _OBSERVE_S)
             ports.append(port)
         except (OSError, TimeoutError, CommError):
-            port.listener.close()  # no way out over this family: the other, or the relay
+            port.listener.close()  # the server cannot be reached over this family
     return found
 
 

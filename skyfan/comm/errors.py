@@ -2,13 +2,13 @@
 
     Transient
     ├── CommError                   a communicator failed; the run may be tried again with a new group
-    │   ├── PeerLost                a rank died or gave up; `.rank` names it
+    │   ├── PeerLost                a rank died or stopped early; `.rank` is its number
     │   └── RendezvousLost          the rendezvous server went away while it was needed
     └── DeadlineExceeded
-        ├── CommTimeout             an operation reached its deadline; `.ranks` names who was waited for
-        └── GroupIncomplete         the group was not full at its deadline; says which ranks are missing
+        ├── CommTimeout             an operation reached its deadline; `.ranks` are those waited for
+        └── GroupIncomplete         the group was not full at its deadline; names the missing ranks
     BadInput
-    ├── GroupRefused                wrong world size, rank, token, channel, or a group that is full or over
+    ├── GroupRefused                wrong world size, rank, token, channel, or a group that is full or has ended
     ├── GroupLimit                  the rendezvous server's limits do not allow this group
     └── CollectiveMismatch          ranks called different operations, or passed different arrays
 
@@ -27,7 +27,7 @@ class CommError(Transient):
 
 
 class PeerLost(CommError):
-    """A rank died, was cut off or gave up before it had done its part; `rank` is that rank, where known."""
+    """A rank died, lost its connections or stopped before its part was done; `rank` is its number, where known."""
 
     cure = "See the log of the named rank for why it ended, then run again: the ranks form a new group."
 
@@ -59,13 +59,13 @@ class GroupIncomplete(DeadlineExceeded):
 
 
 class GroupRefused(BadInput):
-    """The rendezvous server does not let this rank into the group."""
+    """The rendezvous server does not admit this rank to the group."""
 
     cure = "Give all ranks of a group the same world size, token and channel, and a group name not used before."
 
 
 class GroupLimit(BadInput):
-    """The group would go beyond a limit of the rendezvous server."""
+    """The group would exceed a limit of the rendezvous server."""
 
     cure = "Use a smaller group, or raise the named SKYFAN_RENDEZVOUS_* variable of the server."
 

@@ -29,15 +29,23 @@ def pack_header(tag: Tag, check: int, length: int) -> bytes:
 
 
 def unpack_header(data: bytes | bytearray | memoryview, peer: int) -> tuple[Tag, int, int]:
-    """(tag, check, length); `CommError` where the bytes are no header."""
+    """The (tag, check, length in bytes) of a header that rank `peer` sent.
+
+    Raises:
+        CommError: the bytes are no header of this version.
+    """
     magic, version, op, sequence, step, check, length = HEADER.unpack_from(data)
     if magic != MAGIC or version != VERSION or length > MAX_MESSAGE_BYTES:
-        raise CommError(f"rank {peer} does not speak this version's protocol; run one version on all ranks.")
+        raise CommError(f"rank {peer} uses another protocol version; run one version of Skyfan on all ranks.")
     return Tag(op, sequence, step), check, length
 
 
 def require_fit(request: Request, check: int, length: int) -> None:
-    """Both sides of a reduction must have passed the same dtype and shape."""
+    """Check that both sides of a reduction passed the same dtype and shape; `length` is the message's, in bytes.
+
+    Raises:
+        CollectiveMismatch: they did not.
+    """
     expected = request.data
     if check != request.check or (expected is not None and expected.nbytes != length):
         wanted = "" if expected is None else f" ({length} bytes where this rank expects {expected.nbytes})"
@@ -48,7 +56,11 @@ def require_fit(request: Request, check: int, length: int) -> None:
 
 
 def require_same_operation(request: Request, arrived: Tag) -> None:
-    """At one place in the sequence of collectives all ranks must have called the same one."""
+    """Check that the message that arrived belongs to the collective that this rank called.
+
+    Raises:
+        CollectiveMismatch: the other rank called another one with the same sequence number.
+    """
     if (
         Op.MESSAGE not in (arrived.op, request.tag.op)
         and arrived.op != request.tag.op

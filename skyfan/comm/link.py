@@ -1,9 +1,9 @@
-"""Frames over one stream socket between two ranks: non-blocking, full sends, receives matched by tag.
+"""Frames over one non-blocking stream socket between two ranks; receives are matched by tag.
 
-Nothing is read that nobody asked for: while no receive is posted, data waits in the kernel and TCP slows the
-sender down. While a receive is posted, messages with other tags that stand before it are set aside, up to
-`MAX_UNEXPECTED_BYTES`. The first posted receive's buffer is offered to the kernel together with the header's,
-so that a message which comes as expected is never copied in Python.
+Bytes are read only while a receive is posted: without one, they wait in the kernel and TCP slows the sender down. While
+a receive is posted, messages with other tags that arrive before its own are kept, up to `MAX_UNEXPECTED_BYTES`. One
+system call reads the header into its buffer and what follows into the first posted receive's, so that a message that
+arrives in the expected order is never copied in Python.
 """
 
 import socket
@@ -55,7 +55,7 @@ class Link:
 
     @property
     def receiving(self) -> bool:
-        """Whether bytes from this peer are wanted."""
+        """Whether a receive is posted."""
         return bool(self.posted) or self._arriving is not None
 
     def send(self, request: Request, parts: Parts) -> None:
@@ -90,7 +90,7 @@ class Link:
                 head.request.done = True
 
     def receive(self, request: Request) -> None:
-        """Post a receive; it may be done at once by a message that was set aside."""
+        """Post a receive; a message that was kept completes it at once."""
         for index, (tag, check, data) in enumerate(self._unexpected):
             if tag == request.tag:
                 del self._unexpected[index]
@@ -106,14 +106,14 @@ class Link:
         self.posted.append(request)
 
     def finish(self) -> None:
-        """Tell the other end that nothing more will be sent."""
+        """Close the sending direction, which the other end sees as the end of the stream."""
         try:
             self.sock.shutdown(socket.SHUT_WR)
         except OSError as error:
             self.ended = self.ended or f"its connection broke ({error.strerror})"
 
     def pull(self) -> None:
-        """Read until the kernel has no more or nobody waits for more."""
+        """Read until the kernel has no more or no receive is posted."""
         while self.posted or self._arriving is not None:
             if self._arriving is not None:
                 progress = self._read_payload()
@@ -160,7 +160,7 @@ class Link:
         return count > 0
 
     def _accept_guess(self, guess: memoryview, count: int) -> None:
-        """`count` payload bytes lie in the first posted buffer: right as a rule, else they are moved."""
+        """`count` payload bytes were read into the first posted buffer; move them if they belong elsewhere."""
         tag, check, length = unpack_header(self._header, self.peer)
         request = self.posted[0]
         if tag == request.tag and check == request.check and length == guess.nbytes:
@@ -178,8 +178,8 @@ class Link:
             self._unexpected_bytes += length
             if self._unexpected_bytes > MAX_UNEXPECTED_BYTES:
                 raise CommError(
-                    f"rank {self.peer} sent more than {MAX_UNEXPECTED_BYTES} bytes that this rank has not asked for; "
-                    "receive messages in about the order in which they are sent."
+                    f"rank {self.peer} sent more than {MAX_UNEXPECTED_BYTES} bytes for which this rank has no "
+                    "receive posted; receive messages in about the order in which they are sent."
                 )
             request = Request(self.peer, tag, check)
             self._aside = True
@@ -220,7 +220,7 @@ class Link:
             self._set_aside(request)
 
     def _set_aside(self, message: Request) -> None:
-        """Keep a message until it is asked for; that may have happened while it arrived."""
+        """Keep a message until a receive for it is posted, which may have happened while it arrived."""
         assert message.data is not None
         self._unexpected.append((message.tag, message.check, message.data))
         wanted = self._find_posted(message.tag)

@@ -1,8 +1,8 @@
-"""Which channel suits: a model of latency, bandwidth and price, and the choice with its reason.
+"""The choice of a channel by a model of latency, bandwidth and price.
 
 Time of one message is latency + size / bandwidth. The constants for direct and store are FMI's measurements
-on AWS (Copik et al., ICS'23: direct 0.34 ms and 400 MB/s, S3 40 ms and 50 MB/s); for the relay, which stands
-where FMI had Redis, its 5.2 ms and 100 MB/s. Prices are those of us-east-1 (see `skyfan.cost`): a message
+on AWS (Copik et al., ICS'23: direct 0.34 ms and 400 MB/s, S3 40 ms and 50 MB/s); for the relay, FMI's
+measurement of Redis: 5.2 ms and 100 MB/s. Prices are those of us-east-1 (see `skyfan.cost`): a message
 through S3 is one PUT and, with polling, about two GETs; the others pay for the rendezvous server only, an
 hour of 0.25 vCPU and 0.5 GB of Fargate, which is charged to the run per second and so is not per message.
 """
@@ -20,14 +20,14 @@ SERVER_SECOND_USD = (0.25 * 0.04048 + 0.5 * 0.004445) / 3600
 
 @dataclass(frozen=True)
 class ChannelModel:
-    """What a message costs in time and money."""
+    """Time and price of a message: latency in s, bandwidth in bytes/s, price in USD a message."""
 
     latency_s: float
     bandwidth_bytes_per_s: float
     message_usd: float
 
     def time_s(self, size_bytes: int) -> float:
-        """One message from one rank to another."""
+        """Seconds that one message takes from one rank to another."""
         return self.latency_s + size_bytes / self.bandwidth_bytes_per_s
 
 
@@ -47,12 +47,12 @@ class Choice:
 
 
 def allreduce_s(channel: str, world_size: int, size_bytes: int) -> float:
-    """An allreduce by recursive doubling: what the choice compares."""
+    """Seconds of an allreduce by recursive doubling, by which channels are compared."""
     return math.ceil(math.log2(max(2, world_size))) * MODELS[channel].time_s(size_bytes)
 
 
 def allreduce_usd(channel: str, world_size: int, size_bytes: int) -> float:
-    """Its price: messages, the ranks' waiting time, and the server's where there is one."""
+    """USD of that allreduce: its messages, the ranks' waiting time, and the server's time where there is one."""
     model, wait_s = MODELS[channel], allreduce_s(channel, world_size, size_bytes)
     messages = world_size * math.ceil(math.log2(max(2, world_size)))
     server = 0.0 if channel == "store" else SERVER_SECOND_USD * wait_s
@@ -69,7 +69,19 @@ def choose(
     prefer: str,
     direct_max_world_size: int,
 ) -> Choice:
-    """The channel to use; a function of what all ranks know, so that they choose alike."""
+    """The channel to use; depends only on what is the same on all ranks, so that they choose alike.
+
+    Args:
+        channel: "auto", or the channel that the user wants.
+        world_size: number of ranks.
+        has_rendezvous, has_store: whether a rendezvous server, a store is available.
+        typical_bytes: size of one rank's array in a typical allreduce.
+        prefer: "fast" or "cheap".
+        direct_max_world_size: most ranks that the direct channel connects.
+
+    Raises:
+        BadInput: the channel is unknown or lacks what it needs, or no channel can be used.
+    """
     missing = {
         "direct": None if has_rendezvous else "needs the address of a rendezvous server",
         "relay": None if has_rendezvous else "needs the address of a rendezvous server",

@@ -36,15 +36,15 @@ class Operation:
         self.channel.wait(requests, self.deadline)
 
     def recv(self, src: int, step: int) -> memoryview:
-        """A message of unknown length."""
+        """Wait for a message of unknown length."""
         request = self.irecv(src, step)
         self.wait(request)
         return request.result()
 
     def send_array(self, dst: int, step: int, array: Array, check: int) -> None:
-        """An array whose dtype and shape the other side knows."""
+        """Send an array whose dtype and shape are the same on the receiving rank; `check` is its fingerprint."""
         self.wait(self.isend(dst, step, (raw_bytes(array),), check))
 
     def recv_array(self, src: int, step: int, into: Array, check: int) -> None:
-        """The other end of `send_array`."""
+        """Receive into `into` what the rank `src` sends with `send_array`."""
         self.wait(self.irecv(src, step, raw_bytes(into), check))

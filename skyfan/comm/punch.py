@@ -1,15 +1,14 @@
 """Direct connections between ranks that both sit behind NAT: TCP hole punching (RFC 5128, section 3.4).
 
-Every rank binds one local port a family and uses it for everything: to ask the observer how it is seen from
-outside, to listen, and to connect to its peers at the same moment as they connect to it. Each outgoing
-attempt opens the way through the own NAT for the peer's.
+Every rank binds one local port for IPv4 and one for IPv6, and uses it to ask the observer for its public address, to
+listen, and to connect to its peers while they connect to it. Each outgoing attempt opens this rank's NAT.
 
-A NAT that answers unexpected attempts with a reset, as Linux does, thereby closes the way that the attempt had
-just opened, unless both attempts cross in flight. So once it is refused, the lower rank sends attempts with a few
-hops to live: they open its own NAT and die before the peer's, and the higher rank, which keeps trying at random
-short distances, comes through to the listener. The number of own NATs is not known: 2, 3 and 4 hops take turns
-with whole attempts. What gets connected is only used after both ends
-have proved with HMAC-SHA-256 that they know the group's token.
+A NAT that answers unexpected attempts with a reset, as Linux does, closes the mapping that this attempt had opened in
+the other NAT, unless both attempts cross in flight. So once it is refused, the lower rank sends attempts with a small
+hop limit: they open its own NAT and expire before the peer's, and an attempt of the higher rank, which keeps trying at
+random short intervals, reaches the listener. The number of NATs on a path is unknown: attempts with 2, 3, 4 and the
+usual number of hops alternate. A connection is used only after both ends have proved with HMAC-SHA-256 that they have
+the group's token.
 """
 
 import asyncio
@@ -37,7 +36,7 @@ _ATTEMPT_S = 1.0
 _RETRY_S = 0.05
 _REFUSED_RETRY_S = 0.01  # mean, for up to four peers
 _HOPS = (2, 3, 4, 0)  # 0: as many as usual
-_OPEN_S = 0.15  # how long the higher rank has to come through
+_OPEN_S = 0.15  # time for an attempt of the higher rank to arrive
 _HANDSHAKE_S = 3.0
 _MAX_STRANGERS = 64
 _HOP_LIMIT = {
@@ -75,7 +74,12 @@ class LocalPort:
 
 
 async def observe(port: LocalPort, observer: Address) -> list[Address]:
-    """How the observer sees this port, and how the own machine does: public address first."""
+    """The public address of a local port, as the observer sees it, then its private one.
+
+    Raises:
+        CommError: there is no observer at that address.
+        OSError: it cannot be reached.
+    """
     loop = asyncio.get_running_loop()
     with closing(port.outgoing()) as sock:
         await loop.sock_connect(sock, observer)
@@ -94,7 +98,14 @@ async def observe(port: LocalPort, observer: Address) -> list[Address]:
 
 
 class Puncher:
-    """Connects one rank to all its peers; `links` are the authenticated sockets."""
+    """Connects one rank to its peers; `links` are the authenticated sockets by peer.
+
+    Args:
+        rank: this rank.
+        session: the group's, from the server; proofs of other groups are worthless in this one.
+        token: the group's secret.
+        ports: this rank's local ports.
+    """
 
     def __init__(self, rank: int, session: str, token: str, ports: Sequence[LocalPort]) -> None:
         self._rank = rank
@@ -107,7 +118,7 @@ class Puncher:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def connect(self, candidates: Mapping[int, Sequence[Address]], deadline: float) -> None:
-        """Try all peers at once until `deadline`; peers that could not be reached are missing in `links`."""
+        """Try all peers at once until `deadline` (`time.monotonic()`); those not reached are missing in `links`."""
         self._linked = {peer: asyncio.Event() for peer in candidates}
         loop = asyncio.get_running_loop()
         for port in self._ports:
@@ -118,16 +129,18 @@ class Puncher:
                     if (port.family == socket.AF_INET6) == (":" in address[0]):
                         self._start(self._attempts(peer, port, address, deadline))
         waits = [asyncio.create_task(event.wait()) for event in self._linked.values()]
-        if waits:
-            await asyncio.wait(waits, timeout=max(0.0, deadline - time.monotonic()))
-        for port in self._ports:
-            loop.remove_reader(port.listener)
-        unfinished = [*waits, *self._tasks]
-        for task in unfinished:
-            task.cancel()
-        await asyncio.gather(*unfinished, return_exceptions=True)
-        for sock in self._open - set(self.links.values()):
-            sock.close()  # also of tasks that were cancelled before they began
+        try:
+            if waits:
+                await asyncio.wait(waits, timeout=max(0.0, deadline - time.monotonic()))
+        finally:
+            for port in self._ports:
+                loop.remove_reader(port.listener)
+            unfinished = [*waits, *self._tasks]
+            for task in unfinished:
+                task.cancel()
+            await asyncio.gather(*unfinished, return_exceptions=True)
+            for sock in self._open - set(self.links.values()):
+                sock.close()  # also of tasks that were cancelled before they began
 
     def _start(self, work: "asyncio._CoroutineLike[None]") -> None:
         task: asyncio.Task[None] = asyncio.create_task(work)
@@ -135,11 +148,11 @@ class Puncher:
         task.add_done_callback(self._tasks.discard)
 
     def _accept(self, listener: socket.socket) -> None:
-        """A connection has come in."""
+        """Accept a connection and begin its handshake."""
         try:
             sock, _ = listener.accept()
         except OSError:
-            return  # it is gone again
+            return  # the other end has closed it
         sock.setblocking(False)
         if self._strangers >= _MAX_STRANGERS:
             sock.close()
@@ -155,7 +168,7 @@ class Puncher:
             self._strangers -= 1
 
     async def _attempts(self, peer: int, port: LocalPort, address: Address, deadline: float) -> None:
-        """Connect again and again: the first attempts may reach the peer's NAT before it has opened."""
+        """Connect repeatedly: the first attempts may reach the peer's NAT before it has opened."""
         loop = asyncio.get_running_loop()
         pause_s = _RETRY_S
         refused = 0
@@ -164,7 +177,7 @@ class Puncher:
             self._open.add(sock)
             try:
                 if refused and self._rank < peer:
-                    await self._open_way(sock, address, _HOPS[(refused - 1) % len(_HOPS)])
+                    await self._open_own_nat(sock, address, _HOPS[(refused - 1) % len(_HOPS)])
                 else:
                     await asyncio.wait_for(loop.sock_connect(sock, address), _ATTEMPT_S)
             except ConnectionRefusedError:
@@ -182,20 +195,20 @@ class Puncher:
                 continue
             await self._handshake(sock, peer)
 
-    async def _open_way(self, sock: socket.socket, address: Address, hops: int) -> None:
-        """An attempt whose first packet has `hops` to live; raises `OSError` if it does not connect."""
+    async def _open_own_nat(self, sock: socket.socket, address: Address, hops: int) -> None:
+        """An attempt whose first packet has a limit of `hops`; raises `OSError` if it does not connect."""
         level, option = _HOP_LIMIT[sock.family]
         usual = sock.getsockopt(level, option)
         sock.setsockopt(level, option, hops or usual)
         sock.connect_ex(address)
-        sock.setsockopt(level, option, usual)  # what follows must arrive
+        sock.setsockopt(level, option, usual)  # later packets must arrive
         try:
             await asyncio.wait_for(asyncio.get_running_loop().sock_connect(sock, address), _OPEN_S)
         except OSError as error:
             if error.errno == errno.EISCONN:
                 return
             if error.errno == errno.EHOSTUNREACH:
-                await asyncio.sleep(_OPEN_S)  # it died on its way, as it should: the way is open
+                await asyncio.sleep(_OPEN_S)  # it expired on its way, as intended: this rank's NAT is open
             raise
 
     async def _handshake(self, sock: socket.socket, expected: int | None) -> None:
@@ -221,7 +234,7 @@ class Puncher:
         sock.close()
 
     async def _authenticate(self, sock: socket.socket, expected: int | None) -> int:
-        """Both ends send who they are and a nonce, then prove that they know the token."""
+        """Exchange ranks and nonces, then proofs that both ends have the token; the peer's rank."""
         loop = asyncio.get_running_loop()
         nonce = secrets.token_bytes(32)
         if expected is not None:
@@ -229,7 +242,7 @@ class Puncher:
         magic, peer, addressee, their_nonce = _HELLO.unpack(await _receive(sock, _HELLO.size))
         unknown = peer not in self._linked or addressee != self._rank or expected not in (None, peer)
         if magic != _MAGIC or unknown:
-            raise CommError("a connection from someone who is not a peer.")
+            raise CommError("a connection that is not from a peer.")
         if expected is None:
             await loop.sock_sendall(sock, _HELLO.pack(_MAGIC, self._rank, peer, nonce))
         await loop.sock_sendall(sock, self._proof(self._rank, peer, nonce, their_nonce))

@@ -63,7 +63,7 @@ class Reduction:
         return array
 
     def finish(self, array: Array, count: int) -> Array:
-        """From the reduction over `count` ranks to the result (in place)."""
+        """Turn the reduction over `count` ranks into the result, in place: for a mean, divide by `count`."""
         if self.name == "mean":
             np.divide(array, array.dtype.type(count), out=array)
         return array

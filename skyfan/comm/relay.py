@@ -1,8 +1,8 @@
-"""Pairs of ranks that talk through the server: each looks like a socket to the rest of the communicator.
+"""Connections to peers through the server, each of which is a socket to the rest of the communicator.
 
-For every relayed peer there is a local socket pair. The communicator uses one end as if it were TCP to the
-peer; the pump moves bytes between the other end and the relay stream. The receiver grants credit for what it
-has taken, so that at most `WINDOW_BYTES` of a pair are on their way and no pair can block another.
+For every relayed peer there is a local socket pair. The communicator uses one end as if it were TCP to the peer; the
+pump moves bytes between the other end and the relay stream. The receiver grants credit for what it has consumed, so
+that at most `WINDOW_BYTES` of a pair are in flight and no pair can block another.
 """
 
 import select
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 
 import grpc
 
-from skyfan.comm.attendance import Attendance
+from skyfan.comm.group_membership import GroupMembership
 from skyfan.errors import SkyfanError
 from skyfan.rpc.errors import call_metadata, error_of
 from skyfan.v1 import rendezvous_pb2 as pb
@@ -43,10 +43,10 @@ class _Pipe:
 class RelayPump:
     """Runs the relay stream of one rank. `sockets` are the communicator's ends."""
 
-    def __init__(self, attendance: Attendance, peers: Iterable[int]) -> None:
+    def __init__(self, membership: GroupMembership, peers: Iterable[int]) -> None:
         self.sockets: dict[int, socket.socket] = {}
-        self._watch = attendance.watch
-        self._what = f"rendezvous server {attendance.address}"
+        self._monitor = membership.monitor
+        self._what = f"rendezvous server {membership.address}"
         self._pipes: dict[int, _Pipe] = {}
         for peer in peers:
             ours, theirs = socket.socketpair()
@@ -60,13 +60,13 @@ class RelayPump:
         self._done = threading.Event()  # the pump has stopped
         self._drained = threading.Event()  # the server has everything, or the stream broke
         self._stopping = False
-        metadata = (*call_metadata(), ("skyfan-member", attendance.joined.member_key))
-        self._call = attendance.stub.Relay(self._frames(), metadata=metadata)
+        metadata = (*call_metadata(), ("skyfan-member", membership.joined.member_key))
+        self._call = membership.stub.Relay(self._frames(), metadata=metadata)
         self._thread = threading.Thread(target=self._receive, name="skyfan-comm-relay", daemon=True)
         self._thread.start()
 
     def flush(self, deadline: float) -> None:
-        """Wait until the server has all that was sent before the communicator ended its side."""
+        """Wait until the server has all that this rank sent, at most until `deadline` (`time.monotonic()`)."""
         self._drained.wait(max(0.0, deadline - time.monotonic()))
 
     def stop(self, deadline: float) -> None:
@@ -148,7 +148,7 @@ class RelayPump:
             except BlockingIOError:
                 return
             except OSError:
-                pipe.incoming.clear()  # the communicator is closed: nobody wants it
+                pipe.incoming.clear()  # the communicator is closed
                 return
             pipe.consumed_bytes += sent
             if sent < head.nbytes:
@@ -167,11 +167,11 @@ class RelayPump:
             for frame in self._call:
                 self._take(frame)
             if not self._done.is_set():
-                self._watch.server_gone(f"{self._what} ended the relay.")
+                self._monitor.server_gone(f"{self._what} ended the relay.")
         except grpc.RpcError as error:
             if not self._stopping:
                 failure: SkyfanError = error_of(error, self._what)  # type: ignore[arg-type]
-                self._watch.server_gone(str(failure))
+                self._monitor.server_gone(str(failure))
         finally:
             self._drained.set()
 
@@ -193,7 +193,7 @@ class RelayPump:
             try:
                 self._wake_writer.send(b"!")
             except BlockingIOError:
-                return  # full of wake-ups: the pump will look
+                return  # full of wake-ups: the pump will wake
 
     def _drain_wake(self) -> None:
         try:

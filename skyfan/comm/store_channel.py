@@ -1,21 +1,11 @@
-"""The channel through a store: every message is one object, for when no server is wanted.
+"""The channel through a store: every message is one object, so that no server is needed.
 
-Below `<uri>/comm/<run>/<group>/`:
-
-| object                     | written by | meaning                                                  |
-|----------------------------|------------|----------------------------------------------------------|
-| `member/<rank>-of-<n>`     | its rank   | has joined (create-only: a second one is refused)        |
-| `status/<rank>-alive`      | its rank   | a counter that moves while the rank lives                |
-| `status/<rank>-gone`       | its rank   | has left; why, and whom it blames, if it gave up         |
-| `message/<src>-<dst>/<k>`  | src        | the k-th message of this pair; dst deletes it a bit later |
-
-Who leaves last deletes what is left.
+`skyfan.comm.store_layout` has the objects' keys. The rank that leaves last deletes what is left.
 """
 
 import contextlib
 import json
 import random
-import shutil
 import threading
 import time
 from collections import deque
@@ -35,8 +25,10 @@ from skyfan.comm.errors import (
     name_ranks,
 )
 from skyfan.comm.frames import HEADER, pack_header, require_fit, require_same_operation, unpack_header
-from skyfan.comm.watch import left_error, lost_error
-from skyfan.errors import LocationError, SkyfanError, Transient
+from skyfan.comm.peer_monitor import left_error, lost_error
+from skyfan.comm.store_layout import StoreLayout, delete_folders
+from skyfan.comm.waiting import require_running
+from skyfan.errors import Interrupted, LocationError, SkyfanError, Transient
 
 _POLL_S, _MAX_POLL_S = 0.002, 0.25
 _BEATS_PER_TIMEOUT = 4
@@ -54,7 +46,22 @@ class _Inbox:
 
 
 class StoreChannel(Channel):
-    """Joins on construction and returns when all ranks are there."""
+    """Joins on construction, which returns when all ranks have joined.
+
+    Args:
+        uri: of the folder below which messages are stored.
+        run, group: name the group; no slashes.
+        rank: this rank.
+        world_size: number of ranks.
+        join_timeout_s: until all ranks must have joined.
+        heartbeat_timeout_s: a rank whose heartbeat does not change for this long is lost.
+        cancelled: stops every wait of this rank when it is set.
+
+    Raises:
+        GroupRefused: a name cannot be used, the rank has joined before, or others have another world size.
+        GroupIncomplete: not all ranks joined in time; names those that are missing.
+        Interrupted: `cancelled` was set.
+    """
 
     name = "store"
 
@@ -68,10 +75,12 @@ class StoreChannel(Channel):
         *,
         join_timeout_s: float,
         heartbeat_timeout_s: float,
+        cancelled: threading.Event | None = None,
     ) -> None:
         self.rank, self.world_size = rank, world_size
-        self.prefix = store.join(uri, "comm", _segment(run), _segment(group))
+        self._keys = StoreLayout(uri, run, group, rank, world_size)
         self._heartbeat_timeout_s = heartbeat_timeout_s
+        self._cancelled = cancelled
         self._sent_numbers: dict[int, int] = {}
         self._inboxes = {peer: _Inbox() for peer in range(world_size) if peer != rank}
         self._sending: dict[int, tuple[Request, Future[Any]]] = {}
@@ -82,13 +91,13 @@ class StoreChannel(Channel):
         self._consumed: deque[tuple[float, str]] = deque()
         self._stopping = threading.Event()
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="skyfan-comm-store")
-        self._heart = threading.Thread(target=self._beat, name="skyfan-comm-heart", daemon=True)
+        self._heartbeats = threading.Thread(target=self._beat, name="skyfan-comm-heart", daemon=True)
         try:
             self._join(group, time.monotonic() + join_timeout_s, join_timeout_s)
         except BaseException:
             self._pool.shutdown(wait=False)
             raise
-        self._heart.start()
+        self._heartbeats.start()
 
     def isend(self, dst: int, tag: Tag, parts: Parts, check: int = 0) -> Request:
         self.check()
@@ -97,7 +106,7 @@ class StoreChannel(Channel):
         self._sent_numbers[dst] = number + 1
         length = sum(part.nbytes for part in parts)
         data = b"".join((pack_header(tag, check, length), *parts))
-        done = self._pool.submit(store.put_new, self._message_uri(self.rank, dst, number), data)
+        done = self._pool.submit(store.put_new, self._keys.message_uri(self.rank, dst, number), data)
         self._sending[id(request)] = (request, done)
         return request
 
@@ -123,7 +132,8 @@ class StoreChannel(Channel):
                 if progress:
                     pause_s = _POLL_S
                     continue
-                self._look_around(pending)
+                self._raise_if_lost(pending)
+                require_running(self._cancelled, str(pending[0].tag))
                 now = time.monotonic()
                 require_time(pending, now, deadline)
                 time.sleep(min(pause_s * random.uniform(0.7, 1.3), deadline - now))  # noqa: S311 (jitter)
@@ -141,8 +151,8 @@ class StoreChannel(Channel):
 
     def close(self, failed: BaseException | None, timeout_s: float) -> None:
         self._stopping.set()
-        self._heart.join(timeout_s)
-        # On a thread of its own: a store that does not answer must not hold up whoever leaves.
+        self._heartbeats.join(timeout_s)
+        # On a thread of its own: a store that does not answer must not delay this rank's end.
         closing = threading.Thread(target=self._pool.shutdown, name="skyfan-comm-close", daemon=True)
         closing.start()
         closing.join(timeout_s)
@@ -151,7 +161,7 @@ class StoreChannel(Channel):
             culprit, error = failed.rank, str(failed)
         elif failed is not None:
             error = f"rank {self.rank} gave up: {str(failed) or type(failed).__name__}"
-        store.put(self._status_uri(self.rank, "gone"), json.dumps({"error": error, "culprit": culprit}).encode())
+        store.put(self._keys.status_uri(self.rank, "gone"), json.dumps({"error": error, "culprit": culprit}).encode())
         # Not finding what was there a moment ago means that another rank was the last and has deleted it.
         with contextlib.suppress(LocationError):
             self._delete_if_last(failed)
@@ -160,33 +170,41 @@ class StoreChannel(Channel):
         self._read_status()
         blamed = {lost.rank for lost in (*self._gone.values(), failed) if isinstance(lost, PeerLost)}
         if len(set(self._gone) | blamed | {self.rank}) == self.world_size:
-            for info in store.list(self.prefix):
+            for info in store.list(self._keys.prefix):
                 store.delete(info.uri)
-            _delete_folders(self.prefix)
+            delete_folders(self._keys.prefix)
 
     def _join(self, group: str, deadline: float, join_timeout_s: float) -> None:
         try:
-            store.put_new(self._member_uri(), b"joined")
+            store.put_new(self._keys.member_uri, b"joined")
         except store.AlreadyExists as error:
             raise GroupRefused(
-                f"rank {self.rank} has already joined group {group!r} in {self.prefix}; give every process its own "
-                "rank and every run its own name."
+                f"rank {self.rank} has already joined group {group!r} in {self._keys.prefix}; give every process its "
+                "own rank and every run its own name."
             ) from error
+        try:
+            self._wait_for_members(group, deadline, join_timeout_s)
+        except (GroupIncomplete, Interrupted):
+            store.delete(self._keys.member_uri)
+            raise
+
+    def _wait_for_members(self, group: str, deadline: float, join_timeout_s: float) -> None:
         pause_s = _POLL_S
         seen: set[int] = set()
         while True:
             joined, sizes = self._members()
             seen |= joined
             if sizes != {self.world_size}:
+                others = ", ".join(str(size) for size in sorted(sizes - {self.world_size}))
                 raise GroupRefused(
                     f"rank {self.rank} asks for world size {self.world_size} but others in group {group!r} have "
-                    f"{name_sizes(sizes - {self.world_size})}; start all ranks alike."
+                    f"{others}; start all ranks alike."
                 )
             if len(joined) == self.world_size:
                 return
+            require_running(self._cancelled, f"joining group {group!r}")
             if time.monotonic() > deadline:
                 missing = set(range(self.world_size)) - seen
-                store.delete(self._member_uri())
                 raise GroupIncomplete(
                     f"group {group!r} was not full after {join_timeout_s:g} s: {name_ranks(missing)} did not join."
                 )
@@ -195,7 +213,7 @@ class StoreChannel(Channel):
 
     def _members(self) -> tuple[set[int], set[int]]:
         joined, sizes = set(), set()
-        for info in store.list(store.join(self.prefix, "member")):
+        for info in store.list(store.join(self._keys.prefix, "member")):
             rank, _, size = info.uri.rpartition("/")[2].partition("-of-")
             joined.add(int(rank))
             sizes.add(int(size))
@@ -213,7 +231,7 @@ class StoreChannel(Channel):
         waiting = [peer for peer in peers if self._inboxes[peer].posted]
         for peer, data in zip(waiting, self._pool.map(self._fetch, waiting), strict=True):
             if data is not None:
-                self._consumed.append((time.monotonic(), self._message_uri(peer, self.rank, self._number(peer))))
+                self._consumed.append((time.monotonic(), self._keys.message_uri(peer, self.rank, self._number(peer))))
                 self._inboxes[peer].next_number += 1
                 view = memoryview(data)
                 tag, check, length = unpack_header(view, peer)
@@ -226,9 +244,9 @@ class StoreChannel(Channel):
     def _fetch(self, peer: int) -> bytes | None:
         """The peer's next message if it is there."""
         try:
-            return store.read(self._message_uri(peer, self.rank, self._number(peer)))
+            return store.read(self._keys.message_uri(peer, self.rank, self._number(peer)))
         except (LocationError, Transient):
-            return None  # not there yet, or not now: the deadline limits how often this is tried
+            return None  # not written yet, or the store failed: tried again until the deadline
 
     def _number(self, peer: int) -> int:
         return self._inboxes[peer].next_number
@@ -254,13 +272,13 @@ class StoreChannel(Channel):
             require_same_operation(request, tag)
         inbox.unexpected.append((tag, check, data))
 
-    def _look_around(self, pending: list[Request]) -> None:
-        """Now and then: who lives, who left?"""
+    def _raise_if_lost(self, pending: list[Request]) -> None:
+        """Four times a heartbeat timeout: raise if a rank was lost, or left while this one waits for it."""
         now = time.monotonic()
         if now - self._checked_at < self._heartbeat_timeout_s / _BEATS_PER_TIMEOUT:
             return
         if now - self._checked_at > self._heartbeat_timeout_s:
-            self._seen.clear()  # nobody looked for a while: what was seen then says nothing about silence
+            self._seen.clear()  # nothing was read for a while, so that the times of the last changes are not known
         self._checked_at = now
         self._read_status()
         for lost in self._gone.values():
@@ -275,7 +293,7 @@ class StoreChannel(Channel):
 
     def _read_status(self) -> None:
         now = time.monotonic()
-        for info in store.list(store.join(self.prefix, "status")):
+        for info in store.list(store.join(self._keys.prefix, "status")):
             rank, _, kind = info.uri.rpartition("/")[2].partition("-")
             if int(rank) == self.rank:
                 continue
@@ -290,39 +308,8 @@ class StoreChannel(Channel):
         number = 0
         while True:
             number += 1
-            # A beat that does not get through is one beat less; the others allow for several.
+            # The other ranks tolerate several missing heartbeats.
             with contextlib.suppress(Transient):
-                store.put(self._status_uri(self.rank, "alive"), str(number).encode())
+                store.put(self._keys.status_uri(self.rank, "alive"), str(number).encode())
             if self._stopping.wait(self._heartbeat_timeout_s / _BEATS_PER_TIMEOUT):
                 return
-
-    def _member_uri(self) -> str:
-        return store.join(self.prefix, "member", f"{self.rank}-of-{self.world_size}")
-
-    def _status_uri(self, rank: int, kind: str) -> str:
-        return store.join(self.prefix, "status", f"{rank}-{kind}")
-
-    def _message_uri(self, src: int, dst: int, number: int) -> str:
-        return store.join(self.prefix, "message", f"{src}-{dst}", f"{number:08d}")
-
-
-def _segment(name: str) -> str:
-    """A name as one part of a key."""
-    if not name or "/" in name or name in (".", ".."):
-        raise GroupRefused(f"run and group names of the store channel must not be empty or hold a slash: {name!r}.")
-    return name
-
-
-def _delete_folders(prefix: str) -> None:
-    """On a local disk, the folders of the objects too, as far as they are empty."""
-    folder = store.local_path(prefix)
-    if folder is not None:
-        shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(OSError):  # another group of this run, or another run, is there
-            folder.parent.rmdir()
-            folder.parent.parent.rmdir()
-
-
-def name_sizes(sizes: Iterable[int]) -> str:
-    """`{4}` → "4"."""
-    return ", ".join(str(size) for size in sorted(sizes))

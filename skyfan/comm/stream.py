@@ -1,4 +1,4 @@
-"""The channel over stream sockets: TCP to peers (direct), the relay's local ends, or both, pair by pair.
+"""The channel over stream sockets: for each peer TCP (direct) or the local end of a relayed connection.
 
 The thread that calls an operation does its input and output itself, on non-blocking sockets with epoll. An
 asyncio loop in a second thread would add two thread switches and a dozen Python calls to every message, which
@@ -7,16 +7,18 @@ is more than a whole exchange of 8 bytes takes (docs/explanation/communication.m
 
 import select
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 
 from skyfan.comm.channel import Channel, Parts, Request, Tag, require_time
 from skyfan.comm.errors import CommError
 from skyfan.comm.link import Link
-from skyfan.comm.watch import Watch, left_error, lost_error
+from skyfan.comm.peer_monitor import PeerMonitor, left_error, lost_error
+from skyfan.comm.waiting import pause_s, require_running
 from skyfan.errors import SkyfanError
 
-_LOSS_GRACE_S = 1.0  # how long the server may take to say who was lost before a broken connection counts
+_LOSS_GRACE_S = 1.0  # how long the server may take to name the lost rank before a broken connection counts
 _ALWAYS = select.EPOLLRDHUP
 _GONE = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 
@@ -24,8 +26,15 @@ _GONE = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 class StreamChannel(Channel):
     """`sockets` maps every other rank to a connected stream socket, which this channel then owns.
 
-    `needs_server`: whether some of them are relayed, so that losing the server ends the group.
-    `goodbye(failed, deadline)` is called on closing, when everything was handed over.
+    Args:
+        name: of the channel, as users know it.
+        rank: this rank.
+        world_size: number of ranks.
+        sockets: one for every other rank.
+        monitor: knows which ranks were lost or have left.
+        needs_server: whether some pairs are relayed, so that losing the server ends the group.
+        leave_group: called with `(failed, deadline)` on closing, when everything was delivered.
+        cancelled: stops every wait of this rank when it is set.
     """
 
     def __init__(
@@ -34,15 +43,17 @@ class StreamChannel(Channel):
         rank: int,
         world_size: int,
         sockets: Mapping[int, socket.socket],
-        watch: Watch,
+        monitor: PeerMonitor,
         *,
         needs_server: bool = False,
-        goodbye: Callable[[BaseException | None, float], None] | None = None,
+        leave_group: Callable[[BaseException | None, float], None] | None = None,
+        cancelled: threading.Event | None = None,
     ) -> None:
         self.name, self.rank, self.world_size = name, rank, world_size
-        self._watch = watch
+        self._monitor = monitor
         self._needs_server = needs_server
-        self._goodbye = goodbye
+        self._leave_group = leave_group
+        self._cancelled = cancelled
         self._failure: SkyfanError | None = None
         self._hung: dict[int, float] = {}
         self._sending: set[int] = set()
@@ -52,7 +63,7 @@ class StreamChannel(Channel):
         self._epoll = select.epoll()
         for fd in self._by_fd:
             self._epoll.register(fd, _ALWAYS)
-        self._epoll.register(watch.wake_fd, select.EPOLLIN)
+        self._epoll.register(monitor.wake_fd, select.EPOLLIN)
 
     def isend(self, dst: int, tag: Tag, parts: Parts, check: int = 0) -> Request:
         self.check()
@@ -86,8 +97,8 @@ class StreamChannel(Channel):
                 pending = [request for request in pending if not request.done]
 
     def check(self) -> None:
-        if self._failure is None and self._watch.changed:
-            self._failure = self._watch.failure(self._needs_server)
+        if self._failure is None and self._monitor.changed:
+            self._failure = self._monitor.failure(self._needs_server)
         if self._failure is not None:
             raise self._failure
 
@@ -97,13 +108,13 @@ class StreamChannel(Channel):
             for link in self._links.values():
                 link.finish()
         try:
-            if self._goodbye is not None:
-                self._goodbye(failed, deadline)
+            if self._leave_group is not None:
+                self._leave_group(failed, deadline)
         finally:
             self._epoll.close()
             for link in self._links.values():
                 link.sock.close()
-            self._watch.close()
+            self._monitor.close()
 
     def poison(self, failure: SkyfanError) -> None:
         """Streams are in an unknown state after a failure: every later operation raises it again."""
@@ -114,14 +125,15 @@ class StreamChannel(Channel):
         self._update_interest({request.peer for request in pending} | self._sending)
         now = time.monotonic()
         require_time(pending, now, deadline)
-        timeout_s = min(deadline - now, 0.1) if self._hung else deadline - now
+        require_running(self._cancelled, str(pending[0].tag))
+        timeout_s = min(deadline - now, 0.1) if self._hung else pause_s(deadline - now, self._cancelled)
         for fd, events in self._epoll.poll(timeout_s):
             link = self._by_fd.get(fd)
             if link is None:
-                self._watch.drain()
+                self._monitor.drain()
                 continue
             if events & select.EPOLLIN and not link.receiving:
-                self._set_interest(link, _ALWAYS)  # leave it in the kernel until it is asked for
+                self._set_interest(link, _ALWAYS)  # leave it in the kernel until a receive is posted
             link.pull()
             if events & select.EPOLLOUT:
                 link.push()
@@ -145,30 +157,30 @@ class StreamChannel(Channel):
             self._interest[fd] = wanted
 
     def _hang_up(self, link: Link) -> None:
-        """All that this peer will ever send has arrived; whether it was lost is decided by `_judge`."""
+        """Note that nothing more comes from this peer; `_raise_if_lost` decides whether it was lost."""
         if link.peer not in self._hung:
             self._hung[link.peer] = time.monotonic()
             self._epoll.unregister(link.sock.fileno())
 
     def _raise_known_failure(self, pending: list[Request]) -> None:
-        if self._watch.changed:
-            failure = self._watch.failure(self._needs_server)
+        if self._monitor.changed:
+            failure = self._monitor.failure(self._needs_server)
             if failure is not None:
                 raise failure
         for link in [self._links[peer] for peer in {request.peer for request in pending}]:
             if link.ended:
                 self._hang_up(link)
         if self._hung:
-            self._judge({request.peer for request in pending})
+            self._raise_if_lost({request.peer for request in pending})
 
-    def _judge(self, waited_for: set[int]) -> None:
-        """A connection that ended is a goodbye or a loss; the server knows, and knows who was first."""
+    def _raise_if_lost(self, waited_for: set[int]) -> None:
+        """A connection that ended means that its rank left or was lost; the server knows which, and which was first."""
         now = time.monotonic()
         for peer, since in self._hung.items():
-            if self._watch.has_left(peer):
+            if self._monitor.has_left(peer):
                 if peer in waited_for:
                     raise left_error(peer)
-            elif self._watch.server_is_gone or now - since > _LOSS_GRACE_S:
+            elif self._monitor.server_is_gone or now - since > _LOSS_GRACE_S:
                 raise lost_error(peer, self._links[peer].ended or "its connection ended")
 
 

@@ -1,4 +1,4 @@
-"""What travels: numpy arrays of any dtype and shape, numbers (as arrays of no dimension) and bytes.
+"""What can be sent: numpy arrays of any dtype and shape, numbers (as arrays of no dimension) and bytes.
 
 A value becomes a short description (JSON) and its memory. Nothing that arrives is ever executed or unpickled, and
 dtypes that hold Python objects are refused. JSON, not Python's own notation: `ast.literal_eval` in several threads

@@ -61,6 +61,9 @@ class CallInterceptor(aio.ServerInterceptor):
         if handler.stream_stream and not method.startswith("/skyfan."):
             stream = self._stream(handler.stream_stream, method, self._streams)
             return grpc.stream_stream_rpc_method_handler(stream, parse, serialize)
+        if handler.stream_stream:
+            duplex = self._duplex(handler.stream_stream, method, parse)
+            return grpc.stream_stream_rpc_method_handler(duplex, response_serializer=serialize)
         return handler
 
     def _has_token(self, details: grpc.HandlerCallDetails) -> bool:
@@ -90,6 +93,17 @@ class CallInterceptor(aio.ServerInterceptor):
                 with (places or self._calls).taken():
                     async for event in behaviour(request, context):
                         yield event
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 (every one is answered by _fail)
+                await self._fail(error, method, context)
+
+        return answer
+
+    def _duplex(self, behaviour: Any, method: str, parse: _Parse) -> Callable[..., Awaitable[None]]:
+        """For streams in both directions whose handlers write their replies; their number is the service's concern."""
+
+        async def answer(requests: AsyncIterator[bytes], context: _Context) -> None:
+            try:
+                await behaviour((_parsed(data, parse) async for data in requests), context)
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 (every one is answered by _fail)
                 await self._fail(error, method, context)
 

@@ -1,4 +1,4 @@
-"""A rendezvous server in a thread of this process, for a check on one machine."""
+"""A rendezvous server in a thread of this process, for checks and tests on one machine."""
 
 import asyncio
 import threading

@@ -2,14 +2,14 @@
 
 import asyncio
 import threading
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import structlog
 from grpc import aio
 
 from skyfan.comm.check import RankCheck, check_rank
+from skyfan.comm.waiting import countdown
 from skyfan.engines.device import available_device
 from skyfan.engines.threads import available_threads
 from skyfan.errors import Busy
@@ -54,8 +54,11 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServicer):
         async with self._free():
             structlog.contextvars.bind_contextvars(run_id=asked.run_id, rank=asked.item.rank)
             state = _Progress()
+            limit_s = context.time_remaining()  # None where the caller set no deadline
             control = Control(
-                progress=state.update, cancelled=threading.Event(), remaining_s=_countdown(context.time_remaining())
+                progress=state.update,
+                cancelled=threading.Event(),
+                remaining_s=None if limit_s is None else countdown(limit_s),
             )
             work = asyncio.create_task(asyncio.to_thread(infer, asked, self._models, control))
             try:
@@ -76,7 +79,11 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServicer):
         """Is one rank of a communication check."""
         asked = unpack(request, RankCheck)
         async with self._free():
-            return pack(await asyncio.to_thread(check_rank, asked))
+            cancelled = threading.Event()
+            try:
+                return pack(await asyncio.to_thread(check_rank, asked, cancelled))
+            finally:
+                cancelled.set()  # the thread of a call that was cancelled ends, too
 
     @asynccontextmanager
     async def _free(self) -> AsyncIterator[None]:
@@ -95,14 +102,6 @@ class _Progress:
 
     def update(self, done: int, total: int) -> None:
         self.done, self.total = done, total
-
-
-def _countdown(limit_s: float | None) -> Callable[[], float] | None:
-    """Seconds that are left of `limit_s`, from now on; None where the caller set no deadline."""
-    if limit_s is None:
-        return None
-    end = time.monotonic() + limit_s
-    return lambda: end - time.monotonic()
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,11 +1,11 @@
 """A rank's part in the collectives of its run: a start barrier, and an exchange of results after the commit.
 
-Nothing that happens to other ranks, the rendezvous service or the network may cost this rank its predictions: it then
-goes on alone, and its record says why. Every wait has a deadline, which is shorter where the caller would kill us.
+No failure of other ranks, the rendezvous service or the network costs this rank its predictions: it then goes on
+alone, and its record has the reason. Every wait has a deadline, which is shorter where the caller would end the process
+sooner, and ends when the caller stops the rank.
 """
 
-import hashlib
-import hmac
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,19 +17,19 @@ import structlog
 from numpy.typing import NDArray
 
 from skyfan.comm import MAX, SUM, Communicator, connect, custom
-from skyfan.comm.rank_group import RankGroup
-from skyfan.errors import SkyfanError
+from skyfan.comm.rank_group import RankGroup, group_token
+from skyfan.comm.waiting import countdown
+from skyfan.errors import Interrupted, SkyfanError
 from skyfan.records import Collectives, RankRecord, TimeOverRanks
-from skyfan.rpc.credentials import shared_token
 from skyfan.rpc.service_token import fetch_service_token
 from skyfan.science.metrics import as_json, merge_sums, metrics_of_sums
 from skyfan.stages.messages import InferRequest
 
-# Until all ranks have loaded their models: longer than a thousand functions take to start, by Lambda's 1,000 a 10 s.
+# Until all ranks have loaded their models: longer than a thousand functions take to start, at Lambda's 1,000 each 10 s.
 START_TIMEOUT_S = 60.0
-# Until the slowest rank has committed. A rank that died is known at once; this is for those that are merely slow.
+# Until the slowest rank has committed. The loss of a rank is known at once; this limit is for slow ones.
 END_TIMEOUT_S = 300.0
-# Of the time that the caller gives: a quarter at most for waiting at the start, and enough left to say how it ended.
+# Of the time that the caller gives: at most a quarter for the start barrier; the margin is for writing the record.
 START_SHARE = 0.25
 END_MARGIN_S = 10.0
 _LEAST_S = 0.1
@@ -39,48 +39,76 @@ TIMES = ("wall_s", "load_s", "read_s", "wait_s", "compute_s", "write_s")
 _MERGE = custom(merge_sums, commutative=True, associative=True)
 
 
-class Meeting:
-    """One rank among the others of its start. `outcome` is what its record says; None where there is no group.
+class CollectiveSession:
+    """One rank's collectives with the other ranks of this start, as a context manager.
 
-    A context manager: leaving it by an error tells the others at once that this rank gives up.
+    If an error leaves the `with` block, the other ranks are told at once that this rank gives up.
+
+    Args:
+        request: names the rank and its group; without a group nothing is exchanged.
+        remaining_s: seconds until the caller would end this process; None where nothing does.
+        cancelled: set by the caller to stop the rank; every wait then ends within a second.
+
+    Attributes:
+        outcome: what the rank's record holds about the collectives; None where there is no group.
     """
 
-    def __init__(self, request: InferRequest, remaining_s: Callable[[], float] | None) -> None:
+    def __init__(
+        self,
+        request: InferRequest,
+        remaining_s: Callable[[], float] | None,
+        cancelled: threading.Event | None = None,
+    ) -> None:
         self._group, self._run_id, self._output = request.group, request.run_id, request.job.output
         self._rank = request.item.rank
         self._remaining_s = remaining_s or (lambda: float("inf"))
+        self._cancelled = cancelled or threading.Event()
         self._ranks: Communicator | None = None
         self._log = structlog.get_logger("executor")
         self.outcome: Collectives | None = None
         if group := self._group:
             self.outcome = Collectives(
-                state="started", group=group.name, members=group.members, place=group.place, channel=group.channel
+                state="started",
+                group=group.name,
+                members=group.members,
+                group_rank=group.group_rank,
+                channel=group.channel,
             )
 
     def start(self) -> None:
-        """Waits until all ranks are here and says how far apart they came."""
+        """Wait until all ranks have started, and note the seconds between the first and the last.
+
+        Raises:
+            Interrupted: the caller stopped this rank.
+        """
         if self._group is None:
             return
-        left_s = _countdown(min(START_TIMEOUT_S, START_SHARE * self._remaining_s()))
+        left_s = countdown(min(START_TIMEOUT_S, START_SHARE * self._remaining_s()), _LEAST_S)
         began = time.monotonic()
         skew_s = 0.0
-        with self._alone_if_it_fails():
+        with self._going_on_alone():
             if self._group.members > 1:
                 self._ranks = self._connect(self._group, left_s())
                 self._ranks.barrier(timeout_s=left_s())
-                # All are let go at one moment: who waited longer came earlier. So no two clocks are compared.
+                # All ranks leave the barrier at one moment, so that the longest wait was the first rank's; clocks of
+                # different machines are not compared.
                 waited_s = time.monotonic() - began
                 longest, shortest = self._ranks.allreduce(np.array([waited_s, -waited_s]), MAX, timeout_s=left_s())
                 skew_s = float(longest + shortest)
             self._note(start_s=time.monotonic() - began, launch_skew_s=skew_s)
+        if self._cancelled.is_set():
+            raise Interrupted(f"rank {self._rank} was stopped while it waited for the other ranks.")
 
     def end(self, sums: NDArray[np.float64], record: RankRecord) -> None:
-        """Puts the ranks' science sums and times together; waits for the slowest rank, within the deadline."""
+        """Combine the ranks' science sums (see `skyfan.science.metrics`) and times; waits for the slowest rank.
+
+        It does not raise: the predictions are committed, and what failed is in `outcome`.
+        """
         if self.outcome is None or self.outcome.state != "started":
             return
-        left_s = _countdown(min(END_TIMEOUT_S, self._remaining_s() - END_MARGIN_S))
+        left_s = countdown(min(END_TIMEOUT_S, self._remaining_s() - END_MARGIN_S), _LEAST_S)
         began = time.monotonic()
-        with self._alone_if_it_fails():
+        with self._going_on_alone():
             mine = np.array([getattr(record, name) for name in TIMES])
             ranks = self._ranks
             whole = ranks.allreduce(sums, _MERGE, timeout_s=left_s()) if ranks else sums
@@ -104,7 +132,7 @@ class Meeting:
     def _connect(self, group: RankGroup, limit_s: float) -> Communicator:
         fetch_service_token()
         return connect(
-            group.place,
+            group.group_rank,
             group.members,
             run=self._run_id,
             group=group.name,
@@ -113,26 +141,26 @@ class Meeting:
             store=None if group.rendezvous else self._output,
             token=group_token(self._run_id, group.name),
             join_timeout_s=limit_s,
+            cancelled=self._cancelled,
         )
 
     @contextmanager
-    def _alone_if_it_fails(self) -> Iterator[None]:
-        """Any error inside ends this rank's part, and nothing else."""
+    def _going_on_alone(self) -> Iterator[None]:
+        """An error inside ends this rank's collectives, and nothing else: it is logged and noted in `outcome`."""
         try:
             yield
-        # Whatever others sent or the network did: it is logged and recorded, and costs this rank nothing.
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 (whatever other ranks sent, this rank's predictions stand)
             assert self.outcome is not None
-            at = self.outcome.place
-            place = "" if at == self._rank else f" (ranks by their place in the group; rank {self._rank} has {at})"
+            number = self.outcome.group_rank
+            which = "" if number == self._rank else f" (numbers are group ranks; rank {self._rank} is {number})"
             self._log.warning("collectives failed, this rank goes on alone", error=str(error))
-            self._note(state="failed", error=f"{type(error).__name__}: {error}{place}")
+            self._note(state="failed", error=f"{type(error).__name__}: {error}{which}")
             self._leave(error)
 
     def _leave(self, error: BaseException | None) -> None:
         ranks, self._ranks = self._ranks, None
         if ranks is not None:
-            with suppress(SkyfanError, OSError):  # whoever cannot be told has a deadline
+            with suppress(SkyfanError, OSError):  # ranks that cannot be told have deadlines
                 ranks.close(failed=error)
 
     def _note(self, **what: object) -> None:
@@ -140,25 +168,10 @@ class Meeting:
         self.outcome = self.outcome.model_copy(update=what)
 
 
-def group_token(run_id: str, name: str) -> str:
-    """The group's secret, which so need not travel: whoever has the services' token can make it.
-
-    Where SKYFAN_TOKEN is not set, everybody who reaches the services may call them, and may join, too.
-    """
-    key = shared_token().encode()
-    return hmac.new(key, f"{run_id}/{name}".encode(), hashlib.sha256).hexdigest()
-
-
-def _countdown(limit_s: float) -> Callable[[], float]:
-    """Seconds that are left of `limit_s`, from now on, over several waits; never less than a moment."""
-    end = time.monotonic() + limit_s
-    return lambda: max(_LEAST_S, end - time.monotonic())
-
-
 def _over_ranks(
     total: NDArray[np.float64] | None, most: NDArray[np.float64] | None, members: int
 ) -> dict[str, TimeOverRanks] | None:
-    """Mean and maximum of every time, at the rank that was given them."""
+    """Mean and maximum of every time, on the rank that has them; None on the others."""
     if total is None or most is None:
         return None
     return {

@@ -20,7 +20,7 @@ from skyfan.records import MB, Collectives, RankRecord
 from skyfan.runs.commit import RunLedger
 from skyfan.runs.predictions import EncodedPredictions, Predictions
 from skyfan.science.metrics import science_sums
-from skyfan.stages.collective_session import Meeting
+from skyfan.stages.collective_session import CollectiveSession
 from skyfan.stages.measure import Stopwatch, lambda_function, peak_rss_bytes, reset_peak_rss
 from skyfan.stages.messages import InferRequest
 from skyfan.stages.model_cache import ModelCache
@@ -90,20 +90,20 @@ def infer(request: InferRequest, models: ModelCache, control: Control | None = N
     with watch.phase("load"):
         engine = models.engine(file.uri, file.digest, job.options, item.files[0])
         inputs = engine.bind([spec.name for spec in item.files[0].tensors])
-    with Meeting(request, control.remaining_s) as meeting:
-        meeting.start()
+    with CollectiveSession(request, control.remaining_s, control.cancelled) as session:
+        session.start()
         reader = ReadAhead(item, {*inputs, REDSHIFT}, job.batch_size)
         outputs = _predict_all(request, engine, inputs, reader, watch, control)
         with watch.phase("write"):
             z_column = job.z_column if engine.z_column is None else engine.z_column
             predictions = _predictions(outputs, z_column)
             encoded = EncodedPredictions(predictions)
-        ours = _record(request, engine, watch, reader, outputs, cold_start=cold_start, collectives=meeting.outcome)
+        ours = _record(request, engine, watch, reader, outputs, cold_start=cold_start, collectives=session.outcome)
         record = ledger.commit(encoded, ours)
         log.info("rank committed", wall_s=round(record.wall_s, 3), samples_per_s=round(record.sample_persec, 1))
-        meeting.end(_science_sums(predictions), ours)
-    if meeting.outcome is not None and record is ours:
-        record = record.model_copy(update={"collectives": meeting.outcome})
+        session.end(_science_sums(predictions), ours)
+    if session.outcome is not None and record is ours:
+        record = record.model_copy(update={"collectives": session.outcome})
         ledger.write_record(record)
     return record
 

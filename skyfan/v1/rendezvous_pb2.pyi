@@ -38,13 +38,13 @@ class GroupTerms(_message.Message):
     channel: _builtins.str
     """"relay" or "direct" """
     token: _builtins.str
-    """the group's secret; the server keeps only its digest"""
+    """the group's secret, 16 to 1,024 characters; the server keeps only its digest"""
     capacity_bytes: _builtins.int
     """of relayed bytes that wait for one rank; 0: the server's default"""
     join_deadline_s: _builtins.float
     """for the group to be full, from the first join"""
     heartbeat_timeout_s: _builtins.float
-    """silence after which a rank is lost"""
+    """a rank that sends nothing for this long is lost"""
     def __init__(
         self,
         *,
@@ -66,47 +66,7 @@ class GroupTerms(_message.Message):
 Global___GroupTerms: _TypeAlias = GroupTerms  # noqa: Y015
 
 @_typing.final
-class CreateGroupRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    TERMS_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def terms(self) -> Global___GroupTerms: ...
-    def __init__(
-        self,
-        *,
-        terms: Global___GroupTerms | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["terms", b"terms"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["terms", b"terms"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___CreateGroupRequest: _TypeAlias = CreateGroupRequest  # noqa: Y015
-
-@_typing.final
-class CreateGroupReply(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    CREATED_FIELD_NUMBER: _builtins.int
-    created: _builtins.bool
-    """false: it was there, with the same terms"""
-    def __init__(
-        self,
-        *,
-        created: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___CreateGroupReply: _TypeAlias = CreateGroupReply  # noqa: Y015
-
-@_typing.final
-class AttendRequest(_message.Message):
+class MemberRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     JOIN_FIELD_NUMBER: _builtins.int
@@ -141,7 +101,7 @@ class AttendRequest(_message.Message):
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
-Global___AttendRequest: _TypeAlias = AttendRequest  # noqa: Y015
+Global___MemberRequest: _TypeAlias = MemberRequest  # noqa: Y015
 
 @_typing.final
 class Join(_message.Message):
@@ -259,9 +219,9 @@ class Leave(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     CULPRIT_FIELD_NUMBER: _builtins.int
     error: _builtins.str
-    """empty: done. Otherwise why this rank gives up"""
+    """why this rank stops early; empty after a normal end"""
     culprit: _builtins.int
-    """the rank that it blames"""
+    """the rank whose failure made this rank stop"""
     def __init__(
         self,
         *,
@@ -279,7 +239,7 @@ class Leave(_message.Message):
 Global___Leave: _TypeAlias = Leave  # noqa: Y015
 
 @_typing.final
-class AttendEvent(_message.Message):
+class MemberEvent(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     JOINED_FIELD_NUMBER: _builtins.int
@@ -320,7 +280,7 @@ class AttendEvent(_message.Message):
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
-Global___AttendEvent: _TypeAlias = AttendEvent  # noqa: Y015
+Global___MemberEvent: _TypeAlias = MemberEvent  # noqa: Y015
 
 @_typing.final
 class Joined(_message.Message):
@@ -361,7 +321,7 @@ class Full(_message.Message):
     ENDPOINTS_FIELD_NUMBER: _builtins.int
     FORMATION_S_FIELD_NUMBER: _builtins.int
     formation_s: _builtins.float
-    """from the first join until now"""
+    """seconds from the first join until all had joined"""
     @_builtins.property
     def endpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___Endpoints]:
         """by rank"""
@@ -475,58 +435,3 @@ class RelayFrame(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RelayFrame: _TypeAlias = RelayFrame  # noqa: Y015
-
-@_typing.final
-class GetStatsRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___GetStatsRequest: _TypeAlias = GetStatsRequest  # noqa: Y015
-
-@_typing.final
-class Stats(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    GROUPS_FIELD_NUMBER: _builtins.int
-    MEMBERS_FIELD_NUMBER: _builtins.int
-    QUEUED_BYTES_FIELD_NUMBER: _builtins.int
-    RELAYED_BYTES_FIELD_NUMBER: _builtins.int
-    GROUPS_CREATED_FIELD_NUMBER: _builtins.int
-    GROUPS_REFUSED_FIELD_NUMBER: _builtins.int
-    RANKS_LOST_FIELD_NUMBER: _builtins.int
-    ADDRESSES_OBSERVED_FIELD_NUMBER: _builtins.int
-    groups: _builtins.int
-    members: _builtins.int
-    queued_bytes: _builtins.int
-    relayed_bytes: _builtins.int
-    groups_created: _builtins.int
-    groups_refused: _builtins.int
-    ranks_lost: _builtins.int
-    addresses_observed: _builtins.int
-    def __init__(
-        self,
-        *,
-        groups: _builtins.int = ...,
-        members: _builtins.int = ...,
-        queued_bytes: _builtins.int = ...,
-        relayed_bytes: _builtins.int = ...,
-        groups_created: _builtins.int = ...,
-        groups_refused: _builtins.int = ...,
-        ranks_lost: _builtins.int = ...,
-        addresses_observed: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses_observed", b"addresses_observed", "groups", b"groups", "groups_created", b"groups_created", "groups_refused", b"groups_refused", "members", b"members", "queued_bytes", b"queued_bytes", "ranks_lost", b"ranks_lost", "relayed_bytes", b"relayed_bytes"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Stats: _TypeAlias = Stats  # noqa: Y015

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class RendezvousStub:
-    """Where the ranks of a run meet: membership, exchange of addresses, and a relay for ranks that cannot reach
-    each other. It holds nothing after a group has ended.
+    """Group membership, exchange of addresses, and a relay for ranks that cannot reach each other directly. The server
+    keeps nothing of a group after it has ended but its name, for ten minutes.
     """
 
     def __init__(self, channel):
@@ -36,57 +36,35 @@ class RendezvousStub:
         Args:
             channel: A grpc.Channel.
         """
-        self.CreateGroup = channel.unary_unary(
-                '/skyfan.v1.Rendezvous/CreateGroup',
-                request_serializer=skyfan_dot_v1_dot_rendezvous__pb2.CreateGroupRequest.SerializeToString,
-                response_deserializer=skyfan_dot_v1_dot_rendezvous__pb2.CreateGroupReply.FromString,
-                _registered_method=True)
-        self.Attend = channel.stream_stream(
-                '/skyfan.v1.Rendezvous/Attend',
-                request_serializer=skyfan_dot_v1_dot_rendezvous__pb2.AttendRequest.SerializeToString,
-                response_deserializer=skyfan_dot_v1_dot_rendezvous__pb2.AttendEvent.FromString,
+        self.JoinGroup = channel.stream_stream(
+                '/skyfan.v1.Rendezvous/JoinGroup',
+                request_serializer=skyfan_dot_v1_dot_rendezvous__pb2.MemberRequest.SerializeToString,
+                response_deserializer=skyfan_dot_v1_dot_rendezvous__pb2.MemberEvent.FromString,
                 _registered_method=True)
         self.Relay = channel.stream_stream(
                 '/skyfan.v1.Rendezvous/Relay',
                 request_serializer=skyfan_dot_v1_dot_rendezvous__pb2.RelayFrame.SerializeToString,
                 response_deserializer=skyfan_dot_v1_dot_rendezvous__pb2.RelayFrame.FromString,
                 _registered_method=True)
-        self.GetStats = channel.unary_unary(
-                '/skyfan.v1.Rendezvous/GetStats',
-                request_serializer=skyfan_dot_v1_dot_rendezvous__pb2.GetStatsRequest.SerializeToString,
-                response_deserializer=skyfan_dot_v1_dot_rendezvous__pb2.Stats.FromString,
-                _registered_method=True)
 
 
 class RendezvousServicer:
-    """Where the ranks of a run meet: membership, exchange of addresses, and a relay for ranks that cannot reach
-    each other. It holds nothing after a group has ended.
+    """Group membership, exchange of addresses, and a relay for ranks that cannot reach each other directly. The server
+    keeps nothing of a group after it has ended but its name, for ten minutes.
     """
 
-    def CreateGroup(self, request, context):
-        """Fixes a group's terms before any rank joins. Joining creates the group as well, so this is optional;
-        creating it again with the same terms changes nothing.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def Attend(self, request_iterator, context):
-        """A rank's membership: it lasts as long as this stream. The first request is `join`.
+    def JoinGroup(self, request_iterator, context):
+        """A rank's membership in a group: it lasts as long as this stream. The first request is `join`; the first join
+        creates the group.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Relay(self, request_iterator, context):
-        """Bytes between ranks, in order for each pair. Metadata `skyfan-member` carries the key of `Joined`.
+        """Bytes between ranks, in order for each pair; one stream a member. Metadata `skyfan-member` carries the key of
+        `Joined`.
         """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def GetStats(self, request, context):
-        """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -94,25 +72,15 @@ class RendezvousServicer:
 
 def add_RendezvousServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'CreateGroup': grpc.unary_unary_rpc_method_handler(
-                    servicer.CreateGroup,
-                    request_deserializer=skyfan_dot_v1_dot_rendezvous__pb2.CreateGroupRequest.FromString,
-                    response_serializer=skyfan_dot_v1_dot_rendezvous__pb2.CreateGroupReply.SerializeToString,
-            ),
-            'Attend': grpc.stream_stream_rpc_method_handler(
-                    servicer.Attend,
-                    request_deserializer=skyfan_dot_v1_dot_rendezvous__pb2.AttendRequest.FromString,
-                    response_serializer=skyfan_dot_v1_dot_rendezvous__pb2.AttendEvent.SerializeToString,
+            'JoinGroup': grpc.stream_stream_rpc_method_handler(
+                    servicer.JoinGroup,
+                    request_deserializer=skyfan_dot_v1_dot_rendezvous__pb2.MemberRequest.FromString,
+                    response_serializer=skyfan_dot_v1_dot_rendezvous__pb2.MemberEvent.SerializeToString,
             ),
             'Relay': grpc.stream_stream_rpc_method_handler(
                     servicer.Relay,
                     request_deserializer=skyfan_dot_v1_dot_rendezvous__pb2.RelayFrame.FromString,
                     response_serializer=skyfan_dot_v1_dot_rendezvous__pb2.RelayFrame.SerializeToString,
-            ),
-            'GetStats': grpc.unary_unary_rpc_method_handler(
-                    servicer.GetStats,
-                    request_deserializer=skyfan_dot_v1_dot_rendezvous__pb2.GetStatsRequest.FromString,
-                    response_serializer=skyfan_dot_v1_dot_rendezvous__pb2.Stats.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -123,39 +91,12 @@ def add_RendezvousServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Rendezvous:
-    """Where the ranks of a run meet: membership, exchange of addresses, and a relay for ranks that cannot reach
-    each other. It holds nothing after a group has ended.
+    """Group membership, exchange of addresses, and a relay for ranks that cannot reach each other directly. The server
+    keeps nothing of a group after it has ended but its name, for ten minutes.
     """
 
     @staticmethod
-    def CreateGroup(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/skyfan.v1.Rendezvous/CreateGroup',
-            skyfan_dot_v1_dot_rendezvous__pb2.CreateGroupRequest.SerializeToString,
-            skyfan_dot_v1_dot_rendezvous__pb2.CreateGroupReply.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def Attend(request_iterator,
+    def JoinGroup(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -168,9 +109,9 @@ class Rendezvous:
         return grpc.experimental.stream_stream(
             request_iterator,
             target,
-            '/skyfan.v1.Rendezvous/Attend',
-            skyfan_dot_v1_dot_rendezvous__pb2.AttendRequest.SerializeToString,
-            skyfan_dot_v1_dot_rendezvous__pb2.AttendEvent.FromString,
+            '/skyfan.v1.Rendezvous/JoinGroup',
+            skyfan_dot_v1_dot_rendezvous__pb2.MemberRequest.SerializeToString,
+            skyfan_dot_v1_dot_rendezvous__pb2.MemberEvent.FromString,
             options,
             channel_credentials,
             insecure,
@@ -198,33 +139,6 @@ class Rendezvous:
             '/skyfan.v1.Rendezvous/Relay',
             skyfan_dot_v1_dot_rendezvous__pb2.RelayFrame.SerializeToString,
             skyfan_dot_v1_dot_rendezvous__pb2.RelayFrame.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def GetStats(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/skyfan.v1.Rendezvous/GetStats',
-            skyfan_dot_v1_dot_rendezvous__pb2.GetStatsRequest.SerializeToString,
-            skyfan_dot_v1_dot_rendezvous__pb2.Stats.FromString,
             options,
             channel_credentials,
             insecure,

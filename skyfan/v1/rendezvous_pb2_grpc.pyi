@@ -27,63 +27,53 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class RendezvousStub:
-    """Where the ranks of a run meet: membership, exchange of addresses, and a relay for ranks that cannot reach
-    each other. It holds nothing after a group has ended.
+    """Group membership, exchange of addresses, and a relay for ranks that cannot reach each other directly. The server
+    keeps nothing of a group after it has ended but its name, for ten minutes.
     """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RendezvousAsyncStub: ...
-    CreateGroup: _grpc.UnaryUnaryMultiCallable[_rendezvous_pb2.CreateGroupRequest, _rendezvous_pb2.CreateGroupReply]
-    """Fixes a group's terms before any rank joins. Joining creates the group as well, so this is optional;
-    creating it again with the same terms changes nothing.
+    JoinGroup: _grpc.StreamStreamMultiCallable[_rendezvous_pb2.MemberRequest, _rendezvous_pb2.MemberEvent]
+    """A rank's membership in a group: it lasts as long as this stream. The first request is `join`; the first join
+    creates the group.
     """
-    Attend: _grpc.StreamStreamMultiCallable[_rendezvous_pb2.AttendRequest, _rendezvous_pb2.AttendEvent]
-    """A rank's membership: it lasts as long as this stream. The first request is `join`."""
     Relay: _grpc.StreamStreamMultiCallable[_rendezvous_pb2.RelayFrame, _rendezvous_pb2.RelayFrame]
-    """Bytes between ranks, in order for each pair. Metadata `skyfan-member` carries the key of `Joined`."""
-    GetStats: _grpc.UnaryUnaryMultiCallable[_rendezvous_pb2.GetStatsRequest, _rendezvous_pb2.Stats]
+    """Bytes between ranks, in order for each pair; one stream a member. Metadata `skyfan-member` carries the key of
+    `Joined`.
+    """
 
 @_typing.type_check_only
 class RendezvousAsyncStub(RendezvousStub):
-    """Where the ranks of a run meet: membership, exchange of addresses, and a relay for ranks that cannot reach
-    each other. It holds nothing after a group has ended.
+    """Group membership, exchange of addresses, and a relay for ranks that cannot reach each other directly. The server
+    keeps nothing of a group after it has ended but its name, for ten minutes.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    CreateGroup: _aio.UnaryUnaryMultiCallable[_rendezvous_pb2.CreateGroupRequest, _rendezvous_pb2.CreateGroupReply]  # type: ignore[assignment]
-    """Fixes a group's terms before any rank joins. Joining creates the group as well, so this is optional;
-    creating it again with the same terms changes nothing.
+    JoinGroup: _aio.StreamStreamMultiCallable[_rendezvous_pb2.MemberRequest, _rendezvous_pb2.MemberEvent]  # type: ignore[assignment]
+    """A rank's membership in a group: it lasts as long as this stream. The first request is `join`; the first join
+    creates the group.
     """
-    Attend: _aio.StreamStreamMultiCallable[_rendezvous_pb2.AttendRequest, _rendezvous_pb2.AttendEvent]  # type: ignore[assignment]
-    """A rank's membership: it lasts as long as this stream. The first request is `join`."""
     Relay: _aio.StreamStreamMultiCallable[_rendezvous_pb2.RelayFrame, _rendezvous_pb2.RelayFrame]  # type: ignore[assignment]
-    """Bytes between ranks, in order for each pair. Metadata `skyfan-member` carries the key of `Joined`."""
-    GetStats: _aio.UnaryUnaryMultiCallable[_rendezvous_pb2.GetStatsRequest, _rendezvous_pb2.Stats]  # type: ignore[assignment]
+    """Bytes between ranks, in order for each pair; one stream a member. Metadata `skyfan-member` carries the key of
+    `Joined`.
+    """
 
 class RendezvousServicer(metaclass=_abc_1.ABCMeta):
-    """Where the ranks of a run meet: membership, exchange of addresses, and a relay for ranks that cannot reach
-    each other. It holds nothing after a group has ended.
+    """Group membership, exchange of addresses, and a relay for ranks that cannot reach each other directly. The server
+    keeps nothing of a group after it has ended but its name, for ten minutes.
     """
 
     @_abc_1.abstractmethod
-    def CreateGroup(
+    def JoinGroup(
         self,
-        request: _rendezvous_pb2.CreateGroupRequest,
+        request_iterator: _MaybeAsyncIterator[_rendezvous_pb2.MemberRequest],
         context: _ServicerContext,
-    ) -> _typing.Union[_rendezvous_pb2.CreateGroupReply, _abc.Awaitable[_rendezvous_pb2.CreateGroupReply]]:
-        """Fixes a group's terms before any rank joins. Joining creates the group as well, so this is optional;
-        creating it again with the same terms changes nothing.
+    ) -> _typing.Union[_abc.Iterator[_rendezvous_pb2.MemberEvent], _abc.AsyncIterator[_rendezvous_pb2.MemberEvent]]:
+        """A rank's membership in a group: it lasts as long as this stream. The first request is `join`; the first join
+        creates the group.
         """
-
-    @_abc_1.abstractmethod
-    def Attend(
-        self,
-        request_iterator: _MaybeAsyncIterator[_rendezvous_pb2.AttendRequest],
-        context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_rendezvous_pb2.AttendEvent], _abc.AsyncIterator[_rendezvous_pb2.AttendEvent]]:
-        """A rank's membership: it lasts as long as this stream. The first request is `join`."""
 
     @_abc_1.abstractmethod
     def Relay(
@@ -91,13 +81,8 @@ class RendezvousServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_rendezvous_pb2.RelayFrame],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_rendezvous_pb2.RelayFrame], _abc.AsyncIterator[_rendezvous_pb2.RelayFrame]]:
-        """Bytes between ranks, in order for each pair. Metadata `skyfan-member` carries the key of `Joined`."""
-
-    @_abc_1.abstractmethod
-    def GetStats(
-        self,
-        request: _rendezvous_pb2.GetStatsRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_rendezvous_pb2.Stats, _abc.Awaitable[_rendezvous_pb2.Stats]]: ...
+        """Bytes between ranks, in order for each pair; one stream a member. Metadata `skyfan-member` carries the key of
+        `Joined`.
+        """
 
 def add_RendezvousServicer_to_server(servicer: RendezvousServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

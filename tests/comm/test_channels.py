@@ -46,9 +46,9 @@ def test_nothing_is_left_behind(channel_options, tmp_path, server):
         run_group(3, lambda ranks: ranks.barrier(), **channel_options)
     left = [thread.name for thread in threading.enumerate() if thread.name.startswith("skyfan-comm")]
     assert left == [], before
-    assert server.server.core.group_count == 0
-    assert server.server.core.member_count == 0
-    assert server.server.core.queued.used_bytes == 0
+    assert server.server.registry.group_count == 0
+    assert server.server.registry.member_count == 0
+    assert server.server.registry.queued.used_bytes == 0
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     assert len(list(Path("/proc/self/fd").iterdir())) <= before_fds + 8  # gRPC keeps a few of its own
 

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from skyfan.backends.comm_check import MAX_FUNCTIONS, check_in_containers, check_in_functions
-from skyfan.backends.compose import ComposeTarget
+from skyfan.backends.comm_check import MAX_FUNCTIONS, check_event, check_in_containers, check_in_functions
+from skyfan.backends.compose import ComposeServices
 from skyfan.comm.check import RankCheck
 from skyfan.errors import BadInput, LocationError
 
@@ -41,7 +41,7 @@ def stack(executors, monkeypatch):
         return executors
 
     monkeypatch.setenv("SKYFAN_PARTITIONER", "127.0.0.1:1")  # whose name says that this is compose's network
-    monkeypatch.setattr(ComposeTarget, "_executor_addresses", addresses)
+    monkeypatch.setattr(ComposeServices, "_executor_addresses", addresses)
 
 
 def work(channel, **changes):
@@ -63,16 +63,21 @@ def test_fewer_executors_than_ranks_are_refused_with_the_line_to_type(stack):
         check_in_containers(work("relay", world_size=3), 20)
 
 
-def test_what_a_rank_says_of_its_failure_comes_through(stack):
+def test_the_error_of_a_rank_is_raised(stack):
     with pytest.raises(LocationError, match=r"s3://nowhere\.invalid"):
         check_in_containers(work("store", store="s3://nowhere.invalid/x", join_timeout_s=1), 60)
+
+
+def test_an_event_never_has_the_groups_secret():
+    assert TOKEN not in json.dumps(check_event(work("relay", rendezvous="host:1")))
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({}, "--on aws needs a place where functions meet: --rendezvous .* or --store"),
+        ({}, "--on aws needs a way for functions to exchange messages: --rendezvous .* or --store"),
         ({"store": "s3://b/runs/c", "world_size": MAX_FUNCTIONS + 1}, "--world-size 257 is more than"),
+        ({"rendezvous": "host:1"}, "--on aws takes no --token .* which an event must not carry"),
     ],
 )
 def test_what_functions_need_is_said_before_any_is_started(changes, sentence):

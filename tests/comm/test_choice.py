@@ -13,7 +13,7 @@ def choose(channel="auto", world_size=8, typical_bytes=1024, prefer="fast", **op
     return comm.choose(channel, world_size, typical_bytes=typical_bytes, prefer=prefer, **{**BOTH, **options})
 
 
-def test_the_fastest_is_direct_and_the_reason_says_what_it_was_compared_with():
+def test_the_fastest_is_direct_and_the_reason_lists_what_it_was_compared_with():
     choice = choose()
     assert choice.channel == "direct"
     assert choice.why.startswith("direct is the fastest for an allreduce of 1024 bytes on 8 ranks")

@@ -146,7 +146,7 @@ def test_a_restarted_server_does_not_know_the_group_and_direct_groups_go_on():
 
 def wait_until_empty(server: EmbeddedServer) -> None:
     deadline = time.monotonic() + 10
-    while server.server.core.member_count and time.monotonic() < deadline:
+    while server.server.registry.member_count and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert server.server.core.group_count == 0
-    assert server.server.core.queued.used_bytes == 0
+    assert server.server.registry.group_count == 0
+    assert server.server.registry.queued.used_bytes == 0

@@ -1,15 +1,7 @@
-"""The rendezvous server: who may join, what is refused and why, what expires, what is counted."""
+"""The rendezvous server: who may join, what is refused and why, what expires, what callers without the token can do."""
 
 import asyncio
-import json
-import signal
 import socket
-import subprocess
-import sys
-import time
-import uuid
-from importlib.metadata import packages_distributions
-from pathlib import Path
 
 import grpc
 import pytest
@@ -27,11 +19,11 @@ from skyfan.comm.rendezvous.groups import (
     Terms,
     digest,
 )
-from skyfan.comm.rendezvous.groups_registry import Rendezvous
 from skyfan.comm.rendezvous.limits import ENDED_S
-from skyfan.comm.rendezvous.queues import Budget, Frame, Outbox
-from skyfan.errors import BadInput
-from skyfan.settings import RendezvousLimits, read
+from skyfan.comm.rendezvous.registry import GroupRegistry
+from skyfan.comm.rendezvous.relay_queue import ByteBudget, Frame, RelayQueue
+from skyfan.serving.embedded_rendezvous import EmbeddedServer
+from skyfan.settings import RendezvousLimits
 from skyfan.v1 import rendezvous_pb2 as pb
 from skyfan.v1 import rendezvous_pb2_grpc as pb_grpc
 from tests.comm.worlds import TOKEN, run_group
@@ -76,7 +68,7 @@ def events():
 
 @pytest.fixture
 def core():
-    return Rendezvous(RendezvousLimits(groups=2, world_size=8, members=9, lifetime_s=100))
+    return GroupRegistry(RendezvousLimits(groups=2, world_size=8, members=9, lifetime_s=100))
 
 
 def test_a_group_is_full_when_the_last_rank_joins(core, events):
@@ -97,10 +89,10 @@ def test_a_surplus_rank_is_refused(core):
         core.join(terms(), 3, 0.0)
 
 
-def test_a_late_rank_is_refused_with_what_became_of_its_place(core):
+def test_a_late_rank_is_refused_with_why_it_is_gone(core):
     members = full_group(core)
     core.leave(members[1], "", None, 1.0)
-    with pytest.raises(comm.GroupRefused, match=r"rank 1 comes too late: .* rank 1 is gone \(it left\)"):
+    with pytest.raises(comm.GroupRefused, match=r"rank 1 is too late: .* rank 1 is gone \(it left\)"):
         core.join(terms(), 1, 2.0)
 
 
@@ -142,16 +134,16 @@ def test_ranks_must_agree(core, changes, message):
 )
 def test_terms_beyond_the_limits_are_refused(core, changes, message):
     with pytest.raises((comm.GroupLimit, comm.GroupRefused), match=message):
-        core.create(terms(**changes), 0.0)
-    assert core.counters.groups_refused == 1
+        core.join(terms(**changes), 0, 0.0)
+    assert core.group_count == 0
 
 
 def test_groups_and_ranks_are_limited(core):
-    core.create(terms(), 0.0)
-    core.create(terms(run="r2"), 0.0)
+    core.join(terms(), 0, 0.0)
+    core.join(terms(run="r2"), 0, 0.0)
     with pytest.raises(comm.GroupLimit, match="holds 2 groups"):
-        core.create(terms(run="r3"), 0.0)
-    crowded = Rendezvous(RendezvousLimits(members=2))
+        core.join(terms(run="r3"), 0, 0.0)
+    crowded = GroupRegistry(RendezvousLimits(members=2))
     crowded.join(terms(), 0, 0.0)
     crowded.join(terms(), 1, 0.0)
     with pytest.raises(comm.GroupLimit, match="holds 2 ranks"):
@@ -176,13 +168,12 @@ def test_a_group_that_is_not_full_in_time_ends_and_names_who_is_missing(core, ev
     assert core.group_count == core.member_count == 0
 
 
-def test_the_place_of_a_rank_that_dies_while_the_group_forms_is_free_again(core):
+def test_a_rank_that_dies_while_the_group_forms_may_join_again(core):
     core.join(terms(), 0, 0.0)
     first = core.join(terms(), 1, 0.0)
     core.disconnect(first, 1.0)
     core.join(terms(), 1, 2.0)
     core.join(terms(), 2, 2.0)
-    assert core.counters.ranks_lost == 1
 
 
 def test_a_silent_rank_is_lost_and_the_others_are_told(core, events):
@@ -214,7 +205,7 @@ def test_an_old_group_expires(core, events):
     core.sweep(101.0)
     assert "has expired" in str(events(members[0])[-1].error)
     with pytest.raises(comm.GroupRefused, match="unknown"):
-        core.find(members[0].key)
+        core.begin_relay(members[0].key)
 
 
 def test_a_pair_is_direct_only_if_both_ends_say_so(core, events):
@@ -228,21 +219,57 @@ def test_a_pair_is_direct_only_if_both_ends_say_so(core, events):
     assert [path.relayed for path in paths] == [(2,), (), (0,)]
 
 
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda core, member: core.endpoints(member, (Candidate("a name", 7),), 0.0), "'a name' is not an IP address"),
+        (lambda core, member: core.endpoints(member, (Candidate("::1", 70_000),), 0.0), "70000 is not a TCP port"),
+        (lambda core, member: core.endpoints(member, (Candidate("::1", 7),) * 9, 0.0), "at most 8 of them"),
+        (lambda core, member: core.links(member, frozenset({3})), "reported once, by their ranks"),
+        (lambda core, member: core.links(member, frozenset({member.rank})), "reported once, by their ranks"),
+        (lambda core, member: core.leave(member, "", 3, 0.0), "names rank 3, which is none of group 'main'"),
+    ],
+)
+def test_what_a_member_may_not_send_is_refused_with_a_sentence(core, call, sentence):
+    member = core.join(terms(channel="direct"), 0, 0.0)
+    with pytest.raises(comm.GroupRefused, match=sentence):
+        call(core, member)
+
+
+def test_a_member_reports_its_connections_once(core):
+    members = full_group(core, channel="direct")
+    core.links(members[0], frozenset())
+    with pytest.raises(comm.GroupRefused, match="reported once"):
+        core.links(members[0], frozenset())
+
+
+def test_only_ranks_of_direct_groups_send_addresses_and_connections(core):
+    member = core.join(terms(), 0, 0.0)
+    for call in (lambda: core.endpoints(member, (), 0.0), lambda: core.links(member, frozenset())):
+        with pytest.raises(comm.GroupRefused, match="only ranks of direct groups"):
+            call()
+
+
+def test_a_token_beyond_a_kilobyte_is_refused():
+    with pytest.raises(comm.GroupRefused, match="at most 1,024 characters"):
+        digest("x" * 1025)
+
+
 def test_the_relay_waits_while_a_rank_or_the_server_is_full():
     async def scenario():
-        server, outbox = Budget(1000), Outbox(100)
-        await outbox.put(Frame(0, b"x" * 90, 0, False), server)
-        blocked = asyncio.create_task(outbox.put(Frame(0, b"y" * 20, 0, False), server))
+        server, relay_queue = ByteBudget(1000), RelayQueue(100)
+        await relay_queue.put(Frame(0, b"x" * 90, 0, False), server)
+        blocked = asyncio.create_task(relay_queue.put(Frame(0, b"y" * 20, 0, False), server))
         await asyncio.sleep(0.01)
         assert not blocked.done()
-        outbox.sent(await outbox.get())
+        relay_queue.sent(await relay_queue.get())
         await asyncio.wait_for(blocked, 1)
         assert server.used_bytes == 20
-        over = asyncio.create_task(Outbox(10_000).put(Frame(1, b"z" * 990, 0, False), server))
+        over = asyncio.create_task(RelayQueue(10_000).put(Frame(1, b"z" * 990, 0, False), server))
         await asyncio.sleep(0.01)
         assert not over.done()
         over.cancel()
-        outbox.close()
+        relay_queue.close()
         return server.used_bytes
 
     assert asyncio.run(scenario()) == 0
@@ -261,8 +288,7 @@ def test_the_observer_tells_the_address_and_port_it_sees(server):
         assert sock.recv(1) == b""
 
 
-def test_health_reflection_and_stats(server):
-    run_group(2, lambda ranks: ranks.allgather(b"x" * 1000), channel="relay", rendezvous=server.address)
+def test_health_and_reflection(server):
     with grpc.insecure_channel(server.address) as channel:
         name = "skyfan.v1.Rendezvous"
         health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=name), timeout=5)
@@ -270,82 +296,15 @@ def test_health_reflection_and_stats(server):
         asked = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
         listed = next(reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(asked, timeout=5))
         assert name in [each.name for each in listed.list_services_response.service]
-        stats = pb_grpc.RendezvousStub(channel).GetStats(pb.GetStatsRequest(), timeout=5)
-    assert stats.groups == stats.members == stats.queued_bytes == 0
-    assert stats.groups_created >= 1
-    assert stats.relayed_bytes > 2000
 
 
-def test_a_group_can_be_created_before_its_ranks_come(server):
-    message = pb.GroupTerms(
-        run=uuid.uuid4().hex,
-        name="main",
-        world_size=2,
-        channel="relay",
-        token=TOKEN,
-        join_deadline_s=5,
-        heartbeat_timeout_s=5,
-    )
-    with grpc.insecure_channel(server.address) as channel:
-        stub = pb_grpc.RendezvousStub(channel)
-        assert stub.CreateGroup(pb.CreateGroupRequest(terms=message), timeout=5).created
-        assert not stub.CreateGroup(pb.CreateGroupRequest(terms=message), timeout=5).created
-        message.world_size = 3
-        with pytest.raises(grpc.RpcError) as caught:
-            stub.CreateGroup(pb.CreateGroupRequest(terms=message), timeout=5)
-    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-    options = {"channel": "relay", "rendezvous": server.address, "run": message.run}
-    assert run_group(2, lambda ranks: ranks.rank, **options) == [0, 1]
-
-
-def test_limits_come_from_the_environment(monkeypatch):
-    monkeypatch.setenv("SKYFAN_RENDEZVOUS_WORLD_SIZE", "17")
-    assert read(RendezvousLimits).world_size == 17
-    monkeypatch.setenv("SKYFAN_RENDEZVOUS_GROUPS", "many")
-    with pytest.raises(BadInput, match="SKYFAN_RENDEZVOUS_GROUPS is 'many'; give a whole number of at least 1"):
-        read(RendezvousLimits)
-
-
-def test_the_shared_token_is_asked_for_on_every_call(server, monkeypatch):
+def test_the_shared_token_is_required_on_every_call(monkeypatch):
     monkeypatch.setenv("SKYFAN_TOKEN", "the server's token")
-    run_group(2, lambda ranks: ranks.barrier(), channel="relay", rendezvous=server.address)
-    with grpc.insecure_channel(server.address) as channel:
-        joined = pb_grpc.RendezvousStub(channel).Attend(iter([pb.AttendRequest(heartbeat=pb.Heartbeat())]), timeout=5)
-        with pytest.raises(grpc.RpcError) as caught:
-            next(joined)
+    with EmbeddedServer() as server:
+        run_group(2, lambda ranks: ranks.barrier(), channel="relay", rendezvous=server.address)
+        with grpc.insecure_channel(server.address) as channel:
+            requests = iter([pb.MemberRequest(heartbeat=pb.Heartbeat())])
+            joined = pb_grpc.RendezvousStub(channel).JoinGroup(requests, timeout=5)
+            with pytest.raises(grpc.RpcError) as caught:
+                next(joined)
     assert "no valid token" in caught.value.details()
-
-
-@pytest.mark.slow
-def test_the_server_drains_on_sigterm_and_lets_a_group_finish():
-    command = [sys.executable, "-m", "services.rendezvous", "--address", "127.0.0.1:0", "--observer-port", "0"]
-    process = subprocess.Popen(
-        [*command, "--announce"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    assert process.stdout is not None
-    address = f"127.0.0.1:{json.loads(process.stdout.readline())['port']}"
-
-    def work(ranks):
-        ranks.barrier()
-        if ranks.rank == 0:
-            process.send_signal(signal.SIGTERM)
-        time.sleep(0.5)
-        return len(ranks.allgather(b"still here"))
-
-    assert run_group(3, work, channel="relay", rendezvous=address) == [3] * 3
-    process.communicate(timeout=20)
-    assert process.returncode == 0
-
-
-def test_the_service_needs_nothing_but_what_its_image_holds():
-    """The image has requirements/rendezvous.txt: no Parquet, no torch, no command line."""
-    locked = (Path(__file__).parents[2] / "requirements" / "rendezvous.txt").read_text()
-    there = {_normal(line.partition("==")[0]) for line in locked.splitlines()} | {"skyfan"}
-    missing = [module for module, owners in packages_distributions().items() if not there & set(map(_normal, owners))]
-    code = f"import sys; sys.modules.update(dict.fromkeys({missing!r})); import services.rendezvous.__main__"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-def _normal(name):
-    return name.lower().replace("_", "-")

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from skyfan import comm
 from skyfan.comm.communicator import Communicator
+from skyfan.comm.peer_monitor import PeerMonitor
 from skyfan.comm.stream import StreamChannel
-from skyfan.comm.watch import Watch
 
 T = TypeVar("T")
 TOKEN = "a token of the tests"
@@ -45,7 +45,9 @@ def local_world(world_size: int, timeout_s: float = 30.0) -> list[Communicator]:
         for lower in range(higher):
             sockets[lower][higher], sockets[higher][lower] = socket.socketpair()
     return [
-        Communicator(StreamChannel("local", rank, world_size, sockets[rank], Watch()), "test", timeout_s=timeout_s)
+        Communicator(
+            StreamChannel("local", rank, world_size, sockets[rank], PeerMonitor()), "test", timeout_s=timeout_s
+        )
         for rank in range(world_size)
     ]
 

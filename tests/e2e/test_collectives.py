@@ -16,17 +16,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skyfan.comm.rank_group import MAX_MEMBERS, RankGroup, form_group
+from skyfan.comm.rank_group import MAX_MEMBERS, RankGroup, form_group, group_token
 from skyfan.errors import BadInput, Interrupted
 from skyfan.events import RankProgress
 from skyfan.job import Job
-from skyfan.records import RankRecord
+from skyfan.records import Collectives, RankRecord
 from skyfan.rpc.messages import pack, unpack
 from skyfan.runs.commit import RunLedger
 from skyfan.science.metrics import merge_sums, metrics_of_sums, science_metrics, science_sums
 from skyfan.serving.embedded_rendezvous import EmbeddedServer
 from skyfan.stages import aggregate as aggregator
-from skyfan.stages import collective_session as meeting
+from skyfan.stages import collective_session
 from skyfan.stages import infer as core
 from skyfan.stages.messages import AggregateRequest, ConvertRequest, InferRequest, PlanRequest, PrepareRequest
 from skyfan.stages.model_cache import ModelCache
@@ -86,10 +86,10 @@ def infer(requests, group, controls=None):
     """All the ranks side by side; a record or an error each."""
     controls = controls or [None] * len(requests)
 
-    def one(place):
-        asked = requests[place].model_copy(update={"group": group.model_copy(update={"place": place})})
+    def one(group_rank):
+        asked = requests[group_rank].model_copy(update={"group": group.model_copy(update={"group_rank": group_rank})})
         try:
-            return core.infer(asked, ModelCache(threads=1), controls[place])
+            return core.infer(asked, ModelCache(threads=1), controls[group_rank])
         except Interrupted as error:
             return error
 
@@ -119,7 +119,7 @@ def test_every_rank_ends_knowing_the_runs_metrics(planned, group, tmp_path):
     for request, record in zip(planned, records, strict=True):
         assert record == on_disk(request)
         met = record.collectives
-        assert (met.state, met.error, met.members, met.place) == ("complete", None, RANKS, record.rank)
+        assert (met.state, met.error, met.members, met.group_rank) == ("complete", None, RANKS, record.rank)
         assert met.channel == group.channel
         assert met.science == but_nmad(summary.science)
         assert 0 <= met.launch_skew_s <= max(each.collectives.start_s for each in records)
@@ -156,7 +156,7 @@ def test_a_rank_that_died_after_its_commit_counts_and_the_summary_names_it(plann
 def test_a_rank_that_never_comes_costs_the_others_a_deadline_and_nothing_else(
     planned, group, expected_z, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(meeting, "START_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(collective_session, "START_TIMEOUT_S", 1.0)
     records = infer(planned[:2], group)
     for record in records:
         assert record.collectives.state == "failed"
@@ -172,7 +172,7 @@ def test_a_rank_that_gives_up_is_named_by_the_others_whose_predictions_stand(pla
     began = time.monotonic()
     first, second, third = infer(planned, group, [None, None, control])
     assert isinstance(third, Interrupted)
-    assert time.monotonic() - began < meeting.END_TIMEOUT_S / 2
+    assert time.monotonic() - began < collective_session.END_TIMEOUT_S / 2
     for request, record in zip(planned, (first, second), strict=False):
         assert record.collectives.state == "failed"
         assert record.collectives.error.startswith("PeerLost: rank 2 gave up")
@@ -183,8 +183,40 @@ def test_a_rank_that_gives_up_is_named_by_the_others_whose_predictions_stand(pla
     assert (summary.collectives.ranks, summary.collectives.complete) == (2, 0)
 
 
+def test_a_rank_stopped_at_the_start_barrier_ends_at_once_and_computes_nothing(planned, group, tmp_path):
+    control = core.Control()
+    threading.Timer(0.5, control.cancelled.set).start()
+    (stopped,) = infer(planned[:1], group, [control])
+    assert isinstance(stopped, Interrupted)
+    assert "rank 0 was stopped while it waited for the other ranks" in str(stopped)
+    assert not (tmp_path / "run" / "predictions").exists()
+
+
+def test_a_rank_stopped_while_it_waits_for_the_slowest_keeps_its_commit(planned, group):
+    control, committed = core.Control(), threading.Event()
+
+    def stop_the_first(done, total):
+        record = Path(RunLedger(planned[0].job.output).predictions_uri(0))
+        while not record.exists():
+            time.sleep(0.02)
+        control.cancelled.set()
+        committed.wait(30)
+
+    with ThreadPoolExecutor(1) as pool:
+        whole = pool.submit(infer, planned, group, [control, None, core.Control(progress=stop_the_first)])
+        deadline = time.monotonic() + 30
+        path = Path(RunLedger(planned[0].job.output).record_uri(0))
+        while not path.exists() or '"failed"' not in path.read_text():
+            assert time.monotonic() < deadline, "the stopped rank still waits"
+            time.sleep(0.02)
+        committed.set()
+        first = whole.result()[0]
+    assert first == on_disk(planned[0])
+    assert first.collectives.error.startswith("Interrupted")
+
+
 def test_the_slowest_rank_is_waited_for_until_a_deadline(planned, group, monkeypatch):
-    monkeypatch.setattr(meeting, "END_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(collective_session, "END_TIMEOUT_S", 1.0)
     folder = RunLedger(planned[0].job.output)
 
     deadline = time.monotonic() + 30
@@ -204,7 +236,7 @@ def test_the_slowest_rank_is_waited_for_until_a_deadline(planned, group, monkeyp
     assert aggregate(planned[0]).state == "complete"
 
 
-def test_a_retry_after_the_group_was_full_goes_on_alone_and_says_so(planned, group):
+def test_a_retry_after_the_group_was_full_goes_on_alone_and_notes_it(planned, group):
     held = threading.Barrier(2)  # keeps two ranks at work until the third has failed and tried again
 
     def wait(done, total):
@@ -218,7 +250,7 @@ def test_a_retry_after_the_group_was_full_goes_on_alone_and_says_so(planned, gro
         while not stop.cancelled.is_set():
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        asked = planned[2].model_copy(update={"attempt": 2, "group": group.model_copy(update={"place": 2})})
+        asked = planned[2].model_copy(update={"attempt": 2, "group": group.model_copy(update={"group_rank": 2})})
         record = core.infer(asked, ModelCache(threads=1))
         held.wait(60)
         whole.result()
@@ -229,18 +261,18 @@ def test_a_retry_after_the_group_was_full_goes_on_alone_and_says_so(planned, gro
 
 
 def test_without_a_rendezvous_server_at_its_address_ranks_go_on_alone(planned, monkeypatch):
-    monkeypatch.setattr(meeting, "START_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(collective_session, "START_TIMEOUT_S", 0.5)
     nobody = RankGroup(name="start-1", members=RANKS, rendezvous="127.0.0.1:1")
     for record in infer(planned, nobody):
         assert record.collectives.error.startswith("RendezvousLost")
     assert aggregate(planned[0]).state == "complete"
 
 
-def test_errors_after_a_resume_say_which_place_is_this_rank(planned, group, monkeypatch):
-    monkeypatch.setattr(meeting, "START_TIMEOUT_S", 0.3)
-    two = group.model_copy(update={"members": 2, "place": 0})
+def test_errors_after_a_resume_say_the_group_rank_of_this_rank(planned, group, monkeypatch):
+    monkeypatch.setattr(collective_session, "START_TIMEOUT_S", 0.3)
+    two = group.model_copy(update={"members": 2, "group_rank": 0})
     record = core.infer(planned[2].model_copy(update={"group": two}), ModelCache(threads=1))
-    assert record.collectives.error.endswith("(ranks by their place in the group; rank 2 has 0)")
+    assert record.collectives.error.endswith("(numbers are group ranks; rank 2 is 0)")
 
 
 def test_no_wait_outlasts_what_the_caller_gives(planned, group):
@@ -254,26 +286,26 @@ def test_no_wait_outlasts_what_the_caller_gives(planned, group):
 def test_the_token_is_nowhere_to_be_read(planned, group, tmp_path, capfd):
     infer(planned, group)
     aggregate(planned[0])
-    secrets = [TOKEN, meeting.group_token(planned[0].run_id, group.name)]
+    secrets = [TOKEN, group_token(planned[0].run_id, group.name)]
     written = [path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()]
     said = "".join(capfd.readouterr()) + "".join(repr(request) for request in planned)
     assert not any(secret.encode() in content for secret in secrets for content in [*written, said.encode()])
 
 
 def test_a_groups_secret_is_its_own():
-    made = {meeting.group_token(run_id, name) for run_id in ("a", "b") for name in ("1", "2")}
+    made = {group_token(run_id, name) for run_id in ("a", "b") for name in ("1", "2")}
     assert len(made) == 4
 
 
 def test_a_secret_follows_from_the_services_token(monkeypatch):
-    before = meeting.group_token("run", "start")
+    before = group_token("run", "start")
     monkeypatch.setenv("SKYFAN_TOKEN", "another")
-    assert meeting.group_token("run", "start") != before
+    assert group_token("run", "start") != before
 
 
 @pytest.mark.parametrize("rendezvous", [None, "host:50054"])
 def test_a_group_arrives_at_an_executor_as_it_was_sent(planned, rendezvous):
-    asked = planned[1].model_copy(update={"group": RankGroup(name="s", members=3, place=1, rendezvous=rendezvous)})
+    asked = planned[1].model_copy(update={"group": RankGroup(name="s", members=3, group_rank=1, rendezvous=rendezvous)})
     assert unpack(pack(asked), InferRequest) == asked
     assert unpack(pack(planned[1]), InferRequest) == planned[1]
 
@@ -286,17 +318,23 @@ def test_ranks_that_cannot_run_at_once_are_refused_before_any_of_them_runs(sampl
 
 
 @pytest.mark.parametrize(
-    ("members", "at_once", "rendezvous", "sentence"),
+    ("members", "max_concurrency", "rendezvous", "sentence"),
     [
         (3, 2, None, "all 3 ranks .* only 2 can run here at once: give --workers 3, or make fewer ranks"),
         (257, None, None, "at most 256 ranks over the store channel, .* 257: .* or deploy the rendezvous service"),
         (1025, None, "host:1", r"at most 1,024 ranks over the relay channel, .* 1,025: make fewer .*\)\.$"),
     ],
 )
-def test_what_cannot_work_is_said_in_a_sentence(members, at_once, rendezvous, sentence):
+def test_what_cannot_work_is_said_in_a_sentence(members, max_concurrency, rendezvous, sentence):
     with pytest.raises(BadInput, match=sentence):
-        form_group("start", members, at_once=at_once, more="give --workers {ranks}", rendezvous=rendezvous)
-    form_group("start", min(members - 1, 256), at_once=None, more="", rendezvous=rendezvous)
+        form_group(
+            "start",
+            members,
+            max_concurrency=max_concurrency,
+            scale_up_hint="give --workers {ranks}",
+            rendezvous=rendezvous,
+        )
+    form_group("start", min(members - 1, 256), max_concurrency=None, scale_up_hint="", rendezvous=rendezvous)
 
 
 def test_the_limit_is_the_rendezvous_services_own():
@@ -305,7 +343,15 @@ def test_the_limit_is_the_rendezvous_services_own():
     assert MAX_MEMBERS["relay"] == RendezvousLimits().world_size
 
 
-def test_one_rank_meets_nobody_and_knows_the_metrics(sample, small_model, tmp_path):
+def test_records_of_earlier_versions_have_the_group_rank_as_place():
+    earlier = {"state": "started", "group": "start-1", "members": 3, "place": 2, "channel": "store"}
+    read = Collectives.model_validate(earlier)
+    assert read.group_rank == 2
+    assert Collectives.model_validate_json(read.model_dump_json(by_alias=True)) == read
+    assert "place" not in read.model_dump_json(by_alias=True)
+
+
+def test_a_single_rank_waits_for_none_and_has_the_metrics(sample, small_model, tmp_path):
     job = make_job(sample.path, small_model, tmp_path / "run", world_size=1, collectives=True)
     summary = run(job)
     assert (summary.collectives.ranks, summary.collectives.complete) == (1, 1)
@@ -354,7 +400,7 @@ def test_metrics_of_merged_shares_are_those_of_the_whole(shares):
 
 
 @pytest.mark.slow
-def test_local_starts_the_meeting_point_and_leaves_nothing_running(sample, small_model, expected_z, tmp_path):
+def test_local_starts_the_rendezvous_service_and_leaves_nothing_running(sample, small_model, expected_z, tmp_path):
     job = make_job(sample.path, small_model, tmp_path / "run", world_size=3, workers=3, collectives=True)
     summary = run(job, "local")
     assert (summary.collectives.channel, summary.collectives.complete) == ("relay", 3)
@@ -381,7 +427,7 @@ def test_an_executor_that_dies_or_freezes_is_named_by_the_others(small_model, tm
     began = time.monotonic()
     summary = run(job, "local", listener)
     assert hit
-    assert time.monotonic() - began < meeting.END_TIMEOUT_S / 2
+    assert time.monotonic() - began < collective_session.END_TIMEOUT_S / 2
     assert summary.state == "complete"
     records = [json.loads((tmp_path / "run" / f"{rank}.json").read_text()) for rank in range(3)]
     (victim,) = [record["rank"] for record in records if record["attempt"] == 2]

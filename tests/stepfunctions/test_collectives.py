@@ -9,11 +9,13 @@ import boto3
 import pytest
 
 from skyfan import store
+from skyfan.backends.comm_check import check_event
+from skyfan.comm.check import RankCheck
 from skyfan.comm.connect import RENDEZVOUS_VARIABLE
+from skyfan.comm.rank_group import group_token
 from skyfan.rpc.credentials import TOKEN_VARIABLE
 from skyfan.runs.folder import RunFolder
 from skyfan.serving.embedded_rendezvous import EmbeddedServer
-from skyfan.stages.collective_session import group_token
 from tests.stepfunctions.deployment import cut_samples
 from tests.stepfunctions.runtime_api import worker
 
@@ -103,17 +105,19 @@ def test_a_plan_whose_ranks_cannot_run_at_once_is_refused(deployed, given):  # n
 
 def test_functions_are_the_ranks_of_a_communication_check(deployed, given):  # noqa: F811
     channel, workers = deployed
-    asked = {"world_size": 2, "run": given["output"].rpartition("/")[2], "channel": channel, "budget_s": 1.0}
+    asked = {"rank": 0, "world_size": 2, "run": given["output"].rpartition("/")[2], "channel": channel, "budget_s": 1.0}
     if channel == "relay":
         plan = prepare_and_plan(workers, given | {"collectives": True})[2]
-        asked |= {"rendezvous": plan["group"]["rendezvous"], "token": "of this check alone"}
+        asked |= {"rendezvous": plan["group"]["rendezvous"]}
     else:
         asked |= {"store": given["output"]}
     with ThreadPoolExecutor(2) as pool:
-        events = [{"op": "check_comm", "rank": rank, "work": asked | {"rank": rank}} for rank in range(2)]
+        work = RankCheck.model_validate(asked)
+        events = [check_event(work.model_copy(update={"rank": rank})) for rank in range(2)]
         reports = list(pool.map(lambda at, event: workers[at].invoke(event), ("executor", "executor-2"), events))
     assert [(report["rank"], report["channel"]) for report in reports] == [(0, channel), (1, channel)]
     assert reports[0]["ping_pong"][0]["size_bytes"] == 8
+    _assert_unreadable([TOKEN, group_token(work.run, "check")], given["output"], workers, events)
 
 
 def test_without_collectives_there_is_no_group(deployed, given):  # noqa: F811

@@ -54,17 +54,17 @@ def _allreduce_doubling(run: Operation, array: Array, reduction: Reduction, out:
     if run.rank < paired:
         run.recv_array(run.rank - 1, _FOLD_IN, other, check)
         reduction.combine(other, out, out=out)
-    place = run.rank // 2 if run.rank < paired else run.rank - paired // 2
+    index = run.rank // 2 if run.rank < paired else run.rank - paired // 2  # among the ranks that exchange
     outgoing = np.empty_like(out) if power > 1 else out
     distance = 1
     while distance < power:
-        partner = place ^ distance
+        partner = index ^ distance
         peer = 2 * partner + 1 if 2 * partner < paired else partner + paired // 2
         outgoing[...] = out
         arrived = run.irecv(peer, _EXCHANGE + distance, raw_bytes(other), check)
         sent = run.isend(peer, _EXCHANGE + distance, (raw_bytes(outgoing),), check)
         run.wait(arrived, sent)
-        if partner < place:
+        if partner < index:
             reduction.combine(other, out, out=out)
         else:
             reduction.combine(out, other, out=out)

@@ -53,7 +53,7 @@ def subtree(relative: int, size: int) -> range:
 
 
 def bcast(run: Operation, value: object, root: int) -> Value:
-    """The root's value on every rank; the others need not know its kind, dtype or shape."""
+    """The root's value on every rank; the others pass nothing."""
     relative = (run.rank - root) % run.size
     parent, children = parent_and_children(relative, run.size)
     if parent is None:

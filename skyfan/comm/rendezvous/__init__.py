@@ -1,1 +1,1 @@
-"""The rendezvous server's core, without gRPC: groups, relayed messages, limits."""
+"""The rendezvous server's state, without gRPC: groups, relayed messages, limits."""

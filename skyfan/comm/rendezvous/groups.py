@@ -1,16 +1,17 @@
-"""Groups and their members: plain state, no gRPC, no clock of its own."""
+"""Groups and their members: state only, without gRPC and without a clock."""
 
 import asyncio
 import hashlib
 import hmac
+import ipaddress
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from skyfan.comm.errors import GroupRefused, name_ranks
-from skyfan.comm.rendezvous.limits import MIN_TOKEN_LENGTH
-from skyfan.comm.rendezvous.queues import Outbox
+from skyfan.comm.rendezvous.limits import MAX_TOKEN_LENGTH, MIN_TOKEN_LENGTH
+from skyfan.comm.rendezvous.relay_queue import RelayQueue
 from skyfan.errors import SkyfanError
 
 Key: TypeAlias = tuple[str, str]
@@ -39,9 +40,15 @@ class Terms:
 
 
 def digest(token: str) -> bytes:
-    """What the server keeps of a token."""
+    """SHA-256 of a group's token: all that the server keeps of it.
+
+    Raises:
+        GroupRefused: the token is too short or too long.
+    """
     if len(token) < MIN_TOKEN_LENGTH:
         raise GroupRefused(f"the group's token must have at least {MIN_TOKEN_LENGTH} characters.")
+    if len(token) > MAX_TOKEN_LENGTH:
+        raise GroupRefused(f"the group's token must have at most {MAX_TOKEN_LENGTH:,} characters.")
     return hashlib.sha256(token.encode()).digest()
 
 
@@ -52,10 +59,23 @@ class Candidate:
     address: str
     port: int
 
+    def require_valid(self) -> None:
+        """Check what came from the network.
+
+        Raises:
+            GroupRefused: it is not an IP address with a port.
+        """
+        try:
+            ipaddress.ip_address(self.address)
+        except ValueError as error:
+            raise GroupRefused(f"{self.address[:64]!r} is not an IP address.") from error
+        if not 0 < self.port < 2**16:
+            raise GroupRefused(f"{self.port} is not a TCP port.")
+
 
 @dataclass(frozen=True)
 class FullEvent:
-    """All ranks are there; endpoints by rank."""
+    """All ranks have joined; endpoints by rank."""
 
     endpoints: tuple[tuple[Candidate, ...], ...]
     formation_s: float
@@ -63,14 +83,14 @@ class FullEvent:
 
 @dataclass(frozen=True)
 class PathsEvent:
-    """Which peers of this rank are relayed."""
+    """The peers that this rank reaches through the relay; all others directly."""
 
     relayed: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class LostEvent:
-    """A rank died or gave up."""
+    """A rank died or stopped early."""
 
     rank: int
     reason: str
@@ -78,14 +98,14 @@ class LostEvent:
 
 @dataclass(frozen=True)
 class LeftEvent:
-    """A rank is done."""
+    """A rank left after its last operation."""
 
     rank: int
 
 
 @dataclass(frozen=True)
 class EndEvent:
-    """The membership is over; `error` says why, if it is not this rank's own wish."""
+    """The membership has ended; `error` is the reason unless the rank itself left."""
 
     error: SkyfanError | None
 
@@ -103,11 +123,16 @@ class Member:
         self.last_seen = now
         self.endpoints: tuple[Candidate, ...] | None = None
         self.direct: frozenset[int] | None = None
-        self.outbox = Outbox(group.terms.capacity_bytes)
-        # A member gets at most: full, paths, one event a peer, end.
+        self.relay_queue = RelayQueue(group.terms.capacity_bytes)
+        self.relaying = False
+        # A member is sent at most: full, paths, one event a peer, end.
         self._events: asyncio.Queue[Event] = asyncio.Queue(group.terms.world_size + 8)
 
-    def tell(self, event: Event) -> None:
+    def has_peer(self, rank: int) -> bool:
+        """Whether `rank` is another rank of this member's group."""
+        return 0 <= rank < self.group.terms.world_size and rank != self.rank
+
+    def notify(self, event: Event) -> None:
         """Queue an event for this member."""
         self._events.put_nowait(event)
 
@@ -117,7 +142,7 @@ class Member:
 
 
 class Group:
-    """Forming until all ranks are there, then full, then over."""
+    """Forming until all ranks have joined, then full, then over."""
 
     def __init__(self, terms: Terms, now: float) -> None:
         self.terms = terms
@@ -129,11 +154,15 @@ class Group:
 
     @property
     def over(self) -> bool:
-        """Nobody is left of a group that was full."""
+        """Whether the group was full and all ranks have left."""
         return self.full and not self.members
 
     def require_same(self, terms: Terms, rank: int | None = None) -> None:
-        """A rank must bring the group's token and agree on its terms."""
+        """Check that a rank has the group's token and agrees on its terms.
+
+        Raises:
+            GroupRefused: it differs; the message has the difference.
+        """
         if not hmac.compare_digest(terms.token_digest, self.terms.token_digest):
             raise GroupRefused(f"{self.terms} has another token; give all ranks of a run the same token.")
         for name, what in (("world_size", "world size"), ("channel", "channel")):
@@ -145,12 +174,16 @@ class Group:
                 )
 
     def admit(self, rank: int, now: float) -> Member:
-        """Let a rank in."""
+        """Add a rank.
+
+        Raises:
+            GroupRefused: the rank has joined already, or the group was full.
+        """
         if rank in self.members:
             raise GroupRefused(f"rank {rank} has already joined {self.terms}; give every process its own rank.")
         if self.full:
             raise GroupRefused(
-                f"rank {rank} comes too late: {self.terms} was full and {name_ranks([rank])} is gone "
+                f"rank {rank} is too late: {self.terms} was full and {name_ranks([rank])} is gone "
                 f"({self.gone.get(rank, 'unknown')}); start a new group."
             )
         member = self.members[rank] = Member(self, rank, now)
@@ -160,13 +193,13 @@ class Group:
         """Ranks that have not joined yet."""
         return [rank for rank in range(self.terms.world_size) if rank not in self.members]
 
-    def tell_all(self, event: Event) -> None:
-        """The same event to every member."""
+    def notify_all(self, event: Event) -> None:
+        """Queue the same event for every member."""
         for member in self.members.values():
-            member.tell(event)
+            member.notify(event)
 
-    def tell_if_full(self, now: float) -> bool:
-        """Announce that all are there, and (direct) that all addresses are known."""
+    def notify_if_full(self, now: float) -> bool:
+        """Queue a `FullEvent` once all ranks have joined and, in a direct group, sent their addresses."""
         ready = len(self.members) == self.terms.world_size and all(
             self.terms.channel != "direct" or member.endpoints is not None for member in self.members.values()
         )
@@ -174,16 +207,19 @@ class Group:
             return False
         self.full = True
         endpoints = tuple(self.members[rank].endpoints or () for rank in range(self.terms.world_size))
-        self.tell_all(FullEvent(endpoints, now - self.created_at))
+        self.notify_all(FullEvent(endpoints, now - self.created_at))
         return True
 
-    def tell_paths_if_known(self) -> None:
-        """A pair is direct if both ends say so: one verdict, so that they cannot disagree."""
+    def notify_paths_if_known(self) -> None:
+        """Queue every member's paths once all have reported; a pair is direct if both ends reported it.
+
+        The server decides, so that the two ends of a pair cannot disagree.
+        """
         members = self.members.values()
         if len(members) < self.terms.world_size or any(member.direct is None for member in members):
             return
         for member in members:
-            member.tell(PathsEvent(tuple(sorted(self._relayed(member)))))
+            member.notify(PathsEvent(tuple(sorted(self._relayed(member)))))
 
     def _relayed(self, member: Member) -> Iterable[int]:
         for peer in self.members.values():
@@ -191,7 +227,7 @@ class Group:
                 yield peer.rank
 
     def remove(self, member: Member, reason: str) -> None:
-        """Forget a member; while the group forms, its place is free again."""
+        """Remove a member; while the group forms, its rank may join again."""
         self.members.pop(member.rank, None)
         self.gone[member.rank] = reason
-        member.outbox.close()
+        member.relay_queue.close()

@@ -1,7 +1,6 @@
-"""What the rendezvous server does, without gRPC: join, exchange addresses, decide paths, relay, expire."""
+"""All groups of a rendezvous server: join, exchange of addresses, choice of paths, relay, expiry; without gRPC."""
 
 from collections import OrderedDict
-from dataclasses import dataclass
 
 import structlog
 
@@ -22,32 +21,24 @@ from skyfan.comm.rendezvous.limits import (
     MAX_CAPACITY_BYTES,
     MAX_ENDED_GROUPS,
     MAX_NAME_LENGTH,
+    MAX_REASON_LENGTH,
 )
-from skyfan.comm.rendezvous.queues import Budget, Frame
+from skyfan.comm.rendezvous.relay_queue import ByteBudget, Frame
 from skyfan.settings import RendezvousLimits
 
 CHANNELS = ("direct", "relay")
 MIN_HEARTBEAT_S, MAX_HEARTBEAT_S = 0.5, 120.0
 
 
-@dataclass
-class Counters:
-    """Since the server started."""
+class GroupRegistry:
+    """All groups of one server.
 
-    groups_created: int = 0
-    groups_refused: int = 0
-    ranks_lost: int = 0
-    relayed_bytes: int = 0
-    addresses_observed: int = 0
-
-
-class Rendezvous:
-    """All groups of one server. Every method takes the time, so that tests need not wait."""
+    `now` is the time in seconds by a clock that never goes back; it is an argument so that tests need not wait.
+    """
 
     def __init__(self, limits: RendezvousLimits | None = None) -> None:
         self.limits = limits or RendezvousLimits()
-        self.counters = Counters()
-        self.queued = Budget(self.limits.queued_bytes)
+        self.queued = ByteBudget(self.limits.queued_bytes)
         self._groups: dict[Key, Group] = {}
         self._members: dict[str, Member] = {}
         self._ended: OrderedDict[Key, float] = OrderedDict()
@@ -63,63 +54,71 @@ class Rendezvous:
         """Ranks of all groups."""
         return len(self._members)
 
-    def create(self, terms: Terms, now: float) -> bool:
-        """Make a group; False if it is there with the same terms."""
-        try:
-            return self._create(terms, now)
-        except (GroupRefused, GroupLimit):
-            self.counters.groups_refused += 1
-            raise
+    def join(self, terms: Terms, rank: int, now: float) -> Member:
+        """Admit a rank to its group; the first rank creates the group.
 
-    def _create(self, terms: Terms, now: float) -> bool:
+        Raises:
+            GroupRefused: the rank is none of this group, or its terms are not those of the group.
+            GroupLimit: the terms, or one more group or rank, are beyond this server's limits.
+        """
         self._require_valid(terms)
         group = self._groups.get(terms.key)
         if group is not None:
-            group.require_same(terms)
-            return False
+            group.require_same(terms, rank)
+        self._require_room(terms, rank)
+        member = (group or self._create(terms, now)).admit(rank, now)
+        self._members[member.key] = member
+        self._notify_if_full(member.group, now)
+        return member
+
+    def _create(self, terms: Terms, now: float) -> Group:
         if terms.key in self._ended:
             raise GroupRefused(f"{terms} is over; use another group name or run.")
         if len(self._groups) >= self.limits.groups:
             raise GroupLimit(f"the rendezvous server holds {self.limits.groups} groups already; try again later.")
-        self._groups[terms.key] = Group(terms, now)
-        self.counters.groups_created += 1
+        group = self._groups[terms.key] = Group(terms, now)
         self._log.info("group created", run=terms.run, group=terms.name, world_size=terms.world_size)
-        return True
-
-    def join(self, terms: Terms, rank: int, now: float) -> Member:
-        """Let a rank into its group, which is made if it is not there."""
-        try:
-            self._require_valid(terms)
-            if terms.key in self._groups:
-                self._groups[terms.key].require_same(terms, rank)
-            self._require_place(terms, rank)
-            self._create(terms, now)
-            member = self._groups[terms.key].admit(rank, now)
-        except (GroupRefused, GroupLimit):
-            self.counters.groups_refused += 1
-            raise
-        self._members[member.key] = member
-        self._announce(member.group, now)
-        return member
+        return group
 
     def endpoints(self, member: Member, candidates: tuple[Candidate, ...], now: float) -> None:
-        """A rank of a direct group says where it may be reached."""
+        """Record the addresses at which a rank of a direct group may be reached.
+
+        Raises:
+            GroupRefused: they came before, are too many, or one is not an IP address with a port.
+        """
+        self._require_direct(member)
         if member.endpoints is not None or len(candidates) > MAX_CANDIDATES:
             raise GroupRefused(f"rank {member.rank}: endpoints are sent once, at most {MAX_CANDIDATES} of them.")
+        for candidate in candidates:
+            candidate.require_valid()
         member.endpoints = candidates
-        self._announce(member.group, now)
+        self._notify_if_full(member.group, now)
 
     def links(self, member: Member, peers: frozenset[int]) -> None:
-        """A rank of a direct group says which peers it has an authenticated connection to."""
+        """Record the peers to which a rank of a direct group has an authenticated connection.
+
+        Raises:
+            GroupRefused: they came before, or one is not a peer.
+        """
+        self._require_direct(member)
+        if member.direct is not None or any(not member.has_peer(peer) for peer in peers):
+            raise GroupRefused(f"rank {member.rank}: connections to peers are reported once, by their ranks.")
         member.direct = peers
-        member.group.tell_paths_if_known()
+        member.group.notify_paths_if_known()
 
     def heartbeat(self, member: Member, now: float) -> None:
-        """A rank is alive."""
+        """Record that a rank is alive."""
         member.last_seen = now
 
     def leave(self, member: Member, error: str, culprit: int | None, now: float) -> None:
-        """A rank is done, or gives up because of `error`."""
+        """End a membership: normally, or early because of `error`, with the rank that caused it where known.
+
+        Raises:
+            GroupRefused: `culprit` is not a rank of the group.
+        """
+        error = error[:MAX_REASON_LENGTH]
+        if culprit is not None and culprit >= member.group.terms.world_size:
+            raise GroupRefused(f"rank {member.rank} names rank {culprit}, which is none of {member.group.terms}.")
         if error:
             if culprit is None:
                 self._lose(member, member.rank, f"rank {member.rank} gave up: {error}", now)
@@ -127,39 +126,49 @@ class Rendezvous:
                 self._lose(member, culprit, error, now)
         else:
             self._remove(member, "it left", now)
-            member.group.tell_all(LeftEvent(member.rank))
-        member.tell(EndEvent(None))
+            member.group.notify_all(LeftEvent(member.rank))
+        member.notify(EndEvent(None))
 
     def disconnect(self, member: Member, now: float) -> None:
-        """A rank's stream broke."""
+        """Record that the stream of a rank broke; nothing if its membership has ended."""
         if self._members.get(member.key) is member:
             self._lose(member, member.rank, f"rank {member.rank} was lost: its connection to the server broke.", now)
 
-    def find(self, key: str) -> Member:
-        """The member with this key."""
+    def begin_relay(self, key: str) -> Member:
+        """The member with this key, whose relay stream begins; its `relaying` is reset when the stream ends.
+
+        Raises:
+            GroupRefused: no member has this key, or its relay stream is open already.
+        """
         member = self._members.get(key)
         if member is None:
             raise GroupRefused("this member key is unknown: the rank has left, was lost, or its group is over.")
+        if member.relaying:
+            raise GroupRefused(f"rank {member.rank} has a relay stream already; open one for each member.")
+        member.relaying = True
         return member
 
     async def relay(self, member: Member, peer: int, frame: Frame) -> None:
-        """Pass a frame on; waits while the receiver's or the server's bound is reached."""
+        """Pass a frame on; waits while the receiver or the server has as many bytes queued as it may.
+
+        Raises:
+            GroupRefused: `peer` is not a peer of the member.
+        """
         target = member.group.members.get(peer)
-        if peer >= member.group.terms.world_size or peer == member.rank:
+        if not member.has_peer(peer):
             raise GroupRefused(f"rank {member.rank} relays to {peer}, which is not one of its peers.")
         if target is not None:
-            await target.outbox.put(frame, self.queued)
-            self.counters.relayed_bytes += len(frame.data)
+            await target.relay_queue.put(frame, self.queued)
 
     def sweep(self, now: float) -> None:
-        """Find what time has decided: silent ranks, groups that never filled, groups too old."""
+        """End what has reached its time limit: silent ranks, groups that are not full, groups that are too old."""
         for group in list(self._groups.values()):
             terms = group.terms
             for member in list(group.members.values()):
                 silent_s = now - member.last_seen
                 if silent_s > terms.heartbeat_timeout_s:
                     why = f"rank {member.rank} was lost: no sign of life for {silent_s:.1f} s."
-                    member.tell(EndEvent(CommError(why)))
+                    member.notify(EndEvent(CommError(why)))
                     self._lose(member, member.rank, why, now)
             age_s = now - group.created_at
             if not group.full and age_s > terms.join_deadline_s:
@@ -175,8 +184,8 @@ class Rendezvous:
         while self._ended and now - next(iter(self._ended.values())) > ENDED_S:
             self._ended.popitem(last=False)
 
-    def _announce(self, group: Group, now: float) -> None:
-        if group.tell_if_full(now):
+    def _notify_if_full(self, group: Group, now: float) -> None:
+        if group.notify_if_full(now):
             self._log.info(
                 "group full", run=group.terms.run, group=group.terms.name, formation_s=round(now - group.created_at, 3)
             )
@@ -184,10 +193,9 @@ class Rendezvous:
     def _lose(self, member: Member, blamed: int, reason: str, now: float) -> None:
         group = member.group
         self._remove(member, reason, now)
-        self.counters.ranks_lost += 1
         self._log.warning("rank lost", run=group.terms.run, group=group.terms.name, rank=member.rank, reason=reason)
         if group.full:
-            group.tell_all(LostEvent(blamed, reason))
+            group.notify_all(LostEvent(blamed, reason))
 
     def _remove(self, member: Member, reason: str, now: float) -> None:
         group = member.group
@@ -197,7 +205,7 @@ class Rendezvous:
             self._forget(group, now)
 
     def _end(self, group: Group, error: CommError | GroupIncomplete, now: float) -> None:
-        group.tell_all(EndEvent(error))
+        group.notify_all(EndEvent(error))
         for member in list(group.members.values()):
             self._members.pop(member.key, None)
             group.remove(member, str(error))
@@ -212,7 +220,7 @@ class Rendezvous:
                 self._ended.popitem(last=False)
         self._log.info("group over", run=group.terms.run, group=group.terms.name)
 
-    def _require_place(self, terms: Terms, rank: int) -> None:
+    def _require_room(self, terms: Terms, rank: int) -> None:
         if rank >= terms.world_size:
             raise GroupRefused(
                 f"rank {rank} is one too many for {terms}: world size {terms.world_size} has ranks 0 to "
@@ -220,6 +228,10 @@ class Rendezvous:
             )
         if len(self._members) >= self.limits.members:
             raise GroupLimit(f"the rendezvous server holds {self.limits.members} ranks already; try again later.")
+
+    def _require_direct(self, member: Member) -> None:
+        if member.group.terms.channel != "direct":
+            raise GroupRefused(f"rank {member.rank}: only ranks of direct groups send addresses and connections.")
 
     def _require_valid(self, terms: Terms) -> None:
         if not 0 < len(terms.name) <= MAX_NAME_LENGTH or not 0 < len(terms.run) <= MAX_NAME_LENGTH:

@@ -1,4 +1,4 @@
-"""What is known about the other ranks: written by the thread that listens to the server, read by operations."""
+"""The state of the other ranks: written by the thread that reads the server's events, read by operations."""
 
 import socket
 import threading
@@ -6,8 +6,8 @@ import threading
 from skyfan.comm.errors import CommError, PeerLost, RendezvousLost, name_ranks
 
 
-class Watch:
-    """Who was lost, who left and whether the server is still there; wakes whoever waits on `wake_fd`."""
+class PeerMonitor:
+    """Which ranks were lost or have left, and whether the server is connected; a change makes `wake_fd` readable."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -22,30 +22,30 @@ class Watch:
 
     @property
     def wake_fd(self) -> int:
-        """Becomes readable when something changed."""
+        """A file descriptor that becomes readable when the state has changed."""
         return self._reader.fileno()
 
     def peer_lost(self, rank: int, message: str) -> None:
-        """The first loss counts: later ones are most often its consequence."""
+        """Record a loss. Only the first counts: later ones are most often its consequence."""
         with self._lock:
             if self._lost is None:
                 self._lost = PeerLost(message, rank)
         self._wake()
 
     def peer_left(self, rank: int) -> None:
-        """The rank said goodbye after its last operation."""
+        """Record that a rank left after its last operation."""
         with self._lock:
             self._left.add(rank)
         self._wake()
 
     def server_gone(self, message: str) -> None:
-        """The connection to the server broke and did not come back."""
+        """Record that the connection to the server broke; there is no second one."""
         with self._lock:
             self._server_gone = self._server_gone or message
         self._wake()
 
     def failure(self, needs_server: bool) -> CommError | None:
-        """Why no operation can succeed any more, if so."""
+        """The error that every operation has to raise from now on; None while there is none."""
         with self._lock:
             if self._lost is not None:
                 return self._lost
@@ -54,16 +54,16 @@ class Watch:
             return None
 
     def has_left(self, rank: int) -> bool:
-        """Whether the rank is known to have said goodbye."""
+        """Whether the rank has left after its last operation."""
         return rank in self._left
 
     @property
     def server_is_gone(self) -> bool:
-        """Whether nobody will tell any more who was lost."""
+        """Whether the server is gone, so that it reports no losses any more."""
         return self._server_gone is not None
 
     def drain(self) -> None:
-        """Make `wake_fd` quiet again."""
+        """Read what made `wake_fd` readable."""
         try:
             while self._reader.recv(64):
                 pass
@@ -71,7 +71,7 @@ class Watch:
             return
 
     def close(self) -> None:
-        """Free the sockets; later reports are dropped."""
+        """Free the sockets; later changes wake nothing."""
         with self._lock:
             self._closed = True
             self._reader.close()
@@ -89,7 +89,7 @@ class Watch:
 
 
 def left_error(rank: int) -> PeerLost:
-    """A rank said goodbye although this one still waits for it."""
+    """The error for a rank that left while this one still waits for it."""
     return PeerLost(
         f"{name_ranks([rank])} left the group while this rank still waited for it; "
         "call the same operations on all ranks before closing.",
@@ -98,5 +98,5 @@ def left_error(rank: int) -> PeerLost:
 
 
 def lost_error(rank: int, why: str) -> PeerLost:
-    """A rank's connection ended without a goodbye."""
+    """The error for a rank whose connection ended before it had left; `why` has the details."""
     return PeerLost(f"{name_ranks([rank])} was lost: {why}.", rank)

@@ -1,4 +1,4 @@
-"""Bytes on their way from one rank to another, with a bound for each rank and for the server."""
+"""Queues of relayed bytes, bounded for each receiving rank and for the server."""
 
 import asyncio
 from collections import deque
@@ -6,7 +6,11 @@ from typing import NamedTuple
 
 
 class Frame(NamedTuple):
-    """`credit_bytes`: so many of the receiver's own bytes were consumed by the source."""
+    """Bytes of one rank for another.
+
+    `source` is the sending rank; `credit_bytes` tells the receiver how many of its own bytes the source has consumed;
+    `end` means that nothing more follows.
+    """
 
     source: int
     data: bytes
@@ -14,8 +18,8 @@ class Frame(NamedTuple):
     end: bool
 
 
-class Budget:
-    """At most so many bytes at one time; who asks for more waits in turn."""
+class ByteBudget:
+    """A number of bytes that may be in use at one time; requests beyond it wait in turn."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
@@ -40,7 +44,7 @@ class Budget:
             raise
 
     def give(self, size_bytes: int) -> None:
-        """Hand bytes back."""
+        """Return bytes that were taken."""
         self.used_bytes -= size_bytes
         while self._waiting and self._fits(self._waiting[0][0]):
             size_bytes, turn = self._waiting.popleft()
@@ -52,18 +56,18 @@ class Budget:
         return self.used_bytes == 0 or self.used_bytes + size_bytes <= self._limit_bytes
 
 
-class Outbox:
-    """Frames that wait for one rank to take them."""
+class RelayQueue:
+    """Frames that wait for one rank, at most `capacity_bytes` of them."""
 
     def __init__(self, capacity_bytes: int) -> None:
-        self._budget = Budget(capacity_bytes)
+        self._budget = ByteBudget(capacity_bytes)
         self._frames: deque[Frame] = deque()
         self._ready = asyncio.Event()
-        self._server: Budget | None = None
+        self._server: ByteBudget | None = None
         self._closed = False
 
-    async def put(self, frame: Frame, server: Budget) -> None:
-        """Wait for room, here and on the server, then queue; frames for a rank that is gone are dropped."""
+    async def put(self, frame: Frame, server: ByteBudget) -> None:
+        """Wait for room, here and on the server, then queue; frames for a rank that has left are dropped."""
         size_bytes = len(frame.data)
         if self._closed:
             return
@@ -78,20 +82,20 @@ class Outbox:
         self._ready.set()
 
     async def get(self) -> Frame:
-        """The next frame; its bytes count until `sent`."""
+        """Wait for the next frame; its bytes count until `sent` is called with it."""
         while not self._frames:
             self._ready.clear()
             await self._ready.wait()
         return self._frames.popleft()
 
     def sent(self, frame: Frame) -> None:
-        """The frame is with the receiver: its bytes are free again."""
+        """Free the bytes of a frame that has been delivered."""
         self._budget.give(len(frame.data))
         if self._server is not None:
             self._server.give(len(frame.data))
 
     def close(self) -> None:
-        """Drop what is left; nobody will take it."""
+        """Drop what is left; the receiver has gone."""
         self._closed = True
         while self._frames:
             self.sent(self._frames.popleft())

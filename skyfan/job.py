@@ -21,7 +21,7 @@ DEMO_MODEL = "demo"
 WHOLE_FILES = "file"
 """As a partition size: each file is one partition."""
 
-Precision = Literal["float32", "tf32", "bf16", "int8", "auto"]
+Precision = Literal["float32", "tf32", "fp16", "bf16", "int8", "auto"]
 Device = Literal["auto", "cpu", "cuda"]
 
 
@@ -46,7 +46,9 @@ class RunOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, str_strip_whitespace=True)
 
     batch_size: Count = Field(512, description="samples per forward pass")
-    precision: Precision = Field("float32", description="arithmetic: float32, or reduced as bf16, int8, tf32, auto")
+    precision: Precision = Field(
+        "float32", description="arithmetic: float32, or reduced as bf16, int8, auto; tf32, fp16 on GPUs"
+    )
     engine: str = Field("auto", description="inference engine; auto takes the fastest that is installed")
     z_column: int | None = Field(None, ge=0, description="which output column is redshift (not needed for AstroMAE)")
 

@@ -1,7 +1,7 @@
 """What an inference engine is to the executor."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """What ran, for the rank record."""
+    """What ran, for the rank record. `piece_samples`: how many samples a GPU computes at once."""
 
     name: str
     version: str
@@ -20,10 +20,12 @@ class EngineInfo:
     threads: int
     torch_version: str | None = None
     deviation: dict[str, float] | None = None
+    piece_samples: int | None = None
+    compiled: bool = False
 
 
 class Engine(ABC):
-    """A loaded model, ready to predict. Not thread-safe: one rank at a time."""
+    """A loaded model that predicts. Not thread-safe: one rank at a time."""
 
     info: EngineInfo
     z_column: int | None
@@ -36,6 +38,18 @@ class Engine(ABC):
     @abstractmethod
     def predict(self, inputs: Sequence[NDArray[np.generic]]) -> NDArray[np.float32]:
         """Outputs of shape [B, width] for tensors whose first dimension is B, in `bind`'s order."""
+
+    def stream(self, batches: Iterable[Sequence[NDArray[np.generic]]]) -> Generator[NDArray[np.float32]]:
+        """`predict` of every batch, in order. An engine may ask for further batches before it gives the first outputs.
+
+        It is done with a batch's memory when it asks for the next one.
+        """
+        for inputs in batches:
+            yield self.predict(inputs)
+
+    def allocate(self, size_bytes: int) -> NDArray[np.uint8]:
+        """Memory to read a block of samples into, of the kind that this engine takes its inputs from fastest."""
+        return np.empty(size_bytes, np.uint8)
 
     def output_width(self, blank: Sequence[NDArray[np.generic]]) -> int:
         """Columns of what it predicts for inputs of these shapes [1, …]; ModelError where they don't fit."""

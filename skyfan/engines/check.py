@@ -69,4 +69,4 @@ def reference_outputs(model: LoadedModel) -> tuple[list[NDArray[np.float32]], ND
     # torch only checks, and its threads would spin beside the engine's: measured, a check of 16 samples took
     # 1.0 CPU seconds on two threads and takes 0.1 on one.
     torch.set_num_threads(1)
-    return samples, model.predict(*(torch.from_numpy(values) for values in samples)).numpy()
+    return samples, model.predict(*(torch.from_numpy(values) for values in samples)).cpu().numpy()

@@ -1,180 +1,311 @@
-"""torch on a GPU: two pinned buffers, so that one piece is copied to the device while the other is computed.
+"""torch on a GPU: batches of any size go through it in pieces sized by its memory.
 
-A batch is cut into pieces. While the device computes a piece, the processor puts the next one into pinned memory
-and a stream of its own moves it over; nothing waits but for a buffer that is still in use.
+Which samples share a piece depends on the order of the samples alone, not on the batches or blocks that they come in.
+A piece is filled up to one of few shapes, as a product's rounding can depend on its shape. AstroMAE is run in its
+matrix form (`torch_graph`), checked against reference outputs; exported programs as they are.
 
-**Never measured**: no machine with a GPU was at hand. The tests run it on the CPU, where streams and pinned memory
-do not exist and everything else is the same.
+**Not measured on a card in this form**: what was measured is in benchmarks/NOTES.md. The tests run it on the CPU, where
+streams and pinned memory do not exist and everything else is the same.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
+from itertools import cycle
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from skyfan.engines.base import Engine, EngineInfo
-from skyfan.engines.check import Deviation
-from skyfan.engines.torch_engine import as_tensor
-from skyfan.errors import ModelError
-from skyfan.models.inputs import ModelInput
+from skyfan.engines.check import Deviation, reference_outputs, require_equal
+from skyfan.engines.compile_cache import use_inductor_cache
+from skyfan.engines.device_slots import CUDA, SLOTS, Slot, Streams
+from skyfan.engines.torch_graph import MatrixAstroMAE
+from skyfan.errors import ModelError, Transient
+from skyfan.models.astromae_matrix import matrix_form
 from skyfan.models.loading import LoadedModel
 
-# At least two pieces of the default batch of 512, or there is nothing to overlap.
-PIECE_SAMPLES = 256
-CUDA = "cuda"
-PRECISIONS = ("float32", "tf32", "bf16")
-
-
-@dataclass
-class _Slot:
-    """Pinned memory, its counterpart on the device, and the answers' way back."""
-
-    pinned: list[torch.Tensor]
-    on_device: list[torch.Tensor]
-    copied: "torch.cuda.Event | None" = None
-    done: "torch.cuda.Event | None" = None
-    answers: torch.Tensor | None = None
-
-
-@dataclass
-class _Lanes:
-    """The device's two streams; on a device without streams everything happens in order."""
-
-    device: torch.device
-    copies: "torch.cuda.Stream | None" = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.copies = torch.cuda.Stream(self.device) if self.device.type == CUDA else None  # type: ignore[no-untyped-call]
-
-    def slot(self, inputs: Sequence[ModelInput], shapes: Sequence[tuple[int, ...]]) -> _Slot:
-        """Memory for a piece of these shapes [PIECE_SAMPLES, …]."""
-        kinds = [(shape, getattr(torch, wanted.dtype)) for wanted, shape in zip(inputs, shapes, strict=True)]
-        pinned = [torch.empty(shape, dtype=kind, pin_memory=self.copies is not None) for shape, kind in kinds]
-        return _Slot(pinned, [torch.empty(shape, dtype=kind, device=self.device) for shape, kind in kinds])
-
-    def upload(self, slot: _Slot, count: int) -> None:
-        """Starts the copy of a slot's first `count` samples; work that is enqueued later waits for it."""
-        if self.copies is None:
-            for source, target in zip(slot.pinned, slot.on_device, strict=True):
-                target[:count].copy_(source[:count])
-            return
-        with torch.cuda.stream(self.copies):
-            for source, target in zip(slot.pinned, slot.on_device, strict=True):
-                target[:count].copy_(source[:count], non_blocking=True)
-            slot.copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            slot.copied.record(self.copies)
-        torch.cuda.current_stream(self.device).wait_event(slot.copied)
-
-    def download(self, slot: _Slot, outputs: torch.Tensor) -> None:
-        """Starts the copy of the answers."""
-        pinned = torch.empty(outputs.shape, dtype=torch.float32, pin_memory=self.copies is not None)
-        slot.answers = pinned.copy_(outputs, non_blocking=self.copies is not None)
-        if self.copies is not None:
-            slot.done = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            slot.done.record(torch.cuda.current_stream(self.device))
-
-    @staticmethod
-    def collect(slot: _Slot) -> NDArray[np.float32] | None:
-        """The answers of the piece that this slot held, when they are there; None if it held none."""
-        if slot.answers is None:
-            return None
-        if slot.done is not None:
-            slot.done.synchronize()
-        found: NDArray[np.float32] = slot.answers.numpy()
-        slot.answers = None
-        return found
+Array = NDArray[np.generic]
+Floats = NDArray[np.float32]
+PRECISIONS = ("float32", "tf32", "fp16", "bf16")
+HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
+# What `auto` tries, fastest first; bf16 is no faster on an H100 and ten times further off (benchmarks/NOTES.md).
+AUTO_PRECISIONS = ("fp16", "tf32")
+# Measured on one H100: 8,192 samples run 10% faster than 2,048; the model's own form gained 4% from 4,096 to 16,384.
+MIN_PIECE, MAX_PIECE = 2048, 8192
+# Of a card's memory, what the values of one piece may take; the rest is slots, weights, and other processes.
+MEMORY_SHARE = 0.4
+TRIAL_SAMPLES = 256
+# A piece that is not full is filled up to a multiple of this; a compiled model knows one shape only.
+SHAPE_STEP = 256
 
 
 class CudaEngine(Engine):
-    """Runs a loaded model on its device. `precision`: float32 (no TF32), tf32 or bf16 (autocast).
+    """Runs a loaded model on its device, in the first of `precisions` that is accurate enough.
 
-    `samples` are inputs [B, …] on which the deviation of a reduced precision from float32 is measured.
+    `float32` has no TF32; `tf32` rounds the inputs of products; `fp16` and `bf16` compute AstroMAE's transformer
+    blocks, or all of an exported program, in these types (autocast) and the rest in TF32. Whatever is not float32 is
+    compared with float32 on `samples` (inputs [B, …]); where its deviation, 99.9% of them, is beyond `max_deviation`,
+    or where there are no samples and a bound is given, the next precision is taken, at last float32. Raises
+    `DeviatesFromTorch` where AstroMAE's matrix form is not what the reference outputs say.
     """
 
     def __init__(
         self,
         model: LoadedModel,
         *,
-        precision: str = "float32",
+        precisions: Sequence[str] = ("float32",),
+        max_deviation: float | None = None,
         reason: str,
-        samples: Sequence[NDArray[np.generic]] | None = None,
+        samples: Sequence[Array] | None = None,
+        compiled: bool = False,
+        piece_samples: int | None = None,
     ) -> None:
         self._model = model
-        self._lanes = _Lanes(torch.device(model.device))
-        self._slots: list[_Slot] = []
+        self._streams = Streams(torch.device(model.device))
+        self._piece = piece_samples or 0
+        self._compiled = compiled
+        self._slots: list[Slot] = []
         self.z_column = 0 if model.config is not None else None
-        self._precision = "float32"
-        deviation = None
-        if precision != "float32" and samples is not None:
-            exact = self.predict(samples)
-            self._precision = precision
-            deviation = Deviation.between(self.predict(samples), exact).to_dict()
-        self._precision = precision
+        if compiled:
+            use_inductor_cache(model.digest)
         self.info = EngineInfo(
             name="torch",
             version=torch.__version__,
             reason=reason,
-            precision=precision,
-            device=_device_name(self._lanes.device),
+            precision="float32",
+            device=_device_name(self._streams.device),
             threads=torch.get_num_threads(),
             torch_version=torch.__version__,
-            deviation=deviation,
+            piece_samples=piece_samples,
+            compiled=compiled,
         )
+        self._load("float32")
+        if model.config is not None:
+            checked, expected = reference_outputs(model)
+            deviation = Deviation.between(self.predict(checked), expected)
+            require_equal(deviation, "torch matrix")
+            self.info = replace(self.info, deviation=deviation.to_dict())
+        self._choose(precisions, max_deviation, samples)
 
     def bind(self, tensor_names: Sequence[str]) -> tuple[str, ...]:
         """By name where all match, else in order."""
         return self._model.bind(tensor_names)
 
-    def predict(self, inputs: Sequence[NDArray[np.generic]]) -> NDArray[np.float32]:
+    def predict(self, inputs: Sequence[Array]) -> Floats:
         """Outputs [B, width]."""
-        self._model.call.check_shapes(inputs)
-        if not self._slots:
-            shapes = [(PIECE_SAMPLES, *values.shape[1:]) for values in inputs]
-            self._slots = [self._lanes.slot(self._model.inputs, shapes) for _ in range(2)]
+        return next(self.stream([inputs]))
+
+    def stream(self, batches: Iterable[Sequence[Array]]) -> Generator[Floats]:
+        """Outputs [B, width] of every batch, in order, up to `SLOTS` pieces behind."""
+        sizes: deque[int] = deque()
+        held: list[Floats] = []
+        for outputs in self._pieces(_noting_sizes(batches, sizes)):
+            held.append(outputs)
+            while sizes and sum(map(len, held)) >= sizes[0]:
+                size = sizes.popleft()
+                joined = np.concatenate(held) if len(held) > 1 else held[0]
+                yield joined[:size]
+                held = [joined[size:]]
+
+    def allocate(self, size_bytes: int) -> NDArray[np.uint8]:
+        """Pinned memory: read into it, and the device fetches the samples by itself."""
+        pinned: NDArray[np.uint8] = self._streams.pinned((size_bytes,), torch.uint8).numpy()
+        return pinned
+
+    def _choose(self, precisions: Sequence[str], bound: float | None, samples: Sequence[Array] | None) -> None:
+        if precisions[0] == "float32":
+            return
+        exact = self.predict(samples) if samples is not None else None
+        for precision in precisions:
+            if exact is None and bound is not None:
+                break
+            self._load(precision)
+            if samples is None or exact is None:
+                self.info = replace(self.info, deviation=None)
+                return
+            deviation = Deviation.between(self.predict(samples), exact)
+            if bound is None or deviation.p999_abs <= bound:
+                self.info = replace(self.info, deviation=deviation.to_dict())
+                return
+        self._load("float32")
+        why = f"{self.info.reason}; {' and '.join(precisions)} not accurate enough, or could not be tried"
+        self.info = replace(self.info, reason=why)
+
+    def _load(self, precision: str) -> None:
+        """The module that computes in this precision."""
+        model = self._model
+        if model.config is not None:
+            form = matrix_form(model.weights, model.config)
+            self._eager: Callable[..., torch.Tensor] = MatrixAstroMAE(form, HALF.get(precision)).to(model.device)
+        else:
+            self._eager = model.module
+        self._module = torch.compile(self._eager, dynamic=False) if self._compiled else self._eager
+        self.info = replace(self.info, precision=precision)
+
+    def _pieces(self, batches: Iterable[Sequence[Array]]) -> Iterator[Floats]:
+        """Outputs [≤ piece, width] piece by piece, in order."""
+        computing: deque[Slot] = deque()
         try:
-            with torch.inference_mode(), _matrix_products(self._precision), self._autocast():
-                return np.concatenate(list(self._pieces(inputs)))
-        except RuntimeError as error:  # out of memory is one, too
-            raise ModelError(f"the model failed on {self._model.device}: {str(error).splitlines()[0]}") from error
+            for slot in self._filled(batches):
+                with self._failures():
+                    self._launch(slot)
+                computing.append(slot)
+                if len(computing) == SLOTS:  # the next one to be filled is the first of them
+                    yield self._collect(computing.popleft())
+            while computing:
+                yield self._collect(computing.popleft())
         finally:
-            # After a failure, what a slot still holds is no answer to the next call.
+            with suppress(RuntimeError):  # the error that ended the loop is the one to show
+                self._streams.abandon()
             for slot in self._slots:
-                slot.answers = None
+                slot.filled, slot.outputs = 0, None
 
-    def _pieces(self, inputs: Sequence[NDArray[np.generic]]) -> Iterator[NDArray[np.float32]]:
-        """Answers piece by piece, in order: those of a slot are taken when the slot is needed again."""
-        used: list[_Slot] = []
-        for number, start in enumerate(range(0, len(inputs[0]), PIECE_SAMPLES)):
-            slot = self._slots[number % 2]
-            if (answers := self._lanes.collect(slot)) is not None:
-                yield answers
-            count = min(PIECE_SAMPLES, len(inputs[0]) - start)
-            for values, pinned in zip(inputs, slot.pinned, strict=True):
-                pinned[:count].copy_(as_tensor(values[start : start + count], pinned.dtype))
-            self._lanes.upload(slot, count)
-            outputs = self._model.module(*(tensor[:count] for tensor in slot.on_device))
-            self._lanes.download(slot, outputs.reshape(count, -1).float())
-            used = [*used[-1:], slot]
-        for slot in used:
-            if (answers := self._lanes.collect(slot)) is not None:
-                yield answers
+    def _filled(self, batches: Iterable[Sequence[Array]]) -> Iterator[Slot]:
+        """Slots in turn, each when it holds a whole piece; the last one as it is."""
+        slots: Iterator[Slot] | None = None
+        slot: Slot | None = None
+        for inputs in batches:
+            self._model.call.check_shapes(inputs)
+            with self._failures():
+                slots = slots or cycle(self._slots_for(inputs))
+            start = 0
+            while start < len(inputs[0]):
+                slot = slot or next(slots)
+                stop = min(len(inputs[0]), start + self._piece - slot.filled)
+                with self._failures():
+                    self._streams.append(slot, [values[start:stop] for values in inputs])
+                start = stop
+                if slot.filled >= self._piece:
+                    yield slot
+                    slot = None
+            with self._failures():
+                self._streams.wait_for_copies()
+        if slot is not None:
+            yield slot
 
-    def _autocast(self) -> AbstractContextManager[object]:
-        if self._precision != "bf16":
-            return nullcontext()
-        return torch.autocast(self._lanes.device.type, dtype=torch.bfloat16)
+    def _slots_for(self, inputs: Sequence[Array]) -> list[Slot]:
+        """Slots for samples of these shapes; made once, smaller where the memory does not suffice."""
+        rows = [values.shape[1:] for values in inputs]
+        if self._slots and [tensor.shape[1:] for tensor in self._slots[0].on_device] == rows:
+            return self._slots
+        dtypes = [getattr(torch, wanted.dtype) for wanted in self._model.inputs]
+        self._piece = self._piece or self._fitting_piece(rows, dtypes)
+        while True:
+            self._slots = []
+            shapes = [(self._piece, *row) for row in rows]
+            with self._out_of_memory(self._piece) as memory:
+                self._slots = [self._streams.slot(shapes, dtypes) for _ in range(SLOTS)]
+            if not memory.short:
+                self._note_piece()
+                return self._slots
+
+    def _fitting_piece(self, rows: Sequence[tuple[int, ...]], dtypes: Sequence[torch.dtype]) -> int:
+        """The power of two of samples whose values take `MEMORY_SHARE` of the card, by what a few of them take."""
+        device = self._streams.device
+        if not self._streams.has_streams:
+            return MIN_PIECE
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        trial = [
+            torch.zeros((TRIAL_SAMPLES, *row), dtype=d, device=device) for row, d in zip(rows, dtypes, strict=True)
+        ]
+        self._call(self._eager, trial)
+        sample_bytes = (torch.cuda.max_memory_allocated(device) - before) / TRIAL_SAMPLES
+        fitting = MEMORY_SHARE * torch.cuda.mem_get_info(device)[1] / sample_bytes
+        return min(MAX_PIECE, max(MIN_PIECE, 1 << int(fitting).bit_length() - 1))
+
+    def _launch(self, slot: Slot) -> None:
+        """Starts the computation of a slot and the way back of its outputs."""
+        self._streams.begin()
+        outputs: list[torch.Tensor] = []
+        done = 0
+        while done < slot.filled:
+            count = min(self._piece, slot.filled - done)
+            with self._out_of_memory(count) as memory:
+                outputs.append(self._outputs(slot, done, count))
+            done += 0 if memory.short else count
+        slot.outputs = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+        self._streams.fetch(slot)
+
+    def _outputs(self, slot: Slot, start: int, count: int) -> torch.Tensor:
+        """Outputs [count, width] of the slot's samples from `start` on, on the device."""
+        step = self._piece if self._compiled else min(SHAPE_STEP, self._piece)
+        stop = min(start + -(-count // step) * step, slot.capacity)
+        for tensor in slot.on_device:
+            tensor[start + count : stop].zero_()
+        found = self._call(self._module, [tensor[start:stop] for tensor in slot.on_device])
+        return found[:count].reshape(count, -1).float()
+
+    def _call(self, module: Callable[..., torch.Tensor], tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+        precision = self.info.precision
+        whole = HALF.get(precision) if self._model.config is None else None
+        autocast = torch.autocast(self._streams.device.type, dtype=whole) if whole else nullcontext()
+        with torch.inference_mode(), _tf32_products(allowed=precision != "float32"), autocast:
+            return module(*tensors)
+
+    def _collect(self, slot: Slot) -> Floats:
+        with self._failures():
+            return self._streams.collect(slot)
+
+    @contextmanager
+    def _out_of_memory(self, count: int) -> Iterator["_Memory"]:
+        """Notes if it does not suffice for `count` samples; pieces have half as many from then on."""
+        memory = _Memory()
+        try:
+            yield memory
+        except torch.OutOfMemoryError as error:
+            memory.short = True
+            if count == 1:
+                raise ModelError(
+                    f"the memory of {self.info.device} does not suffice for one sample of this model; use a GPU with "
+                    "more memory or --device cpu."
+                ) from error
+        if memory.short:
+            self._piece = 1 << (count - 1).bit_length() - 1
+            self._note_piece(f"; out of memory with {count} samples at once, {self._piece} from then on")
+            if self._streams.has_streams:
+                torch.cuda.empty_cache()
+
+    def _note_piece(self, why: str = "") -> None:
+        self.info = replace(self.info, piece_samples=self._piece, reason=self.info.reason + why)
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        """torch's errors as ours: a card that fails is worth another try, a model that does is not."""
+        try:
+            yield
+        except RuntimeError as error:
+            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            if isinstance(error, torch.AcceleratorError) or first.startswith("CUDA error"):
+                raise Transient(
+                    f"{self.info.device} failed ({first}); the rank has to be tried again in a new process."
+                ) from error
+            advice = "; try without --compile" if self._compiled else ""
+            raise ModelError(f"the model failed on {self.info.device}: {first}{advice}") from error
+
+
+class _Memory:
+    """Whether it was short."""
+
+    short = False
+
+
+def _noting_sizes(batches: Iterable[Sequence[Array]], sizes: deque[int]) -> Iterator[Sequence[Array]]:
+    for inputs in batches:
+        sizes.append(len(inputs[0]))
+        yield inputs
 
 
 @contextmanager
-def _matrix_products(precision: str) -> Iterator[None]:
-    """TF32 in float32 products only where it was asked for; PyTorch's switch is of the whole process."""
+def _tf32_products(*, allowed: bool) -> Iterator[None]:
+    """TF32 in float32 products only where it is allowed; PyTorch's switches are of the whole process."""
     before = torch.get_float32_matmul_precision()
     convolutions = torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
+    torch.backends.cudnn.allow_tf32 = allowed
     try:
         yield
     finally:

@@ -11,15 +11,14 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
-from skyfan.engines.astromae_graph import AstroMAEGraph, Ranges
 from skyfan.engines.base import Engine, EngineInfo
 from skyfan.engines.check import Deviation, reference_outputs, require_equal
-from skyfan.engines.weights import Weights
+from skyfan.engines.openvino_graph import GraphBuilder, Ranges
+from skyfan.engines.openvino_import import openvino
 from skyfan.errors import ModelError
-from skyfan.models.config import AstroMAEConfig
+from skyfan.models.astromae_matrix import MatrixForm, matrix_form
 from skyfan.models.loading import LoadedModel
 
 # Measured (benchmarks/NOTES.md): from 32 to 128 the rate differs by 5%, with its best at 64.
@@ -83,18 +82,18 @@ class OpenVINOEngine(Engine):
             raise ModelError("the openvino engine runs AstroMAE only; use --engine torch for exported programs")
         self._call = model.call
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="skyfan-openvino")
-        maker = _Maker(openvino.Core(), Weights(model.weights, model.config.batch_norm_eps), model.config, threads)
+        compiler = _Compiler(openvino.Core(), matrix_form(model.weights, model.config), threads)
         checked, expected = reference_outputs(model)
         if precision == "float32":
-            self._runs = maker.float32()
+            self._runs = compiler.float32()
             self.deviation = Deviation.between(self._compute(checked), expected)
             require_equal(self.deviation, "openvino")
         else:
-            exact = maker.tapped()
+            exact = compiler.observer()
             require_equal(Deviation.between(exact(checked), expected), "openvino")
             probes = [np.asarray(values, np.float32) for values in samples or checked]
             wanted = exact(probes)
-            self._runs = maker.reduced(precision, exact.ranges())
+            self._runs = compiler.reduced(precision, exact.ranges())
             self.deviation = Deviation.between(self._compute(probes), wanted)
         self.info = EngineInfo(
             name="openvino",
@@ -147,15 +146,14 @@ class OpenVINOEngine(Engine):
 
 
 @dataclass(frozen=True)
-class _Maker:
+class _Compiler:
     """Compiles the graphs of one model. Only the transformer's blocks are ever reduced in precision.
 
     Raw magnitudes and pixels, and the last layers that scale the redshift, do not survive rounding to 8 bits.
     """
 
     core: openvino.Core
-    weights: Weights
-    config: AstroMAEConfig
+    form: MatrixForm
     threads: int
 
     def float32(self) -> list[list[Run]]:
@@ -170,14 +168,14 @@ class _Maker:
         middle = self._stage(graph.middle(), bf16=True)
         return self._runs([self._stage(graph.before()), middle, self._stage(graph.after())])
 
-    def tapped(self) -> "_Tapped":
+    def observer(self) -> "RangeObserver":
         """Float32 on one thread, that shows what goes into each matrix product."""
         graph = self._graph(tap=True)
         stage = Stage(self.core, graph.whole(), threads=1)
-        return _Tapped(stage.request(), tuple(graph.taps))
+        return RangeObserver(stage.request(), tuple(graph.taps))
 
-    def _graph(self, *, ranges: Ranges | None = None, tap: bool = False) -> AstroMAEGraph:
-        return AstroMAEGraph(self.weights, self.config, MICRO_BATCH, ranges=ranges, tap=tap)
+    def _graph(self, *, ranges: Ranges | None = None, tap: bool = False) -> GraphBuilder:
+        return GraphBuilder(self.form, MICRO_BATCH, ranges=ranges, tap=tap)
 
     def _stage(self, graph: openvino.Model, *, bf16: bool = False) -> Stage:
         return Stage(self.core, graph, threads=self.threads, bf16=bf16)
@@ -186,7 +184,7 @@ class _Maker:
         return [[stage.request() for stage in stages] for _ in range(self.threads)]
 
 
-class _Tapped:
+class RangeObserver:
     """Float32 predictions, and the range of what entered each matrix product of the blocks meanwhile."""
 
     def __init__(self, run: Run, names: Sequence[str]) -> None:

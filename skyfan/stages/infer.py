@@ -3,7 +3,9 @@
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -14,20 +16,19 @@ from numpy.typing import NDArray
 from skyfan.engines import Engine
 from skyfan.errors import Interrupted, RankTooLarge
 from skyfan.events import Progress
-from skyfan.formats.row_values import finite_rows
 from skyfan.planning import PlanItem
 from skyfan.records import MB, Collectives, RankRecord
 from skyfan.runs.commit import RunLedger
 from skyfan.runs.predictions import EncodedPredictions, Predictions
 from skyfan.science.metrics import science_sums
+from skyfan.stages.batches import REDSHIFT, Batch, Outputs, batches
 from skyfan.stages.collective_session import CollectiveSession
 from skyfan.stages.measure import Stopwatch, lambda_function, peak_rss_bytes, reset_peak_rss
 from skyfan.stages.messages import InferRequest
 from skyfan.stages.model_cache import ModelCache
-from skyfan.stages.read_ahead import Block, ReadAhead
+from skyfan.stages.read_ahead import ReadAhead
 from skyfan.units import format_size
 
-REDSHIFT = "redshift"
 MAX_LISTED_MISSING = 100
 # Encoding and uploading a rank's predictions.
 COMMIT_MARGIN_S = 5.0
@@ -47,24 +48,6 @@ class Control:
     cancelled: threading.Event = field(default_factory=threading.Event)
     remaining_s: Callable[[], float] | None = None
     """Seconds until the caller would kill this rank; None where nobody does."""
-
-
-@dataclass
-class _Outputs:
-    """Predictions as they come in, and why some are missing."""
-
-    outputs: list[NDArray[np.float32]] = field(default_factory=list)
-    index: list[NDArray[np.int64]] = field(default_factory=list)
-    z_spec: list[NDArray[np.float32]] = field(default_factory=list)
-    missing: list[int] = field(default_factory=list)
-    reasons: dict[str, int] = field(default_factory=dict)
-    batches: int = 0
-
-    def miss(self, rows: NDArray[np.bool_], first_sample: int, reason: str) -> None:
-        count = int(rows.sum())
-        if count:
-            self.reasons[reason] = self.reasons.get(reason, 0) + count
-            self.missing += [first_sample + int(row) for row in np.flatnonzero(rows)]
 
 
 def infer(request: InferRequest, models: ModelCache, control: Control | None = None) -> RankRecord:
@@ -92,7 +75,7 @@ def infer(request: InferRequest, models: ModelCache, control: Control | None = N
         inputs = engine.bind([spec.name for spec in item.files[0].tensors])
     with CollectiveSession(request, control.remaining_s, control.cancelled) as session:
         session.start()
-        reader = ReadAhead(item, {*inputs, REDSHIFT}, job.batch_size)
+        reader = ReadAhead(item, {*inputs, REDSHIFT}, job.batch_size, engine.allocate)
         outputs = _predict_all(request, engine, inputs, reader, watch, control)
         with watch.phase("write"):
             z_column = job.z_column if engine.z_column is None else engine.z_column
@@ -122,26 +105,29 @@ def _predict_all(
     reader: ReadAhead,
     watch: Stopwatch,
     control: Control,
-) -> _Outputs:
-    item, batch_size = request.item, request.job.batch_size
-    collected = _Outputs()
+) -> Outputs:
+    item = request.item
+    collected = Outputs()
     done = 0
-    with reader.blocks() as blocks:
+    pending: deque[Batch] = deque()
+
+    def tensors() -> Iterator[list[NDArray[np.generic]]]:
+        for batch, values in batches(blocks, inputs, request.job.batch_size, watch, collected):
+            if control.cancelled.is_set():
+                raise Interrupted(f"rank {item.rank} was stopped after {done} of {item.samples} samples.")
+            pending.append(batch)
+            yield values
+
+    with reader.blocks() as blocks, closing(engine.stream(tensors())) as outputs:
         while True:
-            with watch.phase("wait"):
-                block = next(blocks, None)
-            if block is None:
+            with watch.phase("compute"):
+                output = next(outputs, None)
+            if output is None:
                 return collected
-            valid = _valid_rows(block, inputs, collected)
-            for start in range(0, block.count, batch_size):
-                if control.cancelled.is_set():
-                    raise Interrupted(f"rank {item.rank} was stopped after {done} of {item.samples} samples.")
-                rows = slice(start, min(start + batch_size, block.count))
-                with watch.phase("compute"):
-                    _predict_batch(engine, inputs, block, rows, valid, collected)
-                done += rows.stop - rows.start
-                control.progress(done, item.samples)
-                _check_time(item, done, watch, control)
+            collected.add(pending.popleft(), output)
+            done += len(output)
+            control.progress(done, item.samples)
+            _check_time(item, done, watch, control)
 
 
 def _check_time(item: PlanItem, done: int, watch: Stopwatch, control: Control) -> None:
@@ -161,44 +147,7 @@ def _check_time(item: PlanItem, done: int, watch: Stopwatch, control: Control) -
         )
 
 
-def _valid_rows(block: Block, inputs: tuple[str, ...], collected: _Outputs) -> NDArray[np.bool_]:
-    """Which rows have only finite inputs; the others are counted as missing, by reason."""
-    valid = np.ones(block.count, dtype=np.bool_)
-    for name in inputs:
-        finite = finite_rows(block.tensors[name])
-        collected.miss(valid & ~finite, block.first_sample, f"NaN or infinite values in {name}")
-        valid &= finite
-    return valid
-
-
-def _predict_batch(
-    engine: Engine,
-    inputs: tuple[str, ...],
-    block: Block,
-    rows: slice,
-    valid: NDArray[np.bool_],
-    collected: _Outputs,
-) -> None:
-    good = valid[rows]
-    tensors = [block.tensors[name][rows] for name in inputs]
-    if not good.all():
-        # Rows that hold NaN are computed as zeros, so that batches keep their shape, and then blanked.
-        tensors = [values.copy() for values in tensors]
-        for values in tensors:
-            values[~good] = 0
-    output = engine.predict(tensors)
-    finite = finite_rows(output)
-    first_sample = block.first_sample + rows.start
-    collected.miss(good & ~finite, first_sample, "the model's output is not finite")
-    output = np.where((good & finite)[:, None], output, np.float32(np.nan))
-    collected.outputs.append(output)
-    collected.index.append(np.arange(first_sample, first_sample + len(output), dtype=np.int64))
-    if REDSHIFT in block.tensors:
-        collected.z_spec.append(block.tensors[REDSHIFT][rows].reshape(len(output), -1)[:, 0].astype(np.float32))
-    collected.batches += 1
-
-
-def _predictions(collected: _Outputs, z_column: int | None) -> Predictions:
+def _predictions(collected: Outputs, z_column: int | None) -> Predictions:
     outputs = np.concatenate(collected.outputs)
     z_spec = np.concatenate(collected.z_spec) if collected.z_spec else None
     return Predictions(np.concatenate(collected.index), outputs, z_column, z_spec)
@@ -209,7 +158,7 @@ def _record(
     engine: Engine,
     watch: Stopwatch,
     reader: ReadAhead,
-    collected: _Outputs,
+    collected: Outputs,
     *,
     cold_start: bool,
     collectives: Collectives | None,

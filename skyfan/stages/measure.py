@@ -65,18 +65,25 @@ class Stopwatch:
     """Seconds by phase of one rank, and its start and end."""
 
     phases_s: dict[str, float] = field(default_factory=dict)
+    _open: list[str] = field(default_factory=list)
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     _wall: float = field(default_factory=time.perf_counter)
     _cpu: float = field(default_factory=time.process_time)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Adds the time spent inside to phase `name`."""
+        """Adds the time spent inside to phase `name`; that of a phase inside it counts there and not here."""
+        self._open.append(name)
         start = time.perf_counter()
         try:
             yield
         finally:
-            self.phases_s[name] = self.phases_s.get(name, 0.0) + time.perf_counter() - start
+            spent_s = time.perf_counter() - start
+            self._open.pop()
+            self.phases_s[name] = self.seconds(name) + spent_s
+            if self._open:
+                outer = self._open[-1]
+                self.phases_s[outer] = self.seconds(outer) - spent_s
 
     def seconds(self, name: str) -> float:
         """Seconds of phase `name` so far."""

@@ -9,7 +9,7 @@ import functools
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -105,17 +105,23 @@ def _cuts(item: PlanItem, names: Set[str], batch_size: int) -> Iterator[_Cut]:
                 yield _Cut(file, part, wide, window)
 
 
+def _allocate(size_bytes: int) -> Buffer:
+    return np.empty(size_bytes, np.uint8)
+
+
 @dataclass
 class ReadAhead:
     """Reads an item's blocks on threads of its own, and gives them in order.
 
-    Of the tensors called `names`, those that are there are read. `read_s` is the time in which anything was being
-    read, and `stats` counts the requests. `checksums`, where given, takes those of all rows that are read.
+    Of the tensors called `names`, those that are there are read, into memory of `allocate(bytes)`. `read_s` is the
+    time in which anything was being read, and `stats` counts the requests. `checksums`, where given, takes those of all
+    rows that are read.
     """
 
     item: PlanItem
     names: Set[str]
     batch_size: int
+    allocate: Callable[[int], Buffer] = _allocate
     checksums: ReadChecksums | None = None
     stats: store.ReadStats = field(default_factory=store.ReadStats)
     read_s: float = 0.0
@@ -159,7 +165,7 @@ class ReadAhead:
         file, span = cut.file, cut.span
         needed_bytes = batch_bytes(cut.wide, span.samples)
         if len(buffer) < needed_bytes:
-            buffer = np.empty(needed_bytes, np.uint8)
+            buffer = self.allocate(needed_bytes)
         on_stored = functools.partial(self.checksums.add, file) if self.checksums else None
         with self._timed():
             try:

@@ -1,83 +1,28 @@
 """Engines give torch's answers, whatever the batch, and refuse what they cannot do."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
-from skyfan.engines import astromae_graph, check, create_engine
+from skyfan.engines import check, create_engine
 from skyfan.engines.openvino_engine import supported_precisions
-from skyfan.engines.weights import Affine, unrolled
 from skyfan.errors import BadInput, ModelError
 from skyfan.formats.torch import open_tensorfile, write_tensorfile
 from skyfan.job import RunOptions
-from skyfan.models.astromae import AstroMAE
-from skyfan.models.checkpoint import write_safetensors
-from skyfan.models.config import AstroMAEConfig
-from skyfan.models.loading import LoadedModel, load_model
-from skyfan.models.sizes import SMALL
+from skyfan.models.loading import LoadedModel
 from skyfan.stages.calibration import first_samples
+from tests.engines.support import inputs, loaded_model
 
 pytestmark = pytest.mark.slow
 
-pytest.importorskip("openvino")
-CONFIG = replace(SMALL, depth=2)
-
-
-def loaded_model(folder: Path, config: AstroMAEConfig = CONFIG) -> LoadedModel:
-    """Random weights, batch norms that do something, and outputs of the order of 1."""
-    torch.manual_seed(0)
-    model = AstroMAE(config).eval()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.running_mean, std=0.3)
-            nn.init.uniform_(module.running_var, 0.3, 3.0)
-            nn.init.normal_(module.weight, mean=1.0, std=0.2)
-            nn.init.normal_(module.bias, std=0.2)
-    with torch.no_grad():
-        model.concat_block[-1].weight.mul_(10)
-    path = folder / "lively.safetensors"
-    path.write_bytes(write_safetensors(model.state_dict(), model.config, {}))
-    return load_model(str(path))
+pytest.importorskip("skyfan.engines.openvino_import")
 
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     return loaded_model(tmp_path_factory.mktemp("model"))
-
-
-def inputs(count: int, seed: int = 0) -> list[np.ndarray]:
-    rng = np.random.default_rng(seed)
-    image = rng.normal(size=(count, 5, 32, 32)).astype(np.float32)
-    return [image, (18 + rng.normal(size=(count, 5))).astype(np.float32)]
-
-
-@pytest.mark.parametrize("groups", [1, 4, 12])
-def test_convolution_written_out_as_matrices_is_the_convolution(groups: int) -> None:
-    torch.manual_seed(groups)
-    conv = nn.Conv2d(24, 48, 3, padding=1, groups=groups)
-    image = torch.randn(5, 24, 4, 4)
-    expected = conv(image).detach().numpy()
-    found = unrolled(Affine(conv.weight.detach().numpy(), conv.bias.detach().numpy()), groups, grid=4)
-    grids = image.numpy().reshape(5, groups, -1, 16).transpose(1, 0, 3, 2).reshape(groups, 5, -1)
-    product = (grids @ found.weight + found.bias).reshape(groups, 5, 16, -1)
-    np.testing.assert_allclose(product.transpose(1, 0, 3, 2).reshape(5, 48, 4, 4), expected, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("changes", [{"pcm_groups": 1}, {"qkv_bias": False}, {"channels": 3, "magnitudes": 4}])
-def test_openvino_fits_other_shapes(changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Wide groups stay convolutions: forced here, as the small model's are never that wide.
-    monkeypatch.setattr(astromae_graph, "MAX_UNROLLED_VALUES", 100_000)
-    model = loaded_model(tmp_path, replace(CONFIG, **changes))
-    shapes = [[7, *(size for size in wanted.shape[1:] if size)] for wanted in model.inputs]
-    values = [np.random.default_rng(1).normal(size=shape).astype(np.float32) for shape in shapes]
-    expected = create_engine(model, RunOptions(engine="torch"), threads=1).predict(values)
-    found = create_engine(model, RunOptions(engine="openvino"), threads=1).predict(values)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("count", [1, 63, 64, 65, 200])

@@ -1,0 +1,223 @@
+"""The GPU's rate from files to committed predictions: precision × compile × workers × source, in one command.
+
+`python -m benchmarks.gpu` makes its input here (no download), writes results/gpu.json and gpu.md, and takes less than
+6 minutes. Beside every rate stands that of the bare model on the same card in the same run. Without a GPU the same
+code runs on the CPU with few samples: that shows that it works, and nothing of a GPU's speed.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.inputs import reference_size_model
+from benchmarks.part import ROOT, Found, last_line, options_of, parser, save
+from benchmarks.range_server import BUCKET
+from skyfan.engines.cuda_engine import PRECISIONS
+from skyfan.engines.device import VISIBLE_VARIABLE, available_device, visible_gpus
+from skyfan.formats.torch import TensorFileWriter
+from skyfan.job import Job
+from skyfan.models import load_model
+from skyfan.models.conversion import model_bytes
+from skyfan.runs.folder import RunFolder
+from skyfan.stages.messages import InferRequest, ModelFile, PlanRequest, PreparedModel
+from skyfan.stages.plan import plan
+
+CHUNK = 4096
+GPU_SAMPLES, CPU_SAMPLES = 262_144, 512
+S3_SAMPLES = 16_384  # moto gives some 90 MB/s: a small part shows that the path works
+LIMIT_S = 330.0
+Case = tuple[str, bool, int, str]
+
+
+def cases(device: str) -> list[Case]:
+    """(precision, compiled, workers, source), the most telling first: what the time limit cuts off is the end."""
+    if device == "cpu":
+        return [*((p, False, 1, "page cache") for p in PRECISIONS), ("float32", False, 2, "page cache")]
+    found: list[Case] = [(precision, False, 1, "page cache") for precision in ("tf32", "fp16", "float32", "bf16")]
+    found += [("tf32", False, 1, "moto S3"), ("fp16", False, 2, "page cache")]
+    found += [(precision, True, 1, "page cache") for precision in ("tf32", "fp16", "bf16")]
+    return found
+
+
+def write_dataset(path: Path, samples: int) -> None:
+    """Images and magnitudes like those of SDSS; the same few thousand again and again."""
+    rng = np.random.default_rng(0)
+    chunk = min(CHUNK, samples)
+    image = rng.gamma(0.5, 0.2, (chunk, 5, 32, 32)).astype(np.float32)
+    magnitude = rng.normal(18, 1.5, (chunk, 5)).astype(np.float32)
+    kinds = [("float32", (5, 32, 32)), ("float32", (5,)), ("float32", ())]
+    with TensorFileWriter(path, samples, kinds) as writer:
+        for start in range(0, samples, chunk):
+            rows = slice(0, min(chunk, samples - start))
+            writer.write(image[rows], magnitude[rows], magnitude[rows, 0] / 100)
+
+
+@contextmanager
+def utilisation() -> Iterator[list[float]]:
+    """Percent of the time in which any kernel ran on the GPUs, sampled five times a second by the driver's tool."""
+    found: list[float] = []
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        yield found
+        return
+    command = [tool, "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "200"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        yield found
+        process.terminate()
+        assert process.stdout
+        found += [float(line) for line in process.stdout.read().split() if line.isdigit()]
+
+
+def run_case(case: Case, dataset: str, dataset_bytes: int, model: PreparedModel, folder: Path, device: str) -> Found:
+    """All ranks of one case at once, a process each; the clock runs from the moment when all are ready."""
+    precision, compiled, workers, _ = case
+    asked = {"dataset": dataset, "model": model.uri, "output": str(folder), "partition_size": "file"}
+    if workers > 1:  # as many partitions as ranks, so that each has its share
+        asked["partition_size"] = str(dataset_bytes // workers)
+    job = Job.model_validate(asked | {"precision": precision, "engine": "torch", "world_size": workers})
+    reply = plan(PlanRequest(job=job, model=model))
+    file = ModelFile(uri=model.uri, digest=model.digest, source_digest=model.digest)
+    gpus = visible_gpus()
+    processes = []
+    for item in RunFolder(str(folder)).read_plan().items():
+        request = InferRequest(run_id=reply.run_id, job=job, item=item, model=file).model_dump_json()
+        given = json.dumps({"request": request, "device": device, "compiled": compiled})
+        place = ["env", f"{VISIBLE_VARIABLE}={gpus[item.rank % len(gpus)]}"] if gpus else []
+        command = [*place, sys.executable, "-m", "benchmarks.gpu_worker", "rank", given]
+        processes.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT))
+    try:
+        for process in processes:
+            assert process.stdout
+            if process.stdout.readline().strip() != "ready":
+                raise SystemExit(f"an executor of {case} did not start")
+        began = time.perf_counter()
+        with utilisation() as percent:
+            for process in processes:
+                assert process.stdin
+                process.stdin.write("go\n")
+                process.stdin.flush()
+            outputs = [process.communicate(timeout=LIMIT_S)[0] for process in processes]
+            wall_s = time.perf_counter() - began
+    finally:
+        for process in processes:
+            process.kill()
+    ranks = [json.loads(output.strip().splitlines()[-1]) for output in outputs]
+    # Beyond `wall_s`, processes also come to their end: the slowest rank's own clock is taken.
+    rank_s = max(rank["wall_s"] for rank in ranks)
+    return {
+        "samples_per_s": sum(rank["samples"] for rank in ranks) / rank_s,
+        "gb_per_s": sum(rank["bytes"] for rank in ranks) / rank_s / 1e9,
+        "until_exit_s": wall_s,
+        "start_s": max(rank["start_s"] for rank in ranks),
+        "utilisation": float(np.mean(percent)) if percent else None,
+        **{key: ranks[0][key] for key in ("deviation", "piece", "device", "wait_s", "compute_s")},
+    }
+
+
+def _moto(data: Path) -> Any:
+    from benchmarks.reading import moto_server  # with what it imports, it may be missing beside a GPU
+
+    return moto_server(data)
+
+
+def measure(samples: int, device: str) -> Found:
+    """All cases within the time limit."""
+    began = time.perf_counter()
+    results: list[Found] = []
+    left_out: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="skyfan-gpu-") as name:
+        folder = Path(name)
+        model, data, part = folder / "model.safetensors", folder / "data.pt", folder / "part.pt"
+        model.write_bytes(model_bytes(reference_size_model(), {}))
+        write_dataset(data, samples)
+        write_dataset(part, min(samples, S3_SAMPLES))
+        loaded = load_model(str(model))
+        prepared = PreparedModel(
+            uri=str(model),
+            digest=loaded.digest,
+            format=loaded.format,
+            parameters=loaded.parameters,
+            needs_conversion=False,
+        )
+        slowest_s = 0.0
+        for number, case in enumerate(cases(device)):
+            title = f"{case[0]}{' compiled' if case[1] else ''}, {case[2]} workers, {case[3]}"
+            began_case = time.perf_counter()
+            if began_case - began + slowest_s > LIMIT_S:
+                left_out.append(f"{title}: no time was left")
+                continue
+            if case[3] == "moto S3" and not (find_spec("moto") and find_spec("boto3")):
+                left_out.append(f"{title}: moto is not installed")
+                continue
+            remote = case[3] == "moto S3"
+            with _moto(part) if remote else nullcontext():
+                dataset = f"s3://{BUCKET}/{part.name}" if remote else str(data)
+                size_bytes = (part if remote else data).stat().st_size
+                found = run_case(case, dataset, size_bytes, prepared, folder / f"run-{number}", device)
+            asked = {"model": str(model), "precision": case[0], "compiled": case[1], "device": device}
+            asked["piece"] = found["piece"] if device != "cpu" else 128
+            alone = last_line([sys.executable, "-m", "benchmarks.gpu_worker", "bare", json.dumps(asked)])
+            results.append({"case": title, **found, "bare_samples_per_s": alone["samples_per_s"]})
+            print(f"{title}: {found['samples_per_s']:,.0f} samples/s", flush=True)
+            slowest_s = max(slowest_s, time.perf_counter() - began_case)
+    return {"samples": samples, "results": results, "left_out": left_out, "took_s": time.perf_counter() - began}
+
+
+def markdown(found: Found) -> str:
+    """One row a case."""
+    where = found["results"][0]["device"]
+    lines = [
+        "# The GPU's engine, files to committed predictions",
+        "",
+        f"{found['taken']}, {found['took_s']:.0f} s, {found['samples']:,} samples, device {where}, torch "
+        f'{torch.__version__}. Times are a rank\'s, after its start; "bare" is the model alone, inputs on the device.',
+        "",
+    ]
+    if where == "cpu":
+        lines += [
+            "**Not measured on a GPU: there was none. The engine ran on the CPU, which shows that the script and the "
+            "engine work and nothing of a GPU's speed.**",
+            "",
+        ]
+    lines += [
+        "| case | samples/s | GB/s | of bare | bare samples/s | GPU busy | deviation, largest | piece | start s |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for one in found["results"]:
+        busy = "–" if one["utilisation"] is None else f"{one['utilisation']:.0f}%"
+        deviation = "–" if one["deviation"] is None else f"{one['deviation']['max_abs']:.1e}"
+        lines.append(
+            f"| {one['case']} | {one['samples_per_s']:,.0f} | {one['gb_per_s']:.2f} | "
+            f"{one['samples_per_s'] / one['bare_samples_per_s']:.0%} | {one['bare_samples_per_s']:,.0f} | {busy} | "
+            f"{deviation} | {one['piece']} | {one['start_s']:.1f} |"
+        )
+    lines += ["", *(f"Left out: {text}." for text in found["left_out"])]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def main() -> None:
+    """`python -m benchmarks.gpu [--samples N] [--results FOLDER]`."""
+    asked = parser(__doc__)
+    asked.set_defaults(samples=0)
+    options = options_of(asked.parse_args())
+    device = available_device()
+    samples = options.samples or (CPU_SAMPLES if device == "cpu" else GPU_SAMPLES)
+    found: dict[str, Any] = measure(samples, device)
+    found["taken"] = datetime.now(UTC).isoformat(timespec="seconds")
+    save(options, "gpu", found, markdown(found))
+
+
+if __name__ == "__main__":
+    main()

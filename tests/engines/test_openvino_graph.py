@@ -1,0 +1,32 @@
+"""OpenVINO's graph of the matrix form computes what the module computes, for any sizes."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from skyfan.engines.openvino_graph import GraphBuilder
+from skyfan.models.astromae_matrix import matrix_form
+from skyfan.models.config import AstroMAEConfig
+from tests.engines.support import CONFIG, inputs, lively_model
+
+pytest.importorskip("skyfan.engines.openvino_import")
+CHANGES: list[dict[str, Any]] = [{}, {"pcm_groups": 1}, {"qkv_bias": False}, {"channels": 3, "magnitudes": 4}]
+
+
+@pytest.mark.parametrize("max_matrix_values", [0, 2**30], ids=["convolutions", "matrices"])
+@pytest.mark.parametrize("config", [*(replace(CONFIG, **c) for c in CHANGES), AstroMAEConfig(depth=2)])
+def test_graph_is_the_module(config: AstroMAEConfig, max_matrix_values: int) -> None:
+    from skyfan.engines.openvino_import import openvino
+
+    model = lively_model(config)
+    state = {name: values.numpy() for name, values in model.state_dict().items()}
+    builder = GraphBuilder(matrix_form(state, config, max_matrix_values=max_matrix_values), batch=9)
+    settings = {"INFERENCE_PRECISION_HINT": "f32"}
+    values = inputs(9, config=config)
+    found = openvino.Core().compile_model(builder.whole(), "CPU", settings)(values)[0]
+    with torch.inference_mode():
+        expected = model(*(torch.from_numpy(tensor) for tensor in values)).numpy()
+    assert (np.abs(found - expected) / np.maximum(1, np.abs(expected))).max() <= 1e-6

@@ -30,7 +30,7 @@ import numpy as np
 lap("import numpy")
 import services.executor.lambda_handler
 lap("import the executor's Lambda handler")
-import openvino
+from skyfan.engines.openvino_import import openvino
 lap("import openvino")
 from skyfan.engines import create_engine
 from skyfan.models import load_model

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
-from openvino import opset13 as op
 
+from skyfan.engines.openvino_import import openvino
+from skyfan.engines.openvino_import import opset13 as op
 from skyfan.engines.weights import MAX_UNROLLED_VALUES, Affine, Array, Weights, unrolled, unrolled_values
 from skyfan.models.config import INCEPTION_POSITIONS, VIS_LINEAR_POSITIONS, AstroMAEConfig
 

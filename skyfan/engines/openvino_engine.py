@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
 from skyfan.engines.astromae_graph import AstroMAEGraph, Ranges
 from skyfan.engines.base import Engine, EngineInfo
 from skyfan.engines.check import Deviation, reference_outputs, require_equal
+from skyfan.engines.openvino_import import openvino
 from skyfan.engines.weights import Weights
 from skyfan.errors import ModelError
 from skyfan.models.config import AstroMAEConfig

@@ -24,7 +24,7 @@ from skyfan.stages.calibration import first_samples
 
 pytestmark = pytest.mark.slow
 
-pytest.importorskip("openvino")
+pytest.importorskip("skyfan.engines.openvino_import")
 CONFIG = replace(SMALL, depth=2)
 
 

@@ -21,7 +21,7 @@ from skyfan.models.shapes import weight_shapes
 from skyfan.models.sizes import SMALL
 from tests.models.support import TINY, tiny_model
 
-pytest.importorskip("openvino")
+pytest.importorskip("skyfan.engines.openvino_import")
 PREDICT = """
 import json, sys
 import numpy as np

@@ -25,7 +25,7 @@ def pipeline(stack: Stack, probe_image: str) -> Stack:
 
 def definition() -> str:
     arn = "arn:aws:lambda:us-east-1:000000000000:function:pipeline"
-    return render(Variables(arn, arn, arn, execution_timeout_s=300))
+    return render(Variables(arn, arn, arn, arn, execution_timeout_s=300))
 
 
 def request(stack: Stack, name: str, ranks: int, **changes: Any) -> dict[str, Any]:

@@ -169,4 +169,4 @@ def test_the_command_line_lists_and_shows_runs(deployment, one_file, small_model
     assert shown["ranks"] == {"in all": 4, "succeeded": 4}
     assert shown["output"]["samples_done"] == 200
     redriven = outcome("runs", "redrive", "--on", "localstack", latest["name"])
-    assert (redriven.returncode, "the same `skyfan run` command" in redriven.stderr) == (2, True)
+    assert (redriven.returncode, "nothing to take up again" in redriven.stderr) == (2, True)

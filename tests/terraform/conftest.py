@@ -22,6 +22,8 @@ FAKE_BIN = Path(__file__).parent / "fake_bin"
 ACCOUNT = "123456789012"  # moto's
 IMAGE = f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com/elsewhere-{{}}:v1"
 
+FUNCTIONS = ("partitioner", "executor", "executor-torch", "aggregator")
+
 NewWorkspace = Callable[[], Workspace]
 
 
@@ -80,9 +82,8 @@ def for_moto(workspace: Workspace, url: str, calls: Path, **variables: Any) -> W
 
 def small_sources(folder: Path) -> Path:
     """A checkout in little, from which images could be built."""
-    for service in ("partitioner", "executor", "aggregator", "rendezvous"):
-        (folder / "services" / service).mkdir(parents=True)
-        (folder / "services" / service / "Dockerfile").write_text("FROM scratch\nCOPY skyfan /skyfan\n")
+    (folder / "services").mkdir(parents=True)
+    (folder / "services/Dockerfile").write_text("FROM scratch\nCOPY skyfan /skyfan\n")
     (folder / "skyfan").mkdir()
     (folder / "skyfan/__init__.py").write_text("")
     return folder

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_stepfunctions import SFNClient
 
-SERVICES = ("partitioner", "executor", "aggregator")
+FUNCTIONS = ("partitioner", "executor", "executor-torch", "aggregator")
 DEMO_DATASET = "s3://skyfan-data/demo.pt"
 # The size of one vCPU; compose.yaml decides what a container really has.
 MEMORY_MB = LAMBDA_MB_PER_VCPU
@@ -54,9 +54,16 @@ def make_pipeline() -> None:
     log = structlog.get_logger()
     make_buckets()
     functions = boto3.client("lambda")
-    arns = {service: make_function(functions, f"skyfan-{service}") for service in SERVICES}
+    arns = {name: make_function(functions, f"skyfan-{name}") for name in FUNCTIONS}
     log.info("functions are there", functions=sorted(arns.values()))
-    definition = render(Variables(arns["partitioner"], arns["executor"], arns["aggregator"]))
+    definition = render(
+        Variables(
+            partitioner_arn=arns["partitioner"],
+            executor_arn=arns["executor"],
+            executor_torch_arn=arns["executor-torch"],
+            aggregator_arn=arns["aggregator"],
+        )
+    )
     log.info("state machine is there", arn=make_state_machine(boto3.client("stepfunctions"), definition))
     make_demo_dataset(DEMO_DATASET, quiet=True)
     log.info("dataset is there", uri=DEMO_DATASET)

@@ -98,7 +98,7 @@ data "aws_iam_policy_document" "function" {
   }
 
   dynamic "statement" {
-    # Objects under SSE-KMS are read by whoever may also use their key, through S3 and not otherwise.
+    # Objects under SSE-KMS are read by callers who may also use their key, through S3 and not otherwise.
     for_each = contains(local.reads_of_dataset, each.key) && length(var.dataset_kms_key_arns) > 0 ? [true] : []
 
     content {

@@ -1,6 +1,6 @@
 """The images as Lambda runs them: its own user without a passwd entry, no HOME, nothing writable but 512 MB of /tmp.
 
-"Container image requirements" and "Lambda execution environment", AWS Lambda Developer Guide (read 2026-11): USER of the
+"Container image requirements" and "Lambda execution environment", AWS Lambda Developer Guide (read 2026-11): USER of an
 image is ignored, the root file system is read-only. Every operation is really called, through AWS's runtime client.
 """
 

@@ -22,7 +22,7 @@ FILES = 40
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whoever comes first builds the images, on a bare machine for longer than a test may take otherwise."""
+    """The first test builds the images, on a bare machine for longer than a test may take otherwise."""
     for item in items:
         if "_deployment" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.timeout(BUILD_DEADLINE_S + 600))

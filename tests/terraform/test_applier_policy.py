@@ -1,4 +1,4 @@
-"""The policy for whoever applies, generated from a plan: enough for everything in it, and for nothing else."""
+"""The policy for the person who applies, generated from a plan: enough for everything in it, and for nothing else."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from .tf_harness.workspace import ROOT, Result, Workspace
 
 SCRIPTS = ROOT / "infra/terraform/scripts"
 BUILD = SCRIPTS / "build_and_push.sh"
+VARIABLES = ROOT / "infra/terraform/variables.tf"
 TOKEN = SCRIPTS / "make_token.sh"
 REGISTRY = f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com"
 
@@ -182,6 +183,30 @@ def test_apply_pushes_what_the_functions_run(deployed: Workspace) -> None:
     calls = Path(deployed.environment["FAKE_CALLS"]).read_text()
     for uri in images.values():
         assert f"--tag {uri} --push" in calls
+
+
+def test_make_images_names_what_image_uris_takes(tmp_path: Path) -> None:
+    known = {"PATH": f"{FAKE_BIN}{os.pathsep}{os.environ['PATH']}", "FAKE_CALLS": str(tmp_path / "calls")}
+    settings = [f"REGISTRY={REGISTRY}/skyfan", "TAG=v1", "PLATFORM=linux/arm64", "WHEELS_DIR=/wheels"]
+    done = subprocess.run(
+        ["make", "--no-print-directory", "images", *settings],
+        cwd=ROOT,
+        env=os.environ | known,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    printed = dict(re.findall(r'^  ([a-z-]+) = "(.+)"$', done.stdout, re.MULTILINE))
+    assert set(printed) == {*FUNCTIONS, "rendezvous"}
+    allowed = re.search(r'uri in values\(var.image_uris\) : can\(regex\("(.+?)", uri', VARIABLES.read_text())
+    assert allowed
+    calls = (tmp_path / "calls").read_text()
+    for target, uri in printed.items():
+        assert re.search(allowed[1].replace("\\\\", "\\"), uri), uri
+        assert "--platform linux/arm64 --provenance=false --sbom=false" in calls
+        assert f"--target {target} --tag {uri} ." in calls
 
 
 def test_changed_content_is_a_new_image(new_workspace: NewWorkspace, current_provider: dict[str, str]) -> None:

@@ -4,8 +4,8 @@
     terraform plan -out plan.out && terraform show -json plan.out | python3 scripts/applier_policy.py >applier.json
 
 An administrator makes the plan and the policy, and attaches it to the person who is to apply ("Service Authorization
-Reference", https://docs.aws.amazon.com/service-authorization/latest/reference/, read 2026-11). Rights on state that lies
-in S3 are not in it.
+Reference", https://docs.aws.amazon.com/service-authorization/latest/reference/, read 2026-11). Rights on state in S3
+are not in it.
 """
 
 import json

@@ -72,6 +72,14 @@ def test_run_without_ranks_to_do_starts_no_map(pipeline):
     assert "Infer" not in states_entered(pipeline, done["executionArn"])
 
 
+@pytest.mark.parametrize(("engine", "entered"), [("torch", "ExecutorWithTorch"), ("openvino", "ExecutorWithoutTorch")])
+def test_the_engine_decides_on_the_ranks_image(pipeline, engine, entered):
+    done = pipeline.run(definition(), request(pipeline, f"with-{engine}", 2, engine=engine))
+    assert (done["status"], done["output"]["status"]) == ("SUCCEEDED", "held")
+    order = states_entered(pipeline, done["executionArn"])
+    assert order[order.index("Convert") :][:4] == ["Convert", "WhichExecutor", entered, "Infer"]
+
+
 def test_tolerated_failures_succeed(pipeline):
     asked = request(pipeline, "tolerated", 40, bad_ranks=4, tolerated_failure_percentage=20)
     done = pipeline.run(definition(), asked)

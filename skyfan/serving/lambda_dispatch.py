@@ -1,4 +1,4 @@
-"""What the three Lambda handlers share: dispatch by `op` to a typed event, errors by name, logs and metrics.
+"""What the Lambda handlers share: dispatch by `op` to a typed event, errors by name, logs and metrics.
 
 Metrics are CloudWatch's embedded metric format ("Specification: Embedded metric format",
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html,

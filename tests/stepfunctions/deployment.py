@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from localstack_support import ROOT, Stack, build_image, localstack
 from skyfan_compose.definition import Variables, render
+from skyfan_compose.pipeline import make_stop_rule
 from testcontainers.core.container import DockerContainer
 
 import skyfan
@@ -113,7 +114,8 @@ def deployed() -> Iterator[Deployment]:
             variables = Variables(
                 arns["skyfan-partitioner"], arns[executor], arns["skyfan-executor-torch"], arns["skyfan-aggregator"]
             )
-            stack.create_state_machine(render(variables), machine)
+            made = stack.create_state_machine(render(variables), machine)
+            make_stop_rule(stack.client("events"), made, arns["skyfan-aggregator"])
         always: dict[str, Any] = {"restart_policy": {"Name": "always"}}
         for service in IMAGES:
             for _ in range(EXECUTORS if service == "executor" else 1):

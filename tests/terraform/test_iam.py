@@ -87,7 +87,7 @@ TABLE: list[tuple[str, str, str, bool]] = [
     ("aggregator", "s3:GetObject", DATA, False),
     ("aggregator", "s3:GetObject", MODEL, False),
     ("aggregator", "s3:GetObject", OPEN, False),
-    # The state machine calls the three functions, itself, and the run's items and results.
+    # The state machine calls the functions, itself, and the run's items and results.
     ("pipeline", "lambda:InvokeFunction", f"{LAMBDA}:skyfan-partitioner", True),
     ("pipeline", "lambda:InvokeFunction", f"{LAMBDA}:skyfan-executor", True),
     ("pipeline", "lambda:InvokeFunction", f"{LAMBDA}:skyfan-aggregator", True),

@@ -68,8 +68,10 @@ def _infer(event: InferEvent, context: LambdaContext, metrics: Metrics) -> Infer
     with stopped_with(event.execution, event.job.output) as stopped:
         control = Control(cancelled=stopped, remaining_s=lambda: context.get_remaining_time_in_millis() / _MS)
         record = infer(request, _models, control)
-    # The record of a duplicate that was faster is not ours, though it may have begun after us.
-    ours = (record.host, record.pid) == (socket.gethostname(), os.getpid())
+    # The record of a duplicate that was faster is not ours, though it may have begun after us. Lambda's sandboxes share
+    # host names and process numbers; each has a log stream of its own.
+    here = os.environ.get("AWS_LAMBDA_LOG_STREAM_NAME") or socket.gethostname()
+    ours = (record.log_stream or record.host, record.pid) == (here, os.getpid())
     fresh = ours and datetime.fromisoformat(record.started_at) >= began
     if fresh:
         metrics.add_metric(name="Samples", unit=MetricUnit.Count, value=record.samples)

@@ -76,8 +76,8 @@ def open_dataset(uri: str) -> Dataset:
 def dataset_files(dataset: str, advance: Advance | None = None) -> list[str]:
     """URIs of the dataset's files, by name with numbers as numbers; a file named itself need not end in `.pt`.
 
-    A folder is listed before anything is asked of it as an object: S3 answers that with 403, not 404, to callers who may
-    list under a prefix only.
+    A folder is listed before anything is asked of it as an object: S3 answers that with 403, not 404, to callers who
+    may list under a prefix only.
 
     Raises:
         DatasetError: there are none, or too many, they lie in several folders, or an entry of the folder that would

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from skyfan_compose.definition import TEMPLATE, Variables, render
 
-from skyfan import errors
+from skyfan import errors, store  # noqa: F401 - the store derives errors of its own
+from skyfan.cost.usage import PIPELINE_STATES
 from skyfan.errors import LocationError, SkyfanError
 from skyfan.rpc.lambda_errors import lambda_error
 
@@ -139,6 +140,14 @@ def test_the_maps_label_is_pinned(definition):
     assert definition["States"]["Infer"]["Label"] == "Infer"
 
 
+def test_the_bill_counts_the_states_that_a_run_enters(definition):
+    states, entered = definition["States"], [definition["StartAt"]]
+    while states[entered[-1]]["Type"] != "Succeed":
+        state = states[entered[-1]]
+        entered.append({"IsAnythingToDo": "Convert"}.get(entered[-1]) or state.get("Next") or state["Default"])
+    assert len(entered) == PIPELINE_STATES, entered
+
+
 def test_bad_input_is_never_tried_again(definition):
     bad = [errors.BadInput, *errors.BadInput.__subclasses__()]
     for _, task in tasks(definition["States"]):
@@ -146,8 +155,16 @@ def test_bad_input_is_never_tried_again(definition):
         assert not retried(task) & {"States.ALL", "States.TaskFailed"}
 
 
-# Those of `skyfan.errors`: what other modules derive is theirs, and is here or not as they are imported.
-TRANSIENT = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.Transient)]
+def kinds_of(error: type[SkyfanError]) -> Iterator[type[SkyfanError]]:
+    """The class and all that are derived from it where this module has imported them."""
+    yield error
+    for kind in error.__subclasses__():
+        yield from kinds_of(kind)
+
+
+# Those that can leave a stage: of `skyfan.errors` and of the store. The communicator's stay within the rank.
+LEAVING = ("skyfan.errors", "skyfan.store")
+TRANSIENT = [kind for kind in kinds_of(errors.Transient) if kind.__module__.startswith(LEAVING)]
 
 
 @pytest.mark.parametrize("error", TRANSIENT)

@@ -198,7 +198,7 @@ def test_a_plan_whose_ranks_cannot_finish_is_refused_with_the_size_that_fits(wor
     [
         ({"batch_size": 0}, "SkyfanBadInput", "batch_size"),
         ({"batchsize": 5}, "SkyfanBadInput", "batchsize in the execution's input is unknown"),
-        ({"dataset": f"s3://{BUCKET}/nothing.pt"}, "SkyfanLocationError", "does not exist"),
+        ({"dataset": f"s3://{BUCKET}/nothing.pt"}, "SkyfanNotFound", "does not exist"),
         ({"model": f"s3://{BUCKET}/sky.pt"}, "SkyfanModelError", "sky.pt"),
     ],
 )

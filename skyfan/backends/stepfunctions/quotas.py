@@ -1,15 +1,14 @@
 """What an AWS account and a deployment allow, against what a run asks for: which limit binds, and how it is raised.
 
-Sources, read 2026-11: "Lambda quotas" (https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html: 1,000
-concurrent executions by default, new accounts start lower; 10,240 MB, new accounts 3,008 MB), "GetAccountSettings"
-(the limit in force), "GetServiceQuota" (the limit that was granted) and "Step Functions service quotas"
-(https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html: 10,000 children of a map at once).
+Limits of AWS and their sources are in `skyfan.aws_limits`. What is in force in an account is told by Lambda's
+GetAccountSettings, what was granted by GetServiceQuota of Service Quotas (both read 2026-11).
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from skyfan.aws_limits import LAMBDA_CONCURRENCY, LAMBDA_NEW_ACCOUNT_MEMORY_MB, MAP_CONCURRENCY
 from skyfan.backends.stepfunctions.access import Access, aws_errors
 from skyfan.backends.stepfunctions.machine import Machine
 from skyfan.errors import LocationError
@@ -17,9 +16,6 @@ from skyfan.errors import LocationError
 MAP_CONCURRENCY_VARIABLE = "SKYFAN_MAP_CONCURRENCY"
 # The quota's code in Service Quotas: "Concurrent executions" of Lambda.
 CONCURRENT_EXECUTIONS_CODE = "L-B99A9384"
-DEFAULT_CONCURRENT_EXECUTIONS = 1000
-NEW_ACCOUNT_MEMORY_MB = 3008
-MAP_CHILDREN = 10_000
 # Lambda keeps so many executions back for functions that reserve none.
 _KEPT_UNRESERVED = 100
 
@@ -131,14 +127,16 @@ def _bindings(demand: Demand, account: AccountLimits, deployment: Deployment) ->
         yield Binding(
             "Lambda's concurrent executions", within, allowed, _how_to_raise(within, account), demand.together
         )
-    if within > MAP_CHILDREN:
-        yield Binding("children of a Distributed Map", within, MAP_CHILDREN, "ask for no more workers", demand.together)
-    if deployment.memory_mb > NEW_ACCOUNT_MEMORY_MB and account.in_force < DEFAULT_CONCURRENT_EXECUTIONS:
+    if within > MAP_CONCURRENCY:
+        yield Binding(
+            "children of a Distributed Map", within, MAP_CONCURRENCY, "ask for no more workers", demand.together
+        )
+    if deployment.memory_mb > LAMBDA_NEW_ACCOUNT_MEMORY_MB and account.in_force < LAMBDA_CONCURRENCY:
         yield Binding(
             "memory of a function in a new account, in MB",
             deployment.memory_mb,
-            NEW_ACCOUNT_MEMORY_MB,
-            f"terraform apply -var executor_memory_mb={NEW_ACCOUNT_MEMORY_MB}, or ask AWS Support for more",
+            LAMBDA_NEW_ACCOUNT_MEMORY_MB,
+            f"terraform apply -var executor_memory_mb={LAMBDA_NEW_ACCOUNT_MEMORY_MB}, or ask AWS Support for more",
             fatal=True,
         )
 
@@ -146,7 +144,7 @@ def _bindings(demand: Demand, account: AccountLimits, deployment: Deployment) ->
 def _how_to_raise(needed: int, account: AccountLimits) -> str:
     if account.unreserved < account.in_force and needed <= account.in_force - _KEPT_UNRESERVED:
         return "other functions reserve the rest: lower their reservations"
-    asked = max(DEFAULT_CONCURRENT_EXECUTIONS, needed)
+    asked = max(LAMBDA_CONCURRENCY, needed)
     code = f"quota {CONCURRENT_EXECUTIONS_CODE} of Lambda in Service Quotas"
     if account.granted is not None and account.granted > account.in_force:
         # The console shows the default, and a new account is held to less until it has been used or somebody asked.

@@ -1,4 +1,4 @@
-"""docs/deploy.md's install line is enough for every command on that page: torch and OpenVINO run in the functions."""
+"""The install line of docs/how-to/deploy.md is enough for every command there: torch and OpenVINO run in functions."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs/deploy.md").read_text()
+PAGE = (ROOT / "docs/how-to/deploy.md").read_text()
 EXTRAS = {"aws", "report", "sky"}
 # What the other extras install, by the name that is imported.
 ABSENT = ("torch", "safetensors", "openvino", "awslambdaric", "aws_lambda_powertools", "sklearn", "h5py", "onnxruntime")

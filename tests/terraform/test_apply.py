@@ -83,7 +83,7 @@ def test_change_then_destroy(new_workspace: NewWorkspace, moto_url: str, tmp_pat
     assert refused.status != 0, "results must not be deleted by accident"
     assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 1
 
-    # docs/deploy.md, "Teardown": first let go of the bucket, then destroy.
+    # docs/how-to/deploy.md, "Teardown": first let go of the bucket, then destroy.
     workspace.variables["force_destroy"] = True
     workspace.apply("-refresh=false")
     s3.delete_bucket_policy(Bucket=bucket)

@@ -161,7 +161,7 @@ def rank(dataset: str, model: str, models: Any) -> Any:
             run_id=plan.run_id,
             item=plan.item(0),
             job=plan.job.model_copy(update={"output": output}),
-            model=ModelFile(uri=model, digest=plan.model_digest, source_digest=plan.model_digest),
+            model=ModelFile(uri=model, digest=plan.model_digest, source_digest=plan.model_digest, engine="openvino"),
         )
         return infer(request, models)
 

@@ -55,7 +55,7 @@ def skyfan(options: str, folder: Path) -> dict[str, Any]:
         prepared = prepare(PrepareRequest(job=job), models)
         reply = plan(PlanRequest(job=job, model=prepared))
         item = output.read_plan().item(0)
-        file = ModelFile(uri=model, digest=prepared.digest, source_digest=prepared.digest)
+        file = ModelFile(uri=model, digest=prepared.digest, source_digest=prepared.digest, engine="openvino")
         record = infer(InferRequest(run_id=reply.run_id, job=job, item=item, model=file), models)
         wall_s, cpu_s = time.perf_counter() - start, time.process_time() - cpu
         z = pq.read_table(output.predictions_uri(0))["z_pred"].to_numpy()

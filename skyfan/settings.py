@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, SecretS
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from skyfan.aws_limits import LAMBDA_TIMEOUT_S
+from skyfan.aws_limits import LAMBDA_CONCURRENCY, LAMBDA_TIMEOUT_S
 from skyfan.errors import BadInput
 
 _Port = Annotated[int, Field(ge=0, le=65535)]
@@ -113,6 +113,9 @@ class FunctionSettings(Settings):
     )
     rank_limit_s: PositiveFloat = Field(
         LAMBDA_TIMEOUT_S, description="time limit of a rank, by which the partitioner refuses ranks that are too large"
+    )
+    map_concurrency: PositiveInt = Field(
+        LAMBDA_CONCURRENCY, description="ranks at once that the deployment allows, whatever a job's `workers` asks for"
     )
 
 

@@ -8,8 +8,8 @@ LOCALSTACK_COMPOSE = $(if $(LOCALSTACK_WHEELS),WHEELS_DIR=$(LOCALSTACK_WHEELS) T
   docker compose --project-name skyfan-localstack --profile stepfunctions
 
 localstack-up: ## LocalStack with functions, state machine, buckets and s3://skyfan-data/demo.pt
-	@$(LOCALSTACK_COMPOSE) build localstack partitioner executor aggregator driver
-	@$(LOCALSTACK_COMPOSE) up --detach localstack lambda-partitioner lambda-executor lambda-aggregator
+	@$(LOCALSTACK_COMPOSE) build localstack partitioner executor lambda-executor aggregator driver
+	@$(LOCALSTACK_COMPOSE) up --detach localstack lambda-partitioner lambda-executor lambda-executor-torch lambda-aggregator
 	@$(LOCALSTACK_COMPOSE) run --rm --no-deps --entrypoint "python -m skyfan_compose.pipeline" stepfunctions
 	@echo "next: skyfan run --on localstack --dataset s3://skyfan-data/demo.pt --partition-size 1MB --output s3://skyfan-results/demo"
 

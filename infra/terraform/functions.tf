@@ -1,4 +1,4 @@
-# The three services as Lambda functions: the images that also serve gRPC, entered through the Lambda runtime interface.
+# The services as Lambda functions: the images that also serve gRPC, entered through the Lambda runtime interface.
 
 resource "aws_cloudwatch_log_group" "function" {
   #checkov:skip=CKV_AWS_158: logs carry names and timings, no data; CloudWatch's own encryption at rest is enough
@@ -31,7 +31,7 @@ resource "aws_lambda_function" "this" {
   image_config {
     # The images' own command starts the gRPC server.
     entry_point = ["python", "-m", "awslambdaric"]
-    command     = ["services.${each.key}.lambda_handler.handler"]
+    command     = ["services.${trimsuffix(each.key, "-torch")}.lambda_handler.handler"]
   }
 
   ephemeral_storage {
@@ -41,8 +41,12 @@ resource "aws_lambda_function" "this" {
   environment {
     variables = merge(
       { SKYFAN_LOG_LEVEL = lower(var.log_level) },
-      # A plan whose ranks would take longer than a rank may is refused before anything is paid for.
-      each.key == "partitioner" ? { SKYFAN_RANK_LIMIT_S = tostring(var.executor_timeout_s) } : {},
+      # A plan whose ranks would take longer than a rank may is refused before anything is paid for, and no run gets more
+      # ranks at once than the deployment allows, whatever it asks for.
+      each.key == "partitioner" ? {
+        SKYFAN_RANK_LIMIT_S    = tostring(var.executor_timeout_s)
+        SKYFAN_MAP_CONCURRENCY = tostring(var.map_concurrency)
+      } : {},
       lookup(local.rendezvous_environment, each.key, {}),
     )
   }

@@ -2,15 +2,17 @@
 # tests/terraform/test_iam.py holds the table of what is allowed and what is not.
 
 locals {
-  bucket_arn  = aws_s3_bucket.this.arn
-  runs_arn    = "${local.bucket_arn}/runs/*"
-  data_arns   = concat(["${local.bucket_arn}/data/*"], [for arn in var.dataset_arns : "${arn}/*"])
-  models_arns = ["${local.bucket_arn}/models/*"]
+  outputs_arns     = [for prefix in var.output_prefixes : "${local.bucket_arn}/${prefix}/*"]
+  own_data_arns    = [for prefix in var.data_prefixes : "${local.bucket_arn}/${prefix}/*"]
+  own_models_arns  = [for prefix in var.model_prefixes : "${local.bucket_arn}/${prefix}/*"]
+  data_arns        = concat(local.own_data_arns, [for arn in var.dataset_arns : "${arn}/*"])
+  reads_of_dataset = ["partitioner", "executor", "executor-torch"]
 
-  # What a run makes again. Rank records are <number>.json, for which IAM has no pattern: so every .json under runs/,
-  # a plan's too, at any depth, as * crosses slashes.
+  # What a run makes again. Rank records are <number>.json, for which IAM has no pattern: so every .json under an output
+  # prefix, a plan's too, at any depth, as * crosses slashes.
   results_arns = [
-    for name in ["predictions/rank-*.parquet", "*.json", "report.html"] : "${local.bucket_arn}/runs/*/${name}"
+    for pair in setproduct(local.outputs_arns, ["predictions/rank-*.parquet", "*.json", "report.html"]) :
+    "${pair[0]}/${pair[1]}"
   ]
 
   # "arn:aws:s3:::bucket" or "arn:aws:s3:::bucket/some/prefix"
@@ -22,9 +24,10 @@ locals {
 
   # The partitioner never opens a model, the aggregator neither data nor models.
   reads = {
-    partitioner = concat([local.runs_arn], local.data_arns)
-    executor    = concat([local.runs_arn], local.data_arns, local.models_arns)
-    aggregator  = [local.runs_arn]
+    partitioner    = concat(local.outputs_arns, local.data_arns)
+    executor       = concat(local.outputs_arns, local.data_arns, local.own_models_arns)
+    executor-torch = concat(local.outputs_arns, local.data_arns, local.own_models_arns)
+    aggregator     = local.outputs_arns
   }
 }
 
@@ -45,13 +48,13 @@ data "aws_iam_policy_document" "function" {
   statement {
     sid       = "Read"
     actions   = ["s3:GetObject"]
-    resources = local.reads[each.key]
+    resources = distinct(local.reads[each.key])
   }
 
   statement {
     sid       = "WriteRuns"
     actions   = ["s3:PutObject", "s3:AbortMultipartUpload"]
-    resources = [local.runs_arn]
+    resources = local.outputs_arns
   }
 
   dynamic "statement" {
@@ -67,17 +70,17 @@ data "aws_iam_policy_document" "function" {
 
   dynamic "statement" {
     # Messages between ranks that meet in the run's folder (--collectives without the rendezvous service).
-    for_each = each.key == "executor" ? { this = true } : {}
+    for_each = startswith(each.key, "executor") ? { this = true } : {}
 
     content {
       sid       = "RemoveMessages"
       actions   = ["s3:DeleteObject"]
-      resources = ["${local.bucket_arn}/runs/*/comm/*"]
+      resources = [for arn in local.outputs_arns : "${arn}/comm/*"]
     }
   }
 
   dynamic "statement" {
-    for_each = each.key == "executor" ? aws_secretsmanager_secret.rendezvous_token : {}
+    for_each = startswith(each.key, "executor") ? aws_secretsmanager_secret.rendezvous_token : {}
 
     content {
       sid       = "ReadRendezvousToken"
@@ -95,7 +98,24 @@ data "aws_iam_policy_document" "function" {
   }
 
   dynamic "statement" {
-    for_each = each.key == "aggregator" ? [] : local.dataset_bucket_arns
+    # Objects under SSE-KMS are read by callers who may also use their key, through S3 and not otherwise.
+    for_each = contains(local.reads_of_dataset, each.key) && length(var.dataset_kms_key_arns) > 0 ? [true] : []
+
+    content {
+      sid       = "DecryptDatasets"
+      actions   = ["kms:Decrypt"]
+      resources = var.dataset_kms_key_arns
+
+      condition {
+        test     = "StringLike"
+        variable = "kms:ViaService"
+        values   = ["s3.*.amazonaws.com"]
+      }
+    }
+  }
+
+  dynamic "statement" {
+    for_each = contains(local.reads_of_dataset, each.key) ? local.dataset_bucket_arns : []
 
     content {
       sid       = "ListDatasets${statement.key}"
@@ -120,7 +140,7 @@ data "aws_iam_policy_document" "function" {
 resource "aws_iam_role" "function" {
   for_each = local.functions
 
-  name               = "${local.name}-${each.key}"
+  name               = "${local.global_name}-${each.key}"
   description        = "Skyfan's ${each.key} function"
   assume_role_policy = data.aws_iam_policy_document.lambda_trust.json
 }
@@ -151,7 +171,8 @@ data "aws_iam_policy_document" "pipeline_trust" {
     condition {
       test     = "ArnLike"
       variable = "aws:SourceArn"
-      values   = [local.pipeline_arn]
+      # The children of a Distributed Map run as <machine>/<label>, versions and aliases as <machine>:<name>.
+      values = [local.pipeline_arn, "${local.pipeline_arn}/*", "${local.pipeline_arn}:*"]
     }
   }
 }
@@ -169,7 +190,7 @@ data "aws_iam_policy_document" "pipeline" {
     # ItemReader reads the plan's items, ResultWriter writes beside them and Catch writes the cause.
     sid       = "ItemsAndResults"
     actions   = ["s3:GetObject", "s3:PutObject", "s3:ListMultipartUploadParts", "s3:AbortMultipartUpload"]
-    resources = [local.runs_arn]
+    resources = local.outputs_arns
   }
 
   statement {
@@ -203,7 +224,7 @@ data "aws_iam_policy_document" "pipeline" {
 }
 
 resource "aws_iam_role" "pipeline" {
-  name               = local.pipeline_name
+  name               = "${local.global_name}-pipeline"
   description        = "Skyfan's state machine"
   assume_role_policy = data.aws_iam_policy_document.pipeline_trust.json
 }
@@ -217,7 +238,7 @@ resource "aws_iam_role_policy" "pipeline" {
 # What a person needs for `skyfan run --on aws` and `skyfan runs`: attach it to a user, group or role that is not an
 # administrator already.
 data "aws_iam_policy_document" "runner" {
-  #checkov:skip=CKV_AWS_356: only states:ListStateMachines has "*", as AWS defines it
+  #checkov:skip=CKV_AWS_356: only actions for which AWS defines no narrower resource have "*"
   statement {
     sid       = "FindThePipeline"
     actions   = ["states:ListStateMachines"]
@@ -262,6 +283,19 @@ data "aws_iam_policy_document" "runner" {
   }
 
   statement {
+    # `skyfan doctor --on aws` compares them with what a plan needs.
+    sid       = "ReadAccountLimits"
+    actions   = ["lambda:GetAccountSettings"]
+    resources = ["*"] # the action knows no narrower resource
+  }
+
+  statement {
+    sid       = "ReadQuotas"
+    actions   = ["servicequotas:GetServiceQuota"]
+    resources = ["arn:${local.partition}:servicequotas:${local.region}:${local.account_id}:lambda/L-B99A9384"]
+  }
+
+  statement {
     sid       = "ReadLogs"
     actions   = ["logs:FilterLogEvents"]
     resources = [for group in values(aws_cloudwatch_log_group.function) : "${group.arn}:*"]
@@ -270,7 +304,7 @@ data "aws_iam_policy_document" "runner" {
   statement {
     sid       = "DataModelsAndRuns"
     actions   = ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"]
-    resources = ["${local.bucket_arn}/data/*", "${local.bucket_arn}/models/*", local.runs_arn]
+    resources = distinct(concat(local.own_data_arns, local.own_models_arns, local.outputs_arns))
   }
 
   statement {
@@ -291,7 +325,7 @@ data "aws_iam_policy_document" "runner" {
 }
 
 resource "aws_iam_policy" "runner" {
-  name        = "${local.name}-runner"
+  name        = "${local.global_name}-runner"
   description = "Start, follow and stop Skyfan runs, put data and models, read results"
   policy      = data.aws_iam_policy_document.runner.json
 }

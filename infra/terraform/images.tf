@@ -5,15 +5,16 @@ locals {
   source_dir = coalesce(var.source_dir, "${path.module}/../..")
   services   = toset(concat(keys(local.functions), var.enable_rendezvous ? ["rendezvous"] : []))
 
-  # What the .dockerignore files let into a build, less what Python and the package tools leave lying about.
+  # What services/Dockerfile.dockerignore lets into a build, less what Python and the package tools leave lying about.
   context_files = sort([
     for file in flatten([
-      for pattern in [".dockerignore", "requirements/*.txt", "skyfan/**", "services/**", "infra/stepfunctions/*.json"] :
+      for pattern in ["requirements/*.txt", "skyfan/**", "services/**"] :
       tolist(fileset(local.source_dir, pattern))
     ]) : file if !can(regex("(^|/)(__pycache__|[^/]+\\.egg-info)/", file))
   ])
   context_hash = sha256(join("\n", [for file in local.context_files : "${file} ${filesha256("${local.source_dir}/${file}")}"]))
   image_tag    = substr(sha256(join("\n", concat([local.context_hash, local.platform], var.docker_build_options))), 0, 20)
+  registry     = split("/", try(values(aws_ecr_repository.this)[0].repository_url, ""))[0]
   platform     = var.architecture == "arm64" ? "linux/arm64" : "linux/amd64"
 
   image_uris = {
@@ -77,6 +78,19 @@ resource "aws_ecr_repository_policy" "this" {
   policy     = each.value.json
 }
 
+# One login for all builds: several at once get in each other's way in a keychain, such as Docker's on macOS.
+resource "terraform_data" "registry_login" {
+  for_each = var.build_images ? { this = true } : {}
+
+  triggers_replace = [local.image_tag, local.registry]
+
+  provisioner "local-exec" {
+    command     = "${abspath(path.module)}/scripts/log_in.sh"
+    interpreter = ["bash"]
+    environment = { REGISTRY = local.registry, AWS_REGION = local.region }
+  }
+}
+
 resource "terraform_data" "image" {
   for_each = var.build_images ? local.services : []
 
@@ -87,7 +101,7 @@ resource "terraform_data" "image" {
     interpreter = ["bash"]
 
     environment = {
-      SERVICE       = each.key
+      TARGET        = each.key
       REPOSITORY    = aws_ecr_repository.this[each.key].repository_url
       TAG           = local.image_tag
       PLATFORM      = local.platform
@@ -96,4 +110,6 @@ resource "terraform_data" "image" {
       AWS_REGION    = local.region
     }
   }
+
+  depends_on = [terraform_data.registry_login]
 }

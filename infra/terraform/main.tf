@@ -1,4 +1,4 @@
-# Skyfan on AWS: a bucket, three Lambda functions from container images, and the state machine that fans them out.
+# Skyfan on AWS: a bucket, four Lambda functions from container images (the executor twice, with torch and without), and the state machine that fans them out.
 # One file a concern: storage, images, iam, functions, workflow, observability, rendezvous.
 
 provider "aws" {
@@ -27,6 +27,9 @@ locals {
   partition  = data.aws_partition.current.partition
   region     = data.aws_region.current.id
 
+  # Roles, policies, dashboards and budgets have one name an account, whatever the region.
+  global_name = "${local.name}-${local.region}"
+
   # Names are put together here, and not read from the resources, where a role must name what is made after it.
   pipeline_name = "${local.name}-pipeline"
   pipeline_arn  = "arn:${local.partition}:states:${local.region}:${local.account_id}:stateMachine:${local.pipeline_name}"
@@ -45,6 +48,13 @@ locals {
       timeout_s            = var.executor_timeout_s
       ephemeral_mb         = var.executor_ephemeral_mb
       reserved_concurrency = var.executor_reserved_concurrency
+    }
+    executor-torch = {
+      description          = "Tries and converts the model, and runs ranks of models that only torch runs"
+      memory_mb            = var.executor_memory_mb
+      timeout_s            = var.executor_timeout_s
+      ephemeral_mb         = var.executor_ephemeral_mb
+      reserved_concurrency = -1
     }
     aggregator = {
       description          = "Accounts for every rank and merges the results"

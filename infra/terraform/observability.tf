@@ -18,6 +18,23 @@ locals {
     throttled = "ExecutionThrottled"
   }
 
+  alarm_topic_arns = concat(var.alarm_topic_arns, values(aws_sns_topic.alarms)[*].arn)
+}
+
+resource "aws_sns_topic" "alarms" {
+  #checkov:skip=CKV_AWS_26: alarms carry names and numbers, no data; SNS's own encryption in transit is enough
+  for_each = var.create_alarms && var.alarm_email != "" ? { this = true } : {}
+
+  name = "${local.name}-alarms"
+}
+
+# SNS asks that address whether it wants them, by a mail whose link somebody has to follow.
+resource "aws_sns_topic_subscription" "alarms" {
+  for_each = aws_sns_topic.alarms
+
+  topic_arn = each.value.arn
+  protocol  = "email"
+  endpoint  = var.alarm_email
 }
 
 resource "aws_cloudwatch_metric_alarm" "function" {
@@ -34,8 +51,8 @@ resource "aws_cloudwatch_metric_alarm" "function" {
   threshold           = 0
   comparison_operator = "GreaterThanThreshold"
   treat_missing_data  = "notBreaching"
-  alarm_actions       = var.alarm_topic_arns
-  ok_actions          = var.alarm_topic_arns
+  alarm_actions       = local.alarm_topic_arns
+  ok_actions          = local.alarm_topic_arns
 }
 
 resource "aws_cloudwatch_metric_alarm" "pipeline" {
@@ -52,29 +69,31 @@ resource "aws_cloudwatch_metric_alarm" "pipeline" {
   threshold           = 0
   comparison_operator = "GreaterThanThreshold"
   treat_missing_data  = "notBreaching"
-  alarm_actions       = var.alarm_topic_arns
-  ok_actions          = var.alarm_topic_arns
+  alarm_actions       = local.alarm_topic_arns
+  ok_actions          = local.alarm_topic_arns
 }
 
 locals {
   # Metric rows in CloudWatch's own notation; "." repeats the field above it.
   executor_metric = { for name in ["ConcurrentExecutions", "Invocations", "Errors", "Throttles", "Duration"] : name => ["AWS/Lambda", name, "FunctionName", "${local.name}-executor"] }
+  # Names of metrics in expressions hold no hyphen.
+  metric_id = { for service in keys(local.functions) : service => replace(service, "-", "_") }
 
   billed_seconds = {
     for service in keys(local.functions) : service => [
       "AWS/Lambda", "Duration", "FunctionName", "${local.name}-${service}",
-      { id = "ms_${service}", stat = "Sum", visible = false },
+      { id = "ms_${local.metric_id[service]}", stat = "Sum", visible = false },
     ]
   }
   invocations = {
     for service in keys(local.functions) : service => [
       "AWS/Lambda", "Invocations", "FunctionName", "${local.name}-${service}",
-      { id = "calls_${service}", stat = "Sum", visible = false },
+      { id = "calls_${local.metric_id[service]}", stat = "Sum", visible = false },
     ]
   }
   cost_expression = join(" + ", [
     for service, function in local.functions :
-    "ms_${service} / 1000 * ${function.memory_mb / 1024} * ${local.usd_per_gb_s} + calls_${service} * ${local.usd_per_request}"
+    "ms_${local.metric_id[service]} / 1000 * ${function.memory_mb / 1024} * ${local.usd_per_gb_s} + calls_${local.metric_id[service]} * ${local.usd_per_request}"
   ])
 
   # What the services count themselves (embedded metric format), summed over whatever dimensions they carry.
@@ -117,7 +136,7 @@ locals {
 resource "aws_cloudwatch_dashboard" "this" {
   count = var.create_dashboard ? 1 : 0
 
-  dashboard_name = local.name
+  dashboard_name = local.global_name
   dashboard_body = jsonencode({
     widgets = [
       for number, widget in local.widgets : {

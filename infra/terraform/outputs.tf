@@ -3,22 +3,22 @@ output "run_command" {
   value = join(" ", compact([
     "AWS_REGION=${local.region} skyfan run --on aws",
     local.name == "skyfan" ? "" : "--state-machine ${local.name}-pipeline", # skyfan-pipeline is the command's own default
-    "--dataset s3://${aws_s3_bucket.this.id}/data/demo.pt",
+    "--dataset s3://${local.bucket}/${var.data_prefixes[0]}/demo.pt",
     "--partition-size 2MB",
     "--workers ${var.map_concurrency}",
     var.tolerated_failure_percentage > 0 ? "--tolerate-failures ${var.tolerated_failure_percentage}" : "",
-    "--output s3://${aws_s3_bucket.this.id}/runs/first",
+    "--output s3://${local.bucket}/${var.output_prefixes[0]}/first",
   ]))
 }
 
 output "demo_data_command" {
   description = "Puts the demo dataset where run_command looks for it; your own data go there by `aws s3 cp`."
-  value       = "AWS_REGION=${local.region} skyfan data simulate s3://${aws_s3_bucket.this.id}/data/demo.pt --galaxies 1000 --subset test"
+  value       = "AWS_REGION=${local.region} skyfan data simulate s3://${local.bucket}/${var.data_prefixes[0]}/demo.pt --galaxies 1000 --subset test"
 }
 
 output "bucket" {
-  description = "Bucket with data/, models/ and runs/."
-  value       = aws_s3_bucket.this.id
+  description = "Bucket with data, models and runs."
+  value       = local.bucket
 }
 
 output "state_machine_arn" {

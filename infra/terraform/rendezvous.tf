@@ -10,14 +10,20 @@ locals {
   rendezvous_listeners = { for name, port in local.rendezvous_ports : name => port if var.enable_rendezvous }
 
   # For runs with --collectives: the plan names the address to the ranks; these read the token from its secret.
-  rendezvous_environment = var.enable_rendezvous ? {
-    partitioner = { SKYFAN_RENDEZVOUS = "${aws_lb.rendezvous["this"].dns_name}:${local.rendezvous_ports.grpc}" }
-    executor = {
-      SKYFAN_TOKEN_SECRET = aws_secretsmanager_secret.rendezvous_token["this"].arn
-      # Changes with the token, so that functions that are warm start anew and read it again.
-      SKYFAN_TOKEN_VERSION = terraform_data.rendezvous_token["this"].id
-    }
-  } : {}
+  rendezvous_environment = var.enable_rendezvous ? merge(
+    { partitioner = { SKYFAN_RENDEZVOUS = "${aws_lb.rendezvous["this"].dns_name}:${local.rendezvous_ports.grpc}" } },
+    {
+      for service in ["executor", "executor-torch"] : service => {
+        SKYFAN_TOKEN_SECRET = aws_secretsmanager_secret.rendezvous_token["this"].arn
+        # Changes with the token, so that functions that are warm start anew and read it again.
+        SKYFAN_TOKEN_VERSION = terraform_data.rendezvous_token["this"].id
+      }
+    },
+  ) : {}
+
+  # Load balancers and their target groups have names of at most 32 characters; a longer name is cut and told apart by a
+  # hash of the whole.
+  short_name = length(local.name) <= 24 ? local.name : "${trimsuffix(substr(local.name, 0, 17), "-")}-${substr(sha256(local.name), 0, 6)}"
 
   rendezvous_arn = "arn:${local.partition}:ecs:${local.region}:${local.account_id}"
 }
@@ -129,7 +135,7 @@ resource "aws_lb" "rendezvous" {
   #checkov:skip=CKV2_AWS_28: a web application firewall does not work on TCP
   for_each = aws_subnet.rendezvous
 
-  name               = "${local.name}-rv"
+  name               = "${local.short_name}-rv"
   load_balancer_type = "network"
   internal           = false
   subnets            = [each.value.id]
@@ -138,7 +144,7 @@ resource "aws_lb" "rendezvous" {
 resource "aws_lb_target_group" "rendezvous" {
   for_each = local.rendezvous_listeners
 
-  name               = "${local.name}-${each.key}"
+  name               = "${local.short_name}-${each.key}"
   port               = each.value
   protocol           = "TCP"
   target_type        = "ip"
@@ -259,7 +265,7 @@ data "aws_iam_policy_document" "task_start" {
 resource "aws_iam_role" "task_start" {
   for_each = local.rendezvous
 
-  name               = "${local.name}-rendezvous"
+  name               = "${local.global_name}-rendezvous"
   description        = "Starts Skyfan's rendezvous task"
   assume_role_policy = data.aws_iam_policy_document.task_trust["this"].json
 }
@@ -272,11 +278,24 @@ resource "aws_iam_role_policy" "task_start" {
   policy = data.aws_iam_policy_document.task_start["this"].json
 }
 
+# ECS acts through a role of its own, which an account that never used ECS lacks: a service made at once then fails. It
+# is the account's, not this deployment's: made where it is missing, and never destroyed.
+resource "terraform_data" "ecs_service_role" {
+  for_each = local.rendezvous
+
+  provisioner "local-exec" {
+    command     = "${abspath(path.module)}/scripts/ensure_ecs_service_role.sh"
+    interpreter = ["bash"]
+  }
+}
+
 resource "aws_ecs_cluster" "rendezvous" {
   #checkov:skip=CKV_AWS_65: container insights cost more than the one task that they would watch
   for_each = local.rendezvous
 
   name = "${local.name}-rendezvous"
+
+  depends_on = [terraform_data.ecs_service_role]
 }
 
 resource "aws_ecs_task_definition" "rendezvous" {
@@ -332,6 +351,8 @@ resource "aws_ecs_service" "rendezvous" {
   # Groups live in the memory of one task: never two side by side.
   deployment_minimum_healthy_percent = 0
   deployment_maximum_percent         = 100
+  # Apply ends when the task answers, or says that it does not.
+  wait_for_steady_state = true
 
   network_configuration {
     subnets          = [aws_subnet.rendezvous["this"].id]

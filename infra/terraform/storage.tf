@@ -1,7 +1,16 @@
-# One bucket: data/ and models/ are put there by the user, runs/ by the functions.
+# One bucket: data and models are put there by the user, runs by the functions. An existing one is used as it is: neither
+# its settings nor its objects are this module's.
 
 locals {
-  bucket_name = coalesce(var.bucket_name, "${local.name}-${local.account_id}-${local.region}")
+  own_bucket = var.existing_bucket_name == null ? { this = true } : {}
+  bucket     = one(concat(values(aws_s3_bucket.this)[*].id, values(data.aws_s3_bucket.existing)[*].id))
+  bucket_arn = "arn:${local.partition}:s3:::${local.bucket}"
+}
+
+data "aws_s3_bucket" "existing" {
+  for_each = var.existing_bucket_name == null ? {} : { this = var.existing_bucket_name }
+
+  bucket = each.value
 }
 
 resource "aws_s3_bucket" "this" {
@@ -9,12 +18,16 @@ resource "aws_s3_bucket" "this" {
   #checkov:skip=CKV_AWS_144: results can be computed again from the data, so that a copy in a second region is not worth its price
   #checkov:skip=CKV_AWS_145: S3's own keys encrypt at rest; a customer key costs a request per object read, and the data are public sky surveys
   #checkov:skip=CKV2_AWS_62: nothing acts on new objects; the state machine says when a run is over
-  bucket        = local.bucket_name
+  for_each = local.own_bucket
+
+  bucket        = coalesce(var.bucket_name, "${local.name}-${local.account_id}-${local.region}")
   force_destroy = var.force_destroy
 }
 
 resource "aws_s3_bucket_public_access_block" "this" {
-  bucket                  = aws_s3_bucket.this.id
+  for_each = aws_s3_bucket.this
+
+  bucket                  = each.value.id
   block_public_acls       = true
   block_public_policy     = true
   ignore_public_acls      = true
@@ -22,7 +35,9 @@ resource "aws_s3_bucket_public_access_block" "this" {
 }
 
 resource "aws_s3_bucket_ownership_controls" "this" {
-  bucket = aws_s3_bucket.this.id
+  for_each = aws_s3_bucket.this
+
+  bucket = each.value.id
 
   rule {
     object_ownership = "BucketOwnerEnforced"
@@ -30,7 +45,9 @@ resource "aws_s3_bucket_ownership_controls" "this" {
 }
 
 resource "aws_s3_bucket_server_side_encryption_configuration" "this" {
-  bucket = aws_s3_bucket.this.id
+  for_each = aws_s3_bucket.this
+
+  bucket = each.value.id
 
   rule {
     apply_server_side_encryption_by_default {
@@ -40,7 +57,9 @@ resource "aws_s3_bucket_server_side_encryption_configuration" "this" {
 }
 
 resource "aws_s3_bucket_versioning" "this" {
-  bucket = aws_s3_bucket.this.id
+  for_each = aws_s3_bucket.this
+
+  bucket = each.value.id
 
   versioning_configuration {
     status = "Enabled"
@@ -48,7 +67,9 @@ resource "aws_s3_bucket_versioning" "this" {
 }
 
 resource "aws_s3_bucket_lifecycle_configuration" "this" {
-  bucket = aws_s3_bucket.this.id
+  for_each = aws_s3_bucket.this
+
+  bucket = each.value.id
 
   rule {
     id     = "tidy"
@@ -67,18 +88,18 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
   }
 
   dynamic "rule" {
-    for_each = var.results_expire_days > 0 ? [var.results_expire_days] : []
+    for_each = var.results_expire_days > 0 ? var.output_prefixes : []
 
     content {
-      id     = "expire-results"
+      id     = "expire-${rule.value}"
       status = "Enabled"
 
       filter {
-        prefix = "runs/"
+        prefix = "${rule.value}/"
       }
 
       expiration {
-        days = rule.value
+        days = var.results_expire_days
       }
 
       abort_incomplete_multipart_upload {
@@ -89,12 +110,14 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
 }
 
 data "aws_iam_policy_document" "bucket" {
+  for_each = aws_s3_bucket.this
+
   statement {
     sid    = "DenyPlainHttp"
     effect = "Deny"
     # A Deny may be as broad as it likes: nobody, by whatever action, without TLS.
     actions   = ["s3:*"]
-    resources = [aws_s3_bucket.this.arn, "${aws_s3_bucket.this.arn}/*"]
+    resources = [each.value.arn, "${each.value.arn}/*"]
 
     principals {
       type        = "*"
@@ -110,8 +133,10 @@ data "aws_iam_policy_document" "bucket" {
 }
 
 resource "aws_s3_bucket_policy" "this" {
-  bucket = aws_s3_bucket.this.id
-  policy = data.aws_iam_policy_document.bucket.json
+  for_each = aws_s3_bucket.this
+
+  bucket = each.value.id
+  policy = data.aws_iam_policy_document.bucket[each.key].json
 
   # S3 refuses two changes of a bucket's access settings at the same moment.
   depends_on = [aws_s3_bucket_public_access_block.this]

@@ -37,13 +37,57 @@ variable "tags" {
 # --- storage ---------------------------------------------------------------------------------------------------------
 
 variable "bucket_name" {
-  description = "Name of the bucket that is created. Null makes <name>-<account>-<region>."
+  description = "Name of the bucket that is created. Null makes <name>-<account>-<region>. Not with existing_bucket_name."
   type        = string
   default     = null
 
   validation {
     condition     = var.bucket_name == null || can(regex("^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", var.bucket_name))
     error_message = "bucket_name must be 3 to 63 characters of a-z, 0-9, '.' and '-', and start and end with a letter or digit."
+  }
+}
+
+variable "existing_bucket_name" {
+  description = "A bucket that is there already, in this account and region, with data, models and room for results. None is created then, and this one's settings stay as they are."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.existing_bucket_name == null || can(regex("^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", var.existing_bucket_name))
+    error_message = "existing_bucket_name must be 3 to 63 characters of a-z, 0-9, '.' and '-', and start and end with a letter or digit."
+  }
+}
+
+variable "data_prefixes" {
+  description = "Folders of the bucket that hold datasets: functions read them. The first is where the demo dataset goes."
+  type        = list(string)
+  default     = ["data"]
+
+  validation {
+    condition     = length(var.data_prefixes) > 0 && alltrue([for prefix in var.data_prefixes : can(regex("^[^/*?][^*?]*[^/*?]$|^[^/*?]$", prefix))])
+    error_message = "data_prefixes must be one or more folders without wildcards or a slash at either end, as data or survey/dr18."
+  }
+}
+
+variable "model_prefixes" {
+  description = "Folders of the bucket that hold models: the executors read them, and people who run put theirs there (models is where `skyfan run` uploads to)."
+  type        = list(string)
+  default     = ["models"]
+
+  validation {
+    condition     = length(var.model_prefixes) > 0 && alltrue([for prefix in var.model_prefixes : can(regex("^[^/*?][^*?]*[^/*?]$|^[^/*?]$", prefix))])
+    error_message = "model_prefixes must be one or more folders without wildcards or a slash at either end, as models or scripts/Anomaly Detection."
+  }
+}
+
+variable "output_prefixes" {
+  description = "Folders of the bucket under which runs may write: an output is <prefix>/<name>, or deeper. The first is where the demo writes."
+  type        = list(string)
+  default     = ["runs"]
+
+  validation {
+    condition     = length(var.output_prefixes) > 0 && alltrue([for prefix in var.output_prefixes : can(regex("^[^/*?][^*?]*[^/*?]$|^[^/*?]$", prefix))])
+    error_message = "output_prefixes must be one or more folders without wildcards or a slash at either end, as runs or results/team."
   }
 }
 
@@ -54,7 +98,7 @@ variable "force_destroy" {
 }
 
 variable "results_expire_days" {
-  description = "Days after which objects under runs/ are deleted. 0 keeps them; a stored GB costs about $0.023 a month."
+  description = "Days after which objects under output_prefixes are deleted. 0 keeps them; a stored GB costs about $0.023 a month."
   type        = number
   default     = 0
 
@@ -75,6 +119,17 @@ variable "dataset_arns" {
   }
 }
 
+variable "dataset_kms_key_arns" {
+  description = "KMS keys under which dataset_arns are encrypted (SSE-KMS): functions that read data may use them for that."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for arn in var.dataset_kms_key_arns : can(regex("^arn:[a-z-]+:kms:[a-z0-9-]+:\\d{12}:key/[A-Za-z0-9-]+$", arn))])
+    error_message = "dataset_kms_key_arns must be ARNs of keys, as arn:aws:kms:us-east-1:123456789012:key/..., not of aliases."
+  }
+}
+
 # --- images ----------------------------------------------------------------------------------------------------------
 
 variable "build_images" {
@@ -84,7 +139,7 @@ variable "build_images" {
 }
 
 variable "image_uris" {
-  description = "With build_images = false: URI in ECR of the partitioner, executor, aggregator (and rendezvous) image, by tag or digest."
+  description = "With build_images = false: URI in ECR of the partitioner, executor, executor-torch, aggregator (and rendezvous) image, by tag or digest."
   type        = map(string)
   default     = {}
 
@@ -212,7 +267,7 @@ variable "aggregator_timeout_s" {
 }
 
 variable "map_concurrency" {
-  description = "Ranks that run at once, as `run_command` says it. 10 is what a new account has; more costs nothing by itself and shortens the run."
+  description = "Ranks that run at once, at most: a run that asks for more gets this many. 10 is what a new account has; more costs nothing by itself and shortens the run."
   type        = number
   default     = 10
 
@@ -275,7 +330,7 @@ variable "create_dashboard" {
 }
 
 variable "create_alarms" {
-  description = "Create the alarms on failures and throttles: 9, at $0.10 a month each beyond the account's ten free ones."
+  description = "Create the alarms on failures and throttles: 11, at $0.10 a month each beyond the account's ten free ones."
   type        = bool
   default     = true
 }
@@ -288,6 +343,28 @@ variable "alarm_topic_arns" {
   validation {
     condition     = alltrue([for arn in var.alarm_topic_arns : can(regex("^arn:[a-z-]+:sns:[a-z0-9-]+:\\d{12}:[A-Za-z0-9_-]+$", arn))])
     error_message = "alarm_topic_arns must be ARNs of SNS topics, as arn:aws:sns:us-east-1:123456789012:name."
+  }
+}
+
+variable "alarm_email" {
+  description = "Address that hears of alarms and of the budget; SNS asks it first. Empty: nobody is written to."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = var.alarm_email == "" || can(regex("^[^@\\s]+@[^@\\s]+\\.[^@\\s]+$", var.alarm_email))
+    error_message = "alarm_email must be empty or an address, as sky@example.org."
+  }
+}
+
+variable "monthly_budget_usd" {
+  description = "Cost of the account in a month of which alarm_email is told at 80%, and when all of it is forecast. 0 watches nothing; two budgets of an account are free."
+  type        = number
+  default     = 0
+
+  validation {
+    condition     = var.monthly_budget_usd >= 0
+    error_message = "monthly_budget_usd must be 0 or more."
   }
 }
 

@@ -4,9 +4,10 @@ locals {
   execution_arn = replace(local.pipeline_arn, ":stateMachine:", ":execution:")
 
   definition = templatefile("${path.module}/../stepfunctions/pipeline.asl.json", {
-    partitioner_arn = aws_lambda_function.this["partitioner"].arn
-    executor_arn    = aws_lambda_function.this["executor"].arn
-    aggregator_arn  = aws_lambda_function.this["aggregator"].arn
+    partitioner_arn    = aws_lambda_function.this["partitioner"].arn
+    executor_arn       = aws_lambda_function.this["executor"].arn
+    executor_torch_arn = aws_lambda_function.this["executor-torch"].arn
+    aggregator_arn     = aws_lambda_function.this["aggregator"].arn
 
     # A task waits a little longer than its function may take, so that the function's own time-out names the cause.
     partitioner_timeout_s = var.partitioner_timeout_s + 90

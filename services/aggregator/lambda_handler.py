@@ -1,4 +1,4 @@
-"""The aggregator on Lambda: `aggregate` after the map, `fail` when the pipeline itself failed."""
+"""The aggregator on Lambda: `aggregate` after the map, `fail` when the pipeline itself failed, and stopped runs."""
 
 from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -8,8 +8,17 @@ from skyfan.errors import BadInput, RunConflict
 from skyfan.reference_payload import parse_execution_input
 from skyfan.runs.folder import RunFolder, write_json
 from skyfan.serving.lambda_dispatch import make_handler
-from skyfan.serving.lambda_events import AggregateEvent, AggregateResult, FailEvent, FailResult
+from skyfan.serving.lambda_events import (
+    STATUS_CHANGE,
+    AggregateEvent,
+    AggregateResult,
+    FailEvent,
+    FailResult,
+    MarkResult,
+    StatusChange,
+)
 from skyfan.serving.map_results import failed_ranks
+from skyfan.serving.stopped_runs import mark_stopped
 from skyfan.settings import FunctionSettings, read
 from skyfan.stages.aggregate import aggregate
 from skyfan.stages.messages import AggregateRequest
@@ -51,4 +60,16 @@ def _fail(event: FailEvent, _context: LambdaContext, _metrics: Metrics) -> FailR
     return FailResult(recorded=uri)
 
 
-handler = make_handler("aggregator", {"aggregate": (AggregateEvent, _aggregate), "fail": (FailEvent, _fail)})
+def _stopped(event: StatusChange, _context: LambdaContext, _metrics: Metrics) -> MarkResult:
+    """EventBridge's own event, as it comes: the ranks of an execution that was stopped are to end."""
+    return MarkResult(marked=mark_stopped(event.detail))
+
+
+handler = make_handler(
+    "aggregator",
+    {
+        "aggregate": (AggregateEvent, _aggregate),
+        "fail": (FailEvent, _fail),
+        STATUS_CHANGE: (StatusChange, _stopped),
+    },
+)

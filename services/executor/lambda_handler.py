@@ -24,6 +24,7 @@ from skyfan.serving.lambda_events import (
     PrepareEvent,
     PrepareResult,
 )
+from skyfan.serving.stopped_runs import stopped_with
 from skyfan.stages.infer import Control, infer
 from skyfan.stages.messages import ConvertRequest, InferRequest, ModelFile, PrepareRequest
 from skyfan.stages.model_cache import ModelCache
@@ -64,9 +65,13 @@ def _infer(event: InferEvent, context: LambdaContext, metrics: Metrics) -> Infer
         attempt=event.attempt + 1,
         group=group and group.model_copy(update={"group_rank": reference.group_rank}),
     )
-    record = infer(request, _models, Control(remaining_s=lambda: context.get_remaining_time_in_millis() / _MS))
-    # The record of a duplicate that was faster is not ours, though it may have begun after us.
-    ours = (record.host, record.pid) == (socket.gethostname(), os.getpid())
+    with stopped_with(event.execution, event.job.output) as stopped:
+        control = Control(cancelled=stopped, remaining_s=lambda: context.get_remaining_time_in_millis() / _MS)
+        record = infer(request, _models, control)
+    # The record of a duplicate that was faster is not ours, though it may have begun after us. Lambda's sandboxes share
+    # host names and process numbers; each has a log stream of its own.
+    here = os.environ.get("AWS_LAMBDA_LOG_STREAM_NAME") or socket.gethostname()
+    ours = (record.log_stream or record.host, record.pid) == (here, os.getpid())
     fresh = ours and datetime.fromisoformat(record.started_at) >= began
     if fresh:
         metrics.add_metric(name="Samples", unit=MetricUnit.Count, value=record.samples)

@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from skyfan.aws_limits import LAMBDA_CONCURRENCY
 from skyfan.comm.rank_group import RankGroup, form_group
 from skyfan.errors import LocationError
 from skyfan.job import Job
@@ -37,7 +36,7 @@ def _plan(event: PlanEvent, _context: LambdaContext, _metrics: Metrics) -> PlanR
         planned_at=datetime.now(UTC),
         items=S3Object(bucket=bucket, key=folder.map_items_uri.removeprefix(f"s3://{bucket}/")),
         results=S3Prefix(bucket=bucket, prefix=f"{prefix}/map".lstrip("/")),
-        max_concurrency=job.workers or LAMBDA_CONCURRENCY,
+        max_concurrency=_max_concurrency(job),
         tolerated_failure_percentage=int(job.tolerated_failure_percentage),
         group=_group(job, ranks_to_run, execution),
     )
@@ -50,10 +49,16 @@ def _group(job: Job, members: int, execution: str) -> RankGroup | None:
     return form_group(
         execution,
         members,
-        max_concurrency=job.workers or LAMBDA_CONCURRENCY,
-        scale_up_hint="give --workers {ranks}",
+        max_concurrency=_max_concurrency(job),
+        scale_up_hint="give --workers {ranks}, within the deployment's map_concurrency",
         rendezvous=read(NetworkSettings).rendezvous,
     )
+
+
+def _max_concurrency(job: Job) -> int:
+    """Ranks at once: what the job asks for, but no more than the deployment allows."""
+    allowed = read(FunctionSettings).map_concurrency
+    return min(job.workers or allowed, allowed)
 
 
 def _bucket_and_prefix(output: str) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """`skyfan runs`: executions on Step Functions, started earlier or by somebody else."""
 
+import json
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -12,11 +13,17 @@ from skyfan.backends.stepfunctions.access import AWS, Access, open_access
 from skyfan.backends.stepfunctions.backend import console_url, stop
 from skyfan.backends.stepfunctions.executions import RunListed, RunShown, execution_arn, list_runs, redrive, show_run
 from skyfan.backends.stepfunctions.machine import find_machine
+from skyfan.backends.stepfunctions.run_logs import LogLine, RunLogs
 from skyfan.cli import options
 from skyfan.cli.console import out, print_json, say
 from skyfan.units import format_duration
 
-app = typer.Typer(no_args_is_help=True, help="List, show, stop and redrive runs on Step Functions.")
+app = typer.Typer(
+    no_args_is_help=True, help="List, show, stop and redrive runs on Step Functions, and read their logs."
+)
+
+# Of a log line, what every line of a run has, or stands at its front.
+_LOG_CONTEXT = {"timestamp", "service", "level", "event", "request_id", "execution", "run_id", "rank"}
 
 On = Annotated[str, typer.Option(help="aws or localstack.")]
 Name = Annotated[str, typer.Argument(metavar="RUN", help="Name or ARN of an execution.")]
@@ -71,11 +78,45 @@ def stop_command(run: Name, on: On = AWS, state_machine: options.StateMachine = 
 
 @app.command("redrive")
 def redrive_command(run: Name, on: On = AWS, state_machine: options.StateMachine = DEFAULT_STATE_MACHINE) -> None:
-    """Take a failed run up again where it failed (on AWS, within 14 days)."""
+    """Take a run up again that failed, was stopped or timed out; what is committed is kept."""
     access = open_access(on)
-    arn = _arn(access, state_machine, run)
-    redrive(access, arn)
-    say(f"{run} goes on; `skyfan runs show {arn}` says how far it is.")
+    machine = find_machine(access, state_machine)
+    arn = execution_arn(machine, run)
+    going_on = redrive(access, machine, arn)
+    if going_on.arn == arn:
+        say(f"{run} goes on; `skyfan runs show {arn}` tells how far it is.")
+    else:
+        say(f"{run} itself cannot go on: execution {going_on.name} does, with the same input.")
+        out.print(going_on.name, soft_wrap=True)
+
+
+@app.command("logs")
+def logs_command(
+    run: Name,
+    on: On = AWS,
+    state_machine: options.StateMachine = DEFAULT_STATE_MACHINE,
+    rank: Annotated[int | None, typer.Option(min=0, help="Of this rank alone.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
+    as_json: options.Json = False,
+) -> None:
+    """What the functions of one run logged (CloudWatch)."""
+    access = open_access(on)
+    machine = find_machine(access, state_machine)
+    logs = RunLogs(access, machine, execution_arn(machine, run), rank)
+    for line in logs.follow() if follow else logs.lines():
+        if as_json:
+            out.print(json.dumps(line.fields), soft_wrap=True, markup=False, highlight=False)
+        else:
+            out.print(_log_text(line), soft_wrap=True, markup=False, highlight=False)
+
+
+def _log_text(line: LogLine) -> str:
+    """Time, function, rank, level and event; then what else the line tells."""
+    fields = {name: value for name, value in line.fields.items() if name not in _LOG_CONTEXT and value is not None}
+    rank = "" if line.fields.get("rank") is None else f" rank {line.fields['rank']}"
+    told = " ".join(f"{name}={value}" for name, value in fields.items())
+    level, event = line.fields.get("level", ""), line.fields.get("event", "")
+    return f"{line.at:%H:%M:%S.%f} {line.function}{rank} {level} {event} {told}".rstrip()
 
 
 def _arn(access: Access, state_machine: str, run: str) -> str:

@@ -18,8 +18,8 @@ _RUN_PUTS = 5
 # A rank writes its predictions (the commit) and its record; the aggregator reads each back once.
 RANK_PUTS = 2
 _RANK_GETS_BY_AGGREGATOR = 2
-# The states of the pipeline around the map: partition, map, aggregate and the end.
-_PIPELINE_STATES = 4
+# The states of the pipeline that a run enters, the map among them and its children aside (infra/stepfunctions).
+PIPELINE_STATES = 11
 # One child workflow is started (a transition) and enters one task (another); a retry enters it again.
 _TRANSITIONS_PER_RANK = 2
 # Lambda's own START, END and REPORT lines and the executor's structured lines; an assumption, not measured.
@@ -118,4 +118,4 @@ def _most_common(values: Iterable[T | None]) -> T | None:
 
 def pipeline_transitions(ranks: int, retries: int = 0) -> int:
     """State transitions of one run: the pipeline's own, two a rank, one a retry."""
-    return _PIPELINE_STATES + _TRANSITIONS_PER_RANK * ranks + retries
+    return PIPELINE_STATES + _TRANSITIONS_PER_RANK * ranks + retries

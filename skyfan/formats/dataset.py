@@ -76,14 +76,19 @@ def open_dataset(uri: str) -> Dataset:
 def dataset_files(dataset: str, advance: Advance | None = None) -> list[str]:
     """URIs of the dataset's files, by name with numbers as numbers; a file named itself need not end in `.pt`.
 
+    A folder is listed before anything is asked of it as an object: S3 answers that with 403, not 404, to callers who
+    may list under a prefix only.
+
     Raises:
         DatasetError: there are none, or too many, they lie in several folders, or an entry of the folder that would
             be data cannot be read (a link to nothing, a linked folder, a FIFO, a folder called like a file).
         LocationError: the store cannot be read.
     """
-    if _is_data(dataset) or store.exists(dataset):
+    if _is_data(dataset):
         return [dataset]
     found = sorted(_data_files(dataset, advance), key=natural_order)
+    if not found and store.exists(dataset):
+        return [dataset]
     if not found:
         raise DatasetError(f"{dataset} is neither a .pt file nor a folder with .pt files in it; check --dataset.")
     folders = {uri.rsplit("/", 1)[0] for uri in found}

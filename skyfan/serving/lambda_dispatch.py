@@ -1,4 +1,4 @@
-"""What the three Lambda handlers share: dispatch by `op` to a typed event, errors by name, logs and metrics.
+"""What the Lambda handlers share: dispatch by `op` to a typed event, errors by name, logs and metrics.
 
 Metrics are CloudWatch's embedded metric format ("Specification: Embedded metric format",
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html,
@@ -27,7 +27,7 @@ Handler = Callable[[Mapping[str, Any], LambdaContext], dict[str, Any]]
 
 
 def make_handler(service: str, operations: Mapping[str, Operation]) -> Handler:
-    """The handler of one function: the event's `op` chooses the operation.
+    """The handler of one function: the event's `op`, or `detail-type`, chooses the operation.
 
     An error leaves it under the name that Step Functions matches on, with its sentence as the message.
     """
@@ -38,7 +38,11 @@ def make_handler(service: str, operations: Mapping[str, Operation]) -> Handler:
     def handle(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(
-            service=service, request_id=context.aws_request_id, run_id=event.get("run_id"), rank=event.get("rank")
+            service=service,
+            request_id=context.aws_request_id,
+            execution=_execution_name(event),
+            run_id=event.get("run_id"),
+            rank=event.get("rank"),
         )
         log = structlog.get_logger(service)
         try:
@@ -58,8 +62,15 @@ def make_handler(service: str, operations: Mapping[str, Operation]) -> Handler:
 def _dispatch(
     operations: Mapping[str, Operation], event: Mapping[str, Any], context: LambdaContext, metrics: Metrics
 ) -> dict[str, Any]:
-    found = operations.get(str(event.get("op")))
+    name = event.get("op") or event.get("detail-type")  # the state machine's events, or EventBridge's
+    found = operations.get(str(name))
     if found is None:
-        raise BadInput(f"op {event.get('op')!r} is not known; this function does {', '.join(operations)}.")
+        raise BadInput(f"op {name!r} is not known; this function does {', '.join(operations)}.")
     kind, operation = found
     return operation(kind.model_validate(event), context, metrics).model_dump(mode="json", by_alias=True)
+
+
+def _execution_name(event: Mapping[str, Any]) -> str | None:
+    """By which `skyfan runs logs` finds a run's lines; a rank's event has the name alone, so that it stays small."""
+    execution = event.get("execution")
+    return execution.get("name") if isinstance(execution, Mapping) else execution

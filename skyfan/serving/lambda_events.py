@@ -14,6 +14,9 @@ from skyfan.comm.rank_group import RankGroup
 from skyfan.job import Job
 from skyfan.stages.messages import ModelFile, PreparedModel
 
+# EventBridge's own name for these events, its `detail-type`.
+STATUS_CHANGE = "Step Functions Execution Status Change"
+
 
 class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -106,7 +109,7 @@ class ItemReference(_Value):
 
 
 class InferEvent(_Event):
-    """Compute one rank. `rank` repeats the item's, for logs."""
+    """Compute one rank. `rank` repeats the item's, for logs; `execution` is the name of the one that it belongs to."""
 
     op: Literal["infer"]
     run_id: str
@@ -115,6 +118,7 @@ class InferEvent(_Event):
     job: Job
     model: ModelFile
     group: RankGroup | None = None
+    execution: str
 
 
 class InferResult(_Value):
@@ -168,6 +172,31 @@ class FailResult(_Value):
     """The URI of what was written; None where the input names no usable output."""
 
     recorded: str | None
+
+
+class ExecutionEnd(BaseModel):
+    """What EventBridge tells of an execution; `input` is None where it is too large for an event.
+
+    "Automating Step Functions event delivery with EventBridge", read 2026-11:
+    https://docs.aws.amazon.com/step-functions/latest/dg/eventbridge-integration.html
+    """
+
+    execution_arn: str = Field(alias="executionArn")
+    name: str
+    status: str
+    input: str | None = None
+
+
+class StatusChange(BaseModel):
+    """EventBridge's event when an execution ends; AWS may add fields to it at any time."""
+
+    detail: ExecutionEnd
+
+
+class MarkResult(_Value):
+    """The URI of the mark for the execution's ranks; None where its input names no run."""
+
+    marked: str | None
 
 
 class CheckCommEvent(_Event):

@@ -63,11 +63,15 @@ class ConvertRequest(_Message):
 
 
 class ModelFile(_Message):
-    """The file that ranks load; `source_digest` is that of the file that the run was planned with."""
+    """The file that ranks load; `source_digest` is that of the file that the run was planned with.
+
+    `engine` runs it: what only `torch` runs needs an executor that has torch.
+    """
 
     uri: str
     digest: str
     source_digest: str
+    engine: str
 
 
 class InferRequest(_Message):

@@ -52,17 +52,22 @@ def convert(request: ConvertRequest, models: ModelCache) -> ModelFile:
     it is.
     """
     source = request.model
-    if not source.needs_conversion:
-        return ModelFile(uri=source.uri, digest=source.digest, source_digest=source.digest)
+    uri, digest = _converted(request, models) if source.needs_conversion else (source.uri, source.digest)
+    layout = open_tensorfile(dataset_files(request.job.dataset)[0])
+    engine = models.engine(uri, digest, request.job.options, layout)
+    _try_out(engine, layout)
+    return ModelFile(uri=uri, digest=digest, source_digest=source.digest, engine=engine.info.name)
+
+
+def _converted(request: ConvertRequest, models: ModelCache) -> tuple[str, str]:
+    """URI and SHA-256 of the converted model, which an earlier start may have left."""
+    source = request.model
     uri = RunFolder(request.job.output).model_uri(source.digest)
     if not _is_made_of(uri, source.digest):
         from skyfan.models.conversion import portable_bytes
 
         store.put(uri, portable_bytes(models.model(source.uri, source.digest)))
-    digest = models.model(uri).digest
-    layout = open_tensorfile(dataset_files(request.job.dataset)[0])
-    _try_out(models.engine(uri, digest, request.job.options, layout), layout)
-    return ModelFile(uri=uri, digest=digest, source_digest=source.digest)
+    return uri, models.model(uri).digest
 
 
 def _is_made_of(uri: str, digest: str) -> bool:

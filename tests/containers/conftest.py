@@ -61,7 +61,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def images() -> None:
     """All images, built once."""
     require_docker()
-    compose(compose_environment("skyfan-test"), "build", timeout_s=BUILD_DEADLINE_S)
+    compose(compose_environment("skyfan-test"), "--profile", "*", "build", timeout_s=BUILD_DEADLINE_S)
 
 
 @pytest.fixture(scope="session")

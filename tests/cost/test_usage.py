@@ -32,7 +32,7 @@ def record(**change: object) -> dict[str, object]:
 def test_three_ranks_and_one_retry():
     usage = usage_of_ranks(rank_times([record(), record(wall_s=12.0), record(wall_s=20.0)]), attempts=4)
     assert [invocation.billed_s for invocation in usage.invocations] == [10.0, 12.0, 20.0, 12.0]
-    assert usage.transitions == 4 + 2 * 3 + 1 == pipeline_transitions(3, retries=1)
+    assert usage.transitions == 11 + 2 * 3 + 1 == pipeline_transitions(3, retries=1)
     assert usage.s3_puts == 5 + 2 * 3
     assert usage.s3_gets == 4 * 3 + 2 * 3
     found = {item.name: item.usd for item in bill(usage, PRICES).items}

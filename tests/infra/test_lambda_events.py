@@ -29,7 +29,7 @@ def tasks(states):
 
 @pytest.fixture(scope="module")
 def definition():
-    return json.loads(render(Variables("p", "e", "a")))
+    return json.loads(render(Variables("p", "e", "t", "a")))
 
 
 def test_every_task_has_a_model(definition):

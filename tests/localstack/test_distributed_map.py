@@ -1,4 +1,4 @@
-"""Each behaviour of distributed maps that LocalStack lacks as shipped; the modules mended name AWS's pages."""
+"""Each behaviour of distributed maps that LocalStack lacks as shipped; the modules that patch them name AWS's pages."""
 
 import json
 import time
@@ -27,7 +27,7 @@ CHECK = {
             "Choices": [{"Variable": "$.bad", "BooleanEquals": True, "Next": "Bad"}],
             "Default": "Good",
         },
-        "Bad": {"Type": "Fail", "Error": "SkyfanBadInput", "Cause": "the item says so"},
+        "Bad": {"Type": "Fail", "Error": "SkyfanBadInput", "Cause": "the item asks for it"},
         "Good": {"Type": "Pass", "End": True},
     },
 }
@@ -161,7 +161,7 @@ def test_result_writer_writes_the_results_by_status(stack, bucket):
     rows = written[failed["Key"]]
     assert [json.loads(row["Input"])["n"] for row in rows] == [0, 1]
     assert {(row["Status"], row["Error"], row["Cause"]) for row in rows} == {
-        ("FAILED", "SkyfanBadInput", "the item says so")
+        ("FAILED", "SkyfanBadInput", "the item asks for it")
     }
     assert stack.map_run(done["executionArn"])["itemCounts"]["resultsWritten"] == 10
 

@@ -25,7 +25,7 @@ def pipeline(stack: Stack, probe_image: str) -> Stack:
 
 def definition() -> str:
     arn = "arn:aws:lambda:us-east-1:000000000000:function:pipeline"
-    return render(Variables(arn, arn, arn, execution_timeout_s=300))
+    return render(Variables(arn, arn, arn, arn, execution_timeout_s=300))
 
 
 def request(stack: Stack, name: str, ranks: int, **changes: Any) -> dict[str, Any]:
@@ -70,6 +70,14 @@ def test_run_without_ranks_to_do_starts_no_map(pipeline):
     done = pipeline.run(definition(), request(pipeline, "nothing", 0))
     assert (done["status"], done["output"]["status"]) == ("SUCCEEDED", "nothing")
     assert "Infer" not in states_entered(pipeline, done["executionArn"])
+
+
+@pytest.mark.parametrize(("engine", "entered"), [("torch", "ExecutorWithTorch"), ("openvino", "ExecutorWithoutTorch")])
+def test_the_engine_decides_on_the_ranks_image(pipeline, engine, entered):
+    done = pipeline.run(definition(), request(pipeline, f"with-{engine}", 2, engine=engine))
+    assert (done["status"], done["output"]["status"]) == ("SUCCEEDED", "held")
+    order = states_entered(pipeline, done["executionArn"])
+    assert order[order.index("Convert") :][:4] == ["Convert", "WhichExecutor", entered, "Infer"]
 
 
 def test_tolerated_failures_succeed(pipeline):

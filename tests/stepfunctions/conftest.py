@@ -1,23 +1,28 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import Request, urlopen
 
+import boto3
 import pytest
+from moto.server import ThreadedMotoServer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "localstack"))
 
 from localstack_support import CREDENTIALS, REGION, require_docker
 
 from skyfan import store
+from skyfan.backends.stepfunctions.access import prepare_environment
 from tests.conftest import Sample, make_sample
 from tests.stepfunctions.deployment import BUILD_DEADLINE_S, DATA, Deployment, deployed
+from tests.stepfunctions.on_moto import BUCKET, SETTINGS
 
 SAMPLES = 200
 FILES = 40
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whoever comes first builds the images, on a bare machine for longer than a test may take otherwise."""
+    """The first test builds the images, on a bare machine for longer than a test may take otherwise."""
     for item in items:
         if "_deployment" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.timeout(BUILD_DEADLINE_S + 600))
@@ -71,3 +76,34 @@ def many_files(deployment: Deployment, parts: list[Sample], request: pytest.Fixt
     for part in parts:
         store.copy_in(part.path, f"{uri}/{part.path.name}")
     return f"{uri}/"
+
+
+@pytest.fixture
+def bare(monkeypatch, tmp_path):
+    """A user who has set nothing."""
+    for name in (*SETTINGS, "AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
+        # Set first, so that monkeypatch takes away again what the code under test sets.
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    return monkeypatch
+
+
+@pytest.fixture(scope="module")
+def server():
+    running = ThreadedMotoServer(port=0, verbose=False)
+    running.start()
+    _, port = running.get_host_and_port()
+    yield f"http://127.0.0.1:{port}"
+    running.stop()
+
+
+@pytest.fixture
+def moto(bare, server):
+    """S3, Step Functions and Lambda of moto, which start nothing but keep what they are told."""
+    urlopen(Request(f"{server}/moto-api/reset", method="POST"), timeout=10).close()
+    bare.setenv("AWS_ENDPOINT_URL", server)
+    prepare_environment("localstack")
+    boto3.client("s3").create_bucket(Bucket=BUCKET)

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from localstack_support import ROOT, Stack, build_image, localstack
 from skyfan_compose.definition import Variables, render
+from skyfan_compose.pipeline import make_stop_rule
 from testcontainers.core.container import DockerContainer
 
 import skyfan
@@ -32,13 +33,21 @@ from skyfan.runs.commit import RunLedger
 
 TAG = "test"
 PIPELINE, FAULTY = "skyfan-pipeline", "faulty-pipeline"
-PORTS = {"skyfan-executor": 9001, "skyfan-partitioner": 9002, "skyfan-aggregator": 9003, "faulty-executor": 9004}
+PORTS = {
+    "skyfan-executor": 9001,
+    "skyfan-partitioner": 9002,
+    "skyfan-aggregator": 9003,
+    "faulty-executor": 9004,
+    "skyfan-executor-torch": 9005,
+}
 EXECUTORS = 3
 TIMEOUT_S = 120
 BUILD_DEADLINE_S = 1500
 DATA, RESULTS = "skyfan-data", "skyfan-results"
 SAMPLE_BYTES = 20_504
-IMAGES = ("partitioner", "executor", "aggregator")
+IMAGES = ("partitioner", "executor", "executor-torch", "aggregator")
+# Services of compose.yaml that build these.
+BUILT = ("partitioner", "executor", "lambda-executor", "aggregator")
 
 
 def build_images() -> None:
@@ -50,7 +59,7 @@ def build_images() -> None:
     if Path(wheels or "none").is_dir():
         environment |= {"WHEELS_DIR": wheels, "TORCH_INDEX": ""}
     built = subprocess.run(
-        ["docker", "compose", "--project-directory", str(ROOT), "build", "--quiet", *IMAGES],
+        ["docker", "compose", "--project-directory", str(ROOT), "build", "--quiet", *BUILT],
         capture_output=True,
         text=True,
         timeout=BUILD_DEADLINE_S,
@@ -102,14 +111,16 @@ def deployed() -> Iterator[Deployment]:
             s3.create_bucket(Bucket=bucket)
         arns = {name: stack.create_function(name, timeout_s=TIMEOUT_S) for name in PORTS}
         for machine, executor in ((PIPELINE, "skyfan-executor"), (FAULTY, "faulty-executor")):
-            variables = Variables(arns["skyfan-partitioner"], arns[executor], arns["skyfan-aggregator"])
-            stack.create_state_machine(render(variables), machine)
+            variables = Variables(
+                arns["skyfan-partitioner"], arns[executor], arns["skyfan-executor-torch"], arns["skyfan-aggregator"]
+            )
+            made = stack.create_state_machine(render(variables), machine)
+            make_stop_rule(stack.client("events"), made, arns["skyfan-aggregator"])
         always: dict[str, Any] = {"restart_policy": {"Name": "always"}}
         for service in IMAGES:
             for _ in range(EXECUTORS if service == "executor" else 1):
-                _start(
-                    stack, f"skyfan-{service}:{TAG}", f"skyfan-{service}", f"services.{service}.lambda_handler.handler"
-                )
+                handler = f"services.{service.removesuffix('-torch')}.lambda_handler.handler"
+                _start(stack, f"skyfan-{service}:{TAG}", f"skyfan-{service}", handler)
         faulty = [
             stack.start_worker(
                 f"skyfan-faulty-executor:{TAG}",

@@ -48,36 +48,52 @@ class Worker:
 
 
 @contextmanager
-def worker(service: str, folder: Path, environment: Mapping[str, str]) -> Iterator[Worker]:
-    """`services.<service>`'s handler in a process of its own, as its image starts it."""
-    running = Worker(log=folder / f"{service}.log")
+def runtime_api(log: Path) -> Iterator[tuple[Worker, int]]:
+    """A worker's end of the API, on a port of 127.0.0.1; the worker is for the caller to start, and writes to `log`."""
+    running = Worker(log=log)
     server = ThreadingHTTPServer(("127.0.0.1", 0), _requests_of(running))
     server.daemon_threads = True
     serving = threading.Thread(target=server.serve_forever, daemon=True)
     serving.start()
-    variables = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "PYTHONUNBUFFERED": "1",
-        "SKYFAN_LOG_FORMAT": "json",
-        "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{server.server_port}",
+    try:
+        yield running, server.server_port
+    finally:
+        running.events.put(None)
+        server.shutdown()
+        serving.join(10)
+        server.server_close()
+
+
+def function_environment(service: str, port: int) -> dict[str, str]:
+    """What Lambda sets in a function's environment, as far as handlers look at it."""
+    return {
+        "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{port}",
         "AWS_LAMBDA_FUNCTION_NAME": f"skyfan-{service}",
         "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769",
-        **environment,
+        "AWS_LAMBDA_LOG_STREAM_NAME": f"2026/11/26/[$LATEST]{uuid.uuid4().hex}",
     }
-    command = [sys.executable, "-m", "awslambdaric", f"services.{service}.lambda_handler.handler"]
-    with running.log.open("w") as log:
+
+
+@contextmanager
+def worker(service: str, folder: Path, environment: Mapping[str, str]) -> Iterator[Worker]:
+    """`services.<service>`'s handler in a process of its own, as its image starts it."""
+    with runtime_api(folder / f"{service}.log") as (running, port), running.log.open("w") as log:
+        variables = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "PYTHONUNBUFFERED": "1",
+            "SKYFAN_LOG_FORMAT": "json",
+            **function_environment(service, port),
+            **environment,
+        }
+        command = [sys.executable, "-m", "awslambdaric", f"services.{service}.lambda_handler.handler"]
         process = subprocess.Popen(command, cwd=folder, env=variables, stdout=log, stderr=subprocess.STDOUT)
         try:
             yield running
         finally:
             process.kill()
             process.wait(10)
-            running.events.put(None)
-            server.shutdown()
-            serving.join(10)
-            server.server_close()
 
 
 def _requests_of(running: Worker) -> type[BaseHTTPRequestHandler]:

@@ -4,11 +4,9 @@ import json
 import os
 import re
 from datetime import UTC, datetime
-from urllib.request import Request, urlopen
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 from skyfan_compose.definition import Variables, render
 
 from skyfan import store
@@ -24,43 +22,11 @@ from skyfan.errors import BadInput, DatasetError, Interrupted, LocationError, Sk
 from skyfan.events import MapProgress, PhaseStarted
 from skyfan.job import Job
 from skyfan.reference_payload import parse_execution_input
+from tests.stepfunctions.on_moto import BUCKET, SETTINGS, make_function
 
 pytestmark = pytest.mark.slow
 
-BUCKET = "skyfan"
 ARN = "arn:aws:states:eu-west-1:123456789012:execution:skyfan-pipeline:demo-1"
-SETTINGS = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-
-
-@pytest.fixture
-def bare(monkeypatch, tmp_path):
-    """A user who has set nothing."""
-    for name in (*SETTINGS, "AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
-        # Set first, so that monkeypatch takes away again what the code under test sets.
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    return monkeypatch
-
-
-@pytest.fixture(scope="module")
-def server():
-    running = ThreadedMotoServer(port=0, verbose=False)
-    running.start()
-    _, port = running.get_host_and_port()
-    yield f"http://127.0.0.1:{port}"
-    running.stop()
-
-
-@pytest.fixture
-def moto(bare, server):
-    """S3, Step Functions and Lambda of moto, which start nothing but keep what they are told."""
-    urlopen(Request(f"{server}/moto-api/reset", method="POST"), timeout=10).close()
-    bare.setenv("AWS_ENDPOINT_URL", server)
-    prepare_environment("localstack")
-    boto3.client("s3").create_bucket(Bucket=BUCKET)
 
 
 def job(**changes):
@@ -143,30 +109,17 @@ def test_names_of_executions_are_unique_and_allowed(moto):
     assert all(re.fullmatch(r"[A-Za-z0-9-]{1,80}", name) and "20261122T063000" in name for name in names)
 
 
-def make_function(name, memory_mb):
-    """An image function in moto; its ARN comes back."""
-    trust = json.dumps({"Version": "2012-10-17", "Statement": []})
-    role = boto3.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument=trust)["Role"]["Arn"]
-    return boto3.client("lambda").create_function(
-        FunctionName=name,
-        PackageType="Image",
-        Code={"ImageUri": "123456789012.dkr.ecr.us-east-1.amazonaws.com/x:1"},
-        Role=role,
-        MemorySize=memory_mb,
-        Architectures=["arm64"],
-    )["FunctionArn"]
-
-
 def test_a_state_machine_is_found_by_name_or_arn_and_its_absence_says_how_to_make_one(moto):
     access = open_access("localstack")
     executor = make_function("skyfan-executor", memory_mb=3008)
-    definition = render(Variables(executor.replace("executor", "partitioner"), executor, executor))
+    definition = render(Variables(executor.replace("executor", "partitioner"), executor, executor, executor))
     role = "arn:aws:iam::123456789012:role/x"
     for number in range(110):  # more than a page
         access.states.create_state_machine(name=f"other-{number}", definition=definition, roleArn=role)
     made = access.states.create_state_machine(name="skyfan-pipeline", definition=definition, roleArn=role)
     found = find_machine(access)
-    assert found == Machine(made["stateMachineArn"], "skyfan-pipeline", found.executor, 3008, "arm64")
+    functions = ("skyfan-executor", "skyfan-partitioner")
+    assert found == Machine(made["stateMachineArn"], "skyfan-pipeline", found.executor, 3008, "arm64", functions)
     assert found.executor.endswith("executor")
     assert find_machine(access, found.arn) == found
     for name in ("nowhere", made["stateMachineArn"] + "x"):

@@ -1,5 +1,6 @@
 """Lost workers, lost data, duplicates: the run says exactly what is missing, and nothing that was done is lost."""
 
+import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 
@@ -143,14 +144,21 @@ def infer_event(job):
     folder = RunLedger(job.output)
     plan = folder.read_plan()
     line = store.read(folder.items_uri).split(b"\n")[0] + b"\n"
+    model = folder.model_uri(plan.model_digest)  # as Convert left it: this executor has no torch
     return {
         "op": "infer",
         "run_id": plan.run_id,
         "rank": 0,
         "item": {"rank": 0, "group_rank": 0, "items_uri": folder.items_uri, "start": 0, "stop": len(line)},
-        "model": {"uri": plan.job.model, "digest": plan.model_digest, "source_digest": plan.model_digest},
+        "model": {
+            "uri": model,
+            "digest": hashlib.sha256(store.read(model)).hexdigest(),
+            "source_digest": plan.model_digest,
+            "engine": "openvino",
+        },
         "job": plan.job.model_dump(mode="json", by_alias=True),
         "group": None,
+        "execution": "test",
         "attempt": 0,
     }
 

@@ -14,6 +14,7 @@ from moto.server import ThreadedMotoServer
 from skyfan import store
 from skyfan.records import RankRecord
 from skyfan.runs.commit import RunLedger
+from skyfan.serving.lambda_events import STATUS_CHANGE
 from tests.stepfunctions.deployment import cut_samples
 from tests.stepfunctions.runtime_api import worker
 
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 BUCKET = "skyfan"
 SERVICES = ("partitioner", "executor", "aggregator")
-RANK_LIMIT_S = 60
+RANK_LIMIT_S, MAP_CONCURRENCY = 60, 40
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +43,7 @@ def environment(tmp_path_factory):
             "AWS_CONFIG_FILE": nowhere,
             "AWS_SHARED_CREDENTIALS_FILE": nowhere,
             "SKYFAN_RANK_LIMIT_S": str(RANK_LIMIT_S),
+            "SKYFAN_MAP_CONCURRENCY": str(MAP_CONCURRENCY),
         }
         for name, value in settings.items():
             patch.setenv(name, value)
@@ -77,7 +79,7 @@ def begin():
 
 
 def prepare_and_plan(workers, given, **model):
-    """What the first two states do."""
+    """What the first two states do: nothing is written before the plan has claimed the folder."""
     execution = begin()
     prepared = workers["executor"].invoke({"op": "prepare", "input": given, "execution": execution, "attempt": 0})
     assert "errorType" not in prepared, prepared
@@ -100,6 +102,7 @@ def infer_event(prepared, plan, item, model):
         "model": model,
         "job": prepared["job"],
         "group": None,
+        "execution": "test",
         "attempt": 0,
     }
 
@@ -116,7 +119,7 @@ def record(output, rank):
 def test_the_states_one_after_the_other(workers, given, expected_z):
     execution, prepared, plan = prepare_and_plan(workers, given)
     model = converted(workers, prepared, execution)
-    assert (plan["ranks_total"], plan["ranks_to_run"], plan["max_concurrency"]) == (3, 3, 1000)
+    assert (plan["ranks_total"], plan["ranks_to_run"], plan["max_concurrency"]) == (3, 3, MAP_CONCURRENCY)
     answers = [workers["executor"].invoke(infer_event(prepared, plan, item, model)) for item in items_of(plan)]
     assert answers == [{"rank": r, "status": "committed", "samples": n} for r, n in enumerate((40, 40, 21))]
 
@@ -195,7 +198,7 @@ def test_a_plan_whose_ranks_cannot_finish_is_refused_with_the_size_that_fits(wor
     [
         ({"batch_size": 0}, "SkyfanBadInput", "batch_size"),
         ({"batchsize": 5}, "SkyfanBadInput", "batchsize in the execution's input is unknown"),
-        ({"dataset": f"s3://{BUCKET}/nothing.pt"}, "SkyfanLocationError", "does not exist"),
+        ({"dataset": f"s3://{BUCKET}/nothing.pt"}, "SkyfanNotFound", "does not exist"),
         ({"model": f"s3://{BUCKET}/sky.pt"}, "SkyfanModelError", "sky.pt"),
     ],
 )
@@ -204,6 +207,46 @@ def test_bad_input_leaves_by_its_own_name(workers, given, changes, error, senten
     failed = workers["executor"].invoke(event)
     assert failed["errorType"] == error
     assert sentence in failed["errorMessage"]
+
+
+def test_nothing_is_written_before_the_plan_has_claimed_the_folder(workers, given):
+    """Prepare's output would be left in another run's folder, or in one that no plan ever claims."""
+    event = {"op": "prepare", "input": given, "execution": begin(), "attempt": 0}
+    prepared = workers["executor"].invoke(event)
+    assert not list(store.list(given["output"]))
+    assert prepared["model"]["uri"] == given["model"]
+
+
+def test_the_converted_model_lies_in_the_claimed_folder_and_names_its_engine(workers, given):
+    execution, prepared, _ = prepare_and_plan(workers, given)
+    model = converted(workers, prepared, execution)
+    assert model["uri"].startswith(f"{given['output']}/model/")
+    assert store.exists(model["uri"])
+    assert (model["source_digest"], model["engine"]) == (prepared["model"]["digest"], "openvino")
+
+
+def test_what_only_torch_runs_names_torch_as_its_engine(workers, given):
+    execution, prepared, _ = prepare_and_plan(workers, given | {"engine": "torch"})
+    assert converted(workers, prepared, execution)["engine"] == "torch"
+
+
+def test_a_model_that_changed_since_the_plan_is_not_converted(workers, given, sample):
+    execution, prepared, _ = prepare_and_plan(workers, given)
+    store.copy_in(sample.path, given["model"])
+    assert converted(workers, prepared, execution)["errorType"] == "SkyfanModelError"
+
+
+def test_no_run_gets_more_ranks_at_once_than_the_deployment_allows(workers, given):
+    """The deployment's `map_concurrency`: a new account runs ten, and further ranks are throttled."""
+    for asked, allowed in (({"workers": 1000}, MAP_CONCURRENCY), ({"workers": 3}, 3), ({}, MAP_CONCURRENCY)):
+        _, _, plan = prepare_and_plan(workers, given | asked)
+        assert plan["max_concurrency"] == allowed
+
+
+def test_eventbridges_word_of_a_stopped_execution_leaves_a_mark(workers, given):
+    detail = {"name": "first", "executionArn": "arn:aws:states:x", "status": "ABORTED", "input": json.dumps(given)}
+    event = {"version": "0", "source": "aws.states", "detail-type": STATUS_CHANGE, "detail": detail}
+    assert workers["aggregator"].invoke(event) == {"marked": f"{given['output']}/stopped-first.json"}
 
 
 @pytest.mark.parametrize("service", SERVICES)

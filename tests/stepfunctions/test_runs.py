@@ -16,6 +16,7 @@ from skyfan import store
 from skyfan.errors import RunConflict
 from skyfan.events import MapProgress, Planned
 from skyfan.runs.folder import RunFolder
+from skyfan.serving.stopped_runs import stop_mark_uri
 from tests.e2e import support
 from tests.stepfunctions.deployment import (
     FAULTY,
@@ -126,6 +127,7 @@ def test_interrupted_stopped_and_resumed(deployment, one_file, small_model):
     assert stopped.returncode == 0, stopped.stderr
     assert deployment.stack.wait(arn)["status"] == "ABORTED"
     assert deployment.stack.map_run(arn)["status"] == "ABORTED"
+    wait_for(stop_mark_uri(output, arn.rsplit(":", 1)[1]))  # by which ranks at work end, on Lambda as here
 
     end_faults(output)
     resumed = outcome(*command[3:], "--json")
@@ -169,4 +171,4 @@ def test_the_command_line_lists_and_shows_runs(deployment, one_file, small_model
     assert shown["ranks"] == {"in all": 4, "succeeded": 4}
     assert shown["output"]["samples_done"] == 200
     redriven = outcome("runs", "redrive", "--on", "localstack", latest["name"])
-    assert (redriven.returncode, "the same `skyfan run` command" in redriven.stderr) == (2, True)
+    assert (redriven.returncode, "nothing to take up again" in redriven.stderr) == (2, True)

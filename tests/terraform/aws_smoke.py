@@ -27,7 +27,7 @@ MODULE = ROOT / "infra/terraform"
 STATE = ROOT / ".terraform-tools/aws"
 
 GALAXIES, RANKS = 1000, 10
-EXECUTOR_MB, EXECUTOR_TIMEOUT_S = 3008, 120
+EXECUTOR_MB, EXECUTOR_TIMEOUT_S = 3008, 100
 OTHER_MB, OTHER_TIMEOUT_S = 1024, 120
 RUN_TIMEOUT_S = 1800
 # Tries of a task that are billed: the first, 6 after transient errors and 3 after lost workers (pipeline.asl.json).
@@ -44,8 +44,8 @@ class Refused(Exception):
 
 def worst_case_usd() -> float:
     """Cost when everything that may be retried is, each time until it is cut off."""
-    # Prepare runs in the executor as a rank does; Plan, Aggregate and RecordFailure in the others.
-    ranks = (RANKS + 1) * EXECUTOR_TIMEOUT_S * EXECUTOR_MB / 1024
+    # Prepare and Convert run in an executor as a rank does; Plan, Aggregate and RecordFailure in the others.
+    ranks = (RANKS + 2) * EXECUTOR_TIMEOUT_S * EXECUTOR_MB / 1024
     others = 3 * OTHER_TIMEOUT_S * OTHER_MB / 1024
     return BILLED_TRIES * (ranks + others) * USD_PER_GB_S + LIST_PRICES_USD
 

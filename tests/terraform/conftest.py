@@ -22,6 +22,8 @@ FAKE_BIN = Path(__file__).parent / "fake_bin"
 ACCOUNT = "123456789012"  # moto's
 IMAGE = f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com/elsewhere-{{}}:v1"
 
+FUNCTIONS = ("partitioner", "executor", "executor-torch", "aggregator")
+
 NewWorkspace = Callable[[], Workspace]
 
 
@@ -62,10 +64,12 @@ def moto_url() -> Iterator[str]:
     """A server that behaves as AWS does for the services that the module uses."""
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line a request would bury what a failing test says
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MOTO_ECS_SERVICE_RUNNING", "1")  # else moto starts no task, for which the module waits
+        server.start()
+        host, port = server.get_host_and_port()
+        yield f"http://{host}:{port}"
+        server.stop()
 
 
 def for_moto(workspace: Workspace, url: str, calls: Path, **variables: Any) -> Workspace:
@@ -80,9 +84,8 @@ def for_moto(workspace: Workspace, url: str, calls: Path, **variables: Any) -> W
 
 def small_sources(folder: Path) -> Path:
     """A checkout in little, from which images could be built."""
-    for service in ("partitioner", "executor", "aggregator", "rendezvous"):
-        (folder / "services" / service).mkdir(parents=True)
-        (folder / "services" / service / "Dockerfile").write_text("FROM scratch\nCOPY skyfan /skyfan\n")
+    (folder / "services").mkdir(parents=True)
+    (folder / "services/Dockerfile").write_text("FROM scratch\nCOPY skyfan /skyfan\n")
     (folder / "skyfan").mkdir()
     (folder / "skyfan/__init__.py").write_text("")
     return folder

@@ -8,7 +8,7 @@ from typing import Any
 import boto3
 import pytest
 
-from .conftest import ACCOUNT, IMAGE, NewWorkspace, for_moto
+from .conftest import ACCOUNT, FUNCTIONS, IMAGE, NewWorkspace, for_moto
 from .tf_harness.older_provider import drop_newer, newer_names
 from .tf_harness.workspace import Workspace
 
@@ -32,12 +32,12 @@ def test_outputs_say_what_to_type_next(deployed: Workspace) -> None:
 
 def test_functions_enter_their_images_through_the_runtime_interface(deployed: Workspace, moto_url: str) -> None:
     functions = client("lambda", moto_url)
-    for service in ("partitioner", "executor", "aggregator"):
+    for service in FUNCTIONS:
         configuration = functions.get_function(FunctionName=f"skyfan-{service}")["Configuration"]
         assert configuration["PackageType"] == "Image"
         entry = configuration["ImageConfigResponse"]["ImageConfig"]
         assert entry["EntryPoint"] == ["python", "-m", "awslambdaric"]
-        assert entry["Command"] == [f"services.{service}.lambda_handler.handler"]
+        assert entry["Command"] == [f"services.{service.removesuffix('-torch')}.lambda_handler.handler"]
         assert configuration["MemorySize"] <= 3008, "a new account refuses more"
 
 
@@ -59,7 +59,7 @@ def test_state_holds_no_secret(deployed: Workspace) -> None:
 
 
 def test_change_then_destroy(new_workspace: NewWorkspace, moto_url: str, tmp_path: Path) -> None:
-    images = {service: IMAGE.format(service) for service in ("partitioner", "executor", "aggregator")}
+    images = {service: IMAGE.format(service) for service in FUNCTIONS}
     workspace = for_moto(
         new_workspace(), moto_url, tmp_path / "calls", environment="dev", build_images=False, image_uris=images
     )
@@ -70,7 +70,7 @@ def test_change_then_destroy(new_workspace: NewWorkspace, moto_url: str, tmp_pat
 
     workspace.variables |= {"executor_memory_mb": 2048, "log_retention_days": 7, "create_alarms": False}
     output = workspace.apply("-refresh=false")
-    assert "0 added, 6 changed, 9 destroyed" in output, output  # function, dashboard, four log groups; the alarms
+    assert "0 added, 8 changed, 11 destroyed" in output, output  # two functions, dashboard, five log groups; the alarms
     assert functions.get_function(FunctionName="skyfan-dev-executor")["Configuration"]["MemorySize"] == 2048
     alarms = client("cloudwatch", moto_url).describe_alarms(AlarmNamePrefix="skyfan-dev")["MetricAlarms"]
     assert alarms == []
@@ -83,7 +83,10 @@ def test_change_then_destroy(new_workspace: NewWorkspace, moto_url: str, tmp_pat
     assert refused.status != 0, "results must not be deleted by accident"
     assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 1
 
-    s3.delete_object(Bucket=bucket, Key="runs/first/summary.json")
+    # docs/how-to/deploy.md, "Teardown": first let go of the bucket, then destroy.
+    workspace.variables["force_destroy"] = True
+    workspace.apply("-refresh=false")
+    s3.delete_bucket_policy(Bucket=bucket)
     workspace.destroy()
     assert workspace.resources() == {}
     assert bucket not in [b["Name"] for b in s3.list_buckets()["Buckets"]]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import ACCOUNT
+from .conftest import ACCOUNT, FUNCTIONS
 from .tf_harness.workspace import Workspace
 
 Machine = dict[str, Any]
@@ -54,7 +54,7 @@ def test_machine_is_whole(machine: Machine) -> None:
 def test_machine_calls_the_functions_of_this_deployment(machine: Machine) -> None:
     text = json.dumps(machine)
     assert "${" not in text
-    for service in ("partitioner", "executor", "aggregator"):
+    for service in FUNCTIONS:
         assert f'"arn:aws:lambda:us-east-1:{ACCOUNT}:function:skyfan-{service}"' in text
 
 
@@ -66,9 +66,10 @@ def test_machine_waits_longer_than_its_functions_may_take(deployed: Workspace, m
         if address.startswith("aws_lambda_function.")
     }
     rank = machine["States"]["Infer"]["ItemProcessor"]["States"]
+    executor = machine["States"]["ExecutorWithoutTorch"]["Result"]
     for state in [*machine["States"].values(), *rank.values()]:
         if state["Type"] == "Task":
-            assert state["TimeoutSeconds"] > timeouts[state["Parameters"]["FunctionName"]]
+            assert state["TimeoutSeconds"] > timeouts[state["Parameters"].get("FunctionName", executor)]
 
 
 @pytest.mark.parametrize(

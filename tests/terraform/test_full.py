@@ -52,12 +52,12 @@ def test_whole_module_applies_without_drift_and_goes_away(
     assert sorted(group["port"] for group in groups) == [50054, 50055]
     assert all(group["preserve_client_ip"] == "true" for group in groups)
 
-    held = {who.removeprefix("full-"): document for who, document in policies(resources).items()}
+    held = policies(resources)
     assert all(too_wide(document) == [] for document in held.values())
     secret = outputs["rendezvous"]["token_secret_arn"]
     assert is_allowed(held["rendezvous"], "secretsmanager:GetSecretValue", secret)
     readers = [who for who in held if is_allowed(held[who], "secretsmanager:GetSecretValue", secret)]
-    assert sorted(readers) == ["executor", "rendezvous", "runner"]
+    assert sorted(readers) == ["executor", "executor-torch", "rendezvous", "runner"]
     assert not is_allowed(held["executor"], "secretsmanager:GetSecretValue", f"{secret}-another")
     assert not is_allowed(held["executor"], "secretsmanager:PutSecretValue", secret)
     assert not any(name.startswith(("s3:", "lambda:", "states:")) for name in actions(held["rendezvous"]))

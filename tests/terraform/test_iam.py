@@ -6,12 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
-from .conftest import ACCOUNT
-from .tf_harness.iam import actions, is_allowed, too_wide
-from .tf_harness.workspace import Workspace
+from skyfan.reference_payload import parse_execution_input
 
+from .conftest import ACCOUNT, NewWorkspace, for_moto
+from .conftest import FUNCTIONS as FUNCTION_NAMES
+from .tf_harness.iam import actions, is_allowed, too_wide
+from .tf_harness.workspace import ROOT, Workspace
+
+REGION = "us-east-1"
 BUCKET = f"arn:aws:s3:::skyfan-{ACCOUNT}-us-east-1"
 DATA, MODEL, RUN = f"{BUCKET}/data/demo.pt", f"{BUCKET}/models/astromae.pt", f"{BUCKET}/runs/first/7.json"
 SURVEY, OPEN = "arn:aws:s3:::survey/dr18/1.pt", "arn:aws:s3:::open-sky/1.pt"
@@ -82,7 +87,7 @@ TABLE: list[tuple[str, str, str, bool]] = [
     ("aggregator", "s3:GetObject", DATA, False),
     ("aggregator", "s3:GetObject", MODEL, False),
     ("aggregator", "s3:GetObject", OPEN, False),
-    # The state machine calls the three functions, itself, and the run's items and results.
+    # The state machine calls the functions, itself, and the run's items and results.
     ("pipeline", "lambda:InvokeFunction", f"{LAMBDA}:skyfan-partitioner", True),
     ("pipeline", "lambda:InvokeFunction", f"{LAMBDA}:skyfan-executor", True),
     ("pipeline", "lambda:InvokeFunction", f"{LAMBDA}:skyfan-aggregator", True),
@@ -118,17 +123,17 @@ TABLE: list[tuple[str, str, str, bool]] = [
     ("runner", "lambda:InvokeFunction", f"{LAMBDA}:skyfan-aggregator", False),
     ("runner", "lambda:UpdateFunctionCode", f"{LAMBDA}:skyfan-executor", False),
     ("runner", "lambda:GetFunctionConfiguration", f"{LAMBDA}:skyfan-executor", True),
+    ("runner", "lambda:GetAccountSettings", "*", True),
 ]
 
 
 def policies(resources: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Identity policies by who holds them."""
+    """Identity policies by who holds them: names are `<deployment>-<region>-<who>`."""
     found = {}
     for address, attributes in resources.items():
-        if address.startswith("aws_iam_role_policy."):
-            found[attributes["role"].removeprefix("skyfan-")] = json.loads(attributes["policy"])
-        elif address.startswith("aws_iam_policy."):
-            found[attributes["name"].removeprefix("skyfan-")] = json.loads(attributes["policy"])
+        if address.startswith(("aws_iam_role_policy.", "aws_iam_policy.")):
+            name = attributes["role" if address.startswith("aws_iam_role_policy.") else "name"]
+            found[name.partition(f"-{REGION}-")[2]] = json.loads(attributes["policy"])
     return found
 
 
@@ -139,9 +144,9 @@ def test_table(deployed: Workspace, who: str, action: str, resource: str, allowe
 
 def test_nobody_holds_more_actions_than_named_here(deployed: Workspace) -> None:
     held = {who: actions(document) for who, document in policies(deployed.resources()).items()}
-    assert set(held) == {"partitioner", "executor", "aggregator", "pipeline", "runner"}
+    assert set(held) == {*FUNCTION_NAMES, "pipeline", "runner"}
     assert held["aggregator"] == FUNCTIONS
-    assert held["partitioner"] == held["executor"] == FUNCTIONS | {"s3:DeleteObject"}
+    assert held["partitioner"] == held["executor"] == held["executor-torch"] == FUNCTIONS | {"s3:DeleteObject"}
     assert not any(name.startswith(("iam:", "sts:", "kms:", "ec2:")) for names in held.values() for name in names)
 
 
@@ -184,19 +189,112 @@ def test_only_the_service_may_take_a_role(deployed: Workspace) -> None:
         for address, attributes in resources.items()
         if address.startswith("aws_iam_role.")
     }
-    assert services == {
-        "skyfan-partitioner": "lambda.amazonaws.com",
-        "skyfan-executor": "lambda.amazonaws.com",
-        "skyfan-aggregator": "lambda.amazonaws.com",
-        "skyfan-pipeline": "states.amazonaws.com",
-    }
-    trust = json.loads(resources["aws_iam_role.pipeline"]["assume_role_policy"])["Statement"][0]
-    assert trust["Condition"]["ArnLike"] == {"aws:SourceArn": [MACHINE]}
-    assert trust["Condition"]["StringEquals"] == {"aws:SourceAccount": [ACCOUNT]}
+    functions = {f"skyfan-{REGION}-{name}": "lambda.amazonaws.com" for name in FUNCTION_NAMES}
+    assert services == functions | {f"skyfan-{REGION}-pipeline": "states.amazonaws.com"}
+
+
+@pytest.mark.parametrize(
+    ("source", "allowed"),
+    [
+        (MACHINE, True),
+        (f"{MACHINE}/Infer", True),  # a child of the map, by its label
+        (f"{MACHINE}:1", True),  # a version or an alias
+        (f"{MACHINE}2", False),
+        (f"{STATES}:stateMachine:another", False),
+    ],
+)
+def test_children_of_the_map_may_take_the_pipelines_role(deployed: Workspace, source: str, allowed: bool) -> None:
+    trust = json.loads(deployed.resources()["aws_iam_role.pipeline"]["assume_role_policy"])
+    trust["Statement"][0]["Resource"] = "*"  # a trust policy has none: the role itself
+    asked = {"aws:SourceArn": source, "aws:SourceAccount": ACCOUNT}
+    assert is_allowed(trust, "sts:AssumeRole", "*", asked) is allowed
+    assert not is_allowed(trust, "sts:AssumeRole", "*", asked | {"aws:SourceAccount": "999999999999"})
+
+
+KEY = f"arn:aws:kms:eu-west-1:{ACCOUNT}:key/0b1c"
+# The reference system's published payload, and a second team's bucket, as they are (tests/data/published/aws).
+PAYLOAD = json.loads((ROOT / "tests/data/published/aws/demo input.json").read_text())
+TEAM = PAYLOAD | {
+    "bucket": "team4-cosmical",
+    "S3_object_name": "scripts/Anomaly Detection",
+    "result_path": "results/1GB/1",
+}
+
+
+@pytest.fixture(scope="session", params=["published", "team"])
+def payload_and_policies(
+    request: pytest.FixtureRequest,
+    new_workspace: NewWorkspace,
+    moto_url: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
+    """A payload, and the policies of a deployment on the bucket that it names."""
+    payload = PAYLOAD if request.param == "published" else TEAM
+    s3 = boto3.client("s3", endpoint_url=moto_url, region_name=REGION, aws_access_key_id="t", aws_secret_access_key="t")
+    s3.create_bucket(Bucket=payload["bucket"])
+    own_data = payload["bucket"] == payload["data_bucket"]
+    workspace = for_moto(
+        new_workspace(),
+        moto_url,
+        tmp_path_factory.mktemp("calls") / "calls",
+        environment=request.param,
+        existing_bucket_name=payload["bucket"],
+        data_prefixes=[payload["data_prefix"]] if own_data else ["data"],
+        model_prefixes=[payload["S3_object_name"].split("/")[0]],
+        output_prefixes=[payload["result_path"].split("/")[0]],
+        dataset_arns=[] if own_data else [f"arn:aws:s3:::{payload['data_bucket']}/{payload['data_prefix']}"],
+        dataset_kms_key_arns=[KEY],
+    )
+    workspace.apply()
+    found = policies(workspace.resources())
+    workspace.destroy()
+    assert payload["bucket"] in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]], "it is not ours to destroy"
+    return payload, found
+
+
+def test_the_reference_systems_payload_is_allowed(
+    payload_and_policies: tuple[dict[str, str], dict[str, dict[str, Any]]],
+) -> None:
+    payload, held = payload_and_policies
+    job = parse_execution_input(payload)
+    arn = "arn:aws:s3:::"
+    data = job.dataset.replace("s3://", arn)
+    model, output = (uri.replace("s3://", arn).rstrip("/") for uri in (job.model, job.output))
+    asked = [
+        *((who, "s3:GetObject", f"{data}1.pt") for who in ("partitioner", "executor", "executor-torch")),
+        *((who, "s3:GetObject", f"{model}/Fine_Tune_Model/model.pt") for who in ("executor", "executor-torch")),
+        *((who, "s3:PutObject", f"{output}/{name}") for who in FUNCTION_NAMES for name in ("plan.json", "0.json")),
+        *((who, "s3:GetObject", f"{output}/items.json") for who in (*FUNCTION_NAMES, "pipeline", "runner")),
+        ("pipeline", "s3:PutObject", f"{output}/map/0b1c/manifest.json"),
+        ("executor-torch", "s3:ListBucket", arn + payload["bucket"]),
+        ("partitioner", "s3:DeleteObject", f"{output}/predictions/rank-0000000.parquet"),
+        ("executor", "s3:DeleteObject", f"{output}/comm/0f1e/start/message/0-1/0"),
+    ]
+    for who, action, resource in asked:
+        assert is_allowed(held[who], action, resource), (who, action, resource)
+    prefix = {"s3:prefix": f"{payload['data_prefix']}/"}
+    assert is_allowed(held["partitioner"], "s3:ListBucket", arn + payload["data_bucket"], prefix)
+    assert not is_allowed(held["executor"], "s3:PutObject", f"{model}/Fine_Tune_Model/model.pt")
+    assert not is_allowed(held["executor"], "s3:PutObject", f"{data}1.pt")
+
+
+def test_a_dataset_under_a_customers_key_is_decrypted_through_s3_only(
+    payload_and_policies: tuple[dict[str, str], dict[str, dict[str, Any]]],
+) -> None:
+    """ "Protecting data with SSE-KMS": a GET of such an object also needs kms:Decrypt on its key."""
+    _, held = payload_and_policies
+    for who in ("partitioner", "executor", "executor-torch"):
+        for service, allowed in (
+            ("s3.eu-west-1.amazonaws.com", True),
+            ("secretsmanager.eu-west-1.amazonaws.com", False),
+        ):
+            assert is_allowed(held[who], "kms:Decrypt", KEY, {"kms:ViaService": service}) is allowed
+        assert not is_allowed(held[who], "kms:Decrypt", f"{KEY}2", {"kms:ViaService": "s3.eu-west-1.amazonaws.com"})
+    assert not is_allowed(held["aggregator"], "kms:Decrypt", KEY, {"kms:ViaService": "s3.eu-west-1.amazonaws.com"})
 
 
 def test_bucket_refuses_plain_http(deployed: Workspace) -> None:
-    (statement,) = json.loads(deployed.resources()["aws_s3_bucket_policy.this"]["policy"])["Statement"]
+    (statement,) = json.loads(deployed.resources()['aws_s3_bucket_policy.this["this"]']["policy"])["Statement"]
     assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "s3:*")
     assert sorted(statement["Resource"]) == [BUCKET, f"{BUCKET}/*"]
     assert statement["Condition"] == {"Bool": {"aws:SecureTransport": ["false"]}}

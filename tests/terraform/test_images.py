@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import ACCOUNT, FAKE_BIN, NewWorkspace, small_sources
+from .conftest import ACCOUNT, FAKE_BIN, FUNCTIONS, NewWorkspace, small_sources
 from .tf_harness.workspace import ROOT, Result, Workspace
 
-BUILD = ROOT / "infra/terraform/scripts/build_and_push.sh"
-TOKEN = ROOT / "infra/terraform/scripts/make_token.sh"
+SCRIPTS = ROOT / "infra/terraform/scripts"
+BUILD = SCRIPTS / "build_and_push.sh"
+VARIABLES = ROOT / "infra/terraform/variables.tf"
+TOKEN = SCRIPTS / "make_token.sh"
 REGISTRY = f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com"
 
 
@@ -25,8 +27,8 @@ class Build:
         self.environment = {
             "PATH": f"{FAKE_BIN}{os.pathsep}/usr/bin{os.pathsep}/bin",
             "FAKE_CALLS": str(self.calls_file),
-            "SERVICE": "executor",
-            "REPOSITORY": f"{REGISTRY}/skyfan-executor",
+            "TARGET": "executor-torch",
+            "REPOSITORY": f"{REGISTRY}/skyfan-executor-torch",
             "TAG": "0123abcd",
             "PLATFORM": "linux/arm64",
             "SOURCE_DIR": str(small_sources(folder / "sources")),
@@ -58,16 +60,13 @@ def build(tmp_path: Path) -> Build:
 def test_builds_one_manifest_for_one_platform(build: Build) -> None:
     result = build.run(BUILD_OPTIONS="--build-arg\nTORCH_INDEX=a b")
     assert result.status == 0, result.output
-    describe, *login, docker = build.calls()
-    assert describe.startswith("aws ecr describe-images --region us-east-1 --repository-name skyfan-executor")
-    assert sorted(login) == [  # the two ends of a pipe
-        "aws ecr get-login-password --region us-east-1",
-        f"docker login --username AWS --password-stdin {REGISTRY}",
-    ]
+    describe, docker = build.calls()  # and no login: several at once would fight over a keychain
+    assert describe.startswith("aws ecr describe-images --region us-east-1 --repository-name skyfan-executor-torch")
     sources = build.environment["SOURCE_DIR"]
     assert docker == (
         "docker buildx build --platform linux/arm64 --provenance=false --sbom=false "
-        f"--file {sources}/services/executor/Dockerfile --tag {REGISTRY}/skyfan-executor:0123abcd --push "
+        f"--file {sources}/services/Dockerfile --target executor-torch "
+        f"--tag {REGISTRY}/skyfan-executor-torch:0123abcd --push "
         f"--build-arg TORCH_INDEX=a b {sources}"
     )
 
@@ -76,7 +75,7 @@ def test_tag_that_is_there_is_not_built_again(build: Build) -> None:
     result = build.run(FAKE_TAGS="0123abcd")
     assert result.status == 0
     assert "nothing to build" in result.output
-    assert len(build.calls()) == 1, "neither login nor build"
+    assert len(build.calls()) == 1, "no build"
 
 
 def test_other_answers_of_the_registry_are_errors(build: Build) -> None:
@@ -93,18 +92,72 @@ def test_failing_build_fails(build: Build) -> None:
 
 
 def test_missing_dockerfile_says_what_to_set(build: Build) -> None:
-    result = build.run(SERVICE="telescope")
+    result = build.run(SOURCE_DIR="/nowhere")
     assert result.status == 1
     assert "set source_dir to the root of a Skyfan checkout" in result.output
 
 
-def test_missing_tool_says_what_else_can_be_done(build: Build, tmp_path: Path) -> None:
+def script(name: str, folder: Path, path: str = "", **environment: str) -> Result:
+    """One of the module's other scripts, with recorded `docker` and `aws`."""
+    known = {"PATH": path or f"{FAKE_BIN}{os.pathsep}/usr/bin{os.pathsep}/bin", "FAKE_CALLS": str(folder / "calls")}
+    done = subprocess.run(
+        ["bash", str(SCRIPTS / name)],
+        env=known | {"AWS_REGION": "us-east-1"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    return Result(done.returncode, done.stdout)
+
+
+def test_login_is_for_the_registry(tmp_path: Path) -> None:
+    assert script("log_in.sh", tmp_path, REGISTRY=REGISTRY).status == 0
+    assert sorted((tmp_path / "calls").read_text().splitlines()) == [  # the two ends of a pipe
+        "aws ecr get-login-password --region us-east-1",
+        f"docker login --username AWS --password-stdin {REGISTRY}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [("log_in.sh", "set build_images = false"), ("ensure_ecs_service_role.sh", "set enable_rendezvous = false")],
+)
+def test_missing_tool_says_what_else_can_be_done(tmp_path: Path, name: str, instead: str) -> None:
     tools = tmp_path / "tools"
     tools.mkdir()
     (tools / "bash").symlink_to("/bin/bash")
-    result = build.run(PATH=str(tools))
+    result = script(name, tmp_path, str(tools))
     assert result.status == 1
-    assert "set build_images = false" in result.output
+    assert instead in result.output
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        ("", 0, "is made"),
+        (
+            "An error occurred (InvalidInput) when calling the CreateServiceLinkedRole operation: Service role name "
+            "AWSServiceRoleForECS has been taken in this account, please try a different suffix.",
+            0,
+            "is there",
+        ),
+        ("An error occurred (AccessDenied): not you", 1, "AccessDenied"),
+    ],
+)
+def test_the_service_role_of_ecs_is_made_once_an_account(tmp_path: Path, error: str, status: int, said: str) -> None:
+    result = script("ensure_ecs_service_role.sh", tmp_path, FAKE_IAM_ERROR=error)
+    assert (result.status, said in result.output) == (status, True), result.output
+
+
+def test_one_login_comes_before_all_builds(deployed: Workspace) -> None:
+    calls = Path(deployed.environment["FAKE_CALLS"]).read_text().splitlines()
+    logins = [number for number, call in enumerate(calls) if call.startswith("docker login")]
+    builds = [number for number, call in enumerate(calls) if call.startswith("docker buildx build")]
+    assert len(logins) == 1
+    assert len(builds) == 4
+    assert logins[0] < min(builds)
 
 
 def test_token_reaches_the_secret_and_nothing_else(tmp_path: Path) -> None:
@@ -124,12 +177,36 @@ def test_token_reaches_the_secret_and_nothing_else(tmp_path: Path) -> None:
 
 def test_apply_pushes_what_the_functions_run(deployed: Workspace) -> None:
     images = deployed.outputs()["image_uris"]
-    assert set(images) == {"partitioner", "executor", "aggregator"}
+    assert set(images) == set(FUNCTIONS)
     tags = {uri.rpartition(":")[2] for uri in images.values()}
     assert len(tags) == 1
     calls = Path(deployed.environment["FAKE_CALLS"]).read_text()
     for uri in images.values():
         assert f"--tag {uri} --push" in calls
+
+
+def test_make_images_names_what_image_uris_takes(tmp_path: Path) -> None:
+    known = {"PATH": f"{FAKE_BIN}{os.pathsep}{os.environ['PATH']}", "FAKE_CALLS": str(tmp_path / "calls")}
+    settings = [f"REGISTRY={REGISTRY}/skyfan", "TAG=v1", "PLATFORM=linux/arm64", "WHEELS_DIR=/wheels"]
+    done = subprocess.run(
+        ["make", "--no-print-directory", "images", *settings],
+        cwd=ROOT,
+        env=os.environ | known,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    printed = dict(re.findall(r'^  ([a-z-]+) = "(.+)"$', done.stdout, re.MULTILINE))
+    assert set(printed) == {*FUNCTIONS, "rendezvous"}
+    allowed = re.search(r'uri in values\(var.image_uris\) : can\(regex\("(.+?)", uri', VARIABLES.read_text())
+    assert allowed
+    calls = (tmp_path / "calls").read_text()
+    for target, uri in printed.items():
+        assert re.search(allowed[1].replace("\\\\", "\\"), uri), uri
+        assert "--platform linux/arm64 --provenance=false --sbom=false" in calls
+        assert f"--target {target} --tag {uri} ." in calls
 
 
 def test_changed_content_is_a_new_image(new_workspace: NewWorkspace, current_provider: dict[str, str]) -> None:
@@ -138,7 +215,7 @@ def test_changed_content_is_a_new_image(new_workspace: NewWorkspace, current_pro
     sources = small_sources(workspace.folder / "sources")
     workspace.variables = {"source_dir": str(sources)}
     tags = [workspace.evaluate("local.image_tag")]
-    for file in ("skyfan/new.py", "services/executor/Dockerfile", "requirements/lock.txt"):
+    for file in ("skyfan/new.py", "services/Dockerfile", "requirements/lock.txt"):
         (sources / file).parent.mkdir(exist_ok=True)
         (sources / file).write_text("# changed\n")
         tags.append(workspace.evaluate("local.image_tag"))
@@ -161,11 +238,10 @@ def test_what_no_image_holds_changes_nothing(new_workspace: NewWorkspace, curren
 
 
 def test_build_context_is_what_the_hash_covers() -> None:
-    """Every line that a .dockerignore lets in is hashed: else a change could go unnoticed."""
+    """Every line that services/Dockerfile.dockerignore lets in is hashed: else a change could go unnoticed."""
     images = (ROOT / "infra/terraform/images.tf").read_text()
-    files = [ROOT / ".dockerignore", *ROOT.glob("services/*/Dockerfile.dockerignore")]
-    allowed = {line[1:].strip() for file in files for line in file.read_text().splitlines() if line.startswith("!")}
+    lines = (ROOT / "services/Dockerfile.dockerignore").read_text().splitlines()
+    allowed = {line[1:].strip() for line in lines if line.startswith("!")}
     assert allowed
     for path in allowed:
-        inside = path.startswith(("skyfan/", "services/"))
-        assert inside or f'"{path}"' in images or f'"{path}/**"' in images, path
+        assert f'"{path}"' in images or f'"{path}/**"' in images, path

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-from .conftest import IMAGE, NewWorkspace, for_moto
+from .conftest import FUNCTIONS, IMAGE, NewWorkspace, for_moto
 from .tf_harness.workspace import ROOT, Workspace
 
 sys.path.insert(0, str(ROOT / "tests/localstack"))
@@ -28,7 +28,12 @@ from localstack_support import Stack, build_image, localstack, require_docker  #
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
-PORTS = {"skyfan-partitioner": 9001, "skyfan-executor": 9002, "skyfan-aggregator": 9003}
+PORTS = {
+    "skyfan-partitioner": 9001,
+    "skyfan-executor": 9002,
+    "skyfan-executor-torch": 9003,
+    "skyfan-aggregator": 9004,
+}
 RANKS, SAMPLES = 3, 101  # tests.conftest makes 101
 RUN_TIMEOUT_S = 240
 COLUMNS = ("sample_index", "z_pred")
@@ -40,8 +45,8 @@ def build_service(service: str) -> str:
         [sys.executable, "-m", "pip", "config", "get", "global.find-links"], capture_output=True, text=True, check=False
     ).stdout.strip()
     wheels = os.environ.get("WHEELS_DIR") or (configured if Path(configured).is_dir() else str(ROOT / "wheels"))
-    options = ["--file", str(ROOT / f"services/{service}/Dockerfile")]
-    if service == "executor":
+    options = ["--file", str(ROOT / "services/Dockerfile"), "--target", service]
+    if service == "executor-torch":
         options += ["--build-context", f"wheels={wheels}", *(["--build-arg", "TORCH_INDEX="] if configured else [])]
     return str(build_image(f"skyfan-{service}:test", ROOT, *options))
 
@@ -60,7 +65,7 @@ def applied(stack: Stack, new_workspace: NewWorkspace, tmp_path_factory: pytest.
         stack.endpoint,
         tmp_path_factory.mktemp("calls") / "calls",
         build_images=False,  # LocalStack's open core has no image registry
-        image_uris={service: IMAGE.format(service) for service in ("partitioner", "executor", "aggregator")},
+        image_uris={service: IMAGE.format(service) for service in FUNCTIONS},
         create_dashboard=False,
     )
     workspace.apply()

@@ -1,6 +1,6 @@
 """Who called, so that results on the host belong to them and not to root.
 
-A container does not know who started it. `HOST_UID` and `HOST_GID` say it; without them it is whoever owns the
+A container does not know who started it. `HOST_UID` and `HOST_GID` say it; without them it is the user who owns the
 compose.yaml that is mounted at `/skyfan/compose.yaml`: the owner of the clone.
 """
 

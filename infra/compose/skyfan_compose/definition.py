@@ -27,6 +27,7 @@ class Variables:
 
     partitioner_arn: str
     executor_arn: str
+    executor_torch_arn: str
     aggregator_arn: str
     partitioner_timeout_s: int = _TASK_TIMEOUT_S
     executor_timeout_s: int = _TASK_TIMEOUT_S

@@ -4,9 +4,10 @@ Functions, state machine, buckets (SKYFAN_BUCKETS) and the demo dataset are made
 may run again. Then the `skyfan` command runs, if one is given. Needs AWS_ENDPOINT_URL.
 """
 
+import json
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import structlog
@@ -16,6 +17,7 @@ from skyfan.aws_limits import LAMBDA_MB_PER_VCPU, LAMBDA_TIMEOUT_S
 from skyfan.backends.base import DEFAULT_STATE_MACHINE
 from skyfan.cli.demo import make_demo_dataset
 from skyfan.errors import BadInput
+from skyfan.serving.lambda_events import STATUS_CHANGE
 from skyfan_compose.buckets import make_buckets
 from skyfan_compose.caller import act_as_caller
 from skyfan_compose.definition import Variables, render
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_stepfunctions import SFNClient
 
-SERVICES = ("partitioner", "executor", "aggregator")
+FUNCTIONS = ("partitioner", "executor", "executor-torch", "aggregator")
 DEMO_DATASET = "s3://skyfan-data/demo.pt"
 # The size of one vCPU; compose.yaml decides what a container really has.
 MEMORY_MB = LAMBDA_MB_PER_VCPU
@@ -54,10 +56,19 @@ def make_pipeline() -> None:
     log = structlog.get_logger()
     make_buckets()
     functions = boto3.client("lambda")
-    arns = {service: make_function(functions, f"skyfan-{service}") for service in SERVICES}
+    arns = {name: make_function(functions, f"skyfan-{name}") for name in FUNCTIONS}
     log.info("functions are there", functions=sorted(arns.values()))
-    definition = render(Variables(arns["partitioner"], arns["executor"], arns["aggregator"]))
-    log.info("state machine is there", arn=make_state_machine(boto3.client("stepfunctions"), definition))
+    definition = render(
+        Variables(
+            partitioner_arn=arns["partitioner"],
+            executor_arn=arns["executor"],
+            executor_torch_arn=arns["executor-torch"],
+            aggregator_arn=arns["aggregator"],
+        )
+    )
+    machine = make_state_machine(boto3.client("stepfunctions"), definition)
+    log.info("state machine is there", arn=machine)
+    make_stop_rule(boto3.client("events"), machine, arns["aggregator"])
     make_demo_dataset(DEMO_DATASET, quiet=True)
     log.info("dataset is there", uri=DEMO_DATASET)
 
@@ -89,6 +100,21 @@ def make_state_machine(states: "SFNClient", definition: str) -> str:
             "stateMachineArn"
         ]
     return arn
+
+
+def make_stop_rule(events: Any, machine: str, aggregator: str) -> None:
+    """The rule of infra/terraform/stopping.tf: the aggregator hears of executions that were stopped or timed out.
+
+    `events` is boto3's client of EventBridge.
+    """
+    name = f"{machine.rpartition(':')[2]}-stopped"
+    pattern = {
+        "source": ["aws.states"],
+        "detail-type": [STATUS_CHANGE],
+        "detail": {"status": ["ABORTED", "TIMED_OUT"], "stateMachineArn": [machine]},
+    }
+    events.put_rule(Name=name, EventPattern=json.dumps(pattern))
+    events.put_targets(Rule=name, Targets=[{"Id": "aggregator", "Arn": aggregator}])
 
 
 if __name__ == "__main__":

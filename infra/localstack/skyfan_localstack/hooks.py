@@ -8,7 +8,7 @@ from localstack.runtime import hooks
 
 from skyfan_localstack.ready import READY_MARK
 from skyfan_localstack.runtime_api import executor, settings
-from skyfan_localstack.stepfunctions.mends import mend_all
+from skyfan_localstack.stepfunctions.patches import apply_all
 
 LOG = logging.getLogger(__name__)
 WRITTEN_FOR = "2026.3.0"
@@ -16,12 +16,12 @@ WRITTEN_FOR = "2026.3.0"
 
 @hooks.on_infra_start()
 def skyfan_start() -> None:
-    """Mend Step Functions and open the Lambda Runtime API, or keep LocalStack from starting."""
+    """Patch Step Functions and open the Lambda Runtime API, or keep LocalStack from starting."""
     found = version("localstack-core")
     if found != WRITTEN_FOR:
         raise RuntimeError(f"skyfan-localstack is written for localstack-core {WRITTEN_FOR}, this is {found}.")
-    for behaviour in mend_all():
-        LOG.info("Step Functions mended: %s", behaviour)
+    for behaviour in apply_all():
+        LOG.info("Step Functions patched: %s", behaviour)
     executor.start(settings.from_environment(os.environ))
     READY_MARK.touch()
 

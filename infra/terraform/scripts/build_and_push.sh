@@ -1,22 +1,14 @@
 #!/usr/bin/env bash
-# Builds one service's image and pushes it to ECR, unless the repository holds that tag already.
-# Called by images.tf with SERVICE, REPOSITORY, TAG, PLATFORM, SOURCE_DIR, BUILD_OPTIONS (one a line) and AWS_REGION set.
+# Builds one image and pushes it to ECR, unless the repository holds that tag already. Called by images.tf, after
+# log_in.sh, with TARGET, REPOSITORY, TAG, PLATFORM, SOURCE_DIR, BUILD_OPTIONS (one a line) and AWS_REGION set.
 set -euo pipefail
 
-for tool in aws docker; do
-  if ! command -v "$tool" >/dev/null; then
-    echo "The $tool command is needed to build images: install it, or set build_images = false and image_uris." >&2
-    exit 1
-  fi
-done
-
-dockerfile="$SOURCE_DIR/services/$SERVICE/Dockerfile"
+dockerfile="$SOURCE_DIR/services/Dockerfile"
 if [[ ! -f "$dockerfile" ]]; then
   echo "There is no $dockerfile: set source_dir to the root of a Skyfan checkout." >&2
   exit 1
 fi
 
-registry="${REPOSITORY%%/*}"
 image="$REPOSITORY:$TAG"
 
 if error="$(aws ecr describe-images --region "$AWS_REGION" --repository-name "${REPOSITORY#*/}" \
@@ -28,8 +20,6 @@ elif [[ "$error" != *ImageNotFoundException* ]]; then
   exit 1
 fi
 
-aws ecr get-login-password --region "$AWS_REGION" | docker login --username AWS --password-stdin "$registry"
-
 options=()
 while IFS= read -r option; do
   [[ -n "$option" ]] && options+=("$option")
@@ -37,4 +27,4 @@ done <<<"$BUILD_OPTIONS"
 
 # Lambda takes one manifest for one platform and refuses an index, which a provenance or SBOM attestation would make.
 docker buildx build --platform "$PLATFORM" --provenance=false --sbom=false \
-  --file "$dockerfile" --tag "$image" --push ${options[@]+"${options[@]}"} "$SOURCE_DIR"
+  --file "$dockerfile" --target "$TARGET" --tag "$image" --push ${options[@]+"${options[@]}"} "$SOURCE_DIR"

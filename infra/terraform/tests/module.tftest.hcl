@@ -38,10 +38,11 @@ mock_provider "aws" {
 variables {
   build_images = false
   image_uris = {
-    partitioner = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/p:v1"
-    executor    = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/e:v1"
-    aggregator  = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/a:v1"
-    rendezvous  = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/r:v1"
+    partitioner    = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/p:v1"
+    executor       = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/e:v1"
+    executor-torch = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/t:v1"
+    aggregator     = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/a:v1"
+    rendezvous     = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/r:v1"
   }
 }
 
@@ -57,15 +58,15 @@ run "defaults_suit_a_new_account" {
     error_message = "a new account has no concurrency to reserve"
   }
   assert {
-    condition     = sort([for f in values(aws_lambda_function.this) : f.function_name]) == tolist(["skyfan-aggregator", "skyfan-executor", "skyfan-partitioner"])
+    condition     = sort([for f in values(aws_lambda_function.this) : f.function_name]) == tolist(["skyfan-aggregator", "skyfan-executor", "skyfan-executor-torch", "skyfan-partitioner"])
     error_message = "the names that the CLI looks for"
   }
   assert {
-    condition     = aws_s3_bucket.this.bucket == "skyfan-123456789012-eu-west-1" && aws_s3_bucket.this.force_destroy == false
+    condition     = aws_s3_bucket.this["this"].bucket == "skyfan-123456789012-eu-west-1" && aws_s3_bucket.this["this"].force_destroy == false
     error_message = "one bucket an account and region, kept on destroy"
   }
   assert {
-    condition     = aws_s3_bucket_public_access_block.this.block_public_acls && aws_s3_bucket_public_access_block.this.block_public_policy && aws_s3_bucket_public_access_block.this.ignore_public_acls && aws_s3_bucket_public_access_block.this.restrict_public_buckets
+    condition     = aws_s3_bucket_public_access_block.this["this"].block_public_acls && aws_s3_bucket_public_access_block.this["this"].block_public_policy && aws_s3_bucket_public_access_block.this["this"].ignore_public_acls && aws_s3_bucket_public_access_block.this["this"].restrict_public_buckets
     error_message = "the bucket is private"
   }
   assert {
@@ -73,7 +74,7 @@ run "defaults_suit_a_new_account" {
     error_message = "nothing that costs by the hour unless asked for"
   }
   assert {
-    condition     = length(aws_s3_bucket_lifecycle_configuration.this.rule) == 1
+    condition     = length(aws_s3_bucket_lifecycle_configuration.this["this"].rule) == 1
     error_message = "results are kept unless results_expire_days is set"
   }
 }
@@ -102,7 +103,7 @@ run "state_machine_is_the_repositorys" {
     error_message = "ranks running, failed, samples/s, cold starts, duration, cost, runs"
   }
   assert {
-    condition     = length(aws_cloudwatch_metric_alarm.function) + length(aws_cloudwatch_metric_alarm.pipeline) == 9
+    condition     = length(aws_cloudwatch_metric_alarm.function) + length(aws_cloudwatch_metric_alarm.pipeline) == 11
     error_message = "alarms on failures and throttles"
   }
 }
@@ -151,7 +152,7 @@ run "results_expire_when_asked" {
   }
 
   assert {
-    condition     = aws_s3_bucket_lifecycle_configuration.this.rule[1].expiration[0].days == 90
+    condition     = aws_s3_bucket_lifecycle_configuration.this["this"].rule[1].expiration[0].days == 90
     error_message = "results_expire_days sets the rule"
   }
 }
@@ -161,8 +162,9 @@ run "image_uris_must_be_complete" {
 
   variables {
     image_uris = {
-      partitioner = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/p:v1"
-      aggregator  = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/a:v1"
+      partitioner    = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/p:v1"
+      executor-torch = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/t:v1"
+      aggregator     = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/a:v1"
     }
   }
 
@@ -235,4 +237,151 @@ run "bad_values_are_refused" {
     var.rendezvous_allowed_cidrs,
     var.rendezvous_vpc_cidr,
   ]
+}
+
+# Limits of AWS that an emulator does not hold anybody to: 32 characters for load balancers and target groups, 63 for
+# buckets, 64 for functions, roles and rules, 80 for state machines.
+run "the_longest_names_are_allowed" {
+  command = plan
+
+  override_data {
+    target = data.aws_region.current
+    values = { id = "ap-southeast-2" }
+  }
+
+  variables {
+    name_prefix        = "abcdefghijklmnopqrst"
+    environment        = "0123456789"
+    enable_rendezvous  = true
+    monthly_budget_usd = 10
+    alarm_email        = "sky@example.org"
+  }
+
+  assert {
+    condition     = alltrue([for name in concat(values(aws_lb.rendezvous)[*].name, values(aws_lb_target_group.rendezvous)[*].name) : can(regex("^[a-z][a-z0-9-]{0,30}[a-z0-9]$", name))])
+    error_message = "load balancers and target groups have at most 32 characters"
+  }
+  assert {
+    condition     = alltrue([for role in concat(values(aws_iam_role.function), [aws_iam_role.pipeline], values(aws_iam_role.task_start)) : length(role.name) <= 64])
+    error_message = "roles have at most 64 characters"
+  }
+  assert {
+    condition     = alltrue([for f in values(aws_lambda_function.this) : length(f.function_name) <= 64]) && length(aws_cloudwatch_event_rule.stopped.name) <= 64
+    error_message = "functions and rules have at most 64 characters"
+  }
+  assert {
+    condition     = length(aws_s3_bucket.this["this"].bucket) <= 63 && length(aws_sfn_state_machine.pipeline.name) <= 80
+    error_message = "buckets have at most 63 characters, state machines 80"
+  }
+}
+
+run "long_names_that_differ_at_the_end_stay_apart" {
+  command = plan
+
+  variables {
+    name_prefix       = "abcdefghijklmnopqrst"
+    environment       = "1"
+    enable_rendezvous = true
+  }
+
+  assert {
+    condition     = aws_lb.rendezvous["this"].name == "abcdefghijklmnopqrst-1-rv"
+    error_message = "24 characters fit as they are"
+  }
+}
+
+run "two_regions_of_an_account_do_not_collide" {
+  command = plan
+
+  assert {
+    condition     = alltrue([for name in concat(values(aws_iam_role.function)[*].name, [aws_iam_role.pipeline.name, aws_iam_policy.runner.name, aws_cloudwatch_dashboard.this[0].dashboard_name]) : strcontains(name, "eu-west-1")])
+    error_message = "IAM and dashboards know no regions: their names have to"
+  }
+}
+
+run "no_budget_and_no_mail_unless_asked_for" {
+  command = plan
+
+  assert {
+    condition     = length(aws_budgets_budget.monthly) + length(aws_sns_topic.alarms) == 0
+    error_message = "off by default"
+  }
+}
+
+run "a_budget_tells_before_it_is_spent" {
+  command = plan
+
+  variables {
+    monthly_budget_usd = 25
+    alarm_email        = "sky@example.org"
+  }
+
+  assert {
+    condition     = aws_budgets_budget.monthly["this"].limit_amount == "25" && alltrue([for n in aws_budgets_budget.monthly["this"].notification : contains(n.subscriber_email_addresses, "sky@example.org")])
+    error_message = "the address hears of it"
+  }
+  assert {
+    condition     = aws_sns_topic_subscription.alarms["this"].endpoint == "sky@example.org"
+    error_message = "and of alarms"
+  }
+}
+
+run "a_budget_needs_somebody_to_tell" {
+  command = plan
+
+  variables {
+    monthly_budget_usd = 25
+  }
+
+  expect_failures = [aws_budgets_budget.monthly["this"]]
+}
+
+run "an_existing_bucket_is_left_as_it_is" {
+  command = plan
+
+  variables {
+    existing_bucket_name = "cosmicai-data"
+    data_prefixes        = ["100MB"]
+    model_prefixes       = ["Anomaly Detection"]
+    output_prefixes      = ["result-partition-100MB"]
+  }
+
+  override_data {
+    target = data.aws_s3_bucket.existing["this"]
+    values = { id = "cosmicai-data" }
+  }
+
+  assert {
+    condition     = length(aws_s3_bucket.this) + length(aws_s3_bucket_policy.this) + length(aws_s3_bucket_lifecycle_configuration.this) + length(aws_s3_bucket_versioning.this) == 0
+    error_message = "nothing of it is managed here"
+  }
+  assert {
+    condition     = strcontains(output.run_command, "--dataset s3://cosmicai-data/100MB/demo.pt") && strcontains(output.run_command, "--output s3://cosmicai-data/result-partition-100MB/first")
+    error_message = "what to type next is in its folders"
+  }
+}
+
+run "prefixes_are_folders" {
+  command = plan
+
+  variables {
+    data_prefixes   = ["data/"]
+    model_prefixes  = ["*"]
+    output_prefixes = []
+  }
+
+  expect_failures = [var.data_prefixes, var.model_prefixes, var.output_prefixes]
+}
+
+run "no_run_gets_more_ranks_at_once_than_the_deployment_allows" {
+  command = plan
+
+  variables {
+    map_concurrency = 40
+  }
+
+  assert {
+    condition     = aws_lambda_function.this["partitioner"].environment[0].variables.SKYFAN_MAP_CONCURRENCY == "40"
+    error_message = "the partitioner caps what a run asks for"
+  }
 }

@@ -1,9 +1,11 @@
 """Executions that were started earlier, by anyone: list, look into, stop, redrive."""
 
 import json
+import re
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
@@ -11,6 +13,10 @@ from skyfan.backends.stepfunctions.access import LOCALSTACK, Access, aws_errors
 from skyfan.backends.stepfunctions.machine import Machine
 from skyfan.errors import BadInput
 from skyfan.rpc.lambda_errors import lambda_message
+
+# Names of executions have at most 80 characters; what an earlier redrive added to one goes before more is added.
+_STEM_LENGTH = 50
+_AGAIN = re.compile(r"-again-\d{8}T\d{6}-[0-9a-f]{4}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,17 @@ def show_run(access: Access, arn: str) -> RunShown:
     )
 
 
+def find_run(access: Access, arn: str) -> RunListed:
+    """One execution, as a list has it.
+
+    Raises:
+        BadInput: there is no such execution.
+    """
+    with aws_errors(access.on, "look at the execution", not_there=_no_such_run(arn)):
+        found = access.states.describe_execution(executionArn=arn)
+    return RunListed(found["name"], arn, found["status"], found["startDate"], found.get("stopDate"))
+
+
 def _ranks(access: Access, map_run_arn: str) -> dict[str, int]:
     """Ranks by state, the states that none is in left out."""
     counts = access.states.describe_map_run(mapRunArn=map_run_arn)["itemCounts"]
@@ -93,16 +110,43 @@ def _ranks(access: Access, map_run_arn: str) -> dict[str, int]:
     return {state: count for state, count in by_state.items() if count}
 
 
-def redrive(access: Access, arn: str) -> None:
-    """Takes a failed execution up again where it failed, within 14 days; its name and history stay.
+def redrive(access: Access, machine: Machine, arn: str, now: datetime | None = None) -> RunListed:
+    """Takes a run that did not succeed up again; the execution that goes on, the same one or a new one.
+
+    Step Functions' own redrive enters the states that were entered and not left ("Redriving state machine executions",
+    https://docs.aws.amazon.com/step-functions/latest/dg/redrive-executions.html, read 2026-11). That is right for an
+    execution that was stopped or timed out. One that failed has left them: the pipeline catches errors to record them,
+    and only its last state would fail again. It gets a new execution with the same input, whose plan leaves out the
+    ranks that are committed. So does every execution on LocalStack, which has no redrive.
 
     Raises:
-        BadInput: on LocalStack, which has no redrive, or where AWS refuses it.
+        BadInput: there is no such execution, it is running, or it succeeded.
     """
-    if access.on == LOCALSTACK:
-        raise BadInput("LocalStack has no redrive: the same `skyfan run` command again resumes the run.")
-    with aws_errors(access.on, f"redrive {arn}", not_there=_no_such_run(arn)):
+    with aws_errors(access.on, f"look at {arn}", not_there=_no_such_run(arn)):
+        found = access.states.describe_execution(executionArn=arn)
+    status = found["status"]
+    if status in ("RUNNING", "PENDING_REDRIVE"):
+        raise BadInput(f"{found['name']} is running; `skyfan runs show {arn}` tells how far it is.")
+    if status == "SUCCEEDED":
+        raise BadInput(f"{found['name']} succeeded: there is nothing to take up again.")
+    if status == "FAILED" or access.on == LOCALSTACK:
+        return _start_again(access, machine, found["name"], found.get("input", "{}"), now or datetime.now(UTC))
+    with aws_errors(access.on, f"redrive {arn}"):
         access.states.redrive_execution(executionArn=arn)
+    return RunListed(found["name"], arn, "RUNNING", found["startDate"], None)
+
+
+def _start_again(access: Access, machine: Machine, name: str, given: str, now: datetime) -> RunListed:
+    """A new execution with the input of an earlier one."""
+    content = json.loads(given)
+    if isinstance(content, dict) and content.get("resume") is False:
+        # --no-resume removed what still earlier starts had committed; now it would remove this run's own ranks.
+        given = json.dumps(content | {"resume": True})
+    stem = _AGAIN.sub("", name)[:_STEM_LENGTH]
+    fresh = f"{stem}-again-{now:%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
+    with aws_errors(access.on, f"start {machine.name}"):
+        started = access.states.start_execution(stateMachineArn=machine.arn, name=fresh, input=given)
+    return RunListed(fresh, started["executionArn"], "RUNNING", started["startDate"], None)
 
 
 def _no_such_run(arn: str) -> BadInput:

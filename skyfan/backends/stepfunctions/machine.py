@@ -1,7 +1,6 @@
 """The deployed pipeline: its state machine, and what its executor costs a second."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,18 +10,19 @@ from skyfan.backends.stepfunctions.access import LOCALSTACK, Access, aws_errors
 from skyfan.cost import Architecture
 from skyfan.errors import BadInput, LocationError
 
-_RANK_STATE = "InferRank"
+_EXECUTOR_STATE = "ExecutorWithoutTorch"
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The state machine, and its executor with its size; the largest where that may not be read."""
+    """The state machine, the functions that it calls, and its executor with its size: the largest if not told."""
 
     arn: str
     name: str
     executor: str = ""
     memory_mb: int = LAMBDA_MAX_MEMORY_MB
     architecture: Architecture = "x86_64"
+    functions: tuple[str, ...] = ()
 
 
 def find_machine(access: Access, name_or_arn: str = DEFAULT_STATE_MACHINE) -> Machine:
@@ -35,11 +35,12 @@ def find_machine(access: Access, name_or_arn: str = DEFAULT_STATE_MACHINE) -> Ma
     doing = f"read the state machine {name_or_arn}"
     with aws_errors(access.on, doing, not_there=_missing(access, name_or_arn)):
         found = access.states.describe_state_machine(stateMachineArn=arn)
-    executor = next(_rank_functions(json.loads(found["definition"])), None)
+    definition = json.loads(found["definition"])
+    executor = _executor_of(definition)
     if executor is None:
-        raise BadInput(f"this state machine has no task {_RANK_STATE}: it is not Skyfan's pipeline.")
+        raise BadInput(f"this state machine has no state {_EXECUTOR_STATE}: it is not Skyfan's pipeline.")
     memory_mb, architecture = _size(access, executor)
-    return Machine(arn, found["name"], executor, memory_mb, architecture)
+    return Machine(arn, found["name"], executor, memory_mb, architecture, _functions_of(definition))
 
 
 def _arn_of(access: Access, name: str) -> str:
@@ -79,12 +80,19 @@ def _size(access: Access, function: str) -> tuple[int, Architecture]:
     return size.get("MemorySize", LAMBDA_MAX_MEMORY_MB), architecture
 
 
-def _rank_functions(value: Any) -> Iterator[str]:
-    """The function's name in the task of one rank, however deep in the definition."""
-    if not isinstance(value, dict):
-        return
-    task = value.get(_RANK_STATE)
-    if isinstance(task, dict):
-        yield task["Parameters"]["FunctionName"]
-    for part in value.values():
-        yield from _rank_functions(part)
+def _executor_of(definition: dict[str, Any]) -> str | None:
+    """The function that computes ranks, as the state that chooses it names it."""
+    chosen = definition.get("States", {}).get(_EXECUTOR_STATE, {}).get("Result")
+    return chosen if isinstance(chosen, str) else None
+
+
+def _functions_of(definition: dict[str, Any]) -> tuple[str, ...]:
+    """Names of all functions that the machine calls, in its order."""
+    states = definition["States"].values()
+    called = (state.get("Parameters", {}).get("FunctionName") or state.get("Result") for state in states)
+    # "arn:aws:lambda:region:account:function:name", perhaps with a version behind it; a plain name on LocalStack.
+    return tuple(dict.fromkeys(_name_of(arn) for arn in called if isinstance(arn, str)))
+
+
+def _name_of(function: str) -> str:
+    return function.split(":")[6] if function.startswith("arn:") else function

@@ -4,7 +4,7 @@ REQUIRED = {
     "prepare": {"op", "input", "execution", "attempt"},
     "plan": {"op", "job", "model", "execution", "attempt"},
     "convert": {"op", "job", "model", "execution", "attempt"},
-    "infer": {"op", "run_id", "rank", "item", "job", "model", "group", "attempt"},
+    "infer": {"op", "run_id", "rank", "item", "job", "model", "group", "execution", "attempt"},
     "aggregate": {"op", "job", "plan", "map", "map_ended_at", "execution", "attempt"},
     "fail": {"op", "input", "failure", "execution", "attempt"},
 }
@@ -48,7 +48,8 @@ def plan(event):
 
 
 def convert(event):
-    return {"uri": "s3://models/x", "digest": event["model"]["digest"], "source_digest": event["model"]["digest"]}
+    digest, engine = event["model"]["digest"], event["job"].get("options", {}).get("engine", "openvino")
+    return {"uri": "s3://models/x", "digest": digest, "source_digest": digest, "engine": engine}
 
 
 def infer(event):

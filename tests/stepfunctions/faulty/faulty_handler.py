@@ -20,7 +20,7 @@ s3 = boto3.client("s3")
 
 def handler(event, context):
     if event["op"] == "infer":
-        fault = faults(event["output"]).get(str(event["rank"]))
+        fault = faults(event["job"]["output"]).get(str(event["rank"]))
         if fault and event["attempt"] < fault.get("attempts", 1):
             KINDS[fault["kind"]](event, fault)
     return real_handler(event, context)
@@ -46,10 +46,10 @@ def lose(_event, fault):
 
 
 def hang(event, _fault):
-    bucket, key = place(event["output"], f"hanging-{event['rank']}")
+    bucket, key = place(event["job"]["output"], f"hanging-{event['rank']}")
     s3.put_object(Bucket=bucket, Key=key, Body=socket.gethostname().encode())
     deadline = time.monotonic() + LONGEST_HANG_S
-    while faults(event["output"]) and time.monotonic() < deadline:
+    while faults(event["job"]["output"]) and time.monotonic() < deadline:
         time.sleep(0.2)
 
 

@@ -15,6 +15,7 @@ Document = dict[str, Any]
 # Actions for which AWS defines no resource narrower than "*" (Service Authorization Reference).
 NO_NARROWER_RESOURCE = {
     "ecr:GetAuthorizationToken",
+    "lambda:GetAccountSettings",
     "logs:CreateLogDelivery",
     "logs:DeleteLogDelivery",
     "logs:DescribeLogGroups",

@@ -67,8 +67,8 @@ def _end(lines: list[str], start: int) -> int:
 
 
 SERVICES = (
-    "cloudwatch", "cloudwatchlogs", "ec2", "ecr", "ecs", "elb", "iam", "lambda", "s3", "secretsmanager",
-    "stepfunctions", "sts",
+    "budgets", "cloudwatch", "cloudwatchevents", "cloudwatchlogs", "ec2", "ecr", "ecs", "elb", "iam", "lambda", "s3",
+    "secretsmanager", "sns", "stepfunctions", "sts",
 )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ def with_decimal_points(definition: str) -> str:
     return _WHOLE_PERCENTAGE.sub(r"\1.0", definition)
 
 
-def mend() -> None:
+def apply_patch() -> None:
     """Widen the parser."""
     as_shipped = AmazonStateLanguageParser.parse
 

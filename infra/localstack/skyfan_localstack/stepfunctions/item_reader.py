@@ -86,7 +86,7 @@ def _failing_by_name(as_shipped: Callable[..., None]) -> Callable[..., None]:
     return evaluate
 
 
-def mend() -> None:
+def apply_patch() -> None:
     """Extend reading and listing."""
     reader = item_reader_decl.ItemReader
     Patch(ResourceEvalS3, "_handle_list_objects_v2", staticmethod(_list_all_objects)).apply()

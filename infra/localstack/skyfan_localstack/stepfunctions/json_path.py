@@ -13,7 +13,7 @@ from localstack.utils.patch import Patch
 _EXPRESSIONS = 4096  # far more than the definitions of one session hold
 
 
-def mend() -> None:
+def apply_patch() -> None:
     """Remember parsed expressions, which hold no state."""
     for module in (json_path, result_path):
         Patch(module, "parse", lru_cache(_EXPRESSIONS)(module.parse)).apply()

@@ -31,6 +31,6 @@ def remembered_client(service: str, region: str, state_credentials: StateCredent
         return client
 
 
-def mend() -> None:
+def apply_patch() -> None:
     """Share clients between tasks."""
     Patch(lambda_eval_utils, "boto_client_for", remembered_client).apply()

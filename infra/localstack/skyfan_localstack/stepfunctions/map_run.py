@@ -227,6 +227,6 @@ def _add_event(env: Environment, kind: HistoryEventType, details: EventDetails |
     env.event_manager.add_event(context=env.event_history_context, event_type=kind, event_details=details)
 
 
-def mend() -> None:
+def apply_patch() -> None:
     """Put `MapRun` in the place of LocalStack's evaluation."""
     Patch(DistributedIterationComponent, "_eval_body", _evaluate).apply()

@@ -59,7 +59,7 @@ def _update(
     return UpdateMapRunOutput()
 
 
-def mend() -> None:
+def apply_patch() -> None:
     """Replace the three operations."""
     for name, operation in (("describe_map_run", _describe), ("list_map_runs", _list), ("update_map_run", _update)):
         Patch(StepFunctionsProvider, name, operation).apply()

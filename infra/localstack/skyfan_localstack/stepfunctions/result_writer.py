@@ -116,7 +116,7 @@ def _also_after_failure(as_shipped: Callable[[StateMap, Environment], None]) -> 
     return evaluate
 
 
-def mend() -> None:
+def apply_patch() -> None:
     """Replace the writing, and extend it to maps that exceeded their tolerance."""
     Patch(ResultWriter, "_eval_body", _evaluate).apply()
     Patch(ResourceEvalS3, "_handle_put_object", staticmethod(_put_or_fail)).apply()

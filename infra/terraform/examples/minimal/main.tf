@@ -1,4 +1,4 @@
-# Everything by default: one bucket, three functions, the state machine; no hourly price.
+# Everything by default: one bucket, four functions, the state machine; no hourly price.
 module "skyfan" {
   source = "../.."
   region = "us-east-1"

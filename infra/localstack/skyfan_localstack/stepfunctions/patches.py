@@ -13,12 +13,12 @@ from skyfan_localstack.stepfunctions import (
 )
 
 
-def mend_all() -> Iterator[str]:
-    """Apply every module, yielding what each mends.
+def apply_all() -> Iterator[str]:
+    """Apply every module, yielding what each patches.
 
     Raises:
         AttributeError: LocalStack has no such class or method any more.
     """
     for module in (definition, item_reader, json_path, lambda_client, map_run, map_run_api, result_writer):
-        module.mend()
+        module.apply_patch()
         yield (module.__doc__ or "").splitlines()[0]

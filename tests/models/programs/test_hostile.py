@@ -324,8 +324,8 @@ def _encrypted() -> bytes:
 
 ARCHIVES = {
     "no JSON": (lambda: _raw(lambda _: b"{"), "cannot be read"),
-    "deep lists": (lambda: _beside("[" * 100_000 + "]" * 100_000), "cannot be read"),
-    "deep objects": (lambda: _beside('{"a":' * 100_000 + "1" + "}" * 100_000), "cannot be read"),
+    "deep lists": (lambda: _beside("[" * 480 + "]" * 480), "nested more than 160 deep"),
+    "deep objects": (lambda: _beside('{"a":' * 100_000 + "1" + "}" * 100_000), "nested more than 160 deep"),
     "NaN": (lambda: _beside("NaN"), "holds NaN"),
     "a long integer": (lambda: _beside("9" * 5000), "an integer of 5000 digits"),
     "no Unicode": (lambda: _raw(lambda data: data + b"\xff\xfe"), "cannot be read"),

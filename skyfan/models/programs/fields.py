@@ -4,8 +4,10 @@ import json
 import re
 from typing import Any, Never
 
-MAX_JSON_BYTES = 32 * 2**20
-MAX_DIGITS = 19
+MAX_JSON_BYTES, MAX_BRACKETS, MAX_QUOTES = 32 * 2**20, 2**20, 2**22
+MAX_DIGITS, MAX_NESTING = 19, 160
+# Brackets outside of texts; possessive, so that it takes linear time whatever the bytes are.
+_BRACKET = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}")
 _FLOATS = {"Infinity": float("inf"), "-Infinity": float("-inf"), "NaN": float("nan")}
 
@@ -25,9 +27,16 @@ def shown(value: object) -> str:
 
 
 def parse(data: bytes, what: str) -> Any:
-    """The JSON value in `data`; bounded in size, and integers of at most `MAX_DIGITS` digits."""
+    """The JSON value in `data`; bounded in size and nesting, integers of at most `MAX_DIGITS` digits."""
     if len(data) > MAX_JSON_BYTES:
         refuse(f"has {len(data):,} bytes of {what}, more than {MAX_JSON_BYTES:,}")
+    if data.count(b"[") + data.count(b"{") > MAX_BRACKETS or data.count(b'"') > MAX_QUOTES:
+        refuse(f"has more than {MAX_BRACKETS:,} lists and objects or {MAX_QUOTES:,} quotes in its {what}")
+    depth = 0
+    for found in _BRACKET.finditer(data):
+        depth += (found[0] in b"[{") - (found[0] in b"]}")
+        if depth > MAX_NESTING:
+            refuse(f"is damaged: its {what} is nested more than {MAX_NESTING} deep")
     try:
         return json.loads(data, parse_int=_bounded_int, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:

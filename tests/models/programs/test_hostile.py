@@ -215,7 +215,7 @@ NAMED = {
     ),
     "a sparse tensor": (lambda g: graph_of(g)["tensor_values"]["mean"].update(layout=1), "not strided"),
     "a quantized tensor": (lambda g: graph_of(g)["tensor_values"]["mean"].update(dtype=30), "of dtype 30"),
-    "graphs in graphs": (lambda g: _nest(g, 60), "more than 8 deep"),
+    "graphs in graphs": (lambda g: _nest(g, 12), "more than 8 deep"),
     "no nodes": (lambda g: graph_of(g).update(nodes=None), "is no list"),
     "no graph": (lambda g: g["graph_module"].update(graph=3), "the graph is no object"),
 }
@@ -324,8 +324,9 @@ def _encrypted() -> bytes:
 
 ARCHIVES = {
     "no JSON": (lambda: _raw(lambda _: b"{"), "cannot be read"),
-    "deep lists": (lambda: _beside("[" * 100_000 + "]" * 100_000), "cannot be read"),
-    "deep objects": (lambda: _beside('{"a":' * 100_000 + "1" + "}" * 100_000), "cannot be read"),
+    "deep lists": (lambda: _beside("[" * 480 + "]" * 480), "nested more than 160 deep"),
+    "deep objects": (lambda: _beside('{"a":' * 100_000 + "1" + "}" * 100_000), "nested more than 160 deep"),
+    "many lists": (lambda: _beside("[" + "[]," * 2**20 + "0]"), "more than 1,048,576 lists"),
     "NaN": (lambda: _beside("NaN"), "holds NaN"),
     "a long integer": (lambda: _beside("9" * 5000), "an integer of 5000 digits"),
     "no Unicode": (lambda: _raw(lambda data: data + b"\xff\xfe"), "cannot be read"),

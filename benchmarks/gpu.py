@@ -88,7 +88,7 @@ def run_case(case: Case, dataset: str, dataset_bytes: int, model: PreparedModel,
         asked["partition_size"] = str(dataset_bytes // workers)
     job = Job.model_validate(asked | {"precision": precision, "engine": "torch", "world_size": workers})
     reply = plan(PlanRequest(job=job, model=model))
-    file = ModelFile(uri=model.uri, digest=model.digest, source_digest=model.digest)
+    file = ModelFile(uri=model.uri, digest=model.digest, source_digest=model.digest, engine="torch")
     gpus = visible_gpus()
     processes = []
     for item in RunFolder(str(folder)).read_plan().items():

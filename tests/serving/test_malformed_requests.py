@@ -23,13 +23,13 @@ def request_():
         run_id="0" * 16,
         job=Job(dataset="sky.pt", output="run", model="demo"),
         item=PlanItem(rank=0, world_size=2, files=(layout,), spans=(span,)),
-        model=ModelFile(uri="demo", digest="00", source_digest="00"),
+        model=ModelFile(uri="demo", digest="00", source_digest="00", engine="openvino"),
     )
     return json.loads(pack(request).content)
 
 
 def _read(content, kind=InferRequest):
-    envelope = pack(ModelFile(uri="", digest="", source_digest=""))
+    envelope = pack(ModelFile(uri="", digest="", source_digest="", engine=""))
     envelope.schema = envelope.schema.replace("ModelFile", kind.__name__)
     envelope.content = content if isinstance(content, bytes) else json.dumps(content).encode()
     return unpack(envelope, kind)

@@ -49,7 +49,7 @@ def predictions(sample: Sample, model: Path, output: Path, batch_size: int, piec
     prepared = prepare(PrepareRequest(job=job), models)
     reply = plan(PlanRequest(job=job, model=prepared))
     item = RunFolder(job.output).read_plan().item(0)
-    file = ModelFile(uri=prepared.uri, digest=prepared.digest, source_digest=prepared.digest)
+    file = ModelFile(uri=prepared.uri, digest=prepared.digest, source_digest=prepared.digest, engine="torch")
     record = infer(InferRequest(run_id=reply.run_id, job=job, item=item, model=file), models)
     assert (record.samples_missing, record.missing_indices) == (1, (40,))
     assert record.num_batches == -(-record.samples // batch_size)

@@ -216,7 +216,7 @@ def test_changed_content_is_a_new_image(new_workspace: NewWorkspace, current_pro
     workspace.variables = {"source_dir": str(sources)}
     tags = [workspace.evaluate("local.image_tag")]
     for file in ("skyfan/new.py", "services/Dockerfile", "requirements/lock.txt"):
-        (sources / file).parent.mkdir(exist_ok=True)
+        (sources / file).parent.mkdir(parents=True, exist_ok=True)
         (sources / file).write_text("# changed\n")
         tags.append(workspace.evaluate("local.image_tag"))
     workspace.variables["architecture"] = "arm64"
@@ -232,7 +232,7 @@ def test_what_no_image_holds_changes_nothing(new_workspace: NewWorkspace, curren
     workspace.variables = {"source_dir": str(sources)}
     before = workspace.evaluate("local.image_tag")
     for file in ("docs/how-to/deploy.md", "tests/test_x.py", "skyfan/__pycache__/x.pyc", "skyfan.egg-info/PKG-INFO"):
-        (sources / file).parent.mkdir(exist_ok=True)
+        (sources / file).parent.mkdir(parents=True, exist_ok=True)
         (sources / file).write_text("changed")
     assert workspace.evaluate("local.image_tag") == before
 

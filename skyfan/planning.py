@@ -18,6 +18,9 @@ from skyfan.layout import FileLayout, NonNegative
 from skyfan.units import counted, format_size
 
 PLAN_SCHEMA: Literal["skyfan.plan/2"] = "skyfan.plan/2"
+ResultsSchema = Literal[1, 2]
+RESULTS_SCHEMA: ResultsSchema = 2
+"""How a run's results are laid out (`skyfan.runs.folder`); a run keeps the schema that it was begun with."""
 _JOB_OF_SCHEMA_1 = ("dataset", "model", "options", "partition_size_bytes", "file_limit")
 
 # A `.pt` file is a little larger than its tensors (ZIP directory, pickled metadata, alignment). Reserving it
@@ -62,6 +65,7 @@ class PlanItem(_Frozen):
     world_size: int = Field(ge=1, le=MAX_RANKS)
     files: tuple[FileLayout, ...]
     spans: tuple[Span, ...]
+    results_schema: ResultsSchema = RESULTS_SCHEMA
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -111,6 +115,7 @@ class Plan(_Frozen):
     partitions: int
     files: tuple[FileLayout, ...]
     ranks: tuple[tuple[Span, ...], ...]
+    results_schema: ResultsSchema = RESULTS_SCHEMA
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
 
@@ -122,7 +127,8 @@ class Plan(_Frozen):
             return content
         kept = {name: value for name, value in content.items() if name not in _JOB_OF_SCHEMA_1}
         asked = {name: content[name] for name in _JOB_OF_SCHEMA_1 if name != "options" and name in content}
-        return {**kept, "schema": PLAN_SCHEMA, "job": {**asked, **content.get("options", {})}}
+        job = {**asked, **content.get("options", {})}
+        return {**kept, "schema": PLAN_SCHEMA, "job": job, "results_schema": 1}
 
     def item(self, rank: int) -> PlanItem:
         """The self-contained work of `rank`, with only the files it reads."""
@@ -134,6 +140,7 @@ class Plan(_Frozen):
             world_size=self.world_size,
             files=tuple(self.files[file] for file in used),
             spans=tuple(span.model_copy(update={"file": positions[span.file]}) for span in spans),
+            results_schema=self.results_schema,
         )
 
     def items(self) -> Iterator[PlanItem]:

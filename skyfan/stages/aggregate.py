@@ -42,8 +42,8 @@ class Merged:
 def aggregate(request: AggregateRequest) -> Summary:
     """Writes `<rank>.json` where one is missing, combined_data.json, report.html and summary.json."""
     start = time.perf_counter()
-    folder = RunLedger(request.output)
-    plan = folder.read_plan()
+    plan = RunFolder(request.output).read_plan()
+    folder = RunLedger(request.output, plan.results_schema)
     if plan.run_id != request.run_id:
         raise RunConflict(
             f"{request.output} holds run {plan.run_id} by now, not {request.run_id}; run again elsewhere."

@@ -57,7 +57,7 @@ def infer(request: InferRequest, models: ModelCache, control: Control | None = N
     a group tell each other comes after the commit, so that no other rank's end can undo this one's work.
     """
     control = control or Control()
-    ledger, job = RunLedger(request.job.output), request.job
+    ledger, job = RunLedger(request.job.output, request.item.results_schema), request.job
     item = request.item
     log = structlog.get_logger("executor").bind(run_id=request.run_id, rank=item.rank)
     committed = ledger.committed_record(item.rank, request.run_id)

@@ -32,7 +32,7 @@ def test_a_damaged_commit_is_named_and_its_length_not_believed(tmp_path, content
     folder = RunLedger(str(tmp_path))
     store.put(folder.predictions_uri(1), content)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(RunConflict, match=r"rank-1\.parquet is damaged"):
+    with pytest.raises(RunConflict, match=r"rank-0000001\.parquet is damaged"):
         folder.committed_record(1, RUN_ID)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # KiB; 0x7fffffff bytes are 2 GiB
 
@@ -40,7 +40,7 @@ def test_a_damaged_commit_is_named_and_its_length_not_believed(tmp_path, content
 def test_an_emptied_file_is_no_commit(tmp_path):
     folder = RunLedger(str(tmp_path))
     store.put(folder.predictions_uri(3), b"")
-    with pytest.raises(RunConflict, match=r"rank-3\.parquet is damaged \(0 bytes\); remove it"):
+    with pytest.raises(RunConflict, match=r"rank-0000003\.parquet is damaged \(0 bytes\); remove it"):
         list(folder.committed_ranks())
 
 

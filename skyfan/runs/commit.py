@@ -19,7 +19,7 @@ from skyfan.planning import Plan, has_same_files, is_same_run, relocated
 from skyfan.records import RankRecord
 from skyfan.runs import predictions
 from skyfan.runs.folder import RunFolder, json_bytes
-from skyfan.runs.predictions import EncodedPredictions
+from skyfan.runs.predictions_writer import PredictionsWriter
 from skyfan.units import counted
 
 _PREDICTIONS = {1: re.compile(r"rank-(0|[1-9][0-9]*)\.parquet"), 2: re.compile(r"rank-([0-9]{7})\.parquet")}
@@ -86,9 +86,9 @@ class RunLedger(RunFolder):
                 predictions.check_size(entry)
                 yield int(found[1])
 
-    def commit(self, encoded: EncodedPredictions, record: RankRecord) -> RankRecord:
+    def commit(self, writer: PredictionsWriter, record: RankRecord) -> RankRecord:
         """Writes the rank's Parquet file once; returns the record that counts, ours or an earlier one's."""
-        content = encoded.finished(record)
+        content = memoryview(writer.finished(record))
         uri = self.predictions_uri(record.rank)
         for _ in range(_COMMIT_ATTEMPTS):
             try:

@@ -3,6 +3,7 @@
 import resource
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -10,7 +11,7 @@ from skyfan import store
 from skyfan.errors import LocationError, RunConflict
 from skyfan.job import Job
 from skyfan.runs.commit import RunLedger
-from skyfan.runs.predictions import EncodedPredictions, Predictions
+from skyfan.runs.predictions_writer import PredictionsWriter
 from skyfan.stages.plan import draft
 from tests.report.runs import make_record
 
@@ -66,8 +67,9 @@ def test_another_runs_plan_stays_as_it_is(proxy, planned):
 @pytest.mark.slow
 def test_a_commit_whose_answer_was_lost_counts_once(proxy):
     folder = RunLedger("s3://skyfan-test/run")
-    predictions = Predictions(np.arange(3), np.ones((3, 1), np.float32), None, None)
     record = make_record(0)
     proxy.first(1, "lost", "PUT")
-    assert folder.commit(EncodedPredictions(predictions), record) == record
+    with PredictionsWriter() as writer:
+        writer.write(pa.table({"sample_index": np.arange(3)}))
+        assert folder.commit(writer, record) == record
     assert list(folder.committed_ranks()) == [0]

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-Action = Literal["skip", "zero", "fail", "quantile"]
+PlainAction = Literal["skip", "zero", "fail"]
+PLAIN_ACTIONS: tuple[PlainAction, ...] = get_args(PlainAction)
+Action = PlainAction | Literal["quantile"]
 _FORM = "write [COLUMN=]skip, zero, fail or quantile:Q with Q from 0 to 1, such as image=zero"
 
 
@@ -46,6 +48,7 @@ def _parse(word: str) -> MissingPolicy:
             quantile = -1.0
         if 0 <= quantile <= 1:
             return MissingPolicy("quantile", quantile)
-    elif word in ("skip", "zero", "fail"):
-        return MissingPolicy(word)
+    for action in PLAIN_ACTIONS:
+        if word == action:
+            return MissingPolicy(action)
     raise ValueError(_FORM)

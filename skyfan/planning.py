@@ -31,6 +31,9 @@ CONTAINER_OVERHEAD_BYTES = 2048
 # file; beyond it the partitions are too small.
 MAX_RANKS = 1_000_000
 
+# Of one rank, before compression. It is in memory, too, when it is committed: conditional puts are of whole objects.
+MAX_RESULT_BYTES = 128 * 2**20
+
 RunId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 
 
@@ -210,8 +213,12 @@ def samples_per_partition(file: FileLayout, partition_size_bytes: int) -> int:
     return max(1, (partition_size_bytes - CONTAINER_OVERHEAD_BYTES) // max(1, file.sample_bytes))
 
 
-def make_partitions(files: tuple[FileLayout, ...], partition_size: PartitionSize) -> list[Span]:
+def make_partitions(
+    files: tuple[FileLayout, ...], partition_size: PartitionSize, result_row_bytes: int = 0
+) -> list[Span]:
     """Partitions of every file in dataset order, of about `partition_size` bytes, or one a file.
+
+    Where samples have results of `result_row_bytes` each, none has more of them than `MAX_RESULT_BYTES`.
 
     Raises:
         BadInput: there would be more than `MAX_RANKS`.
@@ -222,6 +229,7 @@ def make_partitions(files: tuple[FileLayout, ...], partition_size: PartitionSize
         file.samples if partition_size == WHOLE_FILES else samples_per_partition(file, int(partition_size))
         for file in files
     ]
+    steps = [min(step, max_rank_samples(result_row_bytes)) for step in steps]
     count = sum(-(-file.samples // step) for file, step in zip(files, steps, strict=True))
     if count > MAX_RANKS:
         size = partition_size if isinstance(partition_size, str) else format_size(partition_size)
@@ -235,6 +243,11 @@ def make_partitions(files: tuple[FileLayout, ...], partition_size: PartitionSize
             partitions.append(Span(file=number, start=start, stop=stop, first_sample=first_sample + start))
         first_sample += file.samples
     return partitions
+
+
+def max_rank_samples(result_row_bytes: int) -> int:
+    """Samples whose results are at most `MAX_RESULT_BYTES` together; at least one."""
+    return max(1, MAX_RESULT_BYTES // max(1, result_row_bytes))
 
 
 def distribute(partitions: list[Span], world_size: int) -> tuple[tuple[Span, ...], ...]:

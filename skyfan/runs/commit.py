@@ -5,7 +5,7 @@ fails and the first one's record is the answer.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -131,9 +131,11 @@ class RunLedger(RunFolder):
         """The record in the rank's Parquet footer, read without the predictions."""
         return predictions.read_record(self.predictions_uri(rank), run_id)
 
-    def read_predictions(self, rank: int, run_id: str) -> tuple[pa.Table, RankRecord]:
-        """The rank's table and record."""
-        return predictions.read_predictions(self.predictions_uri(rank), run_id)
+    def read_predictions(
+        self, rank: int, run_id: str, columns: Sequence[str] | None = None
+    ) -> tuple[pa.Table, RankRecord]:
+        """The rank's table, with those of `columns` that are there (None: all), and its record."""
+        return predictions.read_predictions(self.predictions_uri(rank), run_id, columns)
 
 
 def _plan_bytes(plan: Plan) -> bytes:

@@ -1,7 +1,7 @@
 """Reads a rank's Parquet file, whose footer holds the rank record."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pyarrow as pa
@@ -14,6 +14,7 @@ from skyfan.runs.folder import parse_document
 
 RECORD_KEY = b"skyfan.rank_record"
 _FOOTER_GUESS_BYTES = 64 * 2**10
+_WHOLE_FILE_BYTES = 2**20
 # The first and the last four bytes are "PAR1", four more are the footer's length:
 # https://parquet.apache.org/docs/file-format/
 _SMALLEST_PARQUET_BYTES = 12
@@ -40,17 +41,21 @@ def read_record(uri: str, run_id: str) -> RankRecord:
     return _record_of(uri, metadata, run_id)
 
 
-def read_predictions(uri: str, run_id: str) -> tuple[pa.Table, RankRecord]:
-    """The rows and the record of a rank's file.
+def read_predictions(uri: str, run_id: str, columns: Sequence[str] | None = None) -> tuple[pa.Table, RankRecord]:
+    """The rows and the record of a rank's file; of `columns` only those that are there, None: all.
 
     Raises:
         RunConflict: the file is damaged, or not of this run.
         LocationError: there is no such file.
     """
-    content = store.read(uri)
+    info = store.head(uri)
+    check_size(info)
+    # A small file is one request; of a large one the columns that are wanted are read, and no others.
+    source = io.BytesIO(store.read(uri)) if info.size_bytes <= _WHOLE_FILE_BYTES else store.RangeFile(uri)
     with _readable(uri):
-        file = pq.ParquetFile(io.BytesIO(content))
-        table = file.read()
+        file = pq.ParquetFile(source)
+        wanted = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
+        table = file.read(wanted, use_threads=False)
     return table, _record_of(uri, file.metadata.metadata, run_id)
 
 

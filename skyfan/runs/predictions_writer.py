@@ -91,10 +91,8 @@ def column_bytes(column: pa.Array) -> bytes:
     present = column.is_valid().to_numpy(zero_copy_only=False)
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         texts = ((value or "").encode() for value in column.to_pylist())
-        return b"".join(
-            bytes((bool(valid),)) + len(text).to_bytes(4, "little") + text
-            for valid, text in zip(present, texts, strict=True)
-        )
+        rows_of_text = zip(present.tolist(), texts, strict=True)
+        return b"".join(bytes((valid,)) + len(text).to_bytes(4, "little") + text for valid, text in rows_of_text)
     width = column.type.list_size if pa.types.is_fixed_size_list(column.type) else 1
     values = column.fill_null(0) if width == 1 else column.values.slice(column.offset * width, len(column) * width)
     flat = values.to_numpy(zero_copy_only=False)

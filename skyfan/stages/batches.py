@@ -59,7 +59,7 @@ class Outputs:
         """What the engine gives for a batch [B, width]; samples without a finite output count as missing."""
         columns = self.columns = self.columns or self.columns_of(output.shape[1])
         reasons = batch.reasons.copy()
-        for row in np.flatnonzero(~finite_rows(output[:, columns.used])):
+        for row in np.flatnonzero(~finite_rows(output[:, columns.used])).tolist():
             reasons[row] = reasons[row] or NOT_FINITE_OUTPUT
         for row, reason in enumerate(reasons):
             if reason is not None:

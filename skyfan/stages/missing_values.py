@@ -94,9 +94,9 @@ class MissingValues:
             case "zero":
                 return np.zeros(len(absent), np.bool_)
             case "quantile":
-                return absent.all(axis=1)
+                return np.asarray(absent.all(axis=1))
             case _:
-                return absent.any(axis=1)
+                return np.asarray(absent.any(axis=1))
 
     def _count_undeclared(self, name: str, values: NDArray[Any]) -> None:
         if self.options.sentinel or values.dtype.kind == "c":

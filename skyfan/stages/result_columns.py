@@ -101,8 +101,5 @@ def kept_columns(options: RunOptions, layout: FileLayout, inputs: Sequence[str])
 def row_bytes(columns: ResultColumns, layout: FileLayout) -> int:
     """About how many bytes a row of results has before it is compressed."""
     own = 8 + 4 * 3 + 8
-    return (
-        own
-        + 4 * sum(one.columns.stop - one.columns.start for one in columns.outputs)
-        + sum(layout.tensor(name).row_bytes for name in columns.kept)
-    )
+    kept: int = sum(layout.tensor(name).row_bytes for name in columns.kept)
+    return own + kept + 4 * sum(one.columns.stop - one.columns.start for one in columns.outputs)

@@ -12,7 +12,7 @@ from skyfan import store
 from skyfan.errors import BadInput, RunConflict
 from skyfan.events import RankCommitted
 from skyfan.runs.commit import RunLedger
-from skyfan.stages.aggregate import merge
+from skyfan.stages.merging import merge
 from tests.e2e.support import assert_equal_z, make_job, predictions, run
 
 

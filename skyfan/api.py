@@ -40,6 +40,7 @@ from skyfan.job import Job
 from skyfan.planning import Plan
 from skyfan.records import RankRecord, Summary
 from skyfan.runs.commit import RunLedger
+from skyfan.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     import astropy.table
@@ -63,7 +64,7 @@ class Run:
     @property
     def report_uri(self) -> str:
         """The page for people, report.html."""
-        return self._ledger.report_uri
+        return RunFolder(self.uri).report_uri
 
     @cached_property
     def plan(self) -> Plan:
@@ -72,7 +73,7 @@ class Run:
         Raises:
             LocationError: there is no run here.
         """
-        return self._ledger.read_plan()
+        return RunFolder(self.uri).read_plan()
 
     @cached_property
     def summary(self) -> Summary:
@@ -144,11 +145,11 @@ class Run:
 
     @property
     def _ledger(self) -> RunLedger:
-        return RunLedger(self.uri)
+        return RunLedger(self.uri, self.plan.results_schema)
 
     @cached_property
     def _ranks(self) -> tuple[int, ...]:
-        return tuple(sorted(set(self.plan.working_ranks).intersection(self._ledger.committed_ranks())))
+        return tuple(self._ledger.committed_of(self.plan))
 
 
 def run(job: Job, *, on: str | Backend = "local", progress: bool | Listener = True) -> Run:

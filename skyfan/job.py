@@ -9,10 +9,21 @@ from collections.abc import Callable, Mapping
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    model_validator,
+)
 
 from skyfan.aws_limits import MAP_CONCURRENCY
 from skyfan.errors import BadInput
+from skyfan.missing import parse_missing
 from skyfan.units import parse_size
 
 JOB_SCHEMA: Literal["skyfan.job/1"] = "skyfan.job/1"
@@ -36,7 +47,23 @@ def _size_bytes(value: object) -> object:
         raise ValueError("write a number with KB, MB or GB, such as 25MB, or 'file'") from error
 
 
+def _listed(value: object) -> object:
+    """Text with commas, and lists of such text, as one list."""
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, (list, tuple)):
+        return value
+    parts = (part for item in value for part in (item.split(",") if isinstance(item, str) else [item]))
+    return [part.strip() if isinstance(part, str) else part for part in parts]
+
+
+def _policies(value: tuple[str, ...]) -> tuple[str, ...]:
+    parse_missing(value)
+    return value
+
+
 Count = Annotated[int, Field(ge=1)]
+Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_listed)]
 PartitionSize = Annotated[Annotated[int, Field(ge=1)] | Literal["file"], BeforeValidator(_size_bytes)]
 
 
@@ -51,6 +78,15 @@ class RunOptions(BaseModel):
     )
     engine: str = Field("auto", description="inference engine; auto takes the fastest that is installed")
     z_column: int | None = Field(None, ge=0, description="which output column is redshift (not needed for AstroMAE)")
+    id: str | None = Field(None, min_length=1, description="the dataset's column of object IDs, kept in the results")
+    keep: Names = Field((), description="further columns of the dataset to keep in the results, or all")
+    outputs: Names = Field((), description="outputs of the model to keep, by name; all by default")
+    missing: Annotated[Names, AfterValidator(_policies)] = Field(
+        (), description="what to do with missing values: [COLUMN=]skip, zero, fail or quantile:Q; skip by default"
+    )
+    sentinel: Annotated[tuple[FiniteFloat, ...], BeforeValidator(_listed)] = Field(
+        (), description="numbers that stand for a missing value in the inputs, such as 99,-99"
+    )
 
 
 class Job(RunOptions):

@@ -81,6 +81,19 @@ class TensorSpec:
         return stored.transpose(0, *(1 + self.order.index(axis) for axis in range(len(self.order))))
 
 
+@dataclass(frozen=True, slots=True)
+class OutputSpec:
+    """One named output of a model: an array [B, *row_shape] float32 for B samples."""
+
+    name: str
+    row_shape: tuple[int, ...]
+
+    @property
+    def width(self) -> int:
+        """Values a sample."""
+        return math.prod(self.row_shape)
+
+
 class FileLayout(BaseModel):
     """One dataset file: where it is, which version of it was read, and where its tensors' rows lie.
 

@@ -18,6 +18,9 @@ from skyfan.layout import FileLayout, NonNegative
 from skyfan.units import counted, format_size
 
 PLAN_SCHEMA: Literal["skyfan.plan/2"] = "skyfan.plan/2"
+ResultsSchema = Literal[1, 2]
+RESULTS_SCHEMA: ResultsSchema = 2
+"""How a run's results are laid out (`skyfan.runs.folder`); a run keeps the schema that it was begun with."""
 _JOB_OF_SCHEMA_1 = ("dataset", "model", "options", "partition_size_bytes", "file_limit")
 
 # A `.pt` file is a little larger than its tensors (ZIP directory, pickled metadata, alignment). Reserving it
@@ -27,6 +30,9 @@ CONTAINER_OVERHEAD_BYTES = 2048
 # A hundred times what one Distributed Map has at work at once, and about what a plan can hold in memory and in one
 # file; beyond it the partitions are too small.
 MAX_RANKS = 1_000_000
+
+# Of one rank, before compression. It is in memory, too, when it is committed: conditional puts are of whole objects.
+MAX_RESULT_BYTES = 128 * 2**20
 
 RunId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 
@@ -62,6 +68,7 @@ class PlanItem(_Frozen):
     world_size: int = Field(ge=1, le=MAX_RANKS)
     files: tuple[FileLayout, ...]
     spans: tuple[Span, ...]
+    results_schema: ResultsSchema = RESULTS_SCHEMA
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -111,6 +118,7 @@ class Plan(_Frozen):
     partitions: int
     files: tuple[FileLayout, ...]
     ranks: tuple[tuple[Span, ...], ...]
+    results_schema: ResultsSchema = RESULTS_SCHEMA
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
 
@@ -122,7 +130,8 @@ class Plan(_Frozen):
             return content
         kept = {name: value for name, value in content.items() if name not in _JOB_OF_SCHEMA_1}
         asked = {name: content[name] for name in _JOB_OF_SCHEMA_1 if name != "options" and name in content}
-        return {**kept, "schema": PLAN_SCHEMA, "job": {**asked, **content.get("options", {})}}
+        job = {**asked, **content.get("options", {})}
+        return {**kept, "schema": PLAN_SCHEMA, "job": job, "results_schema": 1}
 
     def item(self, rank: int) -> PlanItem:
         """The self-contained work of `rank`, with only the files it reads."""
@@ -134,6 +143,7 @@ class Plan(_Frozen):
             world_size=self.world_size,
             files=tuple(self.files[file] for file in used),
             spans=tuple(span.model_copy(update={"file": positions[span.file]}) for span in spans),
+            results_schema=self.results_schema,
         )
 
     def items(self) -> Iterator[PlanItem]:
@@ -203,8 +213,12 @@ def samples_per_partition(file: FileLayout, partition_size_bytes: int) -> int:
     return max(1, (partition_size_bytes - CONTAINER_OVERHEAD_BYTES) // max(1, file.sample_bytes))
 
 
-def make_partitions(files: tuple[FileLayout, ...], partition_size: PartitionSize) -> list[Span]:
+def make_partitions(
+    files: tuple[FileLayout, ...], partition_size: PartitionSize, result_row_bytes: int = 0
+) -> list[Span]:
     """Partitions of every file in dataset order, of about `partition_size` bytes, or one a file.
+
+    Where samples have results of `result_row_bytes` each, none has more of them than `MAX_RESULT_BYTES`.
 
     Raises:
         BadInput: there would be more than `MAX_RANKS`.
@@ -215,6 +229,7 @@ def make_partitions(files: tuple[FileLayout, ...], partition_size: PartitionSize
         file.samples if partition_size == WHOLE_FILES else samples_per_partition(file, int(partition_size))
         for file in files
     ]
+    steps = [min(step, max_rank_samples(result_row_bytes)) for step in steps]
     count = sum(-(-file.samples // step) for file, step in zip(files, steps, strict=True))
     if count > MAX_RANKS:
         size = partition_size if isinstance(partition_size, str) else format_size(partition_size)
@@ -228,6 +243,11 @@ def make_partitions(files: tuple[FileLayout, ...], partition_size: PartitionSize
             partitions.append(Span(file=number, start=start, stop=stop, first_sample=first_sample + start))
         first_sample += file.samples
     return partitions
+
+
+def max_rank_samples(result_row_bytes: int) -> int:
+    """Samples whose results are at most `MAX_RESULT_BYTES` together; at least one."""
+    return max(1, MAX_RESULT_BYTES // max(1, result_row_bytes))
 
 
 def distribute(partitions: list[Span], world_size: int) -> tuple[tuple[Span, ...], ...]:

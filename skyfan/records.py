@@ -84,6 +84,17 @@ class RankRecord(_Record):
     samples_missing: int = Field(description="samples without a prediction, such as those with NaN pixels")
     missing_indices: tuple[int, ...] = Field(description="dataset indices of the first hundred missing samples")
     missing_reasons: dict[str, int] = Field(default_factory=dict, description="reason → number of samples")
+    replaced_values: dict[str, int] = Field(
+        default_factory=dict, description="column → missing values in it that were replaced, see --missing"
+    )
+    samples_replaced: int = Field(default=0, description="samples in which any value was replaced")
+    undeclared_sentinels: dict[str, int] = Field(
+        default_factory=dict,
+        description="column → samples with what catalogues write for missing values, which --sentinel does not name",
+    )
+    column_sha256: dict[str, str] = Field(
+        default_factory=dict, description="column of the Parquet file → SHA-256 of its values in row order"
+    )
     wall_s: float
     load_s: float = Field(description="opening the model; 0 when it was loaded already")
     read_s: float = Field(description="wall seconds of reading; overlaps with compute")
@@ -172,6 +183,14 @@ class Cost(_Record):
     prices_dated: str
 
 
+class IdCounts(_Record):
+    """What was found of the object IDs of the ranks that are there."""
+
+    column: str
+    duplicates: int = Field(description="rows whose ID an earlier row has")
+    nulls: int = Field(description="rows without an ID")
+
+
 class CollectivesSummary(_Record):
     """How the collectives of this start's ranks went; their results are in the rank records."""
 
@@ -207,6 +226,15 @@ class Summary(_Record):
     cost: Cost | None
     science: dict[str, float | None] | None
     collectives: CollectivesSummary | None = Field(default=None, description="None: started without --collectives")
+    ids: IdCounts | None = Field(default=None, description="None: no column of IDs was named")
+    replaced_values: dict[str, int] = Field(
+        default_factory=dict, description="column → missing values in it that were replaced, see --missing"
+    )
+    samples_replaced: int = Field(default=0, description="samples in which any value was replaced")
+    undeclared_sentinels: dict[str, int] = Field(
+        default_factory=dict,
+        description="column → samples with what catalogues write for missing values, which --sentinel does not name",
+    )
     attempts: int = Field(description="attempts of all ranks together")
     reused_ranks: int = Field(description="ranks that an earlier start of this run had already committed")
     failures: dict[int, str] = Field(default_factory=dict, description="rank → last error, first hundred")

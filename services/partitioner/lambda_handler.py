@@ -23,7 +23,7 @@ def _plan(event: PlanEvent, _context: LambdaContext, _metrics: Metrics) -> PlanR
     request = PlanRequest(job=job, model=event.model, rank_limit_s=read(FunctionSettings).rank_limit_s)
     if job.collectives and not job.resume:
         # Refused before anything is removed.
-        _group(job, len(draft(job, event.model.digest).working_ranks), execution)
+        _group(job, len(draft(job, event.model.digest, event.model.result_row_bytes).working_ranks), execution)
     reply = plan(request)
     folder = RunFolder(job.output)
     planned: Plan = folder.read_plan()

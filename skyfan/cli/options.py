@@ -54,7 +54,7 @@ def takes_job(*names: str) -> Callable[[Callable[..., None]], Callable[..., None
         @functools.wraps(command)
         def with_fields(**given: Any) -> None:
             typed = {name: given.pop(name) for name in names}
-            command(fields={name: value for name, value in typed.items() if value is not None}, **given)
+            command(fields={name: value for name, value in typed.items() if value not in (None, [])}, **given)
 
         own = [one for one in inspect.signature(command).parameters.values() if one.name != "fields"]
         parameters = [*map(_parameter, names), *(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own)]
@@ -76,8 +76,10 @@ def _parameter(name: str) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
 
 
-def _typed(name: str) -> type:
-    """What the command line reads; words and sizes are text, which the job checks."""
+def _typed(name: str) -> Any:
+    """What the command line reads; words and sizes are text, which the job checks. Lists may be given in parts."""
+    if isinstance(Job.model_fields[name].default, tuple):
+        return list[str]
     kinds = set(_kinds(Job.model_fields[name].annotation)) - {type(None)}
     return kinds.pop() if kinds in ({bool}, {float}, {int}) else str
 
@@ -92,7 +94,7 @@ def _kinds(annotation: Any) -> Iterator[Any]:
 
 
 def _shown(name: str, default: object) -> str | bool:
-    if default is None or default == "" or Job.model_fields[name].is_required():
+    if default in (None, "", ()) or Job.model_fields[name].is_required():
         return False
     if isinstance(default, bool):
         return option_of(name) if default else f"--no-{name.replace('_', '-')}"

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from skyfan.layout import OutputSpec
+
 
 @dataclass(frozen=True)
 class EngineInfo:
@@ -50,6 +52,10 @@ class Engine(ABC):
     def allocate(self, size_bytes: int) -> NDArray[np.uint8]:
         """Memory to read a block of samples into, of the kind that this engine takes its inputs from fastest."""
         return np.empty(size_bytes, np.uint8)
+
+    def outputs(self, width: int) -> tuple[OutputSpec, ...]:
+        """The named outputs that lie side by side in the `width` columns of what `predict` gave last."""
+        return (OutputSpec("output_0", (width,)),)
 
     def output_width(self, blank: Sequence[NDArray[np.generic]]) -> int:
         """Columns of what it predicts for inputs of these shapes [1, …]; ModelError where they don't fit."""

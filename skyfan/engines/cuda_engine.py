@@ -24,6 +24,7 @@ from skyfan.engines.compile_cache import use_inductor_cache
 from skyfan.engines.device_slots import CUDA, SLOTS, Slot, Streams
 from skyfan.engines.torch_graph import MatrixAstroMAE
 from skyfan.errors import ModelError, Transient
+from skyfan.layout import OutputSpec
 from skyfan.models.astromae_matrix import matrix_form
 from skyfan.models.loading import LoadedModel
 
@@ -93,6 +94,11 @@ class CudaEngine(Engine):
     def bind(self, tensor_names: Sequence[str]) -> tuple[str, ...]:
         """By name where all match, else in order."""
         return self._model.bind(tensor_names)
+
+    def outputs(self, width: int) -> tuple[OutputSpec, ...]:
+        """Under the names that a program gives its outputs."""
+        program = self._model.program
+        return super().outputs(width) if program is None else program.outputs
 
     def predict(self, inputs: Sequence[Array]) -> Floats:
         """Outputs [B, width]."""

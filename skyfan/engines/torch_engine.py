@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from skyfan.engines.base import Engine, EngineInfo
 from skyfan.errors import ModelError
+from skyfan.layout import OutputSpec
 from skyfan.models.loading import LoadedModel
 
 
@@ -32,6 +33,11 @@ class TorchEngine(Engine):
     def bind(self, tensor_names: Sequence[str]) -> tuple[str, ...]:
         """By name where all match, else in order."""
         return self._model.bind(tensor_names)
+
+    def outputs(self, width: int) -> tuple[OutputSpec, ...]:
+        """Under the names that a program gives its outputs."""
+        program = self._model.program
+        return super().outputs(width) if program is None else program.outputs
 
     def predict(self, inputs: Sequence[NDArray[np.generic]]) -> NDArray[np.float32]:
         """Outputs [B, width]; a model that returns [B] counts as width 1."""

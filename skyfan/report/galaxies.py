@@ -5,10 +5,10 @@ are read of a few dozen galaxies and magnitudes of a bounded number, by byte ran
 cannot be read, the page gives the reason and shows everything else.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -24,12 +24,14 @@ from skyfan.science.sentinels import known_redshifts, sentinels
 T = TypeVar("T")
 R = TypeVar("R")
 
+MAX_SHOWN = 1_000_000
 MAX_CUTOUTS = 24
 MAX_MAGNITUDES = 50_000
 MAX_MAGNITUDE_READS = 64
 # A larger cut-out shows more than one galaxy, and would make the page heavy.
 MAX_CUTOUT_BYTES = 2**20
 _READERS = 8
+_SHOWN_TYPES = {"sample_index": pa.int64(), "z_pred": pa.float64(), "z_spec": pa.float64()}
 # The reference layout's bands are u g r i z.
 R_BAND = 2
 
@@ -42,10 +44,71 @@ class Galaxies:
     z_pred: NDArray[np.float64]
     z_spec: NDArray[np.float64]
 
+    def to_table(self) -> pa.Table:
+        """As rows of these three columns."""
+        return pa.table({"sample_index": self.index, "z_pred": self.z_pred, "z_spec": self.z_spec})
+
     @property
     def residual(self) -> NDArray[np.float64]:
         """Δz = (z_pred − z_spec) / (1 + z_spec), shape [N]."""
         return delta_z(self.z_pred, self.z_spec)
+
+
+class RedshiftSample:
+    """What the page shows of a run's redshifts, taken rank by rank in dataset order, in bounded memory.
+
+    It is every row of a run of up to `MAX_SHOWN` samples; of a larger one rows at equal distances, and the
+    `MAX_CUTOUTS` galaxies with the largest |Δz| of all.
+    """
+
+    def __init__(self, samples: int) -> None:
+        self._step = max(1, -(-samples // MAX_SHOWN))
+        self._tables: list[pa.Table] = []
+        self._worst = pa.table({name: pa.array([], kind) for name, kind in _SHOWN_TYPES.items()})
+
+    @classmethod
+    def of(cls, predictions: pa.Table) -> Self:
+        """Of one table that holds the whole run."""
+        sample = cls(len(predictions))
+        sample.add(predictions)
+        return sample
+
+    def add(self, predictions: pa.Table) -> None:
+        """The rows of the next rank."""
+        names = [name for name in _SHOWN_TYPES if name in predictions.column_names]
+        if "z_pred" not in names:
+            return
+        rows = predictions.select(names).replace_schema_metadata(None)
+        if self._step == 1:
+            self._tables.append(rows)
+            return
+        self._tables.append(rows.filter(rows["sample_index"].to_numpy() % self._step == 0))
+        known = known_galaxies(rows)
+        if known is not None:
+            found = pa.concat_tables([self._worst, known.to_table()])
+            residual = np.abs(delta_z(found["z_pred"].to_numpy(), found["z_spec"].to_numpy()))
+            self._worst = found.take(np.argsort(-residual, kind="stable")[:MAX_CUTOUTS])
+
+    @property
+    def galaxies(self) -> Galaxies | None:
+        """The galaxies whose redshift is known; None if there is none."""
+        shown = [known for table in self._tables if (known := known_galaxies(table)) is not None]
+        return _joined([*(one.to_table() for one in shown), self._worst])
+
+    @property
+    def z_pred(self) -> NDArray[np.float64]:
+        """Predicted redshifts, shape [N]; those that are missing are left out."""
+        found = [table["z_pred"].drop_null().to_numpy().astype(np.float64) for table in self._tables]
+        return np.concatenate([np.empty(0), *found])
+
+
+def _joined(tables: Sequence[pa.Table]) -> Galaxies | None:
+    """Each galaxy once, in dataset order."""
+    rows = pa.concat_tables(tables)
+    index, first = np.unique(rows["sample_index"].to_numpy(), return_index=True)
+    if not len(index):
+        return None
+    return Galaxies(index, rows["z_pred"].to_numpy()[first], rows["z_spec"].to_numpy()[first])
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,12 @@ from typing import Any
 
 import jinja2
 import numpy as np
-import pyarrow as pa
 from markupsafe import Markup
 
 from skyfan.records import RankRecord, Summary
 from skyfan.report.cutouts import png_data_uri
 from skyfan.report.figures import page_svg, timeline_figure
-from skyfan.report.galaxies import Galaxies, Observed, Outlier, known_galaxies
+from skyfan.report.galaxies import Galaxies, Observed, Outlier, RedshiftSample
 from skyfan.report.redshift_figures import histogram_figure, redshift_figure, residual_figure
 from skyfan.science.metrics import science_rows
 from skyfan.units import format_duration, format_size
@@ -39,7 +38,7 @@ _COLUMNS = (
 
 
 def render_run(
-    summary: Summary, records: Sequence[RankRecord], predictions: pa.Table | None, observed: Observed | None = None
+    summary: Summary, records: Sequence[RankRecord], redshifts: RedshiftSample, observed: Observed | None = None
 ) -> str:
     """The page as HTML text; `observed` holds what was read from the dataset, None where nothing was."""
     seen = observed or Observed()
@@ -53,7 +52,7 @@ def render_run(
         done=summary.completeness,
         failures=list(summary.failures.items())[:_MAX_LISTED_FAILURES],
         science=science_rows(summary.science),
-        figures=_redshift_figures(predictions, seen),
+        figures=_redshift_figures(redshifts, seen),
         timeline=_timeline(records),
         outliers=[_shown(one) for one in seen.outliers],
         gallery_note=_gallery_note(seen),
@@ -69,13 +68,11 @@ def _part(name: str) -> str:
     return resources.files("skyfan.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _redshift_figures(predictions: pa.Table | None, seen: Observed) -> list[dict[str, Any]]:
-    galaxies = known_galaxies(predictions)
+def _redshift_figures(redshifts: RedshiftSample, seen: Observed) -> list[dict[str, Any]]:
+    galaxies = redshifts.galaxies
     if galaxies is not None:
         return _figures_of(galaxies, seen)
-    if predictions is None or "z_pred" not in predictions.column_names:
-        return []
-    z_pred = predictions["z_pred"].drop_null().to_numpy().astype(np.float64)
+    z_pred = redshifts.z_pred
     if not len(z_pred):
         return []
     title = "Predicted redshifts (no spectroscopic ones are known)"

@@ -5,9 +5,10 @@ fails and the first one's record is the answer.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 
 import pyarrow as pa
 from pydantic import ValidationError
@@ -18,10 +19,11 @@ from skyfan.planning import Plan, has_same_files, is_same_run, relocated
 from skyfan.records import RankRecord
 from skyfan.runs import predictions
 from skyfan.runs.folder import RunFolder, json_bytes
-from skyfan.runs.predictions import EncodedPredictions
+from skyfan.runs.predictions_writer import PredictionsWriter
 from skyfan.units import counted
 
-_PREDICTIONS = re.compile(r"rank-(0|[1-9][0-9]*)\.parquet")
+_PREDICTIONS = {1: re.compile(r"rank-(0|[1-9][0-9]*)\.parquet"), 2: re.compile(r"rank-([0-9]{7})\.parquet")}
+"""Names of rank files by the results' schema."""
 # How often a rank's file may vanish between two looks: each time is another start with --no-resume.
 _COMMIT_ATTEMPTS = 5
 # Removing objects waits on the network, not on the processor.
@@ -42,6 +44,7 @@ class RunLedger(RunFolder):
             LocationError: it cannot be written, or its store does not keep writers apart.
         """
         store.require_create_only(self.uri)
+        ledger = self
         try:
             store.put_new(self.plan_uri, _plan_bytes(plan))
         except store.AlreadyExists:
@@ -52,19 +55,21 @@ class RunLedger(RunFolder):
                     f"{_difference(earlier, plan)}. Choose another --output; nothing was written."
                 ) from None
             plan = relocated(earlier, plan)
+            ledger = replace(self, results_schema=plan.results_schema)
             if plan is not earlier:
                 store.put(self.plan_uri, _plan_bytes(plan))
             if not resume:
-                self._remove_results(plan)
-        return plan, self._committed_of(plan)
+                ledger.remove_results(plan)
+        return plan, ledger.committed_of(plan)
 
-    def _committed_of(self, plan: Plan) -> list[int]:
+    def committed_of(self, plan: Plan) -> list[int]:
+        """Ranks of the plan whose predictions are there, in order."""
         return sorted(set(plan.working_ranks).intersection(self.committed_ranks()))
 
-    def _remove_results(self, plan: Plan) -> None:
-        # Results of this run's own, by name: whatever else lies in the folder is somebody's.
+    def remove_results(self, plan: Plan) -> None:
+        """Removes results of this run's own, by name: whatever else lies in the folder is somebody's."""
         results = [self.summary_uri, self.combined_uri, self.report_uri]
-        for rank in self._committed_of(plan):
+        for rank in self.committed_of(plan):
             results += [self.predictions_uri(rank), self.record_uri(rank)]
         with ThreadPoolExecutor(_REMOVERS) as removers:
             list(removers.map(store.delete, results))
@@ -75,15 +80,15 @@ class RunLedger(RunFolder):
         Raises:
             RunConflict: a rank's file was emptied.
         """
-        folder = store.canonical(store.join(self.uri, "predictions"))
+        folder, names = store.canonical(store.join(self.uri, "predictions")), _PREDICTIONS[self.results_schema]
         for entry in store.list(folder):
-            if found := _PREDICTIONS.fullmatch(entry.uri.removeprefix(f"{folder}/")):
+            if found := names.fullmatch(entry.uri.removeprefix(f"{folder}/")):
                 predictions.check_size(entry)
                 yield int(found[1])
 
-    def commit(self, encoded: EncodedPredictions, record: RankRecord) -> RankRecord:
+    def commit(self, writer: PredictionsWriter, record: RankRecord) -> RankRecord:
         """Writes the rank's Parquet file once; returns the record that counts, ours or an earlier one's."""
-        content = encoded.finished(record)
+        content = memoryview(writer.finished(record))
         uri = self.predictions_uri(record.rank)
         for _ in range(_COMMIT_ATTEMPTS):
             try:
@@ -126,9 +131,11 @@ class RunLedger(RunFolder):
         """The record in the rank's Parquet footer, read without the predictions."""
         return predictions.read_record(self.predictions_uri(rank), run_id)
 
-    def read_predictions(self, rank: int, run_id: str) -> tuple[pa.Table, RankRecord]:
-        """The rank's table and record."""
-        return predictions.read_predictions(self.predictions_uri(rank), run_id)
+    def read_predictions(
+        self, rank: int, run_id: str, columns: Sequence[str] | None = None
+    ) -> tuple[pa.Table, RankRecord]:
+        """The rank's table, with those of `columns` that are there (None: all), and its record."""
+        return predictions.read_predictions(self.predictions_uri(rank), run_id, columns)
 
 
 def _plan_bytes(plan: Plan) -> bytes:

@@ -3,7 +3,8 @@
 <output>/plan.json                         the plan; written once, claims the output
 <output>/items.jsonl, items.json           the same work as items for a Distributed Map
 <output>/model/<sha256>.safetensors        the model that ranks load, where it had to be converted
-<output>/predictions/rank-<rank>.parquet   written once: this put is the rank's commit
+<output>/predictions/rank-0000003.parquet  of rank 3, written once: this put is the rank's commit. Seven digits, so that
+                                           the order of names is the dataset's; runs of schema 1 have `rank-3.parquet`
 <output>/<rank>.json                       the rank record, derived from the Parquet footer; with --collectives
                                            it also has what was learned from other ranks after the commit
 <output>/comm/                             messages of ranks that meet here; gone when the last one left
@@ -19,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from skyfan import store
 from skyfan.errors import LocationError
-from skyfan.planning import Plan
+from skyfan.planning import RESULTS_SCHEMA, Plan, ResultsSchema
 from skyfan.records import Summary
 from skyfan.validation import first_problem
 
@@ -28,9 +29,10 @@ B = TypeVar("B", bound=BaseModel)
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The files of one run under `uri`."""
+    """The files of one run under `uri`; `results_schema` is that of its plan."""
 
     uri: str
+    results_schema: ResultsSchema = RESULTS_SCHEMA
 
     @property
     def plan_uri(self) -> str:
@@ -72,7 +74,8 @@ class RunFolder:
 
     def predictions_uri(self, rank: int) -> str:
         """The rank's Parquet file."""
-        return store.join(self.uri, "predictions", f"rank-{rank}.parquet")
+        number = f"{rank}" if self.results_schema == 1 else f"{rank:07d}"
+        return store.join(self.uri, "predictions", f"rank-{number}.parquet")
 
     def read_plan(self) -> Plan:
         """The plan of this run.

@@ -46,8 +46,13 @@ def science_metrics(z_pred: NDArray[np.floating], z_spec: NDArray[np.floating]) 
     of_sums = metrics_of_sums(science_sums(z_pred, z_spec))
     if of_sums is None:
         return None
-    residual = delta_z(*_known_pairs(z_pred, z_spec))
+    residual = known_residuals(z_pred, z_spec)
     return replace(of_sums, nmad=float(NMAD_SCALE * np.median(np.abs(residual - np.median(residual)))))
+
+
+def known_residuals(z_pred: NDArray[np.floating], z_spec: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Δz of the pairs [N] that metrics are of, as [M]: both known, see `science_metrics`."""
+    return delta_z(*_known_pairs(z_pred, z_spec))
 
 
 def _known_pairs(

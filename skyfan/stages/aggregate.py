@@ -4,46 +4,36 @@ import os
 import platform
 import statistics
 import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Literal
 
-import numpy as np
-import pyarrow as pa
 import structlog
 
 from skyfan import store
 from skyfan._version import __version__
 from skyfan.cost import bill, load_prices, priced_region, rank_times, recorded_region, usage_of_ranks
-from skyfan.errors import LocationError, RunConflict
+from skyfan.errors import RunConflict
 from skyfan.planning import Plan, Span
 from skyfan.records import CollectivesSummary, Completeness, Cost, RankRecord, Summary, Throughput, Timing
-from skyfan.report import known_galaxies, observe, render_run
+from skyfan.report import observe, render_run
 from skyfan.runs.commit import RunLedger
 from skyfan.runs.folder import RunFolder, write_json
-from skyfan.science.metrics import as_json, science_metrics
+from skyfan.science.metrics import as_json
+from skyfan.stages.merging import Merged, merge
 from skyfan.stages.messages import AggregateRequest
 
-READERS = 16
 MAX_LISTED_FAILURES = 100
 ABSENT = "rank is missing"
 ENDED_EARLY = "the rank ended between its commit and the end of the collectives"
 
 
-@dataclass(frozen=True)
-class Merged:
-    """What the ranks that are there committed, in rank order."""
-
-    records: tuple[RankRecord, ...]
-    predictions: pa.Table | None
-
-
 def aggregate(request: AggregateRequest) -> Summary:
     """Writes `<rank>.json` where one is missing, combined_data.json, report.html and summary.json."""
     start = time.perf_counter()
-    folder = RunLedger(request.output)
-    plan = folder.read_plan()
+    plan = RunFolder(request.output).read_plan()
+    folder = RunLedger(request.output, plan.results_schema)
     if plan.run_id != request.run_id:
         raise RunConflict(
             f"{request.output} holds run {plan.run_id} by now, not {request.run_id}; run again elsewhere."
@@ -77,30 +67,8 @@ def write_report(folder: RunLedger, plan: Plan, summary: Summary) -> None:
 
 
 def _put_report(folder: RunFolder, plan: Plan, summary: Summary, merged: Merged) -> None:
-    observed = observe(plan, known_galaxies(merged.predictions))
-    store.put(folder.report_uri, render_run(summary, merged.records, merged.predictions, observed).encode())
-
-
-def merge(folder: RunLedger, plan: Plan) -> Merged:
-    """Reads every committed rank of the plan; the file of such a rank that another run wrote is an error."""
-    planned = set(plan.working_ranks)
-    ranks = sorted(rank for rank in folder.committed_ranks() if rank in planned)
-
-    def read(rank: int) -> tuple[pa.Table, RankRecord] | None:
-        try:
-            table, record = folder.read_predictions(rank, plan.run_id)
-        except LocationError:
-            if store.exists(folder.predictions_uri(rank)):
-                raise
-            return None  # removed since it was listed, by a second start with --no-resume
-        return table, folder.reconcile_record(record)
-
-    with ThreadPoolExecutor(READERS) as readers:
-        found = [rank for rank in readers.map(read, ranks) if rank]
-    tables = [table.replace_schema_metadata(None) for table, _ in found]
-    return Merged(
-        records=tuple(record for _, record in found), predictions=pa.concat_tables(tables) if tables else None
-    )
+    observed = observe(plan, merged.redshifts.galaxies)
+    store.put(folder.report_uri, render_run(summary, merged.records, merged.redshifts, observed).encode())
 
 
 def _summary(request: AggregateRequest, plan: Plan, merged: Merged, start: float) -> Summary:
@@ -128,7 +96,11 @@ def _summary(request: AggregateRequest, plan: Plan, merged: Merged, start: float
         timing=timing,
         throughput=_throughput(request, merged.records, timing),
         cost=estimate_cost(merged.records, request),
-        science=_science(merged.predictions),
+        science=as_json(merged.science),
+        ids=merged.ids,
+        replaced_values=_total(record.replaced_values for record in merged.records),
+        samples_replaced=sum(record.samples_replaced for record in merged.records),
+        undeclared_sentinels=_total(record.undeclared_sentinels for record in merged.records),
         collectives=_collectives(_fresh(request, merged.records)),
         attempts=max(request.attempts, sum(record.attempt for record in merged.records)),
         reused_ranks=len(merged.records) - len(_fresh(request, merged.records)),
@@ -150,10 +122,7 @@ def account(plan: Plan, records: tuple[RankRecord, ...]) -> Completeness:
     """Every planned sample is predicted, or missing for a reason that is named."""
     present = {record.rank for record in records}
     absent = [rank for rank in plan.working_ranks if rank not in present]
-    reasons: dict[str, int] = {}
-    for record in records:
-        for reason, count in record.missing_reasons.items():
-            reasons[reason] = reasons.get(reason, 0) + count
+    reasons = _total(record.missing_reasons for record in records)
     lost = sum(span.samples for rank in absent for span in plan.ranks[rank])
     if lost:
         reasons[ABSENT] = lost
@@ -168,6 +137,13 @@ def account(plan: Plan, records: tuple[RankRecord, ...]) -> Completeness:
         missing_reasons=reasons,
         missing_sample_ranges=_ranges([span for rank in absent for span in plan.ranks[rank]]),
     )
+
+
+def _total(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for one in counts:
+        total.update(one)
+    return dict(total)
 
 
 def _ranges(spans: list[Span]) -> tuple[tuple[int, int], ...]:
@@ -219,13 +195,6 @@ def _throughput(request: AggregateRequest, records: tuple[RankRecord, ...], timi
         bits_per_s_map=rate(bits, timing.map_s),
         bits_per_s_wall=rate(bits, timing.wall_s),
     )
-
-
-def _science(predictions: pa.Table | None) -> dict[str, float | None] | None:
-    if predictions is None or not {"z_pred", "z_spec"} <= set(predictions.column_names):
-        return None
-    z_pred, z_spec = (predictions[name].to_numpy().astype(np.float64) for name in ("z_pred", "z_spec"))
-    return as_json(science_metrics(z_pred, z_spec))
 
 
 def _collectives(fresh: list[RankRecord]) -> CollectivesSummary | None:

@@ -1,93 +1,113 @@
-"""Batches of samples on their way through an engine, and what comes out: predictions, and why some are missing."""
+"""Batches of samples on their way through an engine, and the rows of results that come of them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skyfan.formats.row_values import finite_rows
+from skyfan.runs.predictions_writer import PredictionsWriter
+from skyfan.runs.result_rows import ResultColumns, Rows
+from skyfan.science.metrics import merge_sums, science_sums
 from skyfan.stages.measure import Stopwatch
+from skyfan.stages.missing_values import MissingValues
 from skyfan.stages.read_ahead import Block
 
 REDSHIFT = "redshift"
+MAX_LISTED_MISSING = 100
+NOT_FINITE_OUTPUT = "the model's output is not finite"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns of the dataset that a rank reads beside the redshift: what the model takes, and what is kept."""
+
+    inputs: tuple[str, ...]
+    kept: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Consecutive samples on their way through the engine: which of them it can compute, and their true redshifts."""
+    """Consecutive samples on their way through the engine: why rows get no prediction, and what is kept beside it."""
 
     first_sample: int
-    valid: NDArray[np.bool_]
+    reasons: NDArray[np.object_]
+    replaced_values: NDArray[np.int32]
     z_spec: NDArray[np.float32] | None
+    kept: dict[str, NDArray[Any]]
 
 
 @dataclass
 class Outputs:
-    """Predictions as they come in, and why some are missing."""
+    """Takes a rank's predictions as they come in, writes them, and counts what is missing."""
 
-    outputs: list[NDArray[np.float32]] = field(default_factory=list)
-    index: list[NDArray[np.int64]] = field(default_factory=list)
-    z_spec: list[NDArray[np.float32]] = field(default_factory=list)
+    columns_of: Callable[[int], ResultColumns]
+    """The columns of the results for outputs of this width, which the first batch shows."""
+    writer: PredictionsWriter
+    missing_values: MissingValues
+    columns: ResultColumns | None = None
     missing: list[int] = field(default_factory=list)
+    """The first samples without a prediction, at most `MAX_LISTED_MISSING`."""
     reasons: dict[str, int] = field(default_factory=dict)
+    sums: NDArray[np.float64] = field(default_factory=lambda: science_sums(np.empty(0), np.empty(0)))
+    """Of the samples whose true redshift is known."""
     batches: int = 0
 
-    def miss(self, rows: NDArray[np.bool_], first_sample: int, reason: str) -> None:
-        """Counts the samples of these rows [B] as missing."""
-        count = int(rows.sum())
-        if count:
-            self.reasons[reason] = self.reasons.get(reason, 0) + count
-            self.missing += [first_sample + int(row) for row in np.flatnonzero(rows)]
-
     def add(self, batch: Batch, output: NDArray[np.float32]) -> None:
-        """What the engine says of a batch [B, width]; samples without a finite output become NaN and are counted."""
-        finite = finite_rows(output)
-        self.miss(batch.valid & ~finite, batch.first_sample, "the model's output is not finite")
-        self.outputs.append(np.where((batch.valid & finite)[:, None], output, np.float32(np.nan)))
-        self.index.append(np.arange(batch.first_sample, batch.first_sample + len(output), dtype=np.int64))
-        if batch.z_spec is not None:
-            self.z_spec.append(batch.z_spec)
+        """What the engine gives for a batch [B, width]; samples without a finite output count as missing."""
+        columns = self.columns = self.columns or self.columns_of(output.shape[1])
+        reasons = batch.reasons.copy()
+        for row in np.flatnonzero(~finite_rows(output[:, columns.used])).tolist():
+            reasons[row] = reasons[row] or NOT_FINITE_OUTPUT
+        for row, reason in enumerate(reasons):
+            if reason is not None:
+                self.reasons[reason] = self.reasons.get(reason, 0) + 1
+                if len(self.missing) < MAX_LISTED_MISSING:
+                    self.missing.append(batch.first_sample + row)
+        present = np.array([reason is None for reason in reasons], np.bool_)
+        if batch.z_spec is not None and columns.z_column is not None:
+            part = science_sums(output[present, columns.z_column], batch.z_spec[present])
+            self.sums = merge_sums(self.sums, part)
+        rows = Rows(
+            sample_index=np.arange(batch.first_sample, batch.first_sample + len(output), dtype=np.int64),
+            outputs=np.where(present[:, None], output, np.float32(np.nan)),
+            missing=reasons,
+            z_spec=batch.z_spec,
+            kept=batch.kept,
+            replaced_values=batch.replaced_values,
+        )
+        self.writer.write(rows.to_table(columns))
         self.batches += 1
 
 
 def batches(
-    blocks: Iterator[Block], inputs: tuple[str, ...], batch_size: int, watch: Stopwatch, collected: Outputs
-) -> Iterator[tuple[Batch, list[NDArray[np.generic]]]]:
+    blocks: Iterator[Block],
+    columns: Columns,
+    batch_size: int,
+    missing_values: MissingValues,
+    watch: Stopwatch,
+) -> Iterator[tuple[Batch, list[NDArray[Any]]]]:
     """Batch by batch what the engine takes, [B, …] each, and what is to be kept beside it."""
     while True:
         with watch.phase("wait"):
             block = next(blocks, None)
         if block is None:
             return
-        valid = _valid_rows(block, inputs, collected)
         for start in range(0, block.count, batch_size):
             rows = slice(start, min(start + batch_size, block.count))
-            yield _batch(block, inputs, rows, valid[rows])
+            first_sample = block.first_sample + start
+            given = [block.tensors[name][rows] for name in columns.inputs]
+            tensors, reasons, replaced = missing_values.apply(columns.inputs, given, first_sample)
+            # Copies: the block is filled anew before the outputs are there.
+            held = {name: block.tensors[name][rows].copy() for name in columns.kept}
+            yield Batch(first_sample, reasons, replaced, _redshifts(block, rows), held), tensors
 
 
-def _valid_rows(block: Block, inputs: tuple[str, ...], collected: Outputs) -> NDArray[np.bool_]:
-    """Which rows have only finite inputs; the others are counted as missing, by reason."""
-    valid = np.ones(block.count, dtype=np.bool_)
-    for name in inputs:
-        finite = finite_rows(block.tensors[name])
-        collected.miss(valid & ~finite, block.first_sample, f"NaN or infinite values in {name}")
-        valid &= finite
-    return valid
-
-
-def _batch(
-    block: Block, inputs: tuple[str, ...], rows: slice, valid: NDArray[np.bool_]
-) -> tuple[Batch, list[NDArray[np.generic]]]:
-    tensors = [block.tensors[name][rows] for name in inputs]
-    if not valid.all():
-        # Rows that hold NaN are computed as zeros, so that batches keep their shape, and then blanked.
-        tensors = [values.copy() for values in tensors]
-        for values in tensors:
-            values[~valid] = 0
-    z_spec = block.tensors.get(REDSHIFT)
-    if z_spec is not None:
-        z_spec = z_spec[rows].reshape(len(valid), -1)[:, 0]
-    # A copy: the block is filled anew before the outputs are there.
-    known = None if z_spec is None else z_spec.astype(np.float32)
-    return Batch(block.first_sample + rows.start, valid, known), tensors
+def _redshifts(block: Block, rows: slice) -> NDArray[np.float32] | None:
+    found = block.tensors.get(REDSHIFT)
+    if found is None:
+        return None
+    values: NDArray[np.float32] = found[rows].reshape(rows.stop - rows.start, -1)[:, 0].astype(np.float32)
+    return values

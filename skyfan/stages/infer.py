@@ -1,5 +1,6 @@
 """Inference of one rank: read ahead, predict batch by batch, commit once."""
 
+import functools
 import os
 import socket
 import threading
@@ -19,17 +20,17 @@ from skyfan.events import Progress
 from skyfan.planning import PlanItem
 from skyfan.records import MB, Collectives, RankRecord
 from skyfan.runs.commit import RunLedger
-from skyfan.runs.predictions import EncodedPredictions, Predictions
-from skyfan.science.metrics import science_sums
-from skyfan.stages.batches import REDSHIFT, Batch, Outputs, batches
+from skyfan.runs.predictions_writer import PredictionsWriter
+from skyfan.stages.batches import REDSHIFT, Batch, Columns, Outputs, batches
 from skyfan.stages.collective_session import CollectiveSession
 from skyfan.stages.measure import Stopwatch, lambda_function, peak_rss_bytes, reset_peak_rss
 from skyfan.stages.messages import InferRequest
+from skyfan.stages.missing_values import MissingValues
 from skyfan.stages.model_cache import ModelCache
 from skyfan.stages.read_ahead import ReadAhead
+from skyfan.stages.result_columns import kept_columns, result_columns
 from skyfan.units import format_size
 
-MAX_LISTED_MISSING = 100
 # Encoding and uploading a rank's predictions.
 COMMIT_MARGIN_S = 5.0
 # How long a rate must have been seen before it is taken for the rank's.
@@ -57,7 +58,7 @@ def infer(request: InferRequest, models: ModelCache, control: Control | None = N
     a group tell each other comes after the commit, so that no other rank's end can undo this one's work.
     """
     control = control or Control()
-    ledger, job = RunLedger(request.job.output), request.job
+    ledger, job = RunLedger(request.job.output, request.item.results_schema), request.job
     item = request.item
     log = structlog.get_logger("executor").bind(run_id=request.run_id, rank=item.rank)
     committed = ledger.committed_record(item.rank, request.run_id)
@@ -72,59 +73,52 @@ def infer(request: InferRequest, models: ModelCache, control: Control | None = N
     cold_start = not models.has_engine(file.digest, job.options, item.files[0])
     with watch.phase("load"):
         engine = models.engine(file.uri, file.digest, job.options, item.files[0])
-        inputs = engine.bind([spec.name for spec in item.files[0].tensors])
-    with CollectiveSession(request, control.remaining_s, control.cancelled) as session:
+        inputs = engine.bind(item.files[0].names)
+        kept = kept_columns(job, item.files[0], inputs)
+    with CollectiveSession(request, control.remaining_s, control.cancelled) as session, PredictionsWriter() as writer:
         session.start()
-        reader = ReadAhead(item, {*inputs, REDSHIFT}, job.batch_size, engine.allocate)
-        outputs = _predict_all(request, engine, inputs, reader, watch, control)
-        with watch.phase("write"):
-            z_column = job.z_column if engine.z_column is None else engine.z_column
-            predictions = _predictions(outputs, z_column)
-            encoded = EncodedPredictions(predictions)
+        reader = ReadAhead(item, {*inputs, *kept, REDSHIFT}, job.batch_size, engine.allocate)
+        outputs = Outputs(
+            functools.partial(result_columns, job, item.files[0], inputs, engine), writer, MissingValues(job)
+        )
+        _predict_all(request, engine, Columns(inputs, kept), reader, outputs, watch, control)
         ours = _record(request, engine, watch, reader, outputs, cold_start=cold_start, collectives=session.outcome)
-        record = ledger.commit(encoded, ours)
+        record = ledger.commit(writer, ours)
         log.info("rank committed", wall_s=round(record.wall_s, 3), samples_per_s=round(record.sample_persec, 1))
-        session.end(_science_sums(predictions), ours)
+        session.end(outputs.sums, ours)
     if session.outcome is not None and record is ours:
         record = record.model_copy(update={"collectives": session.outcome})
         ledger.write_record(record)
     return record
 
 
-def _science_sums(predictions: Predictions) -> NDArray[np.float64]:
-    """Those of no sample where the truth, or which output is redshift, is not known."""
-    if predictions.z_spec is None or predictions.z_column is None:
-        return science_sums(np.empty(0), np.empty(0))
-    return science_sums(predictions.outputs[:, predictions.z_column], predictions.z_spec)
-
-
 def _predict_all(
     request: InferRequest,
     engine: Engine,
-    inputs: tuple[str, ...],
+    columns: Columns,
     reader: ReadAhead,
+    outputs: Outputs,
     watch: Stopwatch,
     control: Control,
-) -> Outputs:
-    item = request.item
-    collected = Outputs()
-    done = 0
+) -> None:
+    item, done = request.item, 0
     pending: deque[Batch] = deque()
 
     def tensors() -> Iterator[list[NDArray[np.generic]]]:
-        for batch, values in batches(blocks, inputs, request.job.batch_size, watch, collected):
+        for batch, values in batches(blocks, columns, request.job.batch_size, outputs.missing_values, watch):
             if control.cancelled.is_set():
                 raise Interrupted(f"rank {item.rank} was stopped after {done} of {item.samples} samples.")
             pending.append(batch)
             yield values
 
-    with reader.blocks() as blocks, closing(engine.stream(tensors())) as outputs:
+    with reader.blocks() as blocks, closing(engine.stream(tensors())) as computed:
         while True:
             with watch.phase("compute"):
-                output = next(outputs, None)
+                output = next(computed, None)
             if output is None:
-                return collected
-            collected.add(pending.popleft(), output)
+                return
+            with watch.phase("write"):
+                outputs.add(pending.popleft(), output)
             done += len(output)
             control.progress(done, item.samples)
             _check_time(item, done, watch, control)
@@ -147,18 +141,12 @@ def _check_time(item: PlanItem, done: int, watch: Stopwatch, control: Control) -
         )
 
 
-def _predictions(collected: Outputs, z_column: int | None) -> Predictions:
-    outputs = np.concatenate(collected.outputs)
-    z_spec = np.concatenate(collected.z_spec) if collected.z_spec else None
-    return Predictions(np.concatenate(collected.index), outputs, z_column, z_spec)
-
-
 def _record(
     request: InferRequest,
     engine: Engine,
     watch: Stopwatch,
     reader: ReadAhead,
-    collected: Outputs,
+    outputs: Outputs,
     *,
     cold_start: bool,
     collectives: Collectives | None,
@@ -168,8 +156,8 @@ def _record(
     return RankRecord(
         cpu_s=watch.cpu_s,
         peak_rss_mb=peak / MB,
-        batch_s=watch.seconds("compute") / collected.batches,
-        num_batches=collected.batches,
+        batch_s=watch.seconds("compute") / outputs.batches,
+        num_batches=outputs.batches,
         batch_size=request.job.batch_size,
         device=info.device,
         throughput_bps=stats.bytes_read * 8 / wall_s,
@@ -186,9 +174,13 @@ def _record(
         world_size=item.world_size,
         attempt=request.attempt,
         samples=item.samples,
-        samples_missing=len(collected.missing),
-        missing_indices=tuple(sorted(collected.missing)[:MAX_LISTED_MISSING]),
-        missing_reasons=collected.reasons,
+        samples_missing=sum(outputs.reasons.values()),
+        missing_indices=tuple(outputs.missing),
+        missing_reasons=outputs.reasons,
+        replaced_values=outputs.missing_values.replaced,
+        samples_replaced=outputs.missing_values.samples_replaced,
+        undeclared_sentinels=outputs.missing_values.undeclared,
+        column_sha256=outputs.writer.column_sha256,
         wall_s=wall_s,
         load_s=watch.seconds("load"),
         read_s=reader.read_s,

@@ -26,7 +26,8 @@ class PrepareRequest(_Message):
 class PreparedModel(_Message):
     """The model file that the job names; `digest` is the SHA-256 of its bytes, in hex.
 
-    `needs_conversion`: ranks would each need torch to load and check this file.
+    `needs_conversion`: ranks would each need torch to load and check this file. `result_row_bytes`: about the size of
+    a row of results.
     """
 
     uri: str
@@ -34,6 +35,7 @@ class PreparedModel(_Message):
     format: str
     parameters: int
     needs_conversion: bool
+    result_row_bytes: int = Field(default=0, ge=0)
     samples_per_s: float | None = Field(default=None, gt=0)
 
 

@@ -8,7 +8,15 @@ from skyfan import store
 from skyfan.errors import RankTooLarge
 from skyfan.formats.dataset import read_layouts
 from skyfan.job import Job
-from skyfan.planning import CONTAINER_OVERHEAD_BYTES, Plan, distribute, make_partitions, run_identity
+from skyfan.planning import (
+    CONTAINER_OVERHEAD_BYTES,
+    MAX_RESULT_BYTES,
+    Plan,
+    distribute,
+    make_partitions,
+    max_rank_samples,
+    run_identity,
+)
 from skyfan.runs.commit import RunLedger
 from skyfan.runs.folder import RunFolder
 from skyfan.stages.messages import PlanReply, PlanRequest
@@ -25,7 +33,7 @@ def plan(request: PlanRequest) -> PlanReply:
         RunConflict: the output belongs to another run.
         RankTooLarge: a rank would not end within its time limit.
     """
-    planned = draft(request.job, request.model.digest)
+    planned = draft(request.job, request.model.digest, request.model.result_row_bytes)
     _check_rank_time(planned, request)
     ledger = RunLedger(request.job.output)
     planned, committed = ledger.claim(planned, resume=request.job.resume)
@@ -41,14 +49,25 @@ def plan(request: PlanRequest) -> PlanReply:
     return PlanReply(run_id=planned.run_id, committed_ranks=tuple(committed))
 
 
-def draft(job: Job, model_digest: str) -> Plan:
-    """The plan, without writing anything."""
+def draft(job: Job, model_digest: str, result_row_bytes: int = 0) -> Plan:
+    """The plan, without writing anything; a model with wide outputs (`result_row_bytes`) may get smaller partitions.
+
+    Raises:
+        RankTooLarge: the job asks for so few ranks that one would have too large results.
+    """
     files = read_layouts(job.dataset)
-    partitions = make_partitions(files, job.partition_size)
+    partitions = make_partitions(files, job.partition_size, result_row_bytes)
     if job.file_limit is not None:
         partitions = partitions[: job.file_limit]
     world_size = job.world_size or len(partitions)
     ranks = distribute(partitions, world_size)
+    most = max(sum(span.samples for span in spans) for spans in ranks)
+    if most > max_rank_samples(result_row_bytes):
+        raise RankTooLarge(
+            f"--world-size {world_size} would give a rank {format_size(most * result_row_bytes)} of predictions, more "
+            f"than the {format_size(MAX_RESULT_BYTES)} that a rank writes; leave --world-size out, or take "
+            f"{len(partitions)}."
+        )
     return Plan(
         run_id=run_identity(files, ranks, model_digest, job.options),
         job=job,

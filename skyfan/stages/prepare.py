@@ -17,6 +17,7 @@ from skyfan.models.locating import locate_model
 from skyfan.runs.folder import RunFolder
 from skyfan.stages.messages import ConvertRequest, ModelFile, PreparedModel, PrepareRequest
 from skyfan.stages.model_cache import ModelCache
+from skyfan.stages.result_columns import result_columns, row_bytes
 
 RATE_SAMPLES = 64
 
@@ -25,22 +26,22 @@ def prepare(request: PrepareRequest, models: ModelCache) -> PreparedModel:
     """Reads the model and tries it, so that what does not fit is reported before anything is written.
 
     Raises:
-        ModelError: the model cannot be run, or has no output column `z_column`.
-        DatasetError: the dataset lacks a tensor that the model takes, or its shape does not fit.
+        ModelError: the model cannot be run, or lacks an output that the job names.
+        DatasetError: the dataset lacks a column that the model takes or that is to be kept, or its shape does not fit.
     """
     job = request.job
     model = models.model(locate_model(job.model))
     layout = open_tensorfile(dataset_files(job.dataset)[0])
     engine = models.engine(model.uri, model.digest, job.options, layout)
     bound, width = _try_out(engine, layout)
-    if job.z_column is not None and job.z_column >= width:
-        raise ModelError(f"the model gives {width} columns, so that --z-column {job.z_column} is not one of them.")
+    columns = result_columns(job, layout, [spec.name for spec in bound], engine, width)
     return PreparedModel(
         uri=model.uri,
         digest=model.digest,
         format=model.format,
         parameters=model.parameters,
         needs_conversion=model.config is not None and model.reference_outputs is None,
+        result_row_bytes=row_bytes(columns, layout),
         samples_per_s=_rate(engine, bound, job.batch_size) if request.measure_rate else None,
     )
 

@@ -22,6 +22,7 @@ from skyfan.store._api import (
 from skyfan.store._calls import abandon_calls
 from skyfan.store._local import named_errors, temporary_beside
 from skyfan.store._location import StrPath, canonical, join, local_path
+from skyfan.store._range_file import RangeFile
 from skyfan.store._types import (
     DANGLING_LINK,
     FOLDER,
@@ -45,6 +46,7 @@ __all__ = [
     "ObjectInfo",
     "PreconditionFailed",
     "Progress",
+    "RangeFile",
     "ReadStats",
     "StrPath",
     "abandon_calls",

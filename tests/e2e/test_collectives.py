@@ -371,10 +371,10 @@ def test_after_a_resume_the_group_is_the_ranks_that_were_missing(sample, small_m
     output = tmp_path / "run"
     job = make_job(sample.path, small_model, output, world_size=3)
     run(job)
-    (output / "predictions" / "rank-1.parquet").unlink()
+    (output / "predictions" / "rank-0000001.parquet").unlink()
     summary = run(job.model_copy(update={"collectives": True}))
     assert (summary.collectives.ranks, summary.collectives.complete) == (1, 1)
-    missing = pq.read_metadata(output / "predictions" / "rank-1.parquet").num_rows
+    missing = pq.read_metadata(output / "predictions" / "rank-0000001.parquet").num_rows
     assert summary.collectives.science["samples"] == missing < summary.science["samples"]
 
 

@@ -1,11 +1,13 @@
 """A run folder that an earlier version wrote is read, reported and resumed."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
 import skyfan
+from skyfan.runs.folder import RunFolder
 
 FIXTURE = Path(__file__).parents[1] / "data" / "run-of-schema-1"
 
@@ -34,3 +36,27 @@ def test_without_a_summary_it_is_aggregated(folder):
     (folder / "run" / "predictions" / "rank-1.parquet").unlink()
     summary = skyfan.open_run(str(folder / "run")).write_report()
     assert summary.completeness.missing_ranks == (1,)
+
+
+def test_resumed_it_keeps_the_names_of_its_files(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    output = folder / "run"
+    plan = RunFolder(str(output)).read_plan()
+    (output / "predictions" / "rank-1.parquet").unlink()
+    (output / "summary.json").unlink()
+    job = plan.job.model_copy(update={"output": str(output)})
+    # The fixture was planned elsewhere: its files are named by path and time, which this copy has anew.
+    files = skyfan.plan(job).files
+    content = json.loads((output / "plan.json").read_text())
+    for before, now in zip(content["files"], files, strict=True):
+        before.update(uri=now.uri, etag=now.etag)
+    (output / "plan.json").write_text(json.dumps(content))
+    for _ in range(2):  # the second start reads the plan that the first one left
+        assert skyfan.run(job, on="process", progress=False).summary.completeness.complete
+        names = sorted(path.name for path in (output / "predictions").iterdir())
+        assert names == ["rank-0.parquet", "rank-1.parquet", "rank-2.parquet"]
+
+
+def test_names_of_files_are_in_the_order_of_ranks(tmp_path):
+    names = [RunFolder(str(tmp_path)).predictions_uri(rank) for rank in (2, 10, 999_999)]
+    assert names == sorted(names)

@@ -89,7 +89,7 @@ def test_the_run_leaves_the_documented_files(real_page, sample, small_model, tmp
     summary = run(make_job(sample.path, small_model, output, world_size=2))
     names = {path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file()}
     assert {"plan.json", "0.json", "1.json", "combined_data.json", "summary.json", "report.html"} <= names
-    assert {"predictions/rank-0.parquet", "predictions/rank-1.parquet"} <= names
+    assert {"predictions/rank-0000000.parquet", "predictions/rank-0000001.parquet"} <= names
     combined = json.loads((output / "combined_data.json").read_text())
     assert [record["rank"] for record in combined] == [0, 1]
     assert combined[0] == json.loads((output / "0.json").read_text())

@@ -12,7 +12,7 @@ from skyfan import store
 from skyfan.errors import BadInput, RunConflict
 from skyfan.events import RankCommitted
 from skyfan.runs.commit import RunLedger
-from skyfan.stages.aggregate import merge
+from skyfan.stages.merging import merge
 from tests.e2e.support import assert_equal_z, make_job, predictions, run
 
 
@@ -37,7 +37,7 @@ def test_only_what_is_missing_is_computed(sample, small_model, expected_z, tmp_p
     job = make_job(sample.path, small_model, output)
     run(job)
     for rank in (2, 5):
-        (output / "predictions" / f"rank-{rank}.parquet").unlink()
+        (output / "predictions" / f"rank-{rank:07d}.parquet").unlink()
     events = []
     summary = run(job, events=events)
     assert committed(events) == [2, 5]
@@ -49,7 +49,7 @@ def test_no_resume_computes_all_of_it_again(sample, small_model, expected_z, tmp
     job = make_job(sample.path, small_model, tmp_path / "run", world_size=3)
     run(job)
     events = []
-    stranger = tmp_path / "run" / "predictions" / "rank-3.parquet"
+    stranger = tmp_path / "run" / "predictions" / "rank-0000003.parquet"
     stranger.write_bytes(b"no rank of this run")
     run(job.model_copy(update={"resume": False}), events=events)
     assert committed(events) == [0, 1, 2]
@@ -99,8 +99,8 @@ def test_copies_and_strangers_in_the_predictions_folder_do_not_count(sample, sma
     predicted = output / "predictions"
     shutil.copytree(predicted, tmp_path / "old")
     shutil.move(tmp_path / "old", predicted / "old")
-    shutil.copy(predicted / "rank-3.parquet", predicted / "rank-999.parquet")
-    (predicted / "rank-3.parquet").unlink()
+    shutil.copy(predicted / "rank-0000003.parquet", predicted / "rank-0000999.parquet")
+    (predicted / "rank-0000003.parquet").unlink()
     events = []
     summary = run(job, events=events)
     assert committed(events) == [3]
@@ -115,7 +115,7 @@ def test_a_summary_of_another_run_is_not_taken_for_this_one(sample, small_model,
         run(make_job(sample.path, small_model, output, batch_size=4))
 
 
-@pytest.mark.parametrize("name", ["plan.json", "summary.json", "predictions/rank-0.parquet"])
+@pytest.mark.parametrize("name", ["plan.json", "summary.json", "predictions/rank-0000000.parquet"])
 def test_a_damaged_file_of_a_run_is_said_by_its_name(sample, small_model, tmp_path, name):
     output = tmp_path / "run"
     job = make_job(sample.path, small_model, output, world_size=2)
@@ -168,7 +168,7 @@ def test_a_start_whose_ranks_were_removed_says_what_is_missing(sample, small_mod
         def append(self, event):
             super().append(event)
             if isinstance(event, RankCommitted) and event.rank == 8:
-                (tmp_path / "run" / "predictions" / "rank-3.parquet").unlink()
+                (tmp_path / "run" / "predictions" / "rank-0000003.parquet").unlink()
 
     summary = run(job, events=Removing())
     assert summary.state == "incomplete"
@@ -181,7 +181,7 @@ def test_a_rank_removed_while_it_is_merged_is_missing_and_no_error(sample, small
     run(make_job(sample.path, small_model, tmp_path / "run", world_size=3))
     folder = RunLedger(str(tmp_path / "run"))
     monkeypatch.setattr(RunLedger, "committed_ranks", lambda _folder: iter([0, 1, 2]))
-    (tmp_path / "run" / "predictions" / "rank-1.parquet").unlink()
+    (tmp_path / "run" / "predictions" / "rank-0000001.parquet").unlink()
     assert [record.rank for record in merge(folder, folder.read_plan()).records] == [0, 2]
 
 
@@ -189,7 +189,7 @@ def test_a_commit_goes_on_where_the_file_in_its_way_is_removed(sample, small_mod
     put_new, refused = store.put_new, []
 
     def refuse_once(uri, content):
-        if uri.endswith("rank-2.parquet") and not refused:
+        if uri.endswith("rank-0000002.parquet") and not refused:
             refused.append(uri)
             raise store.AlreadyExists("it was there a moment ago")
         return put_new(uri, content)
@@ -223,7 +223,7 @@ def test_a_moved_copied_or_touched_dataset_resumes_and_is_read_where_it_lies_now
     moved.parent.mkdir()
     data.rename(moved)
     moved.touch()
-    (output / "predictions" / "rank-2.parquet").unlink()
+    (output / "predictions" / "rank-0000002.parquet").unlink()
     events = []
     summary = run(make_job(moved, small_model, output), events=events)
     assert committed(events) == [2]

@@ -11,7 +11,7 @@ from skyfan.formats.dataset import read_layouts
 from skyfan.job import Job, PartitionSize
 from skyfan.planning import Plan, distribute, make_partitions
 from skyfan.records import Cost, RankRecord, Summary, Throughput, Timing
-from skyfan.runs.predictions import Predictions
+from skyfan.runs.result_rows import ResultColumns, Rows
 from skyfan.stages.aggregate import account
 
 ZERO = datetime(2026, 1, 1, tzinfo=UTC)
@@ -113,4 +113,6 @@ def make_summary(plan: Plan, records: tuple[RankRecord, ...], **change: Any) -> 
 
 
 def make_predictions(z_pred: np.ndarray, z_spec: np.ndarray | None) -> pa.Table:
-    return Predictions(np.arange(len(z_pred)), z_pred.astype(np.float32)[:, None], 0, z_spec).to_table()
+    missing = np.where(np.isfinite(z_pred), None, "not finite")
+    rows = Rows(np.arange(len(z_pred)), z_pred.astype(np.float32)[:, None], missing, z_spec)
+    return rows.to_table(ResultColumns((), z_column=0))

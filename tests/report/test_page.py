@@ -6,7 +6,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from skyfan.report import known_galaxies, observe, render_run
+from skyfan.report import RedshiftSample, known_galaxies, observe, render_run
 from skyfan.science.metrics import science_metrics
 from tests.conftest import Sample
 from tests.report.runs import make_plan, make_predictions, make_record, make_summary
@@ -21,7 +21,7 @@ def page_of(sample: Sample, **change) -> str:
     predictions = make_predictions(z_pred, sample.redshift)
     science = asdict(science_metrics(z_pred, sample.redshift))
     summary = make_summary(plan, records, science=science, **change)
-    return render_run(summary, records, predictions, observe(plan, known_galaxies(predictions)))
+    return render_run(summary, records, RedshiftSample.of(predictions), observe(plan, known_galaxies(predictions)))
 
 
 def assert_well_formed(page: str) -> None:
@@ -61,7 +61,7 @@ def test_missing_samples_and_ranks_are_named(sample: Sample):
     plan = make_plan(sample.path)
     nan = {"samples_missing": 3, "missing_reasons": {"NaN or infinite input": 3}}
     records = tuple(make_record(rank, 12, **(nan if rank == 2 else {})) for rank in range(7))
-    page = render_run(make_summary(plan, records, failures={8: "worker lost"}), records, None)
+    page = render_run(make_summary(plan, records, failures={8: "worker lost"}), records, RedshiftSample(0))
     assert_well_formed(page)
     assert ">incomplete<" in page
     assert "20 of 101 samples have no prediction" in page
@@ -75,17 +75,19 @@ def test_without_any_redshift_the_predictions_are_a_histogram(sample: Sample):
     records = tuple(make_record(rank) for rank in range(9))
     unknown = np.full(101, np.nan, np.float32)
     for z_spec in (None, unknown):
-        page = render_run(make_summary(plan, records), records, make_predictions(sample.redshift, z_spec))
+        page = render_run(
+            make_summary(plan, records), records, RedshiftSample.of(make_predictions(sample.redshift, z_spec))
+        )
         assert "no spectroscopic ones are known" in page
         assert "Largest |Δz|" not in page
         assert_well_formed(page)
-    page = render_run(make_summary(plan, records), records, make_predictions(unknown, unknown))
+    page = render_run(make_summary(plan, records), records, RedshiftSample.of(make_predictions(unknown, unknown)))
     assert "Redshifts</h2>" not in page
 
 
 def test_a_run_without_ranks_has_a_page(sample: Sample):
     plan = make_plan(sample.path)
-    page = render_run(make_summary(plan, (), cost=None), (), None)
+    page = render_run(make_summary(plan, (), cost=None), (), RedshiftSample(0))
     assert_well_formed(page)
     assert "No rank has committed anything." in page
     assert ">failed<" in page
@@ -95,7 +97,7 @@ def test_a_run_without_ranks_has_a_page(sample: Sample):
 def test_few_and_many_ranks(sample: Sample, ranks: int):
     plan = make_plan(sample.path)
     records = tuple(make_record(rank, wall_s=1 + (rank % 997) / 100) for rank in range(ranks))
-    page = render_run(make_summary(plan, records), records, None)
+    page = render_run(make_summary(plan, records), records, RedshiftSample(0))
     assert len(page) < 1_000_000
     assert f"Timeline of {ranks:,} ranks" in page
     if ranks > 1000:
@@ -110,7 +112,12 @@ def test_one_galaxy_and_equal_redshifts_can_be_drawn(sample: Sample):
     for count in (1, 60):
         z = np.full(count, 0.1, np.float32)
         predictions = make_predictions(z, z)
-        page = render_run(make_summary(plan, records), records, predictions, observe(plan, known_galaxies(predictions)))
+        page = render_run(
+            make_summary(plan, records),
+            records,
+            RedshiftSample.of(predictions),
+            observe(plan, known_galaxies(predictions)),
+        )
         assert "Residuals against magnitude" in page
 
 
@@ -119,7 +126,9 @@ def test_an_unreachable_dataset_leaves_numbers_without_pictures(sample: Sample):
     sample.path.unlink()
     predictions = make_predictions(sample.redshift + 0.01, sample.redshift)
     records = (make_record(0),)
-    page = render_run(make_summary(plan, records), records, predictions, observe(plan, known_galaxies(predictions)))
+    page = render_run(
+        make_summary(plan, records), records, RedshiftSample.of(predictions), observe(plan, known_galaxies(predictions))
+    )
     assert "The dataset could not be read for this page" in page
     assert "<img" not in page
     assert page.count("<li>") == 24

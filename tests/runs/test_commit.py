@@ -3,6 +3,7 @@
 import resource
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -10,7 +11,7 @@ from skyfan import store
 from skyfan.errors import LocationError, RunConflict
 from skyfan.job import Job
 from skyfan.runs.commit import RunLedger
-from skyfan.runs.predictions import EncodedPredictions, Predictions
+from skyfan.runs.predictions_writer import PredictionsWriter
 from skyfan.stages.plan import draft
 from tests.report.runs import make_record
 
@@ -32,7 +33,7 @@ def test_a_damaged_commit_is_named_and_its_length_not_believed(tmp_path, content
     folder = RunLedger(str(tmp_path))
     store.put(folder.predictions_uri(1), content)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(RunConflict, match=r"rank-1\.parquet is damaged"):
+    with pytest.raises(RunConflict, match=r"rank-0000001\.parquet is damaged"):
         folder.committed_record(1, RUN_ID)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # KiB; 0x7fffffff bytes are 2 GiB
 
@@ -40,7 +41,7 @@ def test_a_damaged_commit_is_named_and_its_length_not_believed(tmp_path, content
 def test_an_emptied_file_is_no_commit(tmp_path):
     folder = RunLedger(str(tmp_path))
     store.put(folder.predictions_uri(3), b"")
-    with pytest.raises(RunConflict, match=r"rank-3\.parquet is damaged \(0 bytes\); remove it"):
+    with pytest.raises(RunConflict, match=r"rank-0000003\.parquet is damaged \(0 bytes\); remove it"):
         list(folder.committed_ranks())
 
 
@@ -66,8 +67,9 @@ def test_another_runs_plan_stays_as_it_is(proxy, planned):
 @pytest.mark.slow
 def test_a_commit_whose_answer_was_lost_counts_once(proxy):
     folder = RunLedger("s3://skyfan-test/run")
-    predictions = Predictions(np.arange(3), np.ones((3, 1), np.float32), None, None)
     record = make_record(0)
     proxy.first(1, "lost", "PUT")
-    assert folder.commit(EncodedPredictions(predictions), record) == record
+    with PredictionsWriter() as writer:
+        writer.write(pa.table({"sample_index": np.arange(3)}))
+        assert folder.commit(writer, record) == record
     assert list(folder.committed_ranks()) == [0]

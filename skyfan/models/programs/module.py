@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from skyfan.errors import ModelError
+from skyfan.layout import OutputSpec
 from skyfan.models.programs.checked import CheckedProgram
 from skyfan.models.programs.graph import TENSORS, Argument, Name, Node
 from skyfan.models.programs.operators import SIZE_FUNCTIONS
@@ -27,9 +28,10 @@ _MAX_SHOWN = 300
 class ProgramModule(nn.Module):
     """A program as a module of tensors in, one [B, K] tensor out, run on a thread that can write no file.
 
-    Several outputs are laid side by side in their order. A program that was exported for one batch size is given
-    batches of that size, the last one filled up by repeating its last sample. With `random_seed` torch's generator is
-    seeded with it before every call, so that a batch gets the same predictions each time.
+    Several outputs are laid side by side in their order; `outputs` describes those of the last call. A program that was
+    exported for one batch size is given batches of that size, the last one filled up by repeating its last sample. With
+    `random_seed` torch's generator is seeded with it before every call, so that a batch gets the same predictions each
+    time.
     """
 
     def __init__(self, checked: CheckedProgram, random_seed: int | None = None) -> None:
@@ -44,6 +46,7 @@ class ProgramModule(nn.Module):
                 self.register_parameter(weight.value, nn.Parameter(values, requires_grad=False))
             else:
                 self.register_buffer(weight.value, values)
+        self.outputs: tuple[OutputSpec, ...] = ()
         self._checked, self._seed, self._thread = checked, random_seed, ConfinedThread()
         self._calls = [(_function(node.target), node) for node in checked.program.graph.nodes]
         self._last_uses = _last_uses(checked)
@@ -81,6 +84,8 @@ class ProgramModule(nn.Module):
         if any(output.dim() == 0 or output.shape[0] != batch for output in outputs):
             shapes = ", ".join(str(list(output.shape)) for output in outputs)
             raise ModelError(f"the program put out shapes {shapes} for {batch} samples; each must be [samples, …].")
+        named = zip(self._checked.output_names, outputs, strict=True)
+        self.outputs = tuple(OutputSpec(name, tuple(output.shape[1:])) for name, output in named)
         columns = [output.reshape(batch, -1) for output in outputs]
         return columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
 

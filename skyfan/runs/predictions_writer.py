@@ -1,0 +1,104 @@
+"""Writes a rank's rows to a file on disk while they are computed; finished, it is committed by one conditional put.
+
+The file is a temporary one without a name (in TMPDIR), and goes with the process.
+"""
+
+import hashlib
+import json
+import mmap
+import tempfile
+from types import TracebackType
+from typing import IO, Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from skyfan import store
+from skyfan.records import RankRecord
+from skyfan.runs.predictions import RECORD_KEY
+
+# Large enough that columns compress well; this much is held in memory, and at most two of it while it is encoded.
+ROW_GROUP_BYTES = 8 * 2**20
+
+
+class PredictionsWriter:
+    """A rank's Parquet file as it grows. Columns are set by the first rows."""
+
+    def __init__(self) -> None:
+        with store.named_errors(tempfile.gettempdir(), "written"):
+            self._spool: IO[bytes] = tempfile.TemporaryFile(prefix="skyfan-")  # noqa: SIM115 (closed in __exit__)
+        self._writer: pq.ParquetWriter | None = None
+        self._held: list[pa.Table] = []
+        self._held_bytes = 0
+        self._digests: dict[str, Any] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._writer is not None and kind is not None:
+            self._writer = None  # never finished: its end is not written
+        self._spool.close()
+
+    @property
+    def column_sha256(self) -> dict[str, str]:
+        """The digest of each column's values so far, see `column_bytes`."""
+        return {name: digest.hexdigest() for name, digest in self._digests.items()}
+
+    def write(self, table: pa.Table) -> None:
+        """Adds rows; a row group is written where enough have come together.
+
+        Raises:
+            LocationError: the temporary folder is full, or may not be written.
+        """
+        for name in table.column_names:
+            self._digests.setdefault(name, hashlib.sha256()).update(column_bytes(table[name].combine_chunks()))
+        self._held.append(table)
+        self._held_bytes += table.nbytes
+        if self._held_bytes >= ROW_GROUP_BYTES:
+            self._write_held()
+
+    def finished(self, record: RankRecord) -> mmap.mmap:
+        """The whole file, mapped into memory; to be asked for once, after at least one row."""
+        self._write_held()
+        assert self._writer is not None
+        with store.named_errors(tempfile.gettempdir(), "written"):
+            self._writer.add_key_value_metadata({RECORD_KEY: json.dumps(record.to_json_dict()).encode()})
+            self._writer.close()
+            self._spool.flush()
+        return mmap.mmap(self._spool.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def _write_held(self) -> None:
+        if not self._held:
+            return
+        table = pa.concat_tables(self._held).combine_chunks()
+        self._held, self._held_bytes = [], 0
+        with store.named_errors(tempfile.gettempdir(), "written"):
+            if self._writer is None:
+                self._writer = pq.ParquetWriter(self._spool, table.schema, compression="zstd")
+            self._writer.write_table(table, row_group_size=len(table))
+
+
+def column_bytes(column: pa.Array) -> bytes:
+    """The bytes of a column of which `column_sha256` is the digest, however its rows are cut into pieces.
+
+    For each row one byte, 1 or 0 where it is null, then its value as little-endian bytes (zeros where null); of text
+    the length of its UTF-8 as uint32, and the UTF-8.
+    """
+    present = column.is_valid().to_numpy(zero_copy_only=False)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        texts = ((value or "").encode() for value in column.to_pylist())
+        rows_of_text = zip(present.tolist(), texts, strict=True)
+        return b"".join(bytes((valid,)) + len(text).to_bytes(4, "little") + text for valid, text in rows_of_text)
+    width = column.type.list_size if pa.types.is_fixed_size_list(column.type) else 1
+    values = column.fill_null(0) if width == 1 else column.values.slice(column.offset * width, len(column) * width)
+    flat = values.to_numpy(zero_copy_only=False)
+    rows = flat.astype(flat.dtype.newbyteorder("<"), copy=False).reshape(len(column), width)
+    if width > 1 and not present.all():
+        rows = np.where(present[:, None], rows, rows.dtype.type(0))
+    packed = np.empty(len(column), [("valid", "u1"), ("value", rows.dtype, (width,))])
+    packed["valid"], packed["value"] = present, rows
+    return packed.tobytes()

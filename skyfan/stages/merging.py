@@ -1,0 +1,151 @@
+"""What a run's ranks committed, folded together rank by rank: memory grows neither with rows nor with ranks."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from skyfan import store
+from skyfan.errors import LocationError
+from skyfan.planning import Plan
+from skyfan.records import IdCounts, RankRecord
+from skyfan.report.galaxies import RedshiftSample
+from skyfan.runs.commit import RunLedger
+from skyfan.science.medians import streamed_median
+from skyfan.science.metrics import (
+    NMAD_SCALE,
+    ScienceMetrics,
+    known_residuals,
+    merge_sums,
+    metrics_of_sums,
+    science_sums,
+)
+
+READERS = 16
+# Their residuals are held, 8 bytes each; of more labelled rows the files are read again for the median.
+MAX_HELD_ROWS = 10_000_000
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What the ranks that are there committed: records in rank order, and what follows from all of their rows."""
+
+    records: tuple[RankRecord, ...]
+    science: ScienceMetrics | None
+    redshifts: RedshiftSample
+    ids: IdCounts | None
+
+
+def merge(folder: RunLedger, plan: Plan) -> Merged:
+    """Reads every committed rank of the plan.
+
+    Raises:
+        RunConflict: the file of such a rank is damaged, or another run wrote it.
+    """
+    records: list[RankRecord] = []
+    sums, held, held_rows = science_sums(np.empty(0), np.empty(0)), [np.empty(0)], 0
+    redshifts = RedshiftSample(plan.samples)
+    for table, record in _each_rank(folder, plan, ("sample_index", "z_pred", "z_spec"), folder.reconcile_record):
+        records.append(record)
+        redshifts.add(table)
+        pair = _redshifts(table)
+        if pair is None:
+            continue
+        sums = merge_sums(sums, science_sums(*pair))
+        if held_rows <= MAX_HELD_ROWS:
+            held.append(known_residuals(*pair))
+            held_rows += len(held[-1])
+        if held_rows > MAX_HELD_ROWS:
+            held = []
+    ids = None if plan.job.id is None else _count_ids(folder, plan, plan.job.id)
+    science = metrics_of_sums(sums)
+    if science is not None:
+        science = replace(science, nmad=_nmad(held, lambda: _residuals(folder, plan)))
+    return Merged(tuple(records), science, redshifts, ids)
+
+
+def _each_rank(
+    folder: RunLedger, plan: Plan, columns: Sequence[str], reconciled: Callable[[RankRecord], RankRecord]
+) -> Iterator[tuple[pa.Table, RankRecord]]:
+    """The rows and the record of each committed rank, in order; a few ranks are read at once."""
+
+    def read(rank: int) -> tuple[pa.Table, RankRecord] | None:
+        try:
+            table, record = folder.read_predictions(rank, plan.run_id, columns)
+        except LocationError:
+            if store.exists(folder.predictions_uri(rank)):
+                raise
+            return None  # removed since it was listed, by a second start with --no-resume
+        return table, reconciled(record)
+
+    with ThreadPoolExecutor(READERS) as readers:
+        ranks = folder.committed_of(plan)
+        for start in range(0, len(ranks), READERS):
+            yield from filter(None, readers.map(read, ranks[start : start + READERS]))
+
+
+def _redshifts(table: pa.Table) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """z_pred and z_spec [N], NaN where null; None where the results do not have both."""
+    if not {"z_pred", "z_spec"} <= set(table.column_names):
+        return None
+    z_pred, z_spec = (table[name].to_numpy().astype(np.float64) for name in ("z_pred", "z_spec"))
+    return z_pred, z_spec
+
+
+def _residuals(folder: RunLedger, plan: Plan) -> Iterator[NDArray[np.float64]]:
+    for table, _ in _each_rank(folder, plan, ("z_pred", "z_spec"), lambda record: record):
+        if (pair := _redshifts(table)) is not None:
+            yield known_residuals(*pair)
+
+
+def _nmad(held: list[NDArray[np.float64]], again: Callable[[], Iterator[NDArray[np.float64]]]) -> float:
+    """1.48 · median |Δz − median Δz| of the residuals that are held, or that the files give again."""
+    if held:
+        residual = np.concatenate(held)
+        held.clear()
+        residual -= np.median(residual)
+        np.abs(residual, out=residual)
+        return float(NMAD_SCALE * np.median(residual, overwrite_input=True))
+    middle = streamed_median(again)
+    return NMAD_SCALE * streamed_median(lambda: (np.abs(part - middle) for part in again()))
+
+
+def _count_ids(folder: RunLedger, plan: Plan, column: str) -> IdCounts:
+    """How many rows have an ID that an earlier row has, or none: exact, in passes of so many rows as are held.
+
+    Text is compared by 64 bits of its BLAKE2b hash, by which 10 million texts look like one more duplicate with a
+    probability of 3 in a million.
+    """
+    passes = -(-plan.samples // MAX_HELD_ROWS)
+    duplicates = nulls = 0
+    for number in range(passes):
+        held = [np.empty(0, np.uint64)]
+        for table, _ in _each_rank(folder, plan, (column,), lambda record: record):
+            ids = table[column]
+            nulls += ids.null_count if number == 0 else 0
+            keys = _keys(ids.drop_null())
+            held.append(keys if passes == 1 else keys[keys % np.uint64(passes) == number])
+        keys = np.concatenate(held)
+        held.clear()
+        keys.sort()
+        duplicates += int((keys[1:] == keys[:-1]).sum())
+    return IdCounts(column=column, duplicates=duplicates, nulls=nulls)
+
+
+def _keys(ids: pa.ChunkedArray) -> NDArray[np.uint64]:
+    """A number for each ID, equal for equal ones."""
+    if pa.types.is_string(ids.type):
+        digests = (hashlib.blake2b(text.encode(), digest_size=8).digest() for text in ids.to_pylist())
+        return np.frombuffer(b"".join(digests), np.uint64)
+    values = ids.to_numpy()
+    if values.dtype.kind == "f":
+        values = values.astype(np.float64) + 0.0  # −0 becomes 0
+    elif values.dtype.kind == "i":
+        values = values.astype(np.int64)
+    else:
+        values = values.astype(np.uint64)
+    return np.asarray(values.view(np.uint64))

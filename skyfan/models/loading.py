@@ -107,22 +107,29 @@ class LoadedModel:
         return out
 
 
-def load_model(uri: str, device: str = "cpu", *, random_seed: int | None = None, tried: bool = False) -> LoadedModel:
+def load_model(
+    uri: str, device: str = "cpu", *, random_seed: int | None = None, planned_digest: str | None = None
+) -> LoadedModel:
     """The model at a path or URI, or the packaged one for `"demo"`; nothing in the file is executed.
 
     Formats are told by content: safetensors, `torch.save` of a state dict or of a whole module, and
-    `torch.export` programs (`.pt2`). A program is checked, and then tried in a confined child process; `tried` leaves
-    the second out, for a file whose digest says that it was tried before. With `random_seed` a program may draw
-    random numbers, as for MC dropout. Raises `ModelError` for anything else and for damaged files, `LocationError`
-    where there is no file.
+    `torch.export` programs (`.pt2`). A program is checked, and then tried in a confined child process; a file of
+    `planned_digest` (SHA-256, hex) was tried when the run was prepared, and any other is refused before it is looked
+    into. With `random_seed` a program may draw random numbers, as for MC dropout.
+
+    Raises:
+        ModelError: the file is anything else, damaged, or not the planned one.
+        LocationError: there is no such file.
     """
     where = str(demo_model_path()) if uri == DEMO_MODEL else uri
     data = store.read(where)
     if device != CPU:
         _require_device(device)
     digest = hashlib.sha256(data).hexdigest()
+    if planned_digest not in (None, digest):
+        raise ModelError(f"{uri} changed since the run was planned; plan again with another --output.")
     if is_program_file(data, where):
-        program, call = _program(data, where, random_seed, tried=tried)
+        program, call = _program(data, where, random_seed, tried=planned_digest is not None)
         return LoadedModel(uri, digest, len(data), "program", call, device, program=program.to(device))
     checkpoint = read_checkpoint(data, where)
     config, origins = checked_config(checkpoint, where)

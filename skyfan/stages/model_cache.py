@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from skyfan import store
 from skyfan.engines import Engine, create_engine
-from skyfan.errors import ModelError
 from skyfan.job import DEMO_MODEL, RunOptions
 from skyfan.layout import FileLayout
 from skyfan.models import load_model
@@ -33,12 +32,9 @@ class ModelCache:
         if self._loaded is None or self._loaded[0] != uri or not self._is_current(uri, self._loaded[1], digest):
             # The ETag comes first: a file replaced in between is then loaded once more, never kept.
             etag = _etag_of(uri)
-            self._loaded = (uri, load_model(uri, device=self.device, tried=digest is not None))
+            self._loaded = (uri, load_model(uri, device=self.device, planned_digest=digest))
             self._etag = etag
-        loaded = self._loaded[1]
-        if digest and loaded.digest != digest:
-            raise ModelError(f"{uri} changed since the run was planned; plan again with another --output.")
-        return loaded
+        return self._loaded[1]
 
     def _is_current(self, uri: str, loaded: LoadedModel, digest: str | None) -> bool:
         return loaded.digest == digest if digest else self._etag == _etag_of(uri)

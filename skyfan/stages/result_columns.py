@@ -102,4 +102,5 @@ def row_bytes(columns: ResultColumns, layout: FileLayout) -> int:
     """About how many bytes a row of results has before it is compressed."""
     own = 8 + 4 * 3 + 8
     kept: int = sum(layout.tensor(name).row_bytes for name in columns.kept)
-    return own + kept + 4 * sum(one.columns.stop - one.columns.start for one in columns.outputs)
+    width: int = sum(one.columns.stop - one.columns.start for one in columns.outputs)
+    return own + kept + 4 * width

@@ -103,7 +103,7 @@ class CallInterceptor(aio.ServerInterceptor):
 
         async def answer(requests: AsyncIterator[bytes], context: _Context) -> None:
             try:
-                await behaviour((_parsed(data, parse) async for data in requests), context)
+                await behaviour(_parsed_each(requests, parse), context)
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 (every one is answered by _fail)
                 await self._fail(error, method, context)
 
@@ -121,6 +121,12 @@ class CallInterceptor(aio.ServerInterceptor):
             failure = errors.SkyfanError(f"{type(error).__name__}: {error}")
         # A lone surrogate in a name could not be sent.
         await context.abort(status_of(failure), printable(str(failure)), ((ERROR_KEY, failure.error_name()),))
+
+
+async def _parsed_each(requests: AsyncIterator[bytes], parse: _Parse) -> AsyncIterator[Any]:
+    """A generator function: an expression would begin to read requests that the handler may refuse."""
+    async for data in requests:
+        yield _parsed(data, parse)
 
 
 def _parsed(data: bytes, parse: _Parse) -> Any:

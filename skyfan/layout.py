@@ -118,6 +118,8 @@ class FileLayout(BaseModel):
                 raise ValueError(f"tensor {tensor.name!r} has {tensor.samples} samples, the file {self.samples}")
             if sorted(tensor.order) != list(range(len(tensor.row_shape))):
                 raise ValueError(f"tensor {tensor.name!r} has the order {list(tensor.order)} for {tensor.row_shape}")
+            if tensor.samples and not tensor.row_bytes:
+                raise ValueError(f"the rows of tensor {tensor.name!r} hold no values")
             if tensor.offset_bytes + tensor.samples * tensor.row_bytes > self.size_bytes:
                 raise ValueError(f"tensor {tensor.name!r} ends after the file's {self.size_bytes} bytes")
         return self

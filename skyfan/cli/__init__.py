@@ -20,6 +20,7 @@ from skyfan.cli.bench import bench_command
 from skyfan.cli.console import err, out
 from skyfan.cli.cost import cost_command
 from skyfan.cli.demo import demo
+from skyfan.cli.doctor import doctor
 from skyfan.cli.fetch import fetch
 from skyfan.cli.partition import partition
 from skyfan.cli.plan import plan
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(demo)
+app.command()(doctor)
 app.command()(plan)
 app.command()(partition)
 app.command()(report)

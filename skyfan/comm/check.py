@@ -19,6 +19,7 @@ from skyfan.comm.connect import connect
 from skyfan.comm.rank_group import group_token
 from skyfan.comm.values import Array
 from skyfan.errors import SkyfanError
+from skyfan.plain_text import printable
 
 GROUP = "check"
 PING_BYTES = (8, 64, 512, 4096, 32 * 2**10, 256 * 2**10, 2 * 2**20, 16 * 2**20, 64 * 2**20)
@@ -227,7 +228,7 @@ def main() -> None:
     try:
         report = check_rank(work)
     except SkyfanError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{printable(str(error))}\n")
         sys.exit(error.exit_code)
     sys.stdout.write(report.model_dump_json() + "\n")
 

@@ -12,7 +12,7 @@ DEVICE_VARIABLE = variable(ComputeSettings, "device")
 DEVICES = AUTO, CPU, CUDA = ("auto", "cpu", "cuda")
 # The NVIDIA driver's own device. Where it is missing there is no GPU, and torch, which takes a second to import,
 # need not be asked.
-_NVIDIA_DRIVER = Path("/dev/nvidiactl")
+NVIDIA_DRIVER = Path("/dev/nvidiactl")
 
 
 def checked_device(name: str, said_by: str) -> str:
@@ -27,7 +27,7 @@ def available_device(name: str | None = None) -> str:
     chosen = name or read(ComputeSettings).device
     if chosen != AUTO:
         return chosen
-    if not _NVIDIA_DRIVER.exists():
+    if not NVIDIA_DRIVER.exists():
         return CPU
     import torch
 

@@ -23,6 +23,7 @@ from skyfan.runs.commit import RunLedger
 from skyfan.runs.predictions_writer import PredictionsWriter
 from skyfan.stages.batches import REDSHIFT, Batch, Columns, Outputs, batches
 from skyfan.stages.collective_session import CollectiveSession
+from skyfan.stages.known_redshifts import require_real_redshifts
 from skyfan.stages.measure import Stopwatch, lambda_function, peak_rss_bytes, reset_peak_rss
 from skyfan.stages.messages import InferRequest
 from skyfan.stages.missing_values import MissingValues
@@ -66,6 +67,7 @@ def infer(request: InferRequest, models: ModelCache, control: Control | None = N
         committed = ledger.reconcile_record(committed)
         log.info("rank was committed before", attempt=request.attempt)
         return committed
+    require_real_redshifts(item.files)
     log.info("rank started", samples=item.samples, attempt=request.attempt, data=item.data_path)
     reset_peak_rss()
     watch = Stopwatch()

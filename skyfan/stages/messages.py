@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from skyfan.comm.rank_group import RankGroup
 from skyfan.job import Job
@@ -85,6 +85,14 @@ class InferRequest(_Message):
     model: ModelFile
     attempt: int = Field(default=1, ge=1)
     group: RankGroup | None = None
+
+    @field_validator("item")
+    @classmethod
+    def _has_work(cls, item: PlanItem) -> PlanItem:
+        """A rank without samples is never asked for."""
+        if not item.spans:
+            raise ValueError(f"rank {item.rank} has no samples")
+        return item
 
 
 class AggregateRequest(_Message):

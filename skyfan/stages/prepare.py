@@ -15,6 +15,7 @@ from skyfan.layout import FileLayout, TensorSpec
 from skyfan.models.loading import load_model
 from skyfan.models.locating import locate_model
 from skyfan.runs.folder import RunFolder
+from skyfan.stages.known_redshifts import require_real_redshifts
 from skyfan.stages.messages import ConvertRequest, ModelFile, PreparedModel, PrepareRequest
 from skyfan.stages.model_cache import ModelCache
 from skyfan.stages.result_columns import result_columns, row_bytes
@@ -27,11 +28,13 @@ def prepare(request: PrepareRequest, models: ModelCache) -> PreparedModel:
 
     Raises:
         ModelError: the model cannot be run, or lacks an output that the job names.
-        DatasetError: the dataset lacks a column that the model takes or that is to be kept, or its shape does not fit.
+        DatasetError: the dataset lacks a column that the model takes or that is to be kept, its shape does not fit, or
+            its redshifts are complex.
     """
     job = request.job
     model = models.model(locate_model(job.model))
     layout = open_tensorfile(dataset_files(job.dataset)[0])
+    require_real_redshifts([layout])
     engine = models.engine(model.uri, model.digest, job.options, layout)
     bound, width = _try_out(engine, layout)
     columns = result_columns(job, layout, [spec.name for spec in bound], engine, width)

@@ -18,6 +18,7 @@ from skyfan.store._api import (
     read_range,
     read_tail,
     require_create_only,
+    server_time,
 )
 from skyfan.store._calls import abandon_calls
 from skyfan.store._local import named_errors, temporary_beside
@@ -66,5 +67,6 @@ __all__ = [
     "read_range",
     "read_tail",
     "require_create_only",
+    "server_time",
     "temporary_beside",
 ]

@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 
@@ -101,6 +102,12 @@ def require_create_only(folder: StrPath) -> None:
     """
     location = parse(folder)
     _backend(location).require_create_only(location.key)
+
+
+def server_time(uri: StrPath) -> datetime | None:
+    """What the store's server takes for the time; None where there is no server or it does not answer."""
+    location = parse(uri)
+    return _s3.server_time(location) if location.scheme == "s3" else None
 
 
 def copy_in(source: StrPath, uri: StrPath, progress: Progress | None = None) -> ObjectInfo:

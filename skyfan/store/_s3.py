@@ -2,7 +2,8 @@
 
 import importlib.util
 import os
-from datetime import timedelta
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from skyfan.errors import LocationError
@@ -27,6 +28,7 @@ ENVIRONMENT = (
 )
 """The variables that decide which client a bucket gets; a changed value gets a new client."""
 
+_DEFAULT_REGION = "us-east-1"
 # Of obstore's own tries. Those of `_calls.Retries` come on top, within its budget of time.
 _EAGER: "RetryConfig" = {
     "max_retries": 2,
@@ -87,37 +89,56 @@ def _store(root: Location, config: dict[str, Any], retry: "RetryConfig", read_ti
     return S3Store(root.bucket, **config, disable_bulk_delete=True, client_options=client, retry_config=retry)
 
 
+def server_time(root: Location) -> datetime | None:
+    """What the server of a bucket takes for the time; None where it does not answer."""
+    date = _answer_headers(root.bucket, _address()).get("date")
+    return parsedate_to_datetime(date) if date else None
+
+
 def _bucket_region(bucket: str, config: dict[str, Any]) -> str | None:
     """Where the bucket is, which S3 tells everybody; None where the server does not."""
+    return _answer_headers(bucket, config).get("x-amz-bucket-region")
+
+
+def _answer_headers(bucket: str, config: dict[str, Any]) -> dict[str, str]:
+    """The headers of the answer to an unsigned request, whatever it is; none without an answer, or without boto3."""
+    if not importlib.util.find_spec("boto3"):
+        return {}
     import boto3
     from botocore import UNSIGNED
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
     settings = Config(signature_version=UNSIGNED, connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 2})
-    client = boto3.client("s3", region_name=config["region"], endpoint_url=config.get("endpoint"), config=settings)
+    region = config["region"] or _DEFAULT_REGION
+    client = boto3.client("s3", region_name=region, endpoint_url=config.get("endpoint"), config=settings)
     try:
         answer: Any = client.head_bucket(Bucket=bucket)
     except ClientError as error:
         answer = error.response
     except BotoCoreError:
-        return None
-    region: str | None = answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
-    return region
+        return {}
+    headers: dict[str, str] = answer["ResponseMetadata"]["HTTPHeaders"]
+    return headers
 
 
 def _config(root: Location) -> dict[str, Any]:
-    config: dict[str, Any] = {}
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    if endpoint:
-        config |= {"endpoint": endpoint.rstrip("/"), "virtual_hosted_style_request": False}
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    config = _address()
+    region = config["region"]
     if not (_static_credentials() or _unsigned()) and importlib.util.find_spec("boto3"):
         provider = _boto3_provider(root)
         config["credential_provider"] = provider
         region = region or provider.config.get("region")
-    config["region"] = region or "us-east-1"
+    config["region"] = region or _DEFAULT_REGION
     return config
+
+
+def _address() -> dict[str, Any]:
+    """Endpoint and region as the environment has them; a region of None where it names none."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    placed = {"endpoint": endpoint.rstrip("/"), "virtual_hosted_style_request": False} if endpoint else {}
+    return {**placed, "region": region}
 
 
 def _static_credentials() -> bool:

@@ -141,7 +141,10 @@ def mutated(seeds: list[dict[str, bytes]], rng: random.Random) -> tuple[bytes, s
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         which = rng.choice((GRAPH, GRAPH, GRAPH, GRAPH, WEIGHTS))
         held = json.loads(entries[which])
-        done.append(mutate_graph(held, rng) if which == GRAPH else mutate_tensors(held, rng))
+        try:
+            done.append(mutate_graph(held, rng) if which == GRAPH else mutate_tensors(held, rng))
+        except (TypeError, LookupError, AttributeError):  # an earlier change left no such part
+            continue
         entries[which] = json.dumps(held).encode()
     if rng.random() < 0.05:
         name = rng.choice(sorted(entries))

@@ -64,9 +64,14 @@ class Binding:
     fix: str
     fatal: bool = False
 
-    def __str__(self) -> str:
+    @property
+    def found(self) -> str:
+        """What binds and what that does, without how to raise it."""
         effect = "the run would fail" if self.fatal else "the run takes longer, nothing is lost"
-        return f"{self.limit}: {self.asked:,} asked for, {self.allowed:,} allowed ({effect}); {self.fix}."
+        return f"{self.limit}: {self.asked:,} asked for, {self.allowed:,} allowed ({effect})"
+
+    def __str__(self) -> str:
+        return f"{self.found}; {self.fix}."
 
 
 def read_account_limits(access: Access) -> AccountLimits:

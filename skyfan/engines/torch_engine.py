@@ -52,18 +52,7 @@ class TorchEngine(Engine):
             raise ModelError(f"the model failed on tensors of shape {shapes}: {str(error).splitlines()[0]}") from error
         if not isinstance(output, torch.Tensor) or output.ndim == 0 or len(output) != len(tensors[0]):
             raise ModelError("the model must return one tensor with a row for every sample of the batch.")
-        return real_rows(output).cpu().numpy()
-
-
-def real_rows(output: torch.Tensor) -> torch.Tensor:
-    """A model's output [B, …] as [B, width] float32.
-
-    Raises:
-        ModelError: it holds complex numbers, whose imaginary part would be dropped.
-    """
-    if output.is_complex():
-        raise ModelError("the model returns complex numbers; return their real part, or real and imaginary part apart.")
-    return output.reshape(len(output), -1).float()
+        return output.reshape(len(output), -1).float().cpu().numpy()
 
 
 def as_tensor(values: NDArray[np.generic], dtype: torch.dtype) -> torch.Tensor:

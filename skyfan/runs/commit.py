@@ -151,11 +151,12 @@ def _difference(earlier: Plan, plan: Plan) -> str:
     if earlier.model_digest != plan.model_digest:
         named_alike = before.model == now.model
         found.append("the model file changed" if named_alike else f"model was {before.model}, is {now.model}")
+    if _chosen_world_size(earlier) != _chosen_world_size(plan):
+        found.append(f"world size was {earlier.world_size}, is {plan.world_size}")
     found += [
         f"{what} was {was}, is {given}"
         for what, was, given in (
             ("partition size", before.partition_size, now.partition_size),
-            ("world size", _chosen_world_size(earlier), _chosen_world_size(plan)),
             ("file limit", before.file_limit, now.file_limit),
             *_changed_options(earlier, plan),
         )

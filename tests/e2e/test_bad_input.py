@@ -90,6 +90,13 @@ def complex_pixels(folder):
     return path
 
 
+def complex_redshifts(folder):
+    path = folder / "bad.pt"
+    arrays = [np.zeros((9, 5, 32, 32), np.float32), np.zeros((9, 5), np.float32), np.zeros(9, np.complex64)]
+    write_tensorfile(path, arrays)
+    return path
+
+
 def bare_pickle(folder):
     path = folder / "bad.pt"
     path.write_bytes(pickle.dumps(Exploit()))
@@ -101,6 +108,7 @@ def bare_pickle(folder):
     [
         (three_bands, "0 float32 [9, 3, 32, 32], 1 float32 [9, 5]"),
         (complex_pixels, "real numbers"),
+        (complex_redshifts, "whose imaginary part would be dropped"),
         (bare_pickle, "weights_only=True"),
         (truncated, "bad.pt"),
         (wrong_shape, "32, 32"),

@@ -8,8 +8,9 @@ import base64
 import io
 
 import numpy as np
-from matplotlib.image import imsave
 from numpy.typing import NDArray
+
+from skyfan.report.drawing import imsave
 
 # Which bands of u g r i z are red, green and blue, and their weights: AB fluxes of galaxies rise towards the red.
 _GRI, _GRI_WEIGHTS = (3, 2, 1), (1.0, 1.5, 2.5)

@@ -7,13 +7,11 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
 from markupsafe import Markup, escape
-from matplotlib.collections import PolyCollection
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
+
+from skyfan.report.drawing import Figure, FuncFormatter, LogLocator, MaxNLocator, NullLocator, PolyCollection, mpl
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -3,11 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.colors import LinearSegmentedColormap, LogNorm
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from skyfan.report.drawing import Figure, LinearSegmentedColormap, LogNorm, MaxNLocator
 from skyfan.report.figures import BLUE, GREY, ORANGE, style
 
 if TYPE_CHECKING:

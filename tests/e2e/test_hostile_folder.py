@@ -18,6 +18,16 @@ print(*{name.partition(".")[0] for name in sys.modules if not name.startswith("_
 _SERVICES = ("services", "skyfan", "skyfan_compose", "sitecustomize", "usercustomize")
 # What a module of the folder leaves when it is imported.
 _HOSTILE = 'open({marker!r}, "a").write(__name__ + "\\n")\n'
+# What a tool that is asked for nothing may read of the folder all the same: settings of matplotlib, pip, pytest, AWS.
+_SETTINGS = {
+    "matplotlibrc": "backend: module://hostile\nfigure.figsize: 1, 1\nskyfan.hostile: 1\n",
+    "pyproject.toml": "[",
+    ".env": "SKYFAN_DEVICE=hostile\nSKYFAN_THREADS=hostile\n",
+    "hostile.pth": "import hostile\n",
+    "python3._pth": "hostile\n",
+    "pyvenv.cfg": "home = hostile\n",
+    ".aws/config": "[default]\nregion = hostile\n",
+}
 _SCRIPT = Path(sys.executable).with_name("skyfan")
 
 
@@ -33,10 +43,13 @@ def imported_names():
 
 def _fill(folder, names):
     marker = folder / "executed"
-    for number, name in enumerate(sorted(names)):
+    for number, name in enumerate(sorted({*names, "hostile"})):
         place = folder / name / "__init__.py" if number % 2 else folder / f"{name}.py"
         place.parent.mkdir(exist_ok=True)
         place.write_text(_HOSTILE.format(marker=str(marker)))
+    for name, content in _SETTINGS.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(content)
     return marker
 
 
@@ -75,6 +88,7 @@ def test_nothing_beside_the_data_is_executed(tmp_path, imported_names, start, co
     executed = marker.read_text().split() if marker.exists() else []
     assert executed == []
     assert done.returncode == 0, done.stderr
+    assert "hostile" not in done.stderr  # matplotlib would complain of its file
 
 
 def test_the_test_would_see_it(tmp_path, imported_names):

@@ -4,10 +4,8 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-
 from skyfan.cost import Prices, bill, rank_times, usage_of_ranks
+from skyfan.report.drawing import Figure, MaxNLocator
 from skyfan.report.figures import BLUE, GREEN, GREY, ORANGE, plain_log_ticks, style, timeline_figure
 from skyfan.studies.bench.measurements import Measurement
 from skyfan.studies.bench.study import Setting

@@ -10,10 +10,10 @@ from operator import attrgetter
 from typing import Any
 
 import jinja2
-from matplotlib.figure import Figure
 
 from skyfan import store
 from skyfan.cost import Prices
+from skyfan.report.drawing import Figure
 from skyfan.report.figures import page_svg, style, to_svg
 from skyfan.studies import text_tables
 from skyfan.studies.bench import study_figures as figures

@@ -4,10 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
-from matplotlib.transforms import Bbox
-
+from skyfan.report.drawing import Bbox, Figure, mpl
 from skyfan.report.figures import BLUE, ORANGE, plain_log_ticks
 from skyfan.studies.forecast.predict import Forecast, pareto, recommend
 from skyfan.units import format_size

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -100,25 +101,29 @@ def _bucket_region(bucket: str, config: dict[str, Any]) -> str | None:
     return _answer_headers(bucket, config).get("x-amz-bucket-region")
 
 
-def _answer_headers(bucket: str, config: dict[str, Any]) -> dict[str, str]:
-    """The headers of the answer to an unsigned request, whatever it is; none without an answer, or without boto3."""
+def _answer_headers(bucket: str, config: dict[str, Any]) -> Mapping[str, str]:
+    """The headers of the answer to an unsigned request, whatever it is; none without an answer, or without boto3.
+
+    boto3 knows the address. Its own call asks again and again where a redirection names no region.
+    """
     if not importlib.util.find_spec("boto3"):
         return {}
     import boto3
     from botocore import UNSIGNED
+    from botocore.awsrequest import AWSRequest
     from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import BotoCoreError
+    from botocore.httpsession import URLLib3Session
+    from botocore.utils import get_environ_proxies
 
-    settings = Config(signature_version=UNSIGNED, connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 2})
-    region = config["region"] or _DEFAULT_REGION
-    client = boto3.client("s3", region_name=region, endpoint_url=config.get("endpoint"), config=settings)
+    region, unsigned = config["region"] or _DEFAULT_REGION, Config(signature_version=UNSIGNED)
+    client = boto3.client("s3", region_name=region, endpoint_url=config.get("endpoint"), config=unsigned)
+    url = f"{client.meta.endpoint_url}/{bucket}"
+    session = URLLib3Session(timeout=5, proxies=get_environ_proxies(url))
     try:
-        answer: Any = client.head_bucket(Bucket=bucket)
-    except ClientError as error:
-        answer = error.response
+        headers: Mapping[str, str] = session.send(AWSRequest("HEAD", url).prepare()).headers
     except BotoCoreError:
         return {}
-    headers: dict[str, str] = answer["ResponseMetadata"]["HTTPHeaders"]
     return headers
 
 

@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -171,3 +172,11 @@ def test_a_connection_broken_midway_is_transient(failing_server):
     )
     with pytest.raises(Transient, match="s3://skyfan-test/x"):
         store.read_range("s3://skyfan-test/x", 100, 1_000)
+
+
+def test_the_servers_time(s3, aws_environment, tmp_path):
+    now = store.server_time(f"s3://{BUCKET}/run")
+    assert abs((datetime.now(UTC) - now).total_seconds()) < 60
+    aws_environment.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    assert store.server_time(f"s3://{BUCKET}/run") is None
+    assert store.server_time(tmp_path) is None

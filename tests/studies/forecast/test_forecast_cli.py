@@ -1,6 +1,7 @@
 """The forecast as `skyfan plan --forecast` prints it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ IMAGE = TensorSpec(name="image", dtype="float32", shape=(50_000, 5, 32, 32), off
 
 
 def plan(samples: int = 50_000) -> Plan:
-    layout = FileLayout(uri="sky.pt", etag="e", size_bytes=samples * 20_480, samples=samples, tensors=(IMAGE,))
+    image = replace(IMAGE, shape=(samples, 5, 32, 32))
+    layout = FileLayout(uri="sky.pt", etag="e", size_bytes=samples * 20_480, samples=samples, tensors=(image,))
     partitions = make_partitions((layout,), 100 * 2**20) if samples else []
     ranks = distribute(partitions, max(1, len(partitions)))
     return Plan(

@@ -61,7 +61,7 @@ def test_cost_is_bounded_by_wall_time(analysis):
         if row.cost_usd is not None and row.cost_at_most_usd is not None:
             assert 0 < row.cost_usd <= row.cost_at_most_usd
     row = next(row for row in analysis.corrected if row.run == "result-partition-25MB/total/2")
-    by_hand = 517 * 55.076 * 10 * 0.0000166667 + 517 * 0.0000002 + (4 + 2 * 517) * 0.000025
+    by_hand = 517 * 55.076 * 10 * 0.0000166667 + 517 * 0.0000002 + (11 + 2 * 517) * 0.000025
     assert row.cost_at_most_usd == pytest.approx(by_hand, rel=1e-6)
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from skyfan.runs.exports.results import Column, Results
+from skyfan.runs.exports.results import Column, Results, ascii_texts, plain_values
 
 _BLOCK_BYTES = 2880
 # Type letter of a column, its type in the rows, and what is added to stored numbers to have the true ones.
@@ -34,7 +34,7 @@ _FORMS = {
 def write_fits(results: Results, path: Path) -> int:
     """Writes the file and returns its number of rows. Missing numbers become NaN, text its ASCII form."""
     columns = results.columns
-    rows, widths = _measure(results, columns)
+    rows, widths = results.text_widths()
     dtype = np.dtype([(column.name, *_row_type(column, widths)) for column in columns])
     header = fits.BinTableHDU.from_columns([_described(column, widths) for column in columns], nrows=0).header
     header["NAXIS2"], header["EXTNAME"] = rows, "PREDICTIONS"
@@ -53,17 +53,6 @@ def write_fits(results: Results, path: Path) -> int:
             file.write(packed.tobytes())
         file.write(bytes(-rows * dtype.itemsize % _BLOCK_BYTES))
     return rows
-
-
-def _measure(results: Results, columns: tuple[Column, ...]) -> tuple[int, dict[str, int]]:
-    """The number of rows, and the longest text of each column of text, at least 1: a table's header has both."""
-    texts = [column.name for column in columns if pa.types.is_string(column.kind)]
-    widths, rows = dict.fromkeys(texts, 1), 0
-    for table in results.pieces():
-        rows += len(table)
-        for name in texts:
-            widths[name] = max([widths[name], *map(len, _ascii(table[name]))])
-    return rows, widths
 
 
 def _row_type(column: Column, widths: dict[str, int]) -> tuple[Any, ...]:
@@ -85,7 +74,7 @@ def _described(column: Column, widths: dict[str, int]) -> fits.Column:
 def _stored(values: pa.Array, column: Column, dtype: np.dtype[Any]) -> NDArray[Any]:
     """The column's values as the rows hold them."""
     if pa.types.is_string(column.kind):
-        return np.array(_ascii(values), dtype)
+        return np.array(ascii_texts(values), dtype)
     found = plain_values(values, column)
     if str(column.kind) == "bool":
         return np.where(found, b"T", b"F")
@@ -94,19 +83,3 @@ def _stored(values: pa.Array, column: Column, dtype: np.dtype[Any]) -> NDArray[A
         bits = found.dtype.itemsize * 8
         return np.asarray((found ^ found.dtype.type(1 << (bits - 1))).view(f"i{found.dtype.itemsize}"))
     return found
-
-
-def plain_values(values: pa.Array, column: Column) -> NDArray[Any]:
-    """Numbers [N, *row_shape]; NaN where there are none."""
-    if not column.row_shape:
-        return np.asarray(values.to_numpy(zero_copy_only=False))
-    width = int(np.prod(column.row_shape))
-    flat = values.values.slice(values.offset * width, len(values) * width).to_numpy(zero_copy_only=False)
-    found = np.asarray(flat).reshape(len(values), width)
-    if values.null_count:
-        found = np.where(values.is_valid().to_numpy(zero_copy_only=False)[:, None], found, np.nan)
-    return found.reshape(len(values), *column.row_shape)
-
-
-def _ascii(values: pa.Array | pa.ChunkedArray) -> list[bytes]:
-    return [(text or "").encode("ascii", "backslashreplace") for text in values.to_pylist()]

@@ -10,8 +10,7 @@ import pyarrow.csv
 from astropy.table import Column as TableColumn
 from astropy.table import MaskedColumn, Table
 
-from skyfan.runs.exports.fits import plain_values
-from skyfan.runs.exports.results import Column, Results
+from skyfan.runs.exports.results import Column, Results, plain_values
 
 
 def write_csv(results: Results, path: Path) -> int:

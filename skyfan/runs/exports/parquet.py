@@ -38,7 +38,9 @@ def write_parquet(results: Results, path: Path) -> int:
     columns = results.columns
     _, widths = results.text_widths()
     header = votable_header(columns, widths, results.plan.run_id)
-    lengths = {f"table::len::{name}".encode(): str(width).encode() for name, width in widths.items()}  # astropy's, of text
+    lengths = {
+        f"table::len::{name}".encode(): str(width).encode() for name, width in widths.items()
+    }  # astropy's, of text
     schema = results.schema.with_metadata({_VERSION_KEY: b"1.0", _CONTENT_KEY: header, **lengths})
     rows = 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:

@@ -101,7 +101,7 @@ class Results:
             if field.metadata and SHAPE_KEY in field.metadata:
                 shape = tuple(json.loads(field.metadata[SHAPE_KEY]))
         unit, ucd, description = _KNOWN.get(field.name, ("", "", ""))
-        if field.name == self.plan.job.id:
+        if field.name == self.plan.id_column:
             ucd, description = "meta.id;meta.main", "object ID"
         return Column(field.name, kind, shape, unit, ucd, description)
 

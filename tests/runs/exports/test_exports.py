@@ -9,51 +9,16 @@ import pytest
 from astropy.io import fits, votable
 from astropy.table import Table
 
-import skyfan
 from skyfan.errors import BadInput, Incomplete
-from skyfan.runs.commit import RunLedger
 from skyfan.runs.exports import hats
-from skyfan.runs.predictions_writer import PredictionsWriter
-from skyfan.runs.result_rows import OutputColumn, ResultColumns, Rows
-from tests.report.runs import make_plan, make_record
-
-COLUMNS = ResultColumns(
-    (OutputColumn("embedding", (3,), slice(1, 4)), OutputColumn("map", (2, 2), slice(4, 8))),
-    ("objid", "name", "ra", "dec"),
-    0,
-)
-SAMPLES = 101
-RANDOM = np.random.default_rng(5)
-RA = RANDOM.random(SAMPLES) * 360
-DEC = np.degrees(np.arcsin(RANDOM.random(SAMPLES) * 2 - 1))
-IDS = np.arange(SAMPLES, dtype=np.uint64) + np.uint64(2**63 - 50)
-OUTPUTS = RANDOM.random((SAMPLES, 8)).astype(np.float32)
-OUTPUTS[7] = np.nan
-MISSING = np.full(SAMPLES, None, np.object_)
-MISSING[7] = "NaN in x"
-NAMES = np.array([f"é{number}" if number % 10 == 0 else f"galaxy {number}" for number in range(SAMPLES)], np.object_)
+from skyfan.runs.result_rows import ResultColumns
+from tests.runs.known import COLUMNS, DEC, IDS, OUTPUTS, RA, SAMPLES, make_run
 
 
 @pytest.fixture
 def run(tmp_path, sample):
     """A run of nine ranks whose rows are known."""
     return make_run(tmp_path, sample, COLUMNS)
-
-
-def make_run(tmp_path, sample, columns):
-    plan = make_plan(sample.path)
-    plan = plan.model_copy(update={"job": plan.job.model_copy(update={"id": "objid"})})
-    folder = RunLedger(str(tmp_path / "run"))
-    folder.claim(plan, resume=True)
-    for item in plan.items():
-        rows = slice(item.spans[0].start, item.spans[-1].stop)
-        kept = {"objid": IDS[rows], "name": NAMES[rows], "ra": RA[rows], "dec": DEC[rows]}
-        z_spec = np.full(item.samples, 0.5, np.float32)
-        with PredictionsWriter() as writer:
-            found = Rows(np.arange(rows.start, rows.stop), OUTPUTS[rows], MISSING[rows], z_spec, kept)
-            writer.write(found.to_table(columns))
-            folder.commit(writer, make_record(item.rank))
-    return skyfan.open_run(folder.uri)
 
 
 def test_parquet_has_all_rows_and_a_votable_header(run, tmp_path):

@@ -1,8 +1,8 @@
 """Which columns a run's results have: what the job asks for, held against the dataset and the model."""
 
+import math
 from collections.abc import Sequence
 
-from skyfan.dtypes import numpy_dtype
 from skyfan.engines import Engine
 from skyfan.errors import BadInput, DatasetError, ModelError
 from skyfan.job import RunOptions
@@ -85,7 +85,7 @@ def kept_columns(options: RunOptions, layout: FileLayout, inputs: Sequence[str])
     ids = id_column(options, layout)
     if ids is not None and (ids == options.id or ids not in inputs):
         names = [ids, *names]
-        if ids in layout.names and layout.tensor(ids).row_bytes != layout.tensor(ids).itemsize:
+        if ids in layout.names and math.prod(layout.tensor(ids).row_shape) != 1:
             raise DatasetError(f"--id {ids} is a column with several values a row; name one with one value.")
     for name in names:
         if name not in layout.names:
@@ -93,7 +93,7 @@ def kept_columns(options: RunOptions, layout: FileLayout, inputs: Sequence[str])
             raise DatasetError(
                 f"{layout.uri} has no column {name}, which {option} names; it has {', '.join(layout.names)}."
             )
-        if numpy_dtype(layout.tensor(name).dtype).kind == "c":
+        if layout.tensor(name).dtype.startswith("complex"):
             raise DatasetError(
                 f"the column {name} holds complex numbers, which a table cannot; leave it out of --keep."
             )

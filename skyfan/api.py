@@ -43,6 +43,8 @@ from skyfan.runs.commit import RunLedger
 from skyfan.runs.folder import RunFolder
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import astropy.table
     import pandas as pd
     import pyarrow as pa
@@ -98,15 +100,17 @@ class Run:
         """All predictions, one row a sample, in dataset order; ranks that are missing have no rows.
 
         Returns:
-            `sample_index` int64, then `z_pred`, `z_spec`, `delta_z` float32 where redshift is meant, then the model's
-            other outputs; null where a sample has no prediction.
+            `sample_index` int64, the IDs and kept columns with their own types, `z_pred`, `z_spec`, `delta_z` float32
+            where redshift is meant, the model's other outputs (lists of fixed size where they are vectors), and
+            `missing`: why a sample has no prediction. Predictions are null where there is none.
         """
         import pyarrow as pa
 
         tables = [self._ledger.read_predictions(rank, self.plan.run_id)[0] for rank in self._ranks]
         if not tables:
             raise LocationError(f"{self.uri} holds no predictions yet: run the same command again.")
-        return pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
+        plain = [table.replace_schema_metadata(None) for table in tables]
+        return pa.concat_tables(plain, promote_options="default")
 
     def to_pandas(self) -> "pd.DataFrame":
         """`predictions()` as a DataFrame (needs pandas)."""
@@ -121,6 +125,24 @@ class Run:
             values = column.to_numpy()
             columns[name] = MaskedColumn(values, mask=column.is_null().to_numpy())
         return Table(columns)
+
+    def export(self, path: "str | Path", kind: str | None = None, *, allow_missing: bool = False) -> int:
+        """Writes all predictions as one table and returns its number of rows; `skyfan export` does the same.
+
+        Args:
+            path: a name that ends in `.parquet`, `.fits`, `.csv` or `.ecsv`; without a suffix a folder for HATS.
+            kind: `parquet`, `fits`, `csv`, `ecsv` or `hats` for any name.
+            allow_missing: also where samples have no prediction.
+
+        Raises:
+            Incomplete: samples have no prediction.
+            BadInput: `path` exists, the format is unknown, or a library for it is not installed.
+        """
+        from pathlib import Path
+
+        from skyfan.runs.exports.export import export_run
+
+        return export_run(self._ledger, self.plan, Path(path), kind, allow_missing=allow_missing)
 
     def write_report(self) -> Summary:
         """Writes report.html again; aggregates first where no summary was written. Returns the summary."""

@@ -7,6 +7,9 @@ from typing import Literal, get_args
 PlainAction = Literal["skip", "zero", "fail"]
 PLAIN_ACTIONS: tuple[PlainAction, ...] = get_args(PlainAction)
 Action = PlainAction | Literal["quantile"]
+NOT_FINITE = "NaN or infinite values in {}"
+SENTINEL = "values that stand for missing ones in {}"
+"""Why a sample has no prediction; `{}` is the column."""
 _FORM = "write [COLUMN=]skip, zero, fail or quantile:Q with Q from 0 to 1, such as image=zero"
 
 

@@ -30,9 +30,13 @@ CONTAINER_OVERHEAD_BYTES = 2048
 # A hundred times what one Distributed Map has at work at once, and about what a plan can hold in memory and in one
 # file; beyond it the partitions are too small.
 MAX_RANKS = 1_000_000
+ID_NAMES = frozenset({"id", "object_id", "objectid", "objid", "source_id", "targetid", "specobjid"})
+"""Columns that hold object IDs in the catalogues of SDSS, Gaia, DESI, Rubin and others, in small letters."""
 
 # Of one rank, before compression. It is in memory, too, when it is committed: conditional puts are of whole objects.
-MAX_RESULT_BYTES = 128 * 2**20
+MAX_RESULT_BYTES = 256 * 2**20
+# What partitions aim at, so that a rank stays well within 700 MB of memory.
+PARTITION_RESULT_BYTES = MAX_RESULT_BYTES // 2
 
 RunId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 
@@ -133,6 +137,11 @@ class Plan(_Frozen):
         job = {**asked, **content.get("options", {})}
         return {**kept, "schema": PLAN_SCHEMA, "job": job, "results_schema": 1}
 
+    @property
+    def id_column(self) -> str | None:
+        """The dataset's column of object IDs."""
+        return id_column(self.job, self.files[0])
+
     def item(self, rank: int) -> PlanItem:
         """The self-contained work of `rank`, with only the files it reads."""
         spans = self.ranks[rank]
@@ -208,6 +217,12 @@ def relocated(earlier: Plan, plan: Plan) -> Plan:
     return earlier.model_copy(update={"files": plan.files, "job": job})
 
 
+def id_column(options: RunOptions, file: FileLayout) -> str | None:
+    """The dataset's column of object IDs: the one that the job names, else one with a customary name; None: neither."""
+    customary = (spec.name for spec in file.tensors if spec.name.lower() in ID_NAMES and not spec.row_shape)
+    return options.id or next(customary, None)
+
+
 def samples_per_partition(file: FileLayout, partition_size_bytes: int) -> int:
     """How many of the file's samples a `.pt` file of that size would hold; at least one."""
     return max(1, (partition_size_bytes - CONTAINER_OVERHEAD_BYTES) // max(1, file.sample_bytes))
@@ -218,7 +233,7 @@ def make_partitions(
 ) -> list[Span]:
     """Partitions of every file in dataset order, of about `partition_size` bytes, or one a file.
 
-    Where samples have results of `result_row_bytes` each, none has more of them than `MAX_RESULT_BYTES`.
+    Where samples have results of `result_row_bytes` each, none has more of them than `PARTITION_RESULT_BYTES`.
 
     Raises:
         BadInput: there would be more than `MAX_RANKS`.
@@ -229,7 +244,8 @@ def make_partitions(
         file.samples if partition_size == WHOLE_FILES else samples_per_partition(file, int(partition_size))
         for file in files
     ]
-    steps = [min(step, max_rank_samples(result_row_bytes)) for step in steps]
+    most = max(1, PARTITION_RESULT_BYTES // max(1, result_row_bytes))
+    steps = [min(step, most) for step in steps]
     count = sum(-(-file.samples // step) for file, step in zip(files, steps, strict=True))
     if count > MAX_RANKS:
         size = partition_size if isinstance(partition_size, str) else format_size(partition_size)

@@ -63,7 +63,7 @@ def test_it_can_be_called_where_an_event_loop_runs(sample, small_model, tmp_path
 def test_predictions_as_pandas_and_astropy(sample, small_model, tmp_path):
     run = skyfan.run(make_job(sample.path, small_model, tmp_path / "run"), on="process", progress=False)
     frame, table = run.to_pandas(), run.to_astropy()
-    assert list(frame.columns) == table.colnames == ["sample_index", "z_pred", "z_spec", "delta_z"]
+    assert list(frame.columns) == table.colnames == ["sample_index", "z_pred", "z_spec", "delta_z", "missing"]
     assert frame["z_pred"].to_numpy() == pytest.approx(np.asarray(table["z_pred"]))
     assert len(frame) == 101
 

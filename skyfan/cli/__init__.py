@@ -21,6 +21,7 @@ from skyfan.cli.console import err, out
 from skyfan.cli.cost import cost_command
 from skyfan.cli.demo import demo
 from skyfan.cli.doctor import doctor
+from skyfan.cli.export import export
 from skyfan.cli.fetch import fetch
 from skyfan.cli.partition import partition
 from skyfan.cli.plan import plan
@@ -43,6 +44,7 @@ app.command()(plan)
 app.command()(partition)
 app.command()(report)
 app.command()(fetch)
+app.command()(export)
 app.add_typer(data.app, name="data")
 app.add_typer(model.app, name="model")
 app.add_typer(runs.app, name="runs")

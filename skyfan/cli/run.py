@@ -19,6 +19,7 @@ from skyfan.events import ExecutionStarted
 from skyfan.job import Job
 from skyfan.progress.log_lines import LogProgress
 from skyfan.progress.terminal import TerminalProgress
+from skyfan.progress.warnings import missing_hint, warnings
 from skyfan.records import Summary
 from skyfan.reference_payload import is_reference, parse_execution_input, reference_warnings
 from skyfan.runs.folder import RunFolder
@@ -103,14 +104,12 @@ def show(summary: Summary, *, as_json: bool, quiet: bool) -> None:
     elif not quiet:
         out.print(summary_table(summary))
         say(f"report: {folder.report_uri}")
-    met = summary.collectives
-    if met and met.errors:
-        rank, error = min(met.errors.items())
-        say(
-            f"warning: {met.ranks - met.complete} of {met.ranks} ranks ended without the others' results, such as rank "
-            f"{rank}: {error} Predictions are not touched by that."
-        )
+    for warning in warnings(summary):
+        say(f"warning: {warning}")
     missing = summary.completeness.samples_missing
     if missing:
         reasons = "; ".join(f"{count:,} {reason}" for reason, count in summary.completeness.missing_reasons.items())
-        raise Incomplete(f"{missing:,} samples have no prediction ({reasons}); {folder.summary_uri} lists them.")
+        raise Incomplete(
+            f"{missing:,} samples have no prediction ({reasons}); {folder.summary_uri} lists them."
+            f"{missing_hint(summary)}"
+        )

@@ -23,5 +23,6 @@ def summary_rows(summary: Summary) -> list[tuple[str, str]]:
     rows.append(("engine", ", ".join(summary.environment["engines"])))
     if summary.cost:
         rows.append(("on AWS Lambda (estimate)", f"${summary.cost.total_usd:.4f}"))
+    rows += [(f"replaced values: {column}", f"{count:,}") for column, count in summary.replaced_values.items()]
     rows += [(f"missing: {reason}", f"{count:,}") for reason, count in done.missing_reasons.items()]
     return [*rows, *science_rows(summary.science)]

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from skyfan import store
@@ -130,6 +131,15 @@ class RunLedger(RunFolder):
     def read_record(self, rank: int, run_id: str) -> RankRecord:
         """The record in the rank's Parquet footer, read without the predictions."""
         return predictions.read_record(self.predictions_uri(rank), run_id)
+
+    def open_predictions(self, rank: int, run_id: str) -> pq.ParquetFile:
+        """The rank's file, to be read in pieces.
+
+        Raises:
+            RunConflict: it is damaged, or another run's.
+        """
+        self.read_record(rank, run_id)
+        return predictions.open_predictions(self.predictions_uri(rank))
 
     def read_predictions(
         self, rank: int, run_id: str, columns: Sequence[str] | None = None

@@ -48,15 +48,26 @@ def read_predictions(uri: str, run_id: str, columns: Sequence[str] | None = None
         RunConflict: the file is damaged, or not of this run.
         LocationError: there is no such file.
     """
+    file = open_predictions(uri)
+    with _readable(uri):
+        wanted = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
+        table = file.read(wanted, use_threads=False)
+    return table, _record_of(uri, file.metadata.metadata, run_id)
+
+
+def open_predictions(uri: str) -> pq.ParquetFile:
+    """A rank's file, to be read in pieces.
+
+    Raises:
+        RunConflict: the file is damaged.
+        LocationError: there is no such file.
+    """
     info = store.head(uri)
     check_size(info)
     # A small file is one request; of a large one the columns that are wanted are read, and no others.
     source = io.BytesIO(store.read(uri)) if info.size_bytes <= _WHOLE_FILE_BYTES else store.RangeFile(uri)
     with _readable(uri):
-        file = pq.ParquetFile(source)
-        wanted = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
-        table = file.read(wanted, use_threads=False)
-    return table, _record_of(uri, file.metadata.metadata, run_id)
+        return pq.ParquetFile(source)
 
 
 @contextmanager

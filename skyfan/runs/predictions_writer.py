@@ -59,11 +59,11 @@ class PredictionsWriter:
         self._held.append(table)
         self._held_bytes += table.nbytes
         if self._held_bytes >= ROW_GROUP_BYTES:
-            self._write_held()
+            self.flush()
 
     def finished(self, record: RankRecord) -> mmap.mmap:
         """The whole file, mapped into memory; to be asked for once, after at least one row."""
-        self._write_held()
+        self.flush()
         assert self._writer is not None
         with store.named_errors(tempfile.gettempdir(), "written"):
             self._writer.add_key_value_metadata({RECORD_KEY: json.dumps(record.to_json_dict()).encode()})
@@ -71,7 +71,8 @@ class PredictionsWriter:
             self._spool.flush()
         return mmap.mmap(self._spool.fileno(), 0, access=mmap.ACCESS_READ)
 
-    def _write_held(self) -> None:
+    def flush(self) -> None:
+        """Writes the rows that are held as a row group."""
         if not self._held:
             return
         table = pa.concat_tables(self._held).combine_chunks()

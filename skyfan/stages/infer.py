@@ -84,6 +84,8 @@ def infer(request: InferRequest, models: ModelCache, control: Control | None = N
             functools.partial(result_columns, job, item.files[0], inputs, engine), writer, MissingValues(job)
         )
         _predict_all(request, engine, Columns(inputs, kept), reader, outputs, watch, control)
+        with watch.phase("write"):
+            writer.flush()
         ours = _record(request, engine, watch, reader, outputs, cold_start=cold_start, collectives=session.outcome)
         record = ledger.commit(writer, ours)
         log.info("rank committed", wall_s=round(record.wall_s, 3), samples_per_s=round(record.sample_persec, 1))

@@ -61,7 +61,7 @@ def merge(folder: RunLedger, plan: Plan) -> Merged:
             held_rows += len(held[-1])
         if held_rows > MAX_HELD_ROWS:
             held = []
-    ids = None if plan.job.id is None else _count_ids(folder, plan, plan.job.id)
+    ids = _count_ids(folder, plan)
     science = metrics_of_sums(sums)
     if science is not None:
         science = replace(science, nmad=_nmad(held, lambda: _residuals(folder, plan)))
@@ -114,17 +114,22 @@ def _nmad(held: list[NDArray[np.float64]], again: Callable[[], Iterator[NDArray[
     return NMAD_SCALE * streamed_median(lambda: (np.abs(part - middle) for part in again()))
 
 
-def _count_ids(folder: RunLedger, plan: Plan, column: str) -> IdCounts:
+def _count_ids(folder: RunLedger, plan: Plan) -> IdCounts | None:
     """How many rows have an ID that an earlier row has, or none: exact, in passes of so many rows as are held.
 
     Text is compared by 64 bits of its BLAKE2b hash, by which 10 million texts look like one more duplicate with a
     probability of 3 in a million.
     """
+    column = plan.id_column
+    if column is None:
+        return None
     passes = -(-plan.samples // MAX_HELD_ROWS)
     duplicates = nulls = 0
     for number in range(passes):
         held = [np.empty(0, np.uint64)]
         for table, _ in _each_rank(folder, plan, (column,), lambda record: record):
+            if column not in table.column_names:  # an input of the model, or a rank of an earlier version
+                return None
             ids = table[column]
             nulls += ids.null_count if number == 0 else 0
             keys = _keys(ids.drop_null())

@@ -10,11 +10,8 @@ from numpy.typing import NDArray
 
 from skyfan.errors import DatasetError
 from skyfan.job import RunOptions
-from skyfan.missing import MissingPolicy, parse_missing
+from skyfan.missing import NOT_FINITE, SENTINEL, MissingPolicy, parse_missing
 from skyfan.science.sentinels import sentinels
-
-NOT_FINITE = "NaN or infinite values in {}"
-SENTINEL = "values that stand for missing ones in {}"
 
 
 @dataclass

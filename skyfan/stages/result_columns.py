@@ -1,13 +1,14 @@
 """Which columns a run's results have: what the job asks for, held against the dataset and the model."""
 
+import math
 from collections.abc import Sequence
 
-from skyfan.dtypes import numpy_dtype
 from skyfan.engines import Engine
 from skyfan.errors import BadInput, DatasetError, ModelError
 from skyfan.job import RunOptions
 from skyfan.layout import FileLayout, OutputSpec
 from skyfan.missing import parse_missing
+from skyfan.planning import id_column
 from skyfan.runs.result_rows import OWN_COLUMNS, OutputColumn, ResultColumns
 
 ALL = "all"
@@ -81,17 +82,18 @@ def kept_columns(options: RunOptions, layout: FileLayout, inputs: Sequence[str])
         DatasetError: there is no such column, or it cannot be in a table.
     """
     names = [name for name in layout.names if name not in inputs] if ALL in options.keep else list(options.keep)
-    if options.id is not None:
-        names = [options.id, *names]
-        if options.id in layout.names and layout.tensor(options.id).row_bytes != layout.tensor(options.id).itemsize:
-            raise DatasetError(f"--id {options.id} is a column with several values a row; name one with one value.")
+    ids = id_column(options, layout)
+    if ids is not None and (ids == options.id or ids not in inputs):
+        names = [ids, *names]
+        if ids in layout.names and math.prod(layout.tensor(ids).row_shape) != 1:
+            raise DatasetError(f"--id {ids} is a column with several values a row; name one with one value.")
     for name in names:
         if name not in layout.names:
             option = "--id" if name == options.id else "--keep"
             raise DatasetError(
                 f"{layout.uri} has no column {name}, which {option} names; it has {', '.join(layout.names)}."
             )
-        if numpy_dtype(layout.tensor(name).dtype).kind == "c":
+        if layout.tensor(name).dtype.startswith("complex"):
             raise DatasetError(
                 f"the column {name} holds complex numbers, which a table cannot; leave it out of --keep."
             )

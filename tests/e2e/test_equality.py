@@ -50,7 +50,7 @@ def test_one_file_and_its_partition_files_are_the_same_dataset(sample, small_mod
 def test_known_redshifts_and_residuals_stand_beside_the_predictions(sample, small_model, tmp_path):
     run(make_job(sample.path, small_model, tmp_path / "run"))
     table = predictions(tmp_path / "run")
-    assert table.column_names == ["sample_index", "z_pred", "z_spec", "delta_z"]
+    assert table.column_names == ["sample_index", "z_pred", "z_spec", "delta_z", "missing"]
     z_pred, z_spec = table["z_pred"].to_numpy(), table["z_spec"].to_numpy()
     np.testing.assert_array_equal(z_spec, sample.redshift)
     np.testing.assert_allclose(table["delta_z"].to_numpy(), (z_pred - z_spec) / (1 + z_spec), rtol=1e-5)
@@ -73,13 +73,13 @@ def test_an_exported_program_gives_all_its_columns_and_metrics_only_for_the_name
     model = tmp_path / "two.pt2"
     torch.export.save(program, model)
     summary = run(make_job(sample.path, model, tmp_path / "plain"))
-    assert predictions(tmp_path / "plain").column_names == ["sample_index", "output_0", "output_1"]
+    assert predictions(tmp_path / "plain").column_names == ["sample_index", "output_0", "missing"]
     assert summary.science is None
     job = make_job(sample.path, model, tmp_path / "named")
     job = job.model_copy(update={"options": job.options.model_copy(update={"z_column": 1})})
     summary = run(job)
     table = predictions(tmp_path / "named")
-    assert table.column_names == ["sample_index", "z_pred", "z_spec", "delta_z", "output_0"]
+    assert table.column_names == ["sample_index", "z_pred", "z_spec", "delta_z", "output_0", "missing"]
     np.testing.assert_allclose(table["z_pred"].to_numpy(), sample.image.mean((1, 2, 3)), atol=1e-6)
     assert summary.science["samples"] == len(sample.redshift)
 

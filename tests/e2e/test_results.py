@@ -5,7 +5,7 @@ import torch
 
 import skyfan
 from skyfan.errors import BadInput, DatasetError, ModelError, RankTooLarge
-from skyfan.planning import MAX_RESULT_BYTES
+from skyfan.planning import MAX_RESULT_BYTES, PARTITION_RESULT_BYTES
 from tests.e2e.support import make_job, run
 
 ROWS = 40
@@ -89,10 +89,16 @@ def test_results_do_not_depend_on_how_the_dataset_is_cut(catalogue, heads, tmp_p
     assert one.equals(other)
 
 
+def test_a_column_with_a_customary_name_holds_the_ids_where_none_is_named(catalogue, heads, tmp_path):
+    summary = run(make_job(catalogue[0], heads, tmp_path / "run", partition_size_bytes=10**6))
+    assert skyfan.open_run(str(tmp_path / "run")).predictions()["objid"].to_pylist() == catalogue[1]["objid"].tolist()
+    assert (summary.ids.column, summary.ids.duplicates) == ("objid", 1)
+
+
 def test_outputs_selects(catalogue, heads, tmp_path):
     run(make_job(catalogue[0], heads, tmp_path / "run", partition_size_bytes=10**6, outputs="map"))
     table = skyfan.open_run(str(tmp_path / "run")).predictions()
-    assert table.column_names == ["sample_index", "map", "missing"]
+    assert table.column_names == ["sample_index", "objid", "map", "missing"]
 
 
 @pytest.mark.parametrize(
@@ -126,5 +132,7 @@ def test_ranks_with_wide_outputs_are_smaller(tmp_path):
     torch.save({"magnitude": torch.rand(samples, 5)}, tmp_path / "x.pt")
     with pytest.raises(RankTooLarge, match="--world-size 1 would give a rank"):
         run(make_job(tmp_path / "x.pt", model, tmp_path / "run", partition_size_bytes=10**6, world_size=1))
-    assert run(make_job(tmp_path / "x.pt", model, tmp_path / "run", partition_size_bytes=10**6)).world_size == 2
-    assert len(list((tmp_path / "run" / "predictions").iterdir())) == 2
+    assert run(make_job(tmp_path / "x.pt", model, tmp_path / "run", partition_size_bytes=10**6)).world_size == 3
+    sizes = [path.stat().st_size for path in (tmp_path / "run" / "predictions").iterdir()]
+    assert len(sizes) == 3
+    assert max(sizes) <= PARTITION_RESULT_BYTES

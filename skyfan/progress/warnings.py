@@ -1,0 +1,40 @@
+"""What a user should know of a finished run beside its numbers, each as one sentence."""
+
+from skyfan.missing import NOT_FINITE, SENTINEL
+from skyfan.records import Summary
+
+# More samples than this without a prediction because of their inputs: probably a column that is like that.
+NOTICED_SHARE = 0.01
+
+
+def warnings(summary: Summary) -> list[str]:
+    """Of values that stand for missing ones, IDs that occur twice, and ranks that lost the others."""
+    found = [
+        f"{count:,} samples have what catalogues write for missing values in {column} (such as 99 or -99), and were "
+        "predicted with it; --sentinel 99,-99 makes them missing."
+        for column, count in summary.undeclared_sentinels.items()
+        if column == "magnitude"
+    ]
+    ids = summary.ids
+    if ids and ids.duplicates:
+        found.append(f"{ids.duplicates:,} rows have an ID in {ids.column} that an earlier row has.")
+    if ids and ids.nulls:
+        found.append(f"{ids.nulls:,} rows have no ID in {ids.column}.")
+    met = summary.collectives
+    if met and met.errors:
+        rank, error = min(met.errors.items())
+        found.append(
+            f"{met.ranks - met.complete} of {met.ranks} ranks ended without the others' results, such as rank {rank}: "
+            f"{error} Predictions are not touched by that."
+        )
+    return found
+
+
+def missing_hint(summary: Summary) -> str:
+    """The option that helps where more than `NOTICED_SHARE` of the samples lack a value in their inputs; else empty."""
+    starts = tuple(text.format("") for text in (NOT_FINITE, SENTINEL))
+    reasons = summary.completeness.missing_reasons.items()
+    lacking = sum(count for reason, count in reasons if reason.startswith(starts))
+    if lacking <= NOTICED_SHARE * summary.samples:
+        return ""
+    return " --missing [COLUMN=]zero or quantile:Q replaces missing values, and predicts such samples, too."

@@ -1,0 +1,1 @@
+"""A finished run's predictions as one table in the formats that astronomers exchange."""

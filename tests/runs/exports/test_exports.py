@@ -1,0 +1,136 @@
+"""A finished run as one table, read back by the tools that astronomers use."""
+
+import csv
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from astropy.io import fits, votable
+from astropy.table import Table
+
+from skyfan.errors import BadInput, Incomplete
+from skyfan.runs.exports import hats
+from skyfan.runs.result_rows import ResultColumns
+from tests.runs.known import COLUMNS, DEC, IDS, OUTPUTS, RA, SAMPLES, make_run
+
+
+@pytest.fixture
+def run(tmp_path, sample):
+    """A run of nine ranks whose rows are known."""
+    return make_run(tmp_path, sample, COLUMNS)
+
+
+def test_parquet_has_all_rows_and_a_votable_header(run, tmp_path):
+    assert run.export(tmp_path / "sky.parquet", allow_missing=True) == SAMPLES
+    file = pq.ParquetFile(tmp_path / "sky.parquet")
+    exact = ["sample_index", "objid", "ra", "dec", "z_pred", "z_spec", "delta_z", "name"]
+    assert file.read(exact).equals(run.predictions().select(exact))
+    (tmp_path / "header.xml").write_bytes(file.metadata.metadata[b"IVOA.VOTable-Parquet.content"])
+    fields = {one.name: one for one in votable.parse(tmp_path / "header.xml").get_first_table().fields}
+    assert list(fields) == [name for name in file.schema_arrow.names if name != "objid"]  # uint64
+    assert (str(fields["ra"].unit), fields["ra"].ucd) == ("deg", "pos.eq.ra;meta.main")
+    assert fields["z_pred"].ucd == "src.redshift.phot"
+    assert (fields["map"].arraysize, fields["embedding"].arraysize) == ("4", "3")
+
+
+def test_astropy_reads_the_parquet_file_with_its_units(run, tmp_path):
+    run.export(tmp_path / "sky.parquet", allow_missing=True)
+    table = Table.read(tmp_path / "sky.parquet", format="parquet.votable")
+    assert table["objid"].dtype == np.uint64
+    np.testing.assert_array_equal(table["objid"], IDS)
+    np.testing.assert_array_equal(table["embedding"], OUTPUTS[:, 1:4])
+    assert (table["ra"].unit, table["missing"][7], table["missing"][8]) == ("deg", "NaN in x", "")
+
+
+def test_fits_keeps_types_shapes_and_exact_ids(run, tmp_path):
+    assert run.export(tmp_path / "sky.fits", allow_missing=True) == SAMPLES
+    with fits.open(tmp_path / "sky.fits") as file:
+        file.verify("exception")
+        table, header = file[1].data, file[1].header
+        np.testing.assert_array_equal(table["objid"], IDS)
+        np.testing.assert_array_equal(table["embedding"], OUTPUTS[:, 1:4])
+        np.testing.assert_array_equal(table["map"], OUTPUTS[:, 4:].reshape(-1, 2, 2))
+        np.testing.assert_array_equal(table["z_pred"], OUTPUTS[:, 0])
+        assert table["missing"][7] == "NaN in x"
+        assert table["name"][:2].tolist() == ["\\xe90", "galaxy 1"]
+        assert header["TUCD5"] == "pos.eq.dec;meta.main"
+    assert (tmp_path / "sky.fits").stat().st_size % 2880 == 0
+
+
+def test_csv_has_a_column_for_each_value_of_a_vector(run, tmp_path):
+    run.export(tmp_path / "sky.csv", allow_missing=True)
+    with (tmp_path / "sky.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["objid"]) for row in rows] == IDS.tolist()
+    assert {"embedding_0", "embedding_2", "map_3"} <= set(rows[0])
+    assert (rows[7]["z_pred"], rows[7]["embedding_0"], rows[7]["missing"]) == ("", "", "NaN in x")
+
+
+def test_ecsv_keeps_units_and_missing_values(run, tmp_path):
+    run.export(tmp_path / "sky.ecsv", allow_missing=True)
+    table = Table.read(tmp_path / "sky.ecsv")
+    assert len(table) == SAMPLES
+    np.testing.assert_array_equal(table["objid"], IDS)
+    assert table["ra"].unit == "deg"
+    assert table["z_pred"].mask.nonzero()[0].tolist() == [7]
+    np.testing.assert_array_equal(table["map"], OUTPUTS[:, 4:].reshape(-1, 2, 2))
+    assert table["name"][0] == "é0"
+
+
+@pytest.fixture
+def catalogue(run, tmp_path, monkeypatch):
+    """In pixels of at most 10 rows, sorted on disk."""
+    pytest.importorskip("cdshealpix")
+    monkeypatch.setattr(hats, "MAX_ROWS", 10)
+    monkeypatch.setattr(hats, "MAX_PIXEL_BYTES", 2000)
+    assert run.export(tmp_path / "sky", allow_missing=True) == SAMPLES
+    return tmp_path / "sky"
+
+
+def test_hats_has_every_row_once_in_its_pixel(catalogue, run):
+    rows = []
+    for file in sorted(catalogue.glob("dataset/Norder=*/Dir=0/Npix=*.parquet")):
+        order, number = (int(part.partition("=")[2].removesuffix(".parquet")) for part in (file.parts[-3], file.name))
+        table = pq.ParquetFile(file).read()
+        index = table["_healpix_29"].to_numpy()
+        assert (index >> (2 * (29 - order)) == number).all()
+        assert (np.diff(index) >= 0).all()
+        assert len(table) <= 10
+        rows.append(table)
+    found = pa.concat_tables(rows).sort_by("sample_index")
+    assert found.drop_columns("_healpix_29").equals(run.predictions())
+    assert pq.read_metadata(catalogue / "dataset" / "_metadata").num_rows == SAMPLES
+    assert not list(catalogue.glob(".skyfan*"))
+
+
+@pytest.mark.slow
+def test_lsdb_opens_it_and_a_cone_search_is_astropys(catalogue):
+    lsdb = pytest.importorskip("lsdb")
+    import astropy.units as u
+    from astropy.coordinates import SkyCoord
+
+    near = SkyCoord(RA, DEC, unit="deg").separation(SkyCoord(120, 10, unit="deg")) < 40 * u.deg
+    found = lsdb.open_catalog(catalogue).cone_search(120, 10, 40 * 3600).compute()
+    assert sorted(found["sample_index"]) == np.flatnonzero(near).tolist()
+
+
+def test_without_positions_there_is_no_hats_and_nothing_is_left(tmp_path, sample):
+    pytest.importorskip("cdshealpix")
+    run = make_run(tmp_path, sample, ResultColumns(COLUMNS.outputs, ("ra",), 0))
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(BadInput, match="run again with --keep ra,dec"):
+        run.export(tmp_path / "sky", allow_missing=True)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_what_is_incomplete_exists_or_is_unknown_is_refused(run, tmp_path):
+    with pytest.raises(Incomplete, match=r"is not finished; run the same command again, or .*--allow-missing"):
+        run.export(tmp_path / "sky.csv")
+    run.write_report()
+    with pytest.raises(BadInput, match="choose one of parquet, fits"):
+        run.export(tmp_path / "sky.xlsx")
+    (tmp_path / "sky.csv").write_text("mine")
+    with pytest.raises(BadInput, match="exists already"):
+        run.export(tmp_path / "sky.csv")
+    assert (tmp_path / "sky.csv").read_text() == "mine"

@@ -29,7 +29,7 @@ START_DEADLINE_S = 60.0
 # An interrupted run has five seconds in all (`Backend.cancel_deadline_s`).
 STOP_DEADLINE_S = 2.0
 # How long a child whose connection broke may take to be seen as ended.
-END_DEADLINE_S = 1.0
+END_DEADLINE_S = 3.0
 LOOPBACK = "127.0.0.1"
 DEFAULT_WORKERS = 2
 

@@ -10,11 +10,16 @@ from skyfan.backends.driver import run_job
 from skyfan.backends.finished import answer_from_folder
 from skyfan.backends.services import Services
 from skyfan.backends.threads import in_loop, on_thread
-from skyfan.errors import Interrupted
+from skyfan.errors import Interrupted, SkyfanError
 from skyfan.events import Listener
 from skyfan.job import Job
 from skyfan.records import Summary
 
+_NO_THREAD = "can't start new thread"  # CPython's words, by which alone this RuntimeError is told from others
+NO_MEMORY = (
+    "this process may not use more memory or threads (see ulimit -a); raise the limit, or use fewer --workers or a "
+    "smaller --batch-size."
+)
 INTERRUPTED = "interrupted; what is committed is kept, and the same command computes the rest."
 
 
@@ -41,6 +46,12 @@ class ServiceBackend(Backend):
             return asyncio.run(self._run(job, services, listener))
         except asyncio.CancelledError:
             raise Interrupted(INTERRUPTED) from None
+        except MemoryError as error:
+            raise SkyfanError(NO_MEMORY) from error
+        except RuntimeError as error:
+            if str(error) != _NO_THREAD:
+                raise
+            raise SkyfanError(NO_MEMORY) from error
 
     def cancel(self) -> None:
         """Cancels the driver; ranks in flight end at their next batch."""

@@ -91,4 +91,5 @@ clean: ## remove what was built; runs/ and data/ stay
 include infra/compose.mk
 include infra/localstack/localstack.mk
 -include benchmarks/bench.mk
+include faults.mk
 include tests/terraform/terraform.mk

@@ -34,7 +34,7 @@ from skyfan.backends.base import Backend
 from skyfan.backends.registry import create_backend
 from skyfan.backends.service_backend import INTERRUPTED
 from skyfan.errors import Interrupted, LocationError
-from skyfan.events import Listener
+from skyfan.events import FilesRead, Listener, PhaseStarted
 from skyfan.formats.dataset import Dataset, open_dataset
 from skyfan.job import Job
 from skyfan.planning import Plan
@@ -198,15 +198,19 @@ def run(job: Job, *, on: str | Backend = "local", progress: bool | Listener = Tr
     return Run(summary.output)
 
 
-def plan(job: Job) -> Plan:
+def plan(job: Job, *, progress: bool | Listener = False) -> Plan:
     """Which samples each rank would compute, from the dataset's metadata alone; nothing is written.
+
+    `progress` as for `run`: how many of the dataset's files are read.
 
     Raises:
         DatasetError: the dataset cannot be used.
     """
     from skyfan.stages.plan import draft
 
-    return draft(job, _NO_MODEL)
+    with _listening(progress) as listener:
+        listener(PhaseStarted("planning"))
+        return draft(job, _NO_MODEL, advance=lambda done, total: listener(FilesRead(done, total)))
 
 
 def open_run(uri: str) -> Run:

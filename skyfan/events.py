@@ -30,6 +30,14 @@ class ExecutionStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class FilesRead:
+    """`done` of the dataset's `total` files are read for the plan; None while they are still being listed."""
+
+    done: int
+    total: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Planned:
     """The plan is written; `committed_ranks` are reused."""
 
@@ -89,6 +97,14 @@ class MapProgress:
 
 
 Event = (
-    PhaseStarted | ExecutionStarted | Planned | RankProgress | RankCommitted | RankRetried | RankFailed | MapProgress
+    PhaseStarted
+    | ExecutionStarted
+    | FilesRead
+    | Planned
+    | RankProgress
+    | RankCommitted
+    | RankRetried
+    | RankFailed
+    | MapProgress
 )
 Listener = Callable[[Event], None]

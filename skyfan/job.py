@@ -123,6 +123,9 @@ class Job(RunOptions):
         0.0, ge=0, le=100, description="percentage of ranks that may fail before the run is a failure"
     )
     resume: bool = Field(True, description="reuse what an earlier start of this very run committed")
+    verify_reads: bool = Field(
+        False, description="compare what is read with the CRC-32s that the dataset's files hold, where they do"
+    )
     collectives: bool = Field(
         False, description="ranks start together, and end knowing the whole run's metrics; all must run at once"
     )

@@ -94,6 +94,17 @@ class OutputSpec:
         return math.prod(self.row_shape)
 
 
+@dataclass(frozen=True, slots=True)
+class RowsChecksum:
+    """The CRC-32 of rows [start, stop) of one tensor of the file with this identity, as stored."""
+
+    identity: str
+    tensor: str
+    start: int
+    stop: int
+    crc32: int
+
+
 class FileLayout(BaseModel):
     """One dataset file: where it is, which version of it was read, and where its tensors' rows lie.
 

@@ -10,9 +10,13 @@ from typing import Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
+from skyfan.layout import RowsChecksum
+
 RECORD_SCHEMA: Literal["skyfan.rank-record/1"] = "skyfan.rank-record/1"
 SUMMARY_SCHEMA: Literal["skyfan.summary/1"] = "skyfan.summary/1"
 MB = 2**20
+MAX_LISTED_FAILURES = 100
+"""Of failed ranks, so many are listed with their errors."""
 
 
 class _Record(BaseModel):
@@ -127,6 +131,9 @@ class RankRecord(_Record):
     model_digest: str
     cold_start: bool
     collectives: Collectives | None = Field(default=None, description="None: the run is without --collectives")
+    read_checksums: tuple[RowsChecksum, ...] | None = Field(
+        default=None, description="with --verify-reads: CRC-32s of the rows that were read, where the file has one"
+    )
 
     def to_json_dict(self) -> dict[str, Any]:
         """The dictionary that `<rank>.json` and `combined_data.json` hold."""
@@ -238,6 +245,9 @@ class Summary(_Record):
     attempts: int = Field(description="attempts of all ranks together")
     reused_ranks: int = Field(description="ranks that an earlier start of this run had already committed")
     failures: dict[int, str] = Field(default_factory=dict, description="rank → last error, first hundred")
+    verified_tensors: int | None = Field(
+        default=None, description="tensors whose every row was read and is what was saved; None without --verify-reads"
+    )
     environment: dict[str, Any]
     created_at: str
 

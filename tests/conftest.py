@@ -58,8 +58,7 @@ def sample(_sample: Sample, tmp_path: Path) -> Sample:
     return Sample(path, _sample.image, _sample.magnitude, _sample.redshift)
 
 
-@pytest.fixture(scope="session")
-def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def make_small_model(path: Path) -> Path:
     """An AstroMAE of random weights, small enough for tests, as a state dict."""
     import torch
 
@@ -79,9 +78,14 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         magnitude_widths=(24, 24),
         head_hidden=16,
     )
-    path = tmp_path_factory.mktemp("model") / "small.pt"
     torch.save(AstroMAE(config).state_dict(), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small model, once."""
+    return make_small_model(tmp_path_factory.mktemp("model") / "small.pt")
 
 
 @pytest.fixture(scope="session")

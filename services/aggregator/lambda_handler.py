@@ -1,5 +1,7 @@
 """The aggregator on Lambda: `aggregate` after the map, `fail` when the pipeline itself failed, and stopped runs."""
 
+from datetime import UTC, datetime
+
 from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
@@ -21,25 +23,29 @@ from skyfan.serving.map_results import failed_ranks
 from skyfan.serving.stopped_runs import mark_stopped
 from skyfan.settings import FunctionSettings, read
 from skyfan.stages.aggregate import aggregate
+from skyfan.stages.items import ranks_to_compute
 from skyfan.stages.messages import AggregateRequest
 
 
 def _aggregate(event: AggregateEvent, _context: LambdaContext, _metrics: Metrics) -> AggregateResult:
     job, plan, started_at = event.job, event.plan, event.execution.started_at
+    folder = RunFolder(job.output)
+    reused = frozenset(folder.read_plan().working_ranks) - ranks_to_compute(folder)
     summary = aggregate(
         AggregateRequest(
             output=job.output,
             run_id=plan.run_id,
             target=read(FunctionSettings).target,
             workers=job.workers,
-            started_at=started_at,
+            elapsed_s=max(0.0, (datetime.now(UTC) - started_at).total_seconds()),
+            reused_ranks=tuple(sorted(reused)),
             plan_s=(plan.planned_at - started_at).total_seconds(),
             failures=failed_ranks(f"s3://{plan.results.bucket}/{plan.results.prefix}", started_at),
         )
     )
     return AggregateResult(
         status="complete" if summary.state == "complete" else "incomplete",
-        summary=RunFolder(job.output).summary_uri,
+        summary=folder.summary_uri,
         ranks_done=summary.completeness.ranks_present,
         samples_done=summary.completeness.samples_predicted,
         samples_total=summary.completeness.samples_planned,

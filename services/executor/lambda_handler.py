@@ -9,10 +9,8 @@ from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from skyfan import store
 from skyfan.aws_limits import LAMBDA_MB_PER_VCPU
 from skyfan.comm.check import RankReport, check_rank
-from skyfan.planning import PlanItem
 from skyfan.reference_payload import parse_execution_input
 from skyfan.rpc.service_token import fetch_service_token
 from skyfan.serving.lambda_dispatch import make_handler
@@ -26,6 +24,7 @@ from skyfan.serving.lambda_events import (
 )
 from skyfan.serving.stopped_runs import stopped_with
 from skyfan.stages.infer import Control, infer
+from skyfan.stages.items import read_item
 from skyfan.stages.messages import ConvertRequest, InferRequest, ModelFile, PrepareRequest
 from skyfan.stages.model_cache import ModelCache
 from skyfan.stages.prepare import convert, prepare
@@ -60,7 +59,7 @@ def _infer(event: InferEvent, context: LambdaContext, metrics: Metrics) -> Infer
     request = InferRequest(
         run_id=event.run_id,
         job=event.job,
-        item=PlanItem.model_validate_json(store.read_range(reference.items_uri, reference.start, reference.stop)),
+        item=read_item(reference),
         model=event.model,
         attempt=event.attempt + 1,
         group=group and group.model_copy(update={"group_rank": reference.group_rank}),

@@ -2,18 +2,18 @@
 
 import secrets
 import time
-from datetime import datetime
 
 import structlog
 
 from skyfan.backends.fan_out import FanOut
+from skyfan.backends.finished import finished_summary
 from skyfan.backends.services import Services
 from skyfan.comm.rank_group import RankGroup, form_group
 from skyfan.errors import SkyfanError
 from skyfan.events import Listener, PhaseStarted, Planned
 from skyfan.job import Job
 from skyfan.planning import PlanItem
-from skyfan.records import RankRecord, Summary
+from skyfan.records import MAX_LISTED_FAILURES, RankRecord, Summary
 from skyfan.runs.folder import RunFolder
 from skyfan.stages.messages import (
     AggregateRequest,
@@ -25,29 +25,29 @@ from skyfan.stages.messages import (
 )
 
 
-async def run_job(job: Job, services: Services, listener: Listener, started_at: datetime) -> Summary:
+async def run_job(job: Job, services: Services, listener: Listener, started_s: float) -> Summary:
     """Runs or resumes the job; what ranks committed stays, whatever happens.
 
-    `started_at`: when the user asked; starting the services is a part of the run's time.
+    `started_s`: when the user asked, by `time.monotonic`; starting the services is a part of the run's time.
 
     Raises:
         SkyfanError: the first failed rank's error, when more ranks failed than the job tolerates; the summary of what
             is there has been written then, and names what is missing.
     """
     listener(PhaseStarted("preparing"))
-    prepared = await services.prepare(PrepareRequest(job=job))
+    prepared = await services.prepare(PrepareRequest(job=job), listener)
     listener(PhaseStarted("planning"))
     plan_start = time.perf_counter()
     request = PlanRequest(job=job, model=prepared)
     if job.collectives and not job.resume:
-        await _check_group(job, services, request)
-    reply = await services.plan(request)
+        await _check_group(job, services, request, listener)
+    reply = await services.plan(request, listener)
     plan_s = time.perf_counter() - plan_start
     structlog.contextvars.bind_contextvars(run_id=reply.run_id)
     plan = RunFolder(job.output).read_plan()
     planned = Planned(plan, reply.committed_ranks)
     listener(planned)
-    unchanged = _finished_summary(job, planned)
+    unchanged = finished_summary(job, planned)
     if unchanged:
         return unchanged
     group = _group(job, services, len(plan.working_ranks) - len(reply.committed_ranks))
@@ -63,9 +63,10 @@ async def run_job(job: Job, services: Services, listener: Listener, started_at: 
             run_id=plan.run_id,
             target=services.name,
             workers=job.workers,
-            started_at=started_at,
+            elapsed_s=time.monotonic() - started_s,
+            reused_ranks=reply.committed_ranks,
             plan_s=plan_s,
-            failures={rank: str(error) for rank, error in fan_out.failures.items()},
+            failures={rank: str(error) for rank, error in sorted(fan_out.failures.items())[:MAX_LISTED_FAILURES]},
             attempts=fan_out.attempts,
         )
     )
@@ -74,22 +75,11 @@ async def run_job(job: Job, services: Services, listener: Listener, started_at: 
     return summary
 
 
-async def _check_group(job: Job, services: Services, request: PlanRequest) -> None:
+async def _check_group(job: Job, services: Services, request: PlanRequest, listener: Listener) -> None:
     """Refuses a group that cannot meet before anything is removed: a plan that resumes removes nothing."""
     resuming = job.model_copy(update={"resume": True})
-    await services.plan(request.model_copy(update={"job": resuming}))
+    await services.plan(request.model_copy(update={"job": resuming}), listener)
     _group(job, services, len(RunFolder(job.output).read_plan().working_ranks))
-
-
-def _finished_summary(job: Job, planned: Planned) -> Summary | None:
-    """The summary of this run if nothing is left to do and it was written."""
-    ranks = len(planned.plan.working_ranks)
-    if len(planned.committed_ranks) < ranks:
-        return None
-    summary = RunFolder(job.output).read_summary()
-    if summary is None or summary.run_id != planned.plan.run_id or summary.completeness.ranks_present < ranks:
-        return None
-    return summary
 
 
 def _group(job: Job, services: Services, members: int) -> RankGroup | None:

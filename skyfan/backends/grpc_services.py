@@ -19,8 +19,10 @@ from skyfan.events import Listener, RankProgress
 from skyfan.planning import PlanItem
 from skyfan.records import RankRecord, Summary
 from skyfan.rpc.credentials import open_channel
-from skyfan.rpc.errors import call_metadata, error_of
+from skyfan.rpc.errors import call_metadata, error_of, is_from_server
 from skyfan.rpc.messages import pack, unpack
+from skyfan.rpc.options import MAX_MESSAGE_BYTES
+from skyfan.stages.items import by_reference
 from skyfan.stages.messages import (
     AggregateRequest,
     ConvertRequest,
@@ -35,6 +37,8 @@ from skyfan.v1.aggregator_pb2_grpc import AggregatorStub
 from skyfan.v1.partitioner_pb2_grpc import PartitionerStub
 from skyfan.v1.types_pb2 import Envelope
 
+# A rank of very many files: its item is read from the run's folder instead of being sent.
+LARGE_REQUEST_BYTES = MAX_MESSAGE_BYTES // 4
 PREPARE_DEADLINE_S = 300.0
 PLAN_DEADLINE_S = 600.0
 AGGREGATE_DEADLINE_S = float(LAMBDA_TIMEOUT_S)
@@ -59,10 +63,13 @@ class GrpcServices(Services):
         """HOST:PORT of the service, which is up as far as is known here."""
 
     async def loss_of(self, _address: str) -> str | None:
-        """How an executor ended that a call was lost to, as a part of a sentence; None where that is not known."""
+        """How an executor ended that a call was lost to, as a part of a sentence; None where that is not known.
+
+        One that is there and does not answer is ended.
+        """
         return None
 
-    async def prepare(self, request: PrepareRequest) -> PreparedModel:
+    async def prepare(self, request: PrepareRequest, _listener: Listener) -> PreparedModel:
         """On any executor."""
         return await self._on_executor("Prepare", request, PreparedModel)
 
@@ -70,7 +77,7 @@ class GrpcServices(Services):
         """On any executor; converting twice is the same as once."""
         return await self._on_executor("Convert", request, ModelFile)
 
-    async def plan(self, request: PlanRequest) -> PlanReply:
+    async def plan(self, request: PlanRequest, _listener: Listener) -> PlanReply:
         """On the partitioner; planning twice is the same as once."""
 
         async def call() -> PlanReply:
@@ -91,11 +98,14 @@ class GrpcServices(Services):
                 return await self._infer(executor, request, listener)
             except aio.AioRpcError as error:
                 lost = error_of(error, f"executor {executor.address}")
-                how = await self.loss_of(executor.address) if isinstance(lost, Transient) else None
+                how = None if is_from_server(error) else await self.loss_of(executor.address)
                 raise Transient(_died(how, request.item)) if how else lost from error
 
     async def _infer(self, executor: Lease, request: InferRequest, listener: Listener) -> RankRecord:
-        call = executor.stub.Infer(pack(request), timeout=RANK_DEADLINE_S, metadata=call_metadata())
+        envelope = pack(request)
+        if envelope.ByteSize() > LARGE_REQUEST_BYTES:
+            envelope = pack(await asyncio.to_thread(by_reference, request))
+        call = executor.stub.Infer(envelope, timeout=RANK_DEADLINE_S, metadata=call_metadata())
         record: RankRecord | None = None
         async for event in call:
             if event.WhichOneof("event") == "record":

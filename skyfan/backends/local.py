@@ -22,13 +22,14 @@ from skyfan.engines.device import DEVICE_VARIABLE
 from skyfan.engines.threads import THREADS_VARIABLE, available_threads
 from skyfan.errors import SkyfanError
 from skyfan.job import Job
-from skyfan.rpc.credentials import TLS_VARIABLES, TOKEN_VARIABLE, shared_token
+from skyfan.rpc.credentials import TLS_VARIABLES, TOKEN_VARIABLE, open_channel, shared_token
+from skyfan.rpc.healthcheck import is_serving
 
 START_DEADLINE_S = 60.0
 # An interrupted run has five seconds in all (`Backend.cancel_deadline_s`).
 STOP_DEADLINE_S = 2.0
 # How long a child whose connection broke may take to be seen as ended.
-END_DEADLINE_S = 1.0
+END_DEADLINE_S = 3.0
 LOOPBACK = "127.0.0.1"
 DEFAULT_WORKERS = 2
 
@@ -110,6 +111,12 @@ class Child:
         lines = self._log.read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else f"it wrote nothing to {self._log.parent}; is that disk full?"
 
+    async def kill(self) -> None:
+        """Ends a process that does not answer, if it is still there."""
+        if self._process and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
     async def stop(self) -> None:
         """Asks the process to end, and makes it when it does not."""
         if not self._process or self._process.returncode is not None:
@@ -119,8 +126,7 @@ class Child:
             async with asyncio.timeout(STOP_DEADLINE_S):
                 await self._process.wait()
         except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
+            await self.kill()
 
 
 async def _stop_all(children: list[Child]) -> None:
@@ -187,15 +193,23 @@ class LocalServices(GrpcServices):
         return environment if self._device is None else environment | {DEVICE_VARIABLE: self._device}
 
     async def address_of(self, service: Literal["partitioner", "aggregator"]) -> str:
-        """The child's address; one that died is started again first."""
+        """The child's address; one that died, or does not answer, is started again first."""
         child = next(child for child in self._children if child.service == service)
+        await child.ensure_running()
+        async with open_channel(child.address, plain=True) as channel:
+            if not await is_serving(channel):
+                await child.kill()
         await child.ensure_running()
         return child.address
 
     async def loss_of(self, address: str) -> str | None:
-        """How the child at this address ended."""
+        """How the child at this address ended, or that it had to be."""
         child = next((child for child in self._children if child.address == address), None)
-        return await child.end_of() if child else None
+        if child is None:
+            return None
+        how = await child.end_of()
+        await child.kill()
+        return how
 
     async def _executor_addresses(self) -> set[str]:
         executors = [child for child in self._children if child.service == "executor"]

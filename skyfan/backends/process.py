@@ -1,15 +1,15 @@
 """Everything in this process, one rank after the other: the baseline that the fan-out is compared with."""
 
 import asyncio
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
 
 from skyfan import store
 from skyfan.backends.service_backend import ServiceBackend
 from skyfan.backends.services import Services
+from skyfan.backends.threads import in_loop, on_thread
 from skyfan.engines.device import available_device
 from skyfan.engines.threads import available_threads
-from skyfan.events import Listener, RankProgress
+from skyfan.events import FilesRead, Listener, RankProgress
+from skyfan.formats.dataset import Advance
 from skyfan.job import Job
 from skyfan.records import RankRecord, Summary
 from skyfan.stages.aggregate import aggregate
@@ -28,9 +28,6 @@ from skyfan.stages.model_cache import ModelCache
 from skyfan.stages.plan import plan
 from skyfan.stages.prepare import convert, prepare
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
 
 class ProcessServices(Services):
     """Calls the stages directly. Work runs on a thread, so that Ctrl-C and progress get through."""
@@ -42,26 +39,22 @@ class ProcessServices(Services):
     def __init__(self, device: str | None = None) -> None:
         self._models = ModelCache(threads=available_threads(), device=available_device(device))
 
-    async def prepare(self, request: PrepareRequest) -> PreparedModel:
+    async def prepare(self, request: PrepareRequest, listener: Listener) -> PreparedModel:
         """As the executor does."""
-        return await _on_thread(prepare, request, self._models)
+        return await on_thread(prepare, request, self._models, _counting(listener))
 
-    async def plan(self, request: PlanRequest) -> PlanReply:
+    async def plan(self, request: PlanRequest, listener: Listener) -> PlanReply:
         """As the partitioner does."""
-        return await _on_thread(plan, request)
+        return await on_thread(plan, request, _counting(listener))
 
     async def convert(self, request: ConvertRequest) -> ModelFile:
         """As the executor does."""
-        return await _on_thread(convert, request, self._models)
+        return await on_thread(convert, request, self._models)
 
     async def infer(self, request: InferRequest, listener: Listener) -> RankRecord:
         """As the executor does; when cancelled, the thread ends at the next batch."""
-        loop = asyncio.get_running_loop()
-
-        def progress(done: int, total: int) -> None:
-            loop.call_soon_threadsafe(listener, RankProgress(request.item.rank, done, total))
-
-        control = Control(progress=progress)
+        tell = in_loop(listener)
+        control = Control(progress=lambda done, total: tell(RankProgress(request.item.rank, done, total)))
         work = asyncio.create_task(asyncio.to_thread(infer, request, self._models, control))
         try:
             return await asyncio.shield(work)
@@ -73,16 +66,13 @@ class ProcessServices(Services):
 
     async def aggregate(self, request: AggregateRequest) -> Summary:
         """As the aggregator does."""
-        return await _on_thread(aggregate, request)
+        return await on_thread(aggregate, request)
 
 
-async def _on_thread(stage: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """The stage's reply; when cancelled, what it asked of a store is not waited for, which may hang."""
-    try:
-        return await asyncio.to_thread(stage, *args, **kwargs)
-    except asyncio.CancelledError:
-        store.abandon_calls()
-        raise
+def _counting(listener: Listener) -> Advance:
+    """Tells the listener, in the thread of the running loop, how many files are listed or read."""
+    tell = in_loop(listener)
+    return lambda done, total: tell(FilesRead(done, total))
 
 
 class ProcessBackend(ServiceBackend):

@@ -2,17 +2,24 @@
 
 import asyncio
 import threading
+import time
 from abc import abstractmethod
-from datetime import UTC, datetime
 
 from skyfan.backends.base import Backend, BackendSettings
 from skyfan.backends.driver import run_job
+from skyfan.backends.finished import answer_from_folder
 from skyfan.backends.services import Services
-from skyfan.errors import Interrupted
+from skyfan.backends.threads import in_loop, on_thread
+from skyfan.errors import Interrupted, SkyfanError
 from skyfan.events import Listener
 from skyfan.job import Job
 from skyfan.records import Summary
 
+_NO_THREAD = "can't start new thread"  # CPython's words, by which alone this RuntimeError is told from others
+NO_MEMORY = (
+    "this process may not use more memory or threads (see ulimit -a); raise the limit, or use fewer --workers or a "
+    "smaller --batch-size."
+)
 INTERRUPTED = "interrupted; what is committed is kept, and the same command computes the rest."
 
 
@@ -39,6 +46,12 @@ class ServiceBackend(Backend):
             return asyncio.run(self._run(job, services, listener))
         except asyncio.CancelledError:
             raise Interrupted(INTERRUPTED) from None
+        except MemoryError as error:
+            raise SkyfanError(NO_MEMORY) from error
+        except RuntimeError as error:
+            if str(error) != _NO_THREAD:
+                raise
+            raise SkyfanError(NO_MEMORY) from error
 
     def cancel(self) -> None:
         """Cancels the driver; ranks in flight end at their next batch."""
@@ -48,8 +61,7 @@ class ServiceBackend(Backend):
             loop.call_soon_threadsafe(task.cancel)
 
     async def _run(self, job: Job, services: Services, listener: Listener) -> Summary:
-        started_at = datetime.now(UTC)
-        task = asyncio.create_task(self._drive(job, services, listener, started_at))
+        task = asyncio.create_task(self._drive(job, services, listener, time.monotonic()))
         self._running = asyncio.get_running_loop(), task
         if self._cancelled.is_set():
             task.cancel()
@@ -59,6 +71,9 @@ class ServiceBackend(Backend):
             self._running = None
 
     @staticmethod
-    async def _drive(job: Job, services: Services, listener: Listener, started_at: datetime) -> Summary:
+    async def _drive(job: Job, services: Services, listener: Listener, started_s: float) -> Summary:
+        finished = await on_thread(answer_from_folder, job, in_loop(listener))
+        if finished:
+            return finished
         async with services:
-            return await run_job(job, services, listener, started_at)
+            return await run_job(job, services, listener, started_s)

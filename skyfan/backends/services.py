@@ -43,12 +43,12 @@ class Services(ABC):
         return self.concurrency
 
     @abstractmethod
-    async def prepare(self, request: PrepareRequest) -> PreparedModel:
-        """Reads the model and tries it on the dataset's shapes."""
+    async def prepare(self, request: PrepareRequest, listener: Listener) -> PreparedModel:
+        """Reads the model and tries it on the dataset's shapes; reports files where it can."""
 
     @abstractmethod
-    async def plan(self, request: PlanRequest) -> PlanReply:
-        """Plans the run and claims its output."""
+    async def plan(self, request: PlanRequest, listener: Listener) -> PlanReply:
+        """Plans the run and claims its output; reports files where it can."""
 
     @abstractmethod
     async def convert(self, request: ConvertRequest) -> ModelFile:

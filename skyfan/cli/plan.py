@@ -10,11 +10,12 @@ import skyfan
 from skyfan.aws_limits import LAMBDA_CONCURRENCY, LAMBDA_MAX_MEMORY_MB, LAMBDA_MIN_MEMORY_MB
 from skyfan.backends.stepfunctions.access import AWS, prepare_environment
 from skyfan.cli import options
-from skyfan.cli.console import out, print_json
+from skyfan.cli.console import err, out, print_json, say
 from skyfan.cli.cost import known_architecture
 from skyfan.cli.forecast import run_calibration, show_forecast
 from skyfan.errors import BadInput
 from skyfan.planning import Plan
+from skyfan.progress.terminal import TerminalProgress
 from skyfan.units import counted, format_size
 
 MAX_LISTED_RANKS = 20
@@ -55,7 +56,8 @@ def plan(
     if "dataset" not in fields:
         raise BadInput("name the data with --dataset FILE_OR_FOLDER.")
     prepare_environment(on)
-    planned = skyfan.plan(options.make_job(fields))
+    with TerminalProgress(err, say, quiet=as_json) as listener:
+        planned = skyfan.plan(options.make_job(fields), progress=listener)
     if forecast or on == AWS:
         show_forecast(
             planned,

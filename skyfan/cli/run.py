@@ -51,6 +51,8 @@ def run(
     else:
         raise BadInput("name the data with --dataset FILE_OR_FOLDER, or give a --payload FILE.")
     summary = execute(job, on, quiet=quiet or as_json, state_machine=state_machine)
+    if job.verify_reads and summary.verified_tensors is None:
+        say("warning: nothing was compared: these ranks were computed without --verify-reads; add --no-resume.")
     if copy_to:
         fetch(job.output, copy_to, quiet=quiet or as_json)
     show(summary, as_json=as_json, quiet=quiet)

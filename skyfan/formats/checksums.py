@@ -11,21 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from skyfan.errors import DatasetError
-from skyfan.layout import FileLayout, TensorSpec
+from skyfan.layout import FileLayout, RowsChecksum, TensorSpec
 
 _POLYNOMIAL = 0xEDB88320  # CRC-32 of ZIP and PNG, bits reflected: RFC 1952, section 8
 _ONE, _X = 1 << 31, 1 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class RowsChecksum:
-    """The CRC-32 of rows [start, stop) of one tensor of the file with this identity, as stored."""
-
-    identity: str
-    tensor: str
-    start: int
-    stop: int
-    crc32: int
 
 
 @dataclass

@@ -10,6 +10,7 @@ import structlog
 from skyfan.events import (
     Event,
     ExecutionStarted,
+    FilesRead,
     MapProgress,
     PhaseStarted,
     Planned,
@@ -61,8 +62,10 @@ class LogProgress:
                     reused_ranks=len(committed),
                     reused_samples=state.reused_samples,
                 )
+            case FilesRead(done, total):
+                self._every_line_s(files_read=done, files=total)
             case RankProgress():
-                self._progress()
+                self._every_line_s(ranks_done=state.ranks_done, ranks=state.ranks, samples_done=state.fresh_samples)
             case RankCommitted(rank, record):
                 self._log.info(
                     "rank done",
@@ -80,8 +83,7 @@ class LogProgress:
             case MapProgress():
                 self._log.info("progress", **asdict(event))
 
-    def _progress(self) -> None:
+    def _every_line_s(self, **counts: int | None) -> None:
         if time.monotonic() - self._last_line_s > LINE_EVERY_S:
             self._last_line_s = time.monotonic()
-            state = self._state
-            self._log.info("progress", ranks_done=state.ranks_done, ranks=state.ranks, samples_done=state.fresh_samples)
+            self._log.info("progress", **counts)

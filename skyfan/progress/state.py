@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from skyfan.events import (
     Event,
+    FilesRead,
     MapProgress,
     PhaseStarted,
     Planned,
@@ -25,6 +26,7 @@ class RunState:
     ranks_done: int = 0
     samples: int = 0
     reused_samples: int = 0
+    files: FilesRead | None = None
     map: MapProgress | None = None
     _done: dict[int, int] = field(default_factory=dict)
     _began_s: float = field(default_factory=time.monotonic)
@@ -34,7 +36,9 @@ class RunState:
         """Takes in one event."""
         match event:
             case PhaseStarted(name):
-                self.phase, self._phase_began_s = name, time.monotonic()
+                self.phase, self._phase_began_s, self.files = name, time.monotonic(), None
+            case FilesRead():
+                self.files = event
             case Planned(plan, committed):
                 self.ranks, self.ranks_done = len(plan.working_ranks), len(committed)
                 self.samples, self.reused_samples = plan.samples, event.reused_samples
@@ -66,8 +70,16 @@ class RunState:
     def line(self) -> str:
         """The state as one line."""
         if not self.ranks or self.phase != "inferring":
-            return f"{self.phase}, {format_duration(time.monotonic() - self._phase_began_s)}"
+            return f"{self.phase_line()}, {format_duration(time.monotonic() - self._phase_began_s)}"
         return f"{self.ranks_line()}, {self.samples_done:,} of {self.samples:,} samples{self.rate_line()}"
+
+    def phase_line(self) -> str:
+        """The phase, and how many of the dataset's files it has read."""
+        if self.files is None:
+            return self.phase
+        if self.files.total is None:
+            return f"{self.phase}, {counted(self.files.done, 'file')} listed"
+        return f"{self.phase}, {self.files.done:,} of {counted(self.files.total, 'file')} read"
 
     def ranks_line(self) -> str:
         """Ranks that are done, and how the others stand where a map tells."""

@@ -2,7 +2,7 @@
 
 from skyfan.records import Summary
 from skyfan.science.metrics import science_rows
-from skyfan.units import format_duration, format_size
+from skyfan.units import counted, format_duration, format_size
 
 
 def summary_rows(summary: Summary) -> list[tuple[str, str]]:
@@ -20,6 +20,8 @@ def summary_rows(summary: Summary) -> list[tuple[str, str]]:
     if met := summary.collectives:
         skew = "" if met.launch_skew_s is None else f", launch skew {met.launch_skew_s:.3f} s"
         rows.append(("collectives", f"{met.complete} of {met.ranks} ranks over {met.channel}{skew}"))
+    if summary.verified_tensors is not None:
+        rows.append(("reads verified", counted(summary.verified_tensors, "tensor")))
     rows.append(("engine", ", ".join(summary.environment["engines"])))
     if summary.cost:
         rows.append(("on AWS Lambda (estimate)", f"${summary.cost.total_usd:.4f}"))

@@ -9,7 +9,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from skyfan.events import Event, ExecutionStarted, PhaseStarted, Planned, RankFailed, RankRetried
+from skyfan.events import Event, ExecutionStarted, FilesRead, PhaseStarted, Planned, RankFailed, RankRetried
 from skyfan.progress.state import RunState, plan_sentence
 
 LINE_EVERY_S = 2.0
@@ -59,8 +59,8 @@ class TerminalProgress:
         """Shows one event."""
         self._state.update(event)
         match event:
-            case PhaseStarted(name):
-                self._bars.update(self._task, description=name)
+            case PhaseStarted() | FilesRead():
+                self._bars.update(self._task, description=self._state.phase_line())
             case Planned(plan, _):
                 self._bars.update(self._task, total=plan.samples)
                 self._print(plan_sentence(event))

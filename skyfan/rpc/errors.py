@@ -48,6 +48,11 @@ def error_of(call_error: aio.AioRpcError, what: str) -> errors.SkyfanError:
     return kind(f"{what} did not answer: {call_error.code().name}, {call_error.details() or 'no details given'}.")
 
 
+def is_from_server(call_error: aio.AioRpcError) -> bool:
+    """Whether the server itself gave this error; otherwise it died, froze, or the connection to it broke."""
+    return any(key == ERROR_KEY for key, _ in call_error.trailing_metadata() or ())
+
+
 def call_metadata() -> tuple[tuple[str, str], ...]:
     """Metadata that every client call carries: the shared token, if one is set."""
     token = shared_token()

@@ -38,5 +38,10 @@ def unpack(envelope: Envelope, kind: type[B]) -> B:
         raise BadInput(f"{kind.__name__}: {first_problem(error)}") from error
 
 
+def is_of(envelope: Envelope, kind: type[BaseModel]) -> bool:
+    """Whether this is what the envelope holds."""
+    return bool(envelope.schema == _schema(kind))
+
+
 def _schema(kind: type[BaseModel]) -> str:
     return f"skyfan.{kind.__name__}/{WIRE_VERSION}"

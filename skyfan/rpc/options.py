@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-# The largest single message is a plan item that spans many files.
+# Larger plan items are not sent but read from the run's folder (skyfan.stages.items).
 MAX_MESSAGE_BYTES = 16 * 2**20
 
 KEEPALIVE_TIME_S = 30

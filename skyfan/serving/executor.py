@@ -14,9 +14,10 @@ from skyfan.engines.device import available_device
 from skyfan.engines.threads import available_threads
 from skyfan.errors import Busy
 from skyfan.rpc.main import run_server
-from skyfan.rpc.messages import pack, unpack
+from skyfan.rpc.messages import is_of, pack, unpack
 from skyfan.stages.infer import Control, infer
-from skyfan.stages.messages import ConvertRequest, InferRequest, PrepareRequest
+from skyfan.stages.items import read_item
+from skyfan.stages.messages import ConvertRequest, InferByReference, InferRequest, PrepareRequest
 from skyfan.stages.model_cache import ModelCache
 from skyfan.stages.prepare import convert, prepare
 from skyfan.v1 import executor_pb2, executor_pb2_grpc
@@ -25,6 +26,7 @@ from skyfan.v1.types_pb2 import Envelope
 SERVICE = "executor"
 FULL_NAME = "skyfan.v1.Executor"
 _PROGRESS_EVERY_S = 0.2
+_BESIDE_ITEM = ("run_id", "job", "model", "attempt", "group")
 
 Context = aio.ServicerContext[Envelope, executor_pb2.InferEvent]
 
@@ -50,7 +52,7 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServicer):
 
     async def Infer(self, request: Envelope, context: Context) -> AsyncIterator[executor_pb2.InferEvent]:
         """Computes one rank on a thread of its own; the loop stays free for health checks."""
-        asked = unpack(request, InferRequest)
+        asked = await asyncio.to_thread(_asked, request)
         async with self._free():
             structlog.contextvars.bind_contextvars(run_id=asked.run_id, rank=asked.item.rank)
             state = _Progress()
@@ -92,6 +94,14 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServicer):
             raise Busy("this executor is busy with another rank.")
         async with self._busy:
             yield
+
+
+def _asked(envelope: Envelope) -> InferRequest:
+    """The request; an item that is too large for a message is read from the run's folder."""
+    if not is_of(envelope, InferByReference):
+        return unpack(envelope, InferRequest)
+    found = unpack(envelope, InferByReference)
+    return InferRequest(item=read_item(found.item), **{name: getattr(found, name) for name in _BESIDE_ITEM})
 
 
 class _Progress:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from skyfan.comm.check import RankCheck
 from skyfan.comm.rank_group import RankGroup
 from skyfan.job import Job
-from skyfan.stages.messages import ModelFile, PreparedModel
+from skyfan.stages.messages import ItemReference, ModelFile, PreparedModel
 
 # EventBridge's own name for these events, its `detail-type`.
 STATUS_CHANGE = "Step Functions Execution Status Change"
@@ -96,16 +96,6 @@ class ConvertEvent(_Event):
     job: Job
     model: PreparedModel
     execution: Execution
-
-
-class ItemReference(_Value):
-    """One rank's line of items.jsonl; `group_rank` numbers the ranks that this start computes."""
-
-    rank: int = Field(ge=0)
-    group_rank: int = Field(ge=0)
-    items_uri: str
-    start: int = Field(ge=0)
-    stop: int = Field(gt=0)
 
 
 class InferEvent(_Event):

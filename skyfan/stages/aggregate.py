@@ -5,7 +5,7 @@ import platform
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -14,9 +14,19 @@ import structlog
 from skyfan import store
 from skyfan._version import __version__
 from skyfan.cost import bill, load_prices, priced_region, rank_times, recorded_region, usage_of_ranks
-from skyfan.errors import RunConflict
+from skyfan.errors import DatasetError, RunConflict
+from skyfan.formats import checksums
 from skyfan.planning import Plan, Span
-from skyfan.records import CollectivesSummary, Completeness, Cost, RankRecord, Summary, Throughput, Timing
+from skyfan.records import (
+    MAX_LISTED_FAILURES,
+    CollectivesSummary,
+    Completeness,
+    Cost,
+    RankRecord,
+    Summary,
+    Throughput,
+    Timing,
+)
 from skyfan.report import observe, render_run
 from skyfan.runs.commit import RunLedger
 from skyfan.runs.folder import RunFolder, write_json
@@ -24,13 +34,16 @@ from skyfan.science.metrics import as_json
 from skyfan.stages.merging import Merged, merge
 from skyfan.stages.messages import AggregateRequest
 
-MAX_LISTED_FAILURES = 100
 ABSENT = "rank is missing"
 ENDED_EARLY = "the rank ended between its commit and the end of the collectives"
 
 
 def aggregate(request: AggregateRequest) -> Summary:
-    """Writes `<rank>.json` where one is missing, combined_data.json, report.html and summary.json."""
+    """Writes `<rank>.json` where one is missing, combined_data.json, report.html and summary.json.
+
+    Raises:
+        DatasetError: with --verify-reads, what all ranks read together is not what was saved; no summary is written.
+    """
     start = time.perf_counter()
     plan = RunFolder(request.output).read_plan()
     folder = RunLedger(request.output, plan.results_schema)
@@ -39,8 +52,9 @@ def aggregate(request: AggregateRequest) -> Summary:
             f"{request.output} holds run {plan.run_id} by now, not {request.run_id}; run again elsewhere."
         )
     merged = merge(folder, plan)
+    verified = _verified_tensors(plan, merged.records)
     write_json(folder.combined_uri, [record.to_json_dict() for record in merged.records])
-    summary = _summary(request, plan, merged, start)
+    summary = _summary(request, plan, merged, start).model_copy(update={"verified_tensors": verified})
     # The summary comes last: with it the run is finished, and nothing is left for another start to do.
     _put_report(folder, plan, summary, merged)
     write_json(folder.summary_uri, summary.to_json_dict())
@@ -57,8 +71,9 @@ def aggregate(request: AggregateRequest) -> Summary:
 def aggregate_again(ledger: RunLedger) -> Summary:
     """The summary of a run whose aggregation never came, from what its ranks committed."""
     plan = ledger.read_plan()
-    now = datetime.now(UTC)
-    return aggregate(AggregateRequest(output=ledger.uri, run_id=plan.run_id, target="report", started_at=now))
+    return aggregate(
+        AggregateRequest(output=ledger.uri, run_id=plan.run_id, target="report", reused_ranks=plan.working_ranks)
+    )
 
 
 def write_report(folder: RunLedger, plan: Plan, summary: Summary) -> None:
@@ -71,13 +86,23 @@ def _put_report(folder: RunFolder, plan: Plan, summary: Summary, merged: Merged)
     store.put(folder.report_uri, render_run(summary, merged.records, merged.redshifts, observed).encode())
 
 
+def _verified_tensors(plan: Plan, records: Sequence[RankRecord]) -> int | None:
+    """How many tensors all ranks together read whole, each equal to what was saved; None without --verify-reads."""
+    read = [record.read_checksums for record in records if record.read_checksums is not None]
+    if not read:
+        return None
+    try:
+        return checksums.verify(plan.files, (one for ranges in read for one in ranges))
+    except DatasetError as error:
+        raise DatasetError(f"{error} Then run again with --no-resume: the predictions are of damaged data.") from error
+
+
 def _summary(request: AggregateRequest, plan: Plan, merged: Merged, start: float) -> Summary:
     completeness = account(plan, merged.records)
     state: Literal["complete", "incomplete", "failed"] = (
         "complete" if completeness.complete else "incomplete" if merged.records else "failed"
     )
-    now = datetime.now(UTC)
-    timing = _timing(request, merged.records, now, time.perf_counter() - start)
+    timing = _timing(request, merged.records, time.perf_counter() - start)
     return Summary(
         run_id=plan.run_id,
         state=state,
@@ -114,7 +139,7 @@ def _summary(request: AggregateRequest, plan: Plan, merged: Merged, start: float
             "engines": sorted({f"{r.engine} {r.engine_version}" for r in merged.records}),
             "hosts": count_hosts(merged.records),
         },
-        created_at=now.isoformat(),
+        created_at=datetime.now(UTC).isoformat(),
     )
 
 
@@ -159,24 +184,29 @@ def _ranges(spans: list[Span]) -> tuple[tuple[int, int], ...]:
 
 
 def _fresh(request: AggregateRequest, records: tuple[RankRecord, ...]) -> list[RankRecord]:
-    """Records of ranks that began after this start of the run was asked for; the others are reused."""
-    return [record for record in records if datetime.fromisoformat(record.started_at) >= request.started_at]
+    """Records of the ranks that this start of the run had to compute; the others are reused."""
+    reused = frozenset(request.reused_ranks)
+    return [record for record in records if record.rank not in reused]
 
 
-def _timing(request: AggregateRequest, records: tuple[RankRecord, ...], now: datetime, aggregate_s: float) -> Timing:
-    """Times of this start of the run; ranks that an earlier start committed do not count into the map."""
+def _timing(request: AggregateRequest, records: tuple[RankRecord, ...], aggregate_s: float) -> Timing:
+    """Times of this start of the run; ranks that an earlier start committed do not count into the map.
+
+    Clocks of ranks may differ or be set while they run: between two of them is never more than the run's duration.
+    """
     fresh = _fresh(request, records)
     starts = [datetime.fromisoformat(record.started_at) for record in fresh]
     ends = [datetime.fromisoformat(record.ended_at) for record in fresh]
+    wall_s = request.elapsed_s + aggregate_s
     durations = [record.wall_s for record in fresh] or [0.0]
     return Timing(
-        wall_s=(now - request.started_at).total_seconds(),
+        wall_s=wall_s,
         plan_s=request.plan_s,
-        map_s=(max(ends) - min(starts)).total_seconds() if fresh else 0.0,
+        map_s=min(wall_s, (max(ends) - min(starts)).total_seconds()) if fresh else 0.0,
         aggregate_s=aggregate_s,
         rank_s_median=statistics.median(durations),
         rank_s_max=max(durations),
-        launch_skew_s=(max(starts) - min(starts)).total_seconds() if fresh else 0.0,
+        launch_skew_s=min(wall_s, (max(starts) - min(starts)).total_seconds()) if fresh else 0.0,
     )
 
 

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import timedelta
 
 import numpy as np
 import structlog
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from skyfan.engines import Engine
 from skyfan.errors import Interrupted, RankTooLarge
 from skyfan.events import Progress
+from skyfan.formats import checksums
 from skyfan.planning import PlanItem
 from skyfan.records import MB, Collectives, RankRecord
 from skyfan.runs.commit import RunLedger
@@ -79,11 +80,14 @@ def infer(request: InferRequest, models: ModelCache, control: Control | None = N
         kept = kept_columns(job, item.files[0], inputs)
     with CollectiveSession(request, control.remaining_s, control.cancelled) as session, PredictionsWriter() as writer:
         session.start()
-        reader = ReadAhead(item, {*inputs, *kept, REDSHIFT}, job.batch_size, engine.allocate)
+        read = checksums.ReadChecksums() if job.verify_reads else None
+        reader = ReadAhead(item, {*inputs, *kept, REDSHIFT}, job.batch_size, engine.allocate, checksums=read)
         outputs = Outputs(
             functools.partial(result_columns, job, item.files[0], inputs, engine), writer, MissingValues(job)
         )
         _predict_all(request, engine, Columns(inputs, kept), reader, outputs, watch, control)
+        if read:
+            checksums.verify(item.files, read.ranges())
         with watch.phase("write"):
             writer.flush()
         ours = _record(request, engine, watch, reader, outputs, cold_start=cold_start, collectives=session.outcome)
@@ -194,7 +198,8 @@ def _record(
         peak_rss_bytes=peak,
         bytes_read=stats.bytes_read,
         started_at=watch.started_at.isoformat(),
-        ended_at=datetime.now(UTC).isoformat(),
+        # Not the clock's present time, which may have been set meanwhile.
+        ended_at=(watch.started_at + timedelta(seconds=wall_s)).isoformat(),
         host=socket.gethostname(),
         pid=os.getpid(),
         **lambda_function(),
@@ -208,4 +213,5 @@ def _record(
         model_digest=request.model.source_digest,
         cold_start=cold_start,
         collectives=collectives,
+        read_checksums=reader.checksums.ranges() if reader.checksums else None,
     )

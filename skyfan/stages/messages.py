@@ -1,7 +1,5 @@
 """What the stages are asked and what they reply: the same types over gRPC, in Lambda events and in one process."""
 
-from datetime import datetime
-
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from skyfan.comm.rank_group import RankGroup
@@ -95,17 +93,40 @@ class InferRequest(_Message):
         return item
 
 
+class ItemReference(_Message):
+    """One rank's line of items.jsonl; `group_rank` numbers the ranks that this start computes."""
+
+    rank: int = Field(ge=0)
+    group_rank: int = Field(ge=0)
+    items_uri: str
+    start: int = Field(ge=0)
+    stop: int = Field(gt=0)
+
+
+class InferByReference(_Message):
+    """An `InferRequest` whose item is larger than a message may be: it is read where the plan left it."""
+
+    run_id: RunId
+    job: Job
+    item: ItemReference
+    model: ModelFile
+    attempt: int = Field(default=1, ge=1)
+    group: RankGroup | None = None
+
+
 class AggregateRequest(_Message):
     """Merge what the ranks committed. What only the caller knows of this start comes with it.
 
-    `started_at`: when it was asked for; ranks that began before are reused ones. `failures`: rank → last error.
+    `elapsed_s`: how long ago it was asked for, by a monotonic clock. `reused_ranks`: those that were committed before.
+    `failures`: rank → last error.
     """
 
     output: str
     run_id: RunId
     target: str
     workers: int | None = None
-    started_at: datetime
+    elapsed_s: float = Field(default=0.0, ge=0)
+    reused_ranks: tuple[int, ...] = ()
     plan_s: float = 0.0
     failures: dict[int, str] = Field(default_factory=dict)
     attempts: int = 0

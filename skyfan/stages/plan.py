@@ -1,12 +1,9 @@
 """Planning: files → layouts → partitions → ranks, from metadata alone."""
 
-import json
-
 import structlog
 
-from skyfan import store
 from skyfan.errors import RankTooLarge
-from skyfan.formats.dataset import read_layouts
+from skyfan.formats.dataset import Advance, read_layouts
 from skyfan.job import Job
 from skyfan.planning import (
     CONTAINER_OVERHEAD_BYTES,
@@ -18,7 +15,7 @@ from skyfan.planning import (
     run_identity,
 )
 from skyfan.runs.commit import RunLedger
-from skyfan.runs.folder import RunFolder
+from skyfan.stages.items import write_items
 from skyfan.stages.messages import PlanReply, PlanRequest
 from skyfan.units import format_duration, format_size
 
@@ -26,18 +23,18 @@ from skyfan.units import format_duration, format_size
 RANK_OVERHEAD_S = 20.0
 
 
-def plan(request: PlanRequest) -> PlanReply:
-    """Plans the run, claims its output and writes plan.json and the map's items.
+def plan(request: PlanRequest, advance: Advance | None = None) -> PlanReply:
+    """Plans the run, claims its output and writes plan.json and the map's items; `advance` shows how far it is.
 
     Raises:
         RunConflict: the output belongs to another run.
         RankTooLarge: a rank would not end within its time limit.
     """
-    planned = draft(request.job, request.model.digest, request.model.result_row_bytes)
+    planned = draft(request.job, request.model.digest, request.model.result_row_bytes, advance)
     _check_rank_time(planned, request)
     ledger = RunLedger(request.job.output)
     planned, committed = ledger.claim(planned, resume=request.job.resume)
-    _write_items(planned, ledger, frozenset(committed))
+    write_items(planned, ledger, frozenset(committed))
     structlog.get_logger("partitioner").info(
         "planned",
         run_id=planned.run_id,
@@ -49,13 +46,13 @@ def plan(request: PlanRequest) -> PlanReply:
     return PlanReply(run_id=planned.run_id, committed_ranks=tuple(committed))
 
 
-def draft(job: Job, model_digest: str, result_row_bytes: int = 0) -> Plan:
+def draft(job: Job, model_digest: str, result_row_bytes: int = 0, advance: Advance | None = None) -> Plan:
     """The plan, without writing anything; a model with wide outputs (`result_row_bytes`) may get smaller partitions.
 
     Raises:
         RankTooLarge: the job asks for so few ranks that one would have too large results.
     """
-    files = read_layouts(job.dataset)
+    files = read_layouts(job.dataset, advance)
     partitions = make_partitions(files, job.partition_size, result_row_bytes)
     if job.file_limit is not None:
         partitions = partitions[: job.file_limit]
@@ -96,29 +93,3 @@ def _check_rank_time(planned: Plan, request: PlanRequest) -> None:
         f"more than the {format_duration(request.rank_limit_s)} that a rank has; plan partitions of at most "
         f"{format_size(size_bytes)} with one partition a rank."
     )
-
-
-def _write_items(planned: Plan, folder: RunFolder, committed: frozenset[int]) -> None:
-    """Items for a Distributed Map: small references into one file, so that no state carries the work itself.
-
-    Ranks that are committed already are left out of the map's items; `group_rank` counts the others.
-    """
-    lines: list[bytes] = []
-    references: list[dict[str, int | str]] = []
-    position = 0
-    for item in planned.items():
-        line = item.model_dump_json().encode() + b"\n"
-        if item.rank not in committed:
-            references.append(
-                {
-                    "rank": item.rank,
-                    "group_rank": len(references),
-                    "items_uri": folder.items_uri,
-                    "start": position,
-                    "stop": position + len(line),
-                }
-            )
-        lines.append(line)
-        position += len(line)
-    store.put(folder.items_uri, b"".join(lines))
-    store.put(folder.map_items_uri, json.dumps(references).encode())

@@ -9,7 +9,7 @@ from skyfan import store
 from skyfan.dtypes import numpy_dtype
 from skyfan.engines import Engine
 from skyfan.errors import DatasetError, LocationError, ModelError
-from skyfan.formats.dataset import dataset_files
+from skyfan.formats.dataset import Advance, dataset_files
 from skyfan.formats.torch import open_tensorfile
 from skyfan.layout import FileLayout, TensorSpec
 from skyfan.models.loading import load_model
@@ -23,8 +23,10 @@ from skyfan.stages.result_columns import result_columns, row_bytes
 RATE_SAMPLES = 64
 
 
-def prepare(request: PrepareRequest, models: ModelCache) -> PreparedModel:
+def prepare(request: PrepareRequest, models: ModelCache, advance: Advance | None = None) -> PreparedModel:
     """Reads the model and tries it, so that what does not fit is reported before anything is written.
+
+    `advance` shows how many of the dataset's files are listed.
 
     Raises:
         ModelError: the model cannot be run, or lacks an output that the job names.
@@ -33,7 +35,7 @@ def prepare(request: PrepareRequest, models: ModelCache) -> PreparedModel:
     """
     job = request.job
     model = models.model(locate_model(job.model))
-    layout = open_tensorfile(dataset_files(job.dataset)[0])
+    layout = open_tensorfile(dataset_files(job.dataset, advance)[0])
     require_real_redshifts([layout])
     engine = models.engine(model.uri, model.digest, job.options, layout)
     bound, width = _try_out(engine, layout)

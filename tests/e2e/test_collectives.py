@@ -98,10 +98,7 @@ def infer(requests, group, controls=None):
 
 
 def aggregate(request):
-    began = "2020-01-01T00:00Z"
-    return aggregator.aggregate(
-        AggregateRequest(output=request.job.output, run_id=request.run_id, target="test", started_at=began)
-    )
+    return aggregator.aggregate(AggregateRequest(output=request.job.output, run_id=request.run_id, target="test"))
 
 
 def but_nmad(science):

@@ -1,6 +1,7 @@
 """Workers die, calls are lost, users interrupt: nothing is lost and nothing counts twice."""
 
 import asyncio
+import datetime
 import os
 import random
 import signal
@@ -11,6 +12,7 @@ import time
 import psutil
 import pytest
 
+import skyfan
 from skyfan.backends.process import ProcessServices
 from skyfan.backends.retry_policy import RetryPolicy, exceeds_tolerance
 from skyfan.errors import BadInput, Busy, DatasetError, Transient
@@ -116,6 +118,30 @@ def test_tolerance_counts_all_ranks_of_the_run_after_a_resume_too(sample, small_
     job = make_job(sample.path, small_model, tmp_path / "run", tolerated_failure_percentage=20.0)
     for _ in range(2):
         assert run(job, Faulty(before={(8, 1): BadInput("broken")})).state == "incomplete"
+
+
+@pytest.mark.parametrize("jump_s", [-86400, 86400])
+def test_a_clock_that_is_set_while_it_runs_changes_no_result(sample, small_model, tmp_path, monkeypatch, jump_s):
+    class Clock(datetime.datetime):
+        set_by_s = 0
+
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.datetime.now(tz) + datetime.timedelta(seconds=cls.set_by_s)
+
+    for module in ("skyfan.stages.measure", "skyfan.stages.aggregate"):
+        monkeypatch.setattr(f"{module}.datetime", Clock)
+
+    def listener(event):
+        if isinstance(event, RankCommitted) and event.rank == 4:
+            Clock.set_by_s = jump_s
+
+    summary = run(make_job(sample.path, small_model, tmp_path / "run"), events=listener)
+    assert (summary.state, summary.reused_ranks) == ("complete", 0)
+    times = summary.timing
+    assert 0 <= times.map_s <= times.wall_s < 3600
+    assert 0 <= times.launch_skew_s <= times.wall_s
+    assert all(record.ended_at >= record.started_at for record in skyfan.open_run(str(tmp_path / "run")).records)
 
 
 def test_retries_end(sample, small_model, tmp_path, monkeypatch):

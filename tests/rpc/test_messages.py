@@ -9,7 +9,6 @@ from skyfan.stages.messages import AggregateRequest, PlanRequest, PreparedModel,
 from skyfan.v1.types_pb2 import Envelope
 
 MODEL = PreparedModel(uri="demo", digest="00", format="state dict", parameters=1, needs_conversion=False)
-STARTED = "2026-01-02T03:04:05Z"
 
 
 @pytest.mark.parametrize(
@@ -18,9 +17,9 @@ STARTED = "2026-01-02T03:04:05Z"
         PlanRequest(job=Job(dataset="sky.pt", partition_size="file", resume=False), model=MODEL),
         PlanRequest(job=Job(dataset="sky.pt", partition_size=5, world_size=3, file_limit=2), model=MODEL),
         PrepareRequest(job=Job(dataset="d", z_column=0)),
-        AggregateRequest(output="o", run_id="0123456789abcdef", target="t", started_at=STARTED),
+        AggregateRequest(output="o", run_id="0123456789abcdef", target="t", elapsed_s=1.5),
         AggregateRequest(
-            output="o", run_id="0123456789abcdef", target="t", started_at=STARTED, workers=2, failures={3: "gone"}
+            output="o", run_id="0123456789abcdef", target="t", elapsed_s=1.5, workers=2, failures={3: "gone"}
         ),
     ],
 )

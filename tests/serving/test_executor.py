@@ -10,12 +10,14 @@ from grpc import aio
 from skyfan.backends.process import ProcessServices
 from skyfan.errors import RankTooLarge
 from skyfan.job import Job
+from skyfan.records import RankRecord
 from skyfan.rpc.errors import error_of
 from skyfan.rpc.interceptor import CallInterceptor
-from skyfan.rpc.messages import pack
+from skyfan.rpc.messages import pack, unpack
 from skyfan.runs.folder import RunFolder
 from skyfan.serving.executor import ExecutorServicer
 from skyfan.stages import infer as core
+from skyfan.stages.items import by_reference
 from skyfan.stages.messages import ConvertRequest, InferRequest, PlanRequest, PrepareRequest
 from skyfan.stages.model_cache import ModelCache
 from skyfan.stages.plan import plan
@@ -62,6 +64,17 @@ def test_a_rank_that_cannot_end_within_its_deadline_says_so_at_once(request_, mo
 
     with pytest.raises(RankTooLarge, match="plan partitions of at most"):
         asyncio.run(go())
+
+
+def test_an_item_that_is_too_large_for_a_message_is_read_from_the_runs_folder(request_):
+    sent = by_reference(request_)
+    assert pack(sent).ByteSize() < pack(request_).ByteSize()
+
+    async def go():
+        async with executor() as stub:
+            return [event async for event in stub.Infer(pack(sent), timeout=600)][-1]
+
+    assert unpack(asyncio.run(go()).record, RankRecord).samples == 101
 
 
 def test_a_cancelled_rank_leaves_no_complaint_behind(request_, caplog):

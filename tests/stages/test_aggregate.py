@@ -1,14 +1,12 @@
 """What the summary derives from rank records."""
 
-from datetime import UTC, datetime
-
 import pytest
 
 from skyfan.stages.aggregate import count_hosts, estimate_cost
 from skyfan.stages.messages import AggregateRequest
 from tests.report.runs import make_record
 
-REQUEST = AggregateRequest(output="runs/x", run_id="0" * 16, target="aws", started_at=datetime.now(UTC))
+REQUEST = AggregateRequest(output="runs/x", run_id="0" * 16, target="aws")
 
 
 def test_sandboxes_that_share_a_host_name_are_counted_by_their_log_streams():

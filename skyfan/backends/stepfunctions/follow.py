@@ -1,17 +1,16 @@
 """Follow an execution to its end: look, tell the listener, wait a little longer each time."""
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from skyfan import store
 from skyfan.backends.stepfunctions.access import Access, aws_errors
 from skyfan.backends.stepfunctions.meter import CostMeter
 from skyfan.errors import DeadlineExceeded, Transient
 from skyfan.events import Listener, MapProgress, PhaseStarted, Planned
 from skyfan.runs.folder import RunFolder
+from skyfan.stages.items import ranks_to_compute
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions.type_defs import DescribeExecutionOutputTypeDef, MapRunItemCountsTypeDef
@@ -100,7 +99,7 @@ class Follower:
         """The map has begun, so the plan and the map's items lie in the run's folder."""
         folder = RunFolder(self.output)
         plan = folder.read_plan()
-        to_run = {item["rank"] for item in json.loads(store.read(folder.map_items_uri))}
+        to_run = ranks_to_compute(folder)
         self.listener(Planned(plan, tuple(rank for rank in plan.working_ranks if rank not in to_run)))
 
 

@@ -9,8 +9,7 @@ from skyfan import store
 from skyfan.dtypes import numpy_dtype
 from skyfan.engines import Engine
 from skyfan.errors import DatasetError, LocationError, ModelError
-from skyfan.formats.dataset import dataset_files
-from skyfan.formats.torch import open_tensorfile
+from skyfan.formats.dataset import first_layout
 from skyfan.layout import FileLayout, TensorSpec
 from skyfan.models.loading import load_model
 from skyfan.models.locating import locate_model
@@ -31,7 +30,7 @@ def prepare(request: PrepareRequest, models: ModelCache) -> PreparedModel:
     """
     job = request.job
     model = models.model(locate_model(job.model))
-    layout = open_tensorfile(dataset_files(job.dataset)[0])
+    layout = first_layout(job.dataset)
     engine = models.engine(model.uri, model.digest, job.options, layout)
     bound, width = _try_out(engine, layout)
     columns = result_columns(job, layout, [spec.name for spec in bound], engine, width)

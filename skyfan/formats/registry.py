@@ -13,6 +13,10 @@ FORMATS = {
     ".npz": "npz",
     ".safetensors": "safetensors",
     ".parquet": "parquet",
+    ".h5": "hdf5",
+    ".hdf5": "hdf5",
+    ".fits": "fits",
+    ".fit": "fits",
 }
 """Suffix → module of `skyfan.formats`."""
 _MAGIC = {
@@ -28,7 +32,6 @@ _OTHERS = {
     ".tar": "is an archive; unpack it and name the folder or a file in it",
     ".gz": "is compressed as a whole; unpack it with gunzip",
     ".pkl": "is a pickle, which can run code when it is opened; save the arrays with numpy.savez",
-    ".fits.gz": "is compressed as a whole; unpack it with gunzip",
 }
 """What to do with files that are no datasets, by suffix."""
 

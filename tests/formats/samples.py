@@ -69,9 +69,50 @@ def write_parquet(columns: Columns, target: Path) -> Path:
     return path
 
 
+def write_hdf5(columns: Columns, target: Path) -> Path:
+    """Contiguous datasets, one of them in a group's place as far as names go."""
+    import h5py
+
+    path = target.with_suffix(".h5")
+    with h5py.File(path, "w") as file:
+        for name, values in columns.items():
+            file[name] = values
+        file["version"] = 3
+        file["wavelength"] = np.arange(7.0)
+    return path
+
+
+def write_hdf5_chunked(columns: Columns, target: Path) -> Path:
+    """Compressed chunks that do not divide the shapes."""
+    import h5py
+
+    path = target.with_suffix(".hdf5")
+    with h5py.File(path, "w") as file:
+        for name, values in columns.items():
+            chunk = {4: (7, 2, 20, 32), 2: (9, 4), 1: (50,)}[values.ndim]
+            file.create_dataset(
+                name, data=values, chunks=chunk, compression="gzip", shuffle=True, fletcher32=values.ndim == 4
+            )
+    return path
+
+
+def write_fits(columns: Columns, target: Path) -> Path:
+    """An image cube and a table, in big-endian order as FITS has it."""
+    from astropy.io import fits
+    from astropy.table import Table
+
+    table = fits.BinTableHDU(Table({name: columns[name] for name in ("magnitude", "redshift")}), name="CATALOG")
+    path = target.with_suffix(".fits")
+    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(columns["image"], name="image"), table]).writeto(path)
+    return path
+
+
 WRITERS: dict[str, Callable[[Columns, Path], Path]] = {
     "npy": write_npy_folder,
     "npz": write_npz,
     "safetensors": write_safetensors,
     "parquet": write_parquet,
+    "hdf5": write_hdf5,
+    "hdf5_chunked": write_hdf5_chunked,
+    "fits": write_fits,
 }

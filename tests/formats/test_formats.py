@@ -10,7 +10,7 @@ from tests.conftest import Sample
 from tests.e2e.support import make_job, predictions, run
 from tests.formats.samples import WRITERS, columns_of
 
-NO_RANGES = ("npy", "parquet", "hdf5_chunked", "fits")
+NO_RANGES = ("npy", "parquet", "hdf5_chunked")
 
 
 @pytest.mark.parametrize("form", WRITERS)

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from skyfan import store
+from skyfan.columns import ColumnOptions
 from skyfan.errors import DatasetError
+from skyfan.formats.mapping import mapped
 from skyfan.formats.registry import FORMATS, is_data, open_file, suffix_of
 from skyfan.formats.rows import read_rows
 from skyfan.layout import FileLayout
@@ -153,10 +155,13 @@ def natural_order(uri: str) -> tuple[list[tuple[int, str]], str]:
     return [(int(part), "") if number % 2 else (-1, part) for number, part in enumerate(parts)], uri
 
 
-def read_layouts(dataset: str, advance: Advance | None = None) -> tuple[FileLayout, ...]:
+def read_layouts(
+    dataset: str, advance: Advance | None = None, columns: ColumnOptions | None = None
+) -> tuple[FileLayout, ...]:
     """Layouts of all files; they must hold the same tensors, or a rank would fail long after the start.
 
-    `advance` is called at least every second while files are opened, also where none answers.
+    `columns` tells how a job means them. `advance` is called at least every second while files are opened, also where
+    none answers.
 
     Raises:
         DatasetError: there are no files, or not of one kind, or one of them is no dataset.
@@ -171,17 +176,17 @@ def read_layouts(dataset: str, advance: Advance | None = None) -> tuple[FileLayo
                 f"{file.uri} holds other tensors than {files[0].uri} ({_signature(file)}, not {first}); "
                 "put files of one kind into one folder."
             )
-    return files
+    return tuple(mapped(file, columns) for file in files) if columns else files
 
 
-def first_layout(dataset: str) -> FileLayout:
-    """The layout of the dataset's first file: enough to see whether a model fits.
+def first_layout(dataset: str, columns: ColumnOptions) -> FileLayout:
+    """The layout of the dataset's first file as a job means its columns: enough to see whether a model fits.
 
     Raises:
         DatasetError: there is none, or it is no dataset.
         LocationError: it cannot be read.
     """
-    return open_file(dataset_files(dataset)[0])
+    return mapped(open_file(dataset_files(dataset)[0]), columns)
 
 
 def _opened(uris: list[str], advance: Advance | None) -> tuple[FileLayout, ...]:

@@ -55,7 +55,7 @@ class _Hdu:
 
 
 def open_file(uri: store.StrPath) -> FileLayout:
-    """Columns of the tables by their names, of image cubes by EXTNAME (`data` for an unnamed primary one).
+    """Columns of the tables by their names, of image cubes by EXTNAME in small letters (`data` for an unnamed one).
 
     Of parts that have another number of rows than the largest nothing is read.
 
@@ -130,7 +130,7 @@ def _columns(uri: str, hdu: _Hdu) -> list[TensorSpec]:
         return list(_table(uri, hdu))
     if hdu.text("XTENSION") not in ("", "IMAGE") or not hdu.axes:
         return []
-    name = hdu.text("EXTNAME") or (f"hdu{hdu.number}" if hdu.number else "data")
+    name = hdu.text("EXTNAME").lower() or (f"hdu{hdu.number}" if hdu.number else "data")
     spec = column(uri, name, np.dtype(_IMAGE_DTYPES[hdu.whole("BITPIX")]), hdu.axes, hdu.data_at)
     return [_scaled(hdu, spec, "BSCALE", "BZERO", "BLANK")]
 
@@ -138,6 +138,8 @@ def _columns(uri: str, hdu: _Hdu) -> list[TensorSpec]:
 def _table(uri: str, hdu: _Hdu) -> Iterator[TensorSpec]:
     if hdu.header.get("ZIMAGE") is True:
         raise refusal(uri, "is tile-compressed, so that its rows cannot be read one by one; unpack it with funpack")
+    if len(hdu.axes) != 2:
+        raise refusal(uri, f"is damaged: part {hdu.number} is a table of {len(hdu.axes)} dimensions")
     rows, row_bytes = hdu.axes
     at = 0
     for number in range(1, min(hdu.whole("TFIELDS"), 999) + 1):

@@ -55,7 +55,7 @@ def draft(job: Job, model_digest: str, result_row_bytes: int = 0) -> Plan:
     Raises:
         RankTooLarge: the job asks for so few ranks that one would have too large results.
     """
-    files = read_layouts(job.dataset)
+    files = read_layouts(job.dataset, columns=job)
     partitions = make_partitions(files, job.partition_size, result_row_bytes)
     if job.file_limit is not None:
         partitions = partitions[: job.file_limit]

@@ -30,7 +30,7 @@ def prepare(request: PrepareRequest, models: ModelCache) -> PreparedModel:
     """
     job = request.job
     model = models.model(locate_model(job.model))
-    layout = first_layout(job.dataset)
+    layout = first_layout(job.dataset, job)
     engine = models.engine(model.uri, model.digest, job.options, layout)
     bound, width = _try_out(engine, layout)
     columns = result_columns(job, layout, [spec.name for spec in bound], engine, width)
@@ -53,7 +53,7 @@ def convert(request: ConvertRequest, models: ModelCache) -> ModelFile:
     """
     source = request.model
     uri, digest = _converted(request, models) if source.needs_conversion else (source.uri, source.digest)
-    layout = open_tensorfile(dataset_files(request.job.dataset)[0])
+    layout = first_layout(request.job.dataset, request.job)
     engine = models.engine(uri, digest, request.job.options, layout)
     _try_out(engine, layout)
     return ModelFile(uri=uri, digest=digest, source_digest=source.digest, engine=engine.info.name)

@@ -21,6 +21,9 @@ from skyfan.layout import FileLayout
 MAX_FILES = 100_000
 # Reading a header is a few small requests, so it waits on the network, not on the processor.
 HEADER_READERS = 16
+# What the only array of a file is called, and up to how many of its first dimension are taken for an image's bands.
+_UNNAMED = ("0", "data")
+MAX_BANDS = 10
 _SIGN_OF_LIFE_S = 1.0
 # https://www.ivoa.net/documents/Notes/HATS: dataset/Norder=4/Dir=0/Npix=7.parquet, or a folder of that name.
 _HATS_PARTITION = re.compile(r"/Norder=[0-9]+/Dir=[0-9]+/Npix=[0-9]+(/[^/]+)?\.parquet$")
@@ -169,6 +172,7 @@ def read_layouts(
     """
     uris = dataset_files(dataset, advance)
     files = _opened(uris, advance)
+    _refuse_objects(dataset, files)
     first = _signature(files[0])
     for file in files[1:]:
         if _signature(file) != first:
@@ -179,6 +183,24 @@ def read_layouts(
     return tuple(mapped(file, columns) for file in files) if columns else files
 
 
+def _refuse_objects(dataset: str, files: Sequence[FileLayout]) -> None:
+    """A folder with a file for every object: dimension 0 of such a file is bands or lines of an image, not samples."""
+    if len(files) < 2 or any(len(file.tensors) > 1 for file in files):
+        return
+    form, shapes = files[0].format, {file.tensors[0].shape for file in files}
+    shape = files[0].tensors[0].shape
+    unnamed = all(file.names[0] in _UNNAMED for file in files)
+    if (
+        (len(shapes) == 1 and len(shape) == 3 and shape[0] <= MAX_BANDS and (unnamed or form == "fits"))
+        or (form == "fits" and any(len(shape) < 3 for shape in shapes))
+        or (form == "npy" and (any(shape[0] < 2 for shape in shapes) or len({shape[1:] for shape in shapes}) > 1))
+    ):
+        raise DatasetError(
+            f"{dataset} seems to hold one object a file ({files[0].uri} holds {list(shape)}); make one dataset of all: "
+            f"skyfan data pack {dataset} OUT."
+        )
+
+
 def first_layout(dataset: str, columns: ColumnOptions) -> FileLayout:
     """The layout of the dataset's first file as a job means its columns: enough to see whether a model fits.
 
@@ -186,7 +208,9 @@ def first_layout(dataset: str, columns: ColumnOptions) -> FileLayout:
         DatasetError: there is none, or it is no dataset.
         LocationError: it cannot be read.
     """
-    return mapped(open_file(dataset_files(dataset)[0]), columns)
+    files = [open_file(uri) for uri in dataset_files(dataset)[:2]]
+    _refuse_objects(dataset, files)
+    return mapped(files[0], columns)
 
 
 def _opened(uris: list[str], advance: Advance | None) -> tuple[FileLayout, ...]:

@@ -138,7 +138,7 @@ def _columns(uri: str, hdu: _Hdu) -> list[TensorSpec]:
 def _table(uri: str, hdu: _Hdu) -> Iterator[TensorSpec]:
     if hdu.header.get("ZIMAGE") is True:
         raise refusal(
-            uri, "is tile-compressed, so that its rows cannot be read one by one; use funpack, or skyfan data pack"
+            uri, "is tile-compressed, and has no rows that can be read alone; use funpack, or skyfan data pack"
         )
     if len(hdu.axes) != 2:
         raise refusal(uri, f"is damaged: part {hdu.number} is a table of {len(hdu.axes)} dimensions")

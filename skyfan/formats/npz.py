@@ -60,7 +60,7 @@ def _columns(info: store.ObjectInfo, entry: zipfile.ZipInfo) -> list[TensorSpec]
         )
     start = entry.header_offset
     end = min(info.size_bytes, start + _LOCAL_HEADER.size + 2**17 + npy.MAX_HEADER_BYTES)
-    head = store.read_range(info.uri, start, end, etag=info.etag)
+    head = store.read_range(info.uri, start, end, etag=info.etag) if start < end else b""
     if len(head) < _LOCAL_HEADER.size or not head.startswith(b"PK\x03\x04"):
         raise refusal(info.uri, f"is damaged: its entry {name[:60]} does not lie where the directory says")
     name_bytes, extra_bytes = _LOCAL_HEADER.unpack_from(head)[-2:]

@@ -18,10 +18,13 @@ import pyarrow.parquet as pq
 from skyfan import store
 from skyfan.dtypes import numpy_dtype
 from skyfan.formats.base import MAX_COLUMNS, MAX_DECODED_BYTES, RangeFile, check_name, column, layout, refusal
+from skyfan.formats.parquet_footer import RowGroup, read_footer
 from skyfan.layout import FileLayout, TensorSpec
 
-_MAX_FOOTER_BYTES = 64 * 2**20
+_MAX_FOOTER_BYTES = 16 * 2**20
 _DECODED_GROUPS = 2
+
+Groups = tuple[RowGroup, ...]
 
 
 def open_file(uri: store.StrPath) -> FileLayout:
@@ -31,9 +34,9 @@ def open_file(uri: store.StrPath) -> FileLayout:
         DatasetError: it is no Parquet file, names other files, is encrypted, or has row groups too large to decode.
     """
     info = store.head(uri)
-    metadata, schema = _footer(info)
-    columns = [spec for name, kind in _leaves(schema) if (spec := _column(info.uri, name, kind, metadata))]
-    return layout(info, "parquet", columns, str(schema.remove_metadata()).encode())
+    file = _opened(info)
+    columns = [spec for name, kind in file.leaves if (spec := _column(info.uri, name, kind, file.groups))]
+    return layout(info, "parquet", columns, repr(file.leaves).encode())
 
 
 def read_rows(
@@ -52,7 +55,7 @@ def read_rows(
     """
     file = _FILES.get(uri, etag, stats)
     parts: dict[str, list[np.ndarray]] = {spec.name: [] for spec in specs}
-    for group, first, last in _groups(file.metadata, start, stop):
+    for group, first, last in _groups(file.groups, start, stop):
         for spec in specs:
             parts[spec.name].append(file.column(spec, group, stats)[first:last])
     return {spec.name: np.concatenate(parts[spec.name]) if parts[spec.name] else _empty(spec) for spec in specs}
@@ -62,25 +65,27 @@ def _empty(spec: TensorSpec) -> np.ndarray:
     return np.empty((0, *spec.stored_row_shape), numpy_dtype(spec.dtype))
 
 
-def _footer(info: store.ObjectInfo, stats: store.ReadStats | None = None) -> tuple[Any, pa.Schema]:
+def _opened(info: store.ObjectInfo, stats: store.ReadStats | None = None) -> "_File":
     tail = store.read_range(info.uri, max(0, info.size_bytes - 8), info.size_bytes, etag=info.etag, stats=stats)
     if tail[4:] == b"PARE":
         raise refusal(info.uri, "is an encrypted Parquet file; write it again without encryption")
-    if tail[4:] != b"PAR1" or not 0 < int.from_bytes(tail[:4], "little") <= min(_MAX_FOOTER_BYTES, info.size_bytes):
+    length_bytes = int.from_bytes(tail[:4], "little")
+    if tail[4:] != b"PAR1" or not 0 < length_bytes <= min(_MAX_FOOTER_BYTES, info.size_bytes - 8):
         raise refusal(info.uri, "is not a Parquet file, or is damaged or truncated; copy it again")
+    start = info.size_bytes - 8 - length_bytes
+    footer = store.read_range(info.uri, start, info.size_bytes, etag=info.etag, stats=stats)
     try:
-        file = pq.ParquetFile(pa.PythonFile(RangeFile(info, stats), mode="r"), pre_buffer=False)
-        metadata, schema = file.metadata, file.schema_arrow
+        groups = read_footer(footer[:-8])
+        # No more than the footer is parsed, so that no file is needed yet.
+        metadata = pq.read_metadata(pa.BufferReader(b"PAR1" + footer))
+        leaves = list(_leaves(metadata.schema.to_arrow_schema()))
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         raise refusal(info.uri, f"is a damaged Parquet file ({_first_line(error)}); copy it again") from error
-    if metadata.num_columns > MAX_COLUMNS:
-        raise refusal(info.uri, f"has {metadata.num_columns} columns; at most {MAX_COLUMNS} are read")
-    for group in range(metadata.num_row_groups):
-        if metadata.num_columns and metadata.row_group(group).column(0).file_path:
-            raise refusal(
-                info.uri, "keeps its columns in other files (file_path), which are not opened; name those files"
-            )
-    return metadata, schema
+    if len(leaves) > MAX_COLUMNS:
+        raise refusal(info.uri, f"has {len(leaves)} columns; at most {MAX_COLUMNS} are read")
+    if any(chunk.file_path for group in groups for chunk in group.chunks):
+        raise refusal(info.uri, "keeps columns in other files (file_path), which are not opened; name those files")
+    return _File(info, metadata, groups, leaves)
 
 
 def _leaves(schema: pa.Schema) -> Iterator[tuple[str, pa.DataType]]:
@@ -94,13 +99,13 @@ def _leaves(schema: pa.Schema) -> Iterator[tuple[str, pa.DataType]]:
             yield name, kind
 
 
-def _column(uri: str, name: str, kind: pa.DataType, metadata: Any) -> TensorSpec | None:
+def _column(uri: str, name: str, kind: pa.DataType, groups: Groups) -> TensorSpec | None:
     """The spec of a column; None for what cannot be one."""
     depth, fixed = 0, []
     while pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         fixed.append(kind.list_size if pa.types.is_fixed_size_list(kind) else 0)
         kind, depth = kind.value_type, depth + 1
-    samples = metadata.num_rows
+    samples = sum(group.rows for group in groups)
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     if not depth and (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
@@ -110,24 +115,23 @@ def _column(uri: str, name: str, kind: pa.DataType, metadata: Any) -> TensorSpec
         return None
     shape = tuple(fixed)
     if not all(shape):
-        values = _values_per_row(name, metadata)
+        values = _values_per_row(name, groups)
         if values is None:
             return None
         shape = (values,)
     spec = column(uri, name, np.dtype(kind.to_pandas_dtype()), (samples, *shape), storage="parquet")
-    _check_groups(uri, spec, metadata)
+    _check_groups(uri, spec, groups)
     return spec
 
 
-def _values_per_row(name: str, metadata: Any) -> int | None:
+def _values_per_row(name: str, groups: Groups) -> int | None:
     """How many values a list column has in every row, as its row groups tell; None where that differs."""
-    found = set()
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        for position in range(group.num_columns):
-            chunk = group.column(position)
-            if _plain_path(chunk.path_in_schema) == name and group.num_rows:
-                found.add(chunk.num_values / group.num_rows)
+    found = {
+        chunk.values / group.rows
+        for group in groups
+        for chunk in group.chunks
+        if group.rows and _plain_path(chunk.path) == name
+    }
     (count,) = found if len(found) == 1 else (0.0,)
     return int(count) if count >= 1 and count == int(count) else None
 
@@ -137,8 +141,8 @@ def _plain_path(path: str) -> str:
     return path.split(".list.", 1)[0]
 
 
-def _check_groups(uri: str, spec: TensorSpec, metadata: Any) -> None:
-    rows = max((metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)), default=0)
+def _check_groups(uri: str, spec: TensorSpec, groups: Groups) -> None:
+    rows = max((group.rows for group in groups), default=0)
     if rows * spec.row_bytes > MAX_DECODED_BYTES:
         raise refusal(
             uri,
@@ -147,15 +151,14 @@ def _check_groups(uri: str, spec: TensorSpec, metadata: Any) -> None:
         )
 
 
-def _groups(metadata: Any, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+def _groups(groups: Groups, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
     """Row groups that hold rows [start, stop), each with the first and the end of its rows that are meant."""
     first = 0
-    for group in range(metadata.num_row_groups):
-        rows = metadata.row_group(group).num_rows
-        lo, hi = max(start, first), min(stop, first + rows)
+    for number, group in enumerate(groups):
+        lo, hi = max(start, first), min(stop, first + group.rows)
         if lo < hi:
-            yield group, lo - first, hi - first
-        first += rows
+            yield number, lo - first, hi - first
+        first += group.rows
 
 
 @dataclass
@@ -164,7 +167,8 @@ class _File:
 
     info: store.ObjectInfo
     metadata: Any
-    schema: pa.Schema
+    groups: Groups
+    leaves: list[tuple[str, pa.DataType]]
     _decoded: "OrderedDict[tuple[str, int], np.ndarray]" = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -187,11 +191,12 @@ class _File:
             file = pq.ParquetFile(source, metadata=self.metadata, pre_buffer=False)
             table = file.read_row_group(group, columns=[key], use_threads=False)
             array = _member(table, key)
+            texts = np.array(array.to_pylist(), object) if spec.dtype == "string" else None
         except (pa.ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
             raise refusal(uri, f"is a damaged Parquet file ({_first_line(error)}); copy it again") from error
-        if len(array) != self.metadata.row_group(group).num_rows:
+        if len(array) != self.groups[group].rows:
             raise refusal(uri, f"has {len(array)} rows in row group {group}, which its footer has not; copy it again")
-        return np.array(array.to_pylist(), object) if spec.dtype == "string" else _numbers(uri, key, array, spec)
+        return _numbers(uri, key, array, spec) if texts is None else texts
 
 
 def _member(table: pa.Table, key: str) -> pa.Array:
@@ -245,7 +250,7 @@ class _OpenFiles:
             if key not in self._files:
                 while len(self._files) >= self._limit:
                     self._files.popitem(last=False)
-                self._files[key] = _File(info, *_footer(info, stats))
+                self._files[key] = _opened(info, stats)
             self._files.move_to_end(key)
             return self._files[key]
 

@@ -72,7 +72,7 @@ def _parameter(name: str) -> inspect.Parameter:
     option = typer.Option(
         *_SPELLED.get(name, ()), help=f"{text[:1].upper()}{text[1:]}.", show_default=_shown(name, field.default)
     )
-    kind = Annotated[_typed(name) | None, option]
+    kind = Annotated[_typed(name) | None, option]  # type: ignore[valid-type]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
 
 

@@ -1,10 +1,9 @@
-"""What a format is, and what formats share: files of a store as Python's, and specs checked as they are made."""
+"""What a format is, and what formats share: layouts and columns checked as they are made."""
 
-import io
 import math
 import sys
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -56,50 +55,6 @@ class LibraryFormat(Format, Protocol):
 def refusal(uri: str, reason: str) -> DatasetError:
     """The error with `reason` about this file; what came from the file is made fit for a terminal."""
     return DatasetError(printable(f"{uri} {reason}."))
-
-
-class RangeFile(io.RawIOBase):
-    """One version of an object as a seekable file: each read is a byte range, and fails once the object changed."""
-
-    def __init__(self, info: store.ObjectInfo, stats: store.ReadStats | None = None) -> None:
-        super().__init__()
-        self._info, self._stats, self._position = info, stats, 0
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def seekable(self) -> bool:
-        """It is."""
-        return True
-
-    def tell(self) -> int:
-        """The position."""
-        return self._position
-
-    def size(self) -> int:
-        """Bytes of the object (pyarrow asks for it)."""
-        return self._info.size_bytes
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Moves to `offset`."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._info.size_bytes}[whence]
-        if base + offset < 0:
-            raise OSError(f"position {base + offset} is before the file")
-        self._position = base + offset
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        """Fills the buffer, or as much of it as the file still has."""
-        view = memoryview(buffer).cast("B")
-        start = self._position
-        stop = max(start, min(start + len(view), self._info.size_bytes))
-        if stop > start:
-            store.read_into(
-                self._info.uri, [(start, stop)], view[: stop - start], etag=self._info.etag, stats=self._stats
-            )
-        self._position = stop
-        return stop - start
 
 
 def column(

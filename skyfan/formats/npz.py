@@ -7,7 +7,7 @@ from typing import Any
 
 from skyfan import store
 from skyfan.formats import npy
-from skyfan.formats.base import MAX_COLUMNS, RangeFile, layout, refusal
+from skyfan.formats.base import MAX_COLUMNS, layout, refusal
 from skyfan.formats.identity import zip_identity
 from skyfan.layout import FileLayout, TensorSpec
 
@@ -37,7 +37,7 @@ def open_file(uri: store.StrPath) -> FileLayout:
 
 
 def _entries(info: store.ObjectInfo) -> list[zipfile.ZipInfo]:
-    file: Any = io.BufferedReader(RangeFile(info), _TAIL_BYTES)
+    file: Any = io.BufferedReader(store.RangeFile(info.uri, info), _TAIL_BYTES)
     try:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()

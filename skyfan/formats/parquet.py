@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from skyfan import store
 from skyfan.dtypes import numpy_dtype
-from skyfan.formats.base import MAX_COLUMNS, MAX_DECODED_BYTES, RangeFile, check_name, column, layout, refusal
+from skyfan.formats.base import MAX_COLUMNS, MAX_DECODED_BYTES, check_name, column, layout, refusal
 from skyfan.formats.parquet_footer import RowGroup, read_footer
 from skyfan.layout import FileLayout, TensorSpec
 
@@ -187,7 +187,7 @@ class _File:
     def _decode(self, key: str, spec: TensorSpec, group: int, stats: store.ReadStats | None) -> np.ndarray:
         uri = self.info.uri
         try:
-            source = pa.PythonFile(RangeFile(self.info, stats), mode="r")
+            source = pa.PythonFile(store.RangeFile(self.info.uri, self.info, stats), mode="r")
             file = pq.ParquetFile(source, metadata=self.metadata, pre_buffer=False)
             table = file.read_row_group(group, columns=[key], use_threads=False)
             array = _member(table, key)

@@ -57,13 +57,10 @@ def write_parquet(columns: Columns, target: Path) -> Path:
     image = pa.FixedSizeListArray.from_arrays(pa.array(columns["image"].reshape(-1)), 32)
     for size in (32, 5):
         image = pa.FixedSizeListArray.from_arrays(image, size)
-    table = pa.table(
-        {
-            "image": image,
-            "magnitude": pa.array(columns["magnitude"].tolist(), pa.list_(pa.float32())),
-            "redshift": columns["redshift"],
-        }
-    )
+    others = {name: values for name, values in columns.items() if values.ndim == 1}
+    texts = {name: values.astype(str) for name, values in others.items() if values.dtype.kind == "S"}
+    magnitude = pa.array(columns["magnitude"].tolist(), pa.list_(pa.float32()))
+    table = pa.table({"image": image, "magnitude": magnitude, **others, **texts})
     path = target.with_suffix(".parquet")
     pq.write_table(table, path, row_group_size=20)
     return path
@@ -101,7 +98,7 @@ def write_fits(columns: Columns, target: Path) -> Path:
     from astropy.io import fits
     from astropy.table import Table
 
-    table = fits.BinTableHDU(Table({name: columns[name] for name in ("magnitude", "redshift")}), name="CATALOG")
+    table = fits.BinTableHDU(Table({name: columns[name] for name in columns if name != "image"}), name="CATALOG")
     path = target.with_suffix(".fits")
     fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(columns["image"], name="image"), table]).writeto(path)
     return path

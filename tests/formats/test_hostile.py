@@ -84,7 +84,7 @@ def test_compressed_npz_tells_the_way_on(tmp_path):
 @pytest.mark.parametrize(
     ("header", "words"),
     [
-        (dict.fromkeys("ab", {"dtype": "F32", "shape": [6], "data_offsets": [0, 24]}), "overlap"),
+        ({key: {"dtype": "F32", "shape": [6], "data_offsets": [0, 24]} for key in "ab"}, "overlap"),
         ({"a": {"dtype": "F32", "shape": [2**61, 0], "data_offsets": [0, 0]}}, "no rows that can be read"),
         ({"a": {"dtype": "F32", "shape": [7], "data_offsets": [0, 24]}}, "bytes, which its shape has not"),
         ({"a": {"dtype": "F32", "shape": [6], "data_offsets": [-24, 0]}}, "impossible shape or place"),

@@ -87,17 +87,18 @@ def _parts(index: _Index, wanted: np.ndarray) -> list[list[int]]:
 
 def _decoded(index: _Index, numbers: Sequence[int], stats: store.ReadStats | None) -> list[np.ndarray]:
     """Chunks by number; those that were decoded before are not read again."""
-    known = {number: _CHUNKS.get((index.uri, index.etag, index.name, number)) for number in numbers}
-    new = [number for number in numbers if known[number] is None]
+    keys = {number: (index.uri, index.etag, index.name, number) for number in numbers}
+    found = {number: chunk for number, key in keys.items() if (chunk := _CHUNKS.get(key)) is not None}
+    new = [number for number in numbers if number not in found]
     ranges = [(int(index.at[number]), int(index.at[number] + index.size[number])) for number in new]
     data = np.empty(sum(stop - start for start, stop in ranges), np.uint8)
     store.read_into(index.uri, ranges, data.data, etag=index.etag, stats=stats)
-    position, found = 0, {}
+    position = 0
     for number, (start, stop) in zip(new, ranges, strict=True):
         found[number] = _decode(index, data[position : position + stop - start], int(index.mask[number]))
         position += stop - start
-        _CHUNKS.add((index.uri, index.etag, index.name, number), found[number])
-    return [found[number] if number in found else known[number] for number in numbers]
+        _CHUNKS.add(keys[number], found[number])
+    return [found[number] for number in numbers]
 
 
 def _decode(index: _Index, data: np.ndarray, mask: int) -> np.ndarray:

@@ -46,7 +46,8 @@ def describe(data: bytes) -> dict[str, Any]:
 
 def _walk(h5py: Any, file: Any) -> Iterator[tuple[str, Any]]:
     """Name and dataset of each dataset that is in the file itself."""
-    waiting, seen = [("", file, 0)], set()
+    waiting: list[tuple[str, Any, int]] = [("", file, 0)]
+    seen: set[Any] = set()
     while waiting:
         prefix, group, depth = waiting.pop()
         for name in group:

@@ -1,4 +1,4 @@
-"""The dtypes of `.pt` files: torch's names, numpy's names, and how bytes become arrays.
+"""The dtypes of dataset files: torch's names, numpy's names, and how bytes become arrays.
 
 Storage class names are those of `torch/__init__.py` and `torch/storage.py`; dtypes that numpy lacks come
 from ml_dtypes.
@@ -42,6 +42,10 @@ _NUMPY_DTYPES = (
 )
 DTYPES = frozenset((*_NUMPY_DTYPES, *_EXTENSION_DTYPES))
 """Every dtype that can be read and written, by the name that torch and numpy share."""
+STRING = "string"
+"""Text, one a row: an array of Python's or numpy's strings, None where there is none."""
+MAX_STRING_CHARACTERS = 10_000
+_TEXT_WORD_BYTES = {"S": 1, "U": 4}
 
 TORCH_ALIASES = {"float": "float32", "double": "float64", "half": "float16", "long": "int64", "int": "int32"}
 
@@ -63,9 +67,17 @@ UNSUPPORTED_DTYPES = frozenset(
 """dtypes of torch that neither numpy nor ml_dtypes can hold."""
 
 
+def is_stored_dtype(name: str) -> bool:
+    """Whether values can lie in a file as this: a dtype, or text of fixed length (`S8`: bytes, `U8`: characters)."""
+    text = name[:1] in _TEXT_WORD_BYTES and name[1:].isdecimal() and 1 <= int(name[1:6]) <= MAX_STRING_CHARACTERS
+    return name in DTYPES or (text and len(name) < 7)
+
+
 @cache
 def numpy_dtype(name: str) -> np.dtype:
-    """The numpy dtype of native byte order for a name in `DTYPES`."""
+    """The numpy dtype of native byte order for a name in `DTYPES`, for `string`, or for text of fixed length (`S8`)."""
+    if name == STRING:
+        return np.dtype(object)
     if name not in _EXTENSION_DTYPES:
         return np.dtype(name)
     import ml_dtypes
@@ -77,7 +89,7 @@ def numpy_dtype(name: str) -> np.dtype:
 def as_dtype(data: np.ndarray, name: str, byteorder: str) -> np.ndarray:
     """A flat uint8 array as a flat array of dtype `name`; swaps bytes in place where the order is foreign."""
     dtype = numpy_dtype(name)
-    word_bytes = dtype.itemsize // 2 if dtype.kind == "c" else dtype.itemsize
+    word_bytes = dtype.itemsize // 2 if dtype.kind == "c" else _TEXT_WORD_BYTES.get(dtype.kind, dtype.itemsize)
     if byteorder != sys.byteorder and word_bytes > 1:
         data.view(f"u{word_bytes}").byteswap(inplace=True)
     return data.view(dtype)

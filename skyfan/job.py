@@ -12,9 +12,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import (
     AfterValidator,
     AliasChoices,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     FiniteFloat,
     ValidationError,
@@ -22,6 +20,7 @@ from pydantic import (
 )
 
 from skyfan.aws_limits import MAP_CONCURRENCY
+from skyfan.columns import ColumnOptions
 from skyfan.errors import BadInput
 from skyfan.missing import parse_missing
 from skyfan.units import parse_size
@@ -67,10 +66,8 @@ Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidat
 PartitionSize = Annotated[Annotated[int, Field(ge=1)] | Literal["file"], BeforeValidator(_size_bytes)]
 
 
-class RunOptions(BaseModel):
+class RunOptions(ColumnOptions):
     """The options that are part of a run's identity, because predictions or records depend on them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, str_strip_whitespace=True)
 
     batch_size: Count = Field(512, description="samples per forward pass")
     precision: Precision = Field(
@@ -99,7 +96,10 @@ class Job(RunOptions):
     """
 
     schema_: Literal["skyfan.job/1"] = Field(JOB_SCHEMA, alias="schema")
-    dataset: str = Field(min_length=1, description="a .pt file or a folder of them: path, file://, s3:// (URI)")
+    dataset: str = Field(
+        min_length=1,
+        description="a file (.pt, .npy, .npz, .safetensors, .h5, .parquet, .fits) or a folder of them",
+    )
     output: str = Field("", description="the run's folder (path or URI); runs/<dataset> by default")
     model: str = Field(
         DEMO_MODEL, min_length=1, description="checkpoint (.pt, .safetensors) or exported program (.pt2): path or URI"

@@ -1,4 +1,4 @@
-"""`skyfan data`: simulate, inspect, clean and upload datasets."""
+"""`skyfan data`: simulate, inspect, clean, pack and upload datasets."""
 
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +18,7 @@ from skyfan.sky import Subset, load_catalog, subset_rows
 from skyfan.sky import simulate as simulate_sky
 from skyfan.units import counted, format_size
 
-app = typer.Typer(no_args_is_help=True, help="Simulate, inspect, clean and upload datasets.")
+app = typer.Typer(no_args_is_help=True, help="Simulate, inspect, clean, pack and upload datasets.")
 
 
 @app.command()
@@ -49,7 +49,7 @@ def simulate(
 
 @app.command()
 def inspect(
-    dataset: Annotated[str, typer.Argument(metavar="FILE|URI", help="A .pt dataset.")],
+    dataset: Annotated[str, typer.Argument(metavar="FILE|URI", help="A dataset file of any format.")],
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -103,6 +103,32 @@ def clean(
         if report.dropped:
             out.print(_dropped_table(report))
         _tell(f"kept {report.kept:,} of {report.samples:,} samples in {output}; details in {output}.json")
+
+
+@app.command()
+def pack(
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="One file an object: .fits, .npy or .pt.")],
+    output: Annotated[str, typer.Argument(metavar="OUT", help="Folder of Parquet shards; OUT.h5, OUT.npz: of these.")],
+    catalog: Annotated[str | None, typer.Option(help="Table of the objects: Parquet, FITS, HDF5 or CSV.")] = None,
+    id_column: Annotated[
+        str, typer.Option("--id", help="The catalogue's column that files are called by, without suffix.")
+    ] = "id",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make one dataset of a folder with a file for every object. Stopped, the same command packs the rest."""
+    with progress_bar(f"packing {folder}", quiet) as advance:
+        report = curation.pack(folder, output, catalog=catalog, id_column=id_column, progress=advance)
+    if as_json:
+        print_json(report.model_dump(mode="json"))
+        return
+    column = id_column if catalog else "id"
+    _tell(
+        f"packed {counted(report.objects, 'object')} into {counted(report.shards, 'file')}: "
+        f"--dataset {report.output} --id {column}"
+    )
+    if report.missing:
+        _tell(f"{counted(len(report.missing), 'object')} without a file, listed in {report.output}/missing.txt")
 
 
 @app.command()

@@ -12,8 +12,9 @@ from skyfan import store
 from skyfan.curation._blocks import Block, blocks, digests, repeats
 from skyfan.errors import BadInput
 from skyfan.events import Progress
+from skyfan.formats.registry import open_file
 from skyfan.formats.row_values import finite_rows, real_values
-from skyfan.formats.torch import TensorFileWriter, open_tensorfile, reference_names
+from skyfan.formats.torch import TensorFileWriter, reference_names
 from skyfan.layout import FileLayout
 from skyfan.science.sentinels import MAGNITUDE, REDSHIFT, SENTINELS, sentinels
 from skyfan.store import StrPath
@@ -57,7 +58,7 @@ def clean(
         DatasetError: the source is not a dataset.
         LocationError: the source cannot be read.
     """
-    file = open_tensorfile(source)
+    file = open_file(source)
     _check_names(file)
     target = os.fspath(output)
     if target == file.uri or store.local_path(target) == Path(file.uri):

@@ -8,8 +8,9 @@ from pydantic import BaseModel
 
 from skyfan.curation._blocks import blocks, digests, repeats
 from skyfan.events import Progress
+from skyfan.formats.registry import open_file
 from skyfan.formats.row_values import real_values
-from skyfan.formats.torch import open_tensorfile, skipped_members
+from skyfan.formats.torch import skipped_members
 from skyfan.layout import FileLayout, TensorSpec
 from skyfan.science.sentinels import sentinels
 from skyfan.store import StrPath
@@ -59,7 +60,7 @@ def inspect(uri: StrPath, progress: Progress | None = None) -> DatasetReport:
         DatasetError: the file is not a dataset.
         LocationError: the file cannot be read.
     """
-    file = open_tensorfile(uri)
+    file = open_file(uri)
     tallies = {spec.name: _Tally(spec) for spec in file.tensors}
     seen = [np.empty(0, dtype="V16")]
     for block in blocks(file):
@@ -79,7 +80,7 @@ def _report(file: FileLayout, tallies: Mapping[str, "_Tally"], repeated: NDArray
         tensors=[tally.report() for tally in tallies.values()],
         duplicates=len(repeated),
         first_duplicates=repeated[:_DUPLICATES_LISTED].tolist(),
-        skipped=list(skipped_members(file.uri)),
+        skipped=list(skipped_members(file.uri)) if file.format == "torch" else [],
     )
 
 

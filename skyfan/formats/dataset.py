@@ -1,8 +1,9 @@
-"""A dataset: one `.pt` file, or a folder of them in natural order (2.pt before 10.pt)."""
+"""A dataset: one file, or a folder of files of one format in natural order (2.pt before 10.pt)."""
 
 import contextlib
 import queue
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,16 +11,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from skyfan import store
+from skyfan.columns import ColumnOptions
 from skyfan.errors import DatasetError
+from skyfan.formats.mapping import mapped
+from skyfan.formats.registry import FORMATS, is_data, open_file, suffix_of
 from skyfan.formats.rows import read_rows
-from skyfan.formats.torch import open_tensorfile
 from skyfan.layout import FileLayout
 
 MAX_FILES = 100_000
-SUFFIX = ".pt"
 # Reading a header is a few small requests, so it waits on the network, not on the processor.
 HEADER_READERS = 16
+# What the only array of a file is called, and up to how many of its first dimension are taken for an image's bands.
+_UNNAMED = ("0", "data")
+MAX_BANDS = 10
 _SIGN_OF_LIFE_S = 1.0
+# https://www.ivoa.net/documents/Notes/HATS: dataset/Norder=4/Dir=0/Npix=7.parquet, or a folder of that name.
+_HATS_PARTITION = re.compile(r"/Norder=[0-9]+/Dir=[0-9]+/Npix=[0-9]+(/[^/]+)?\.parquet$")
 
 Advance = Callable[[int, int | None], None]
 """Called with how many files are found or read, and of how many: None while they are still being listed."""
@@ -64,7 +71,7 @@ class Dataset:
 
 
 def open_dataset(uri: str) -> Dataset:
-    """The dataset at a path or URI, a `.pt` file or a folder of them; reads metadata only.
+    """The dataset at a path or URI, a file or a folder of them; reads metadata only.
 
     Raises:
         DatasetError: there is none, or its files do not hold the same tensors.
@@ -74,7 +81,7 @@ def open_dataset(uri: str) -> Dataset:
 
 
 def dataset_files(dataset: str, advance: Advance | None = None) -> list[str]:
-    """URIs of the dataset's files, by name with numbers as numbers; a file named itself need not end in `.pt`.
+    """URIs of the dataset's files, by name with numbers as numbers; a file named itself may have any suffix.
 
     A folder is listed before anything is asked of it as an object: S3 answers that with 403, not 404, to callers who
     may list under a prefix only.
@@ -84,26 +91,44 @@ def dataset_files(dataset: str, advance: Advance | None = None) -> list[str]:
             be data cannot be read (a link to nothing, a linked folder, a FIFO, a folder called like a file).
         LocationError: the store cannot be read.
     """
-    if _is_data(dataset):
+    if is_data(dataset):
         return [dataset]
-    found = sorted(_data_files(dataset, advance), key=natural_order)
+    found = _of_one_format(dataset, sorted(_data_files(dataset, advance), key=natural_order))
     if not found and store.exists(dataset):
         return [dataset]
     if not found:
-        raise DatasetError(f"{dataset} is neither a .pt file nor a folder with .pt files in it; check --dataset.")
+        raise DatasetError(
+            f"{dataset} is neither a dataset file nor a folder with any in it ({', '.join(FORMATS)}); check --dataset."
+        )
     folders = {uri.rsplit("/", 1)[0] for uri in found}
-    if len(folders) > 1:
+    if len(folders) > 1 and not all(_HATS_PARTITION.search(uri) for uri in found):
         # Such a tree often holds the same data cut in several sizes, and then every sample would count twice.
         raise DatasetError(
-            f"{dataset} holds .pt files in {len(folders)} folders ({', '.join(sorted(folders)[:3])}); name one of them."
+            f"{dataset} holds {suffix_of(found[0])} files in {len(folders)} folders "
+            f"({', '.join(sorted(folders)[:3])}); name one of them."
         )
     return found
+
+
+def _of_one_format(dataset: str, uris: list[str]) -> list[str]:
+    """A HATS catalogue's partitions, or the `.pt` files, whatever lies beside them; else all, of one format."""
+    for chosen in (
+        [uri for uri in uris if _HATS_PARTITION.search(uri)],
+        [uri for uri in uris if FORMATS[suffix_of(uri)] == "torch"],
+    ):
+        if chosen:
+            return chosen
+    formats = Counter(FORMATS[suffix_of(uri)] for uri in uris)
+    if len(formats) > 1:
+        listed = ", ".join(f"{count} {name}" for name, count in formats.items())
+        raise DatasetError(f"{dataset} holds files of several formats ({listed}); put files of one into one folder.")
+    return uris
 
 
 def _data_files(dataset: str, advance: Advance | None) -> Iterator[str]:
     count = 0
     for entry in store.list(dataset, _refuse_if_data):
-        if not _is_data(entry.uri):
+        if not is_data(entry.uri):
             continue
         name = entry.uri.rsplit("/", 1)[-1]
         if name.startswith("._"):
@@ -116,15 +141,11 @@ def _data_files(dataset: str, advance: Advance | None) -> Iterator[str]:
         yield entry.uri
 
 
-def _is_data(uri: str) -> bool:
-    return uri.lower().endswith(SUFFIX)
-
-
 def _refuse_if_data(path: str, kind: str) -> None:
     """Whatever could be data is read or refused; the rest of a folder is the user's."""
     if kind == store.LINKED_FOLDER:
         raise DatasetError(f"{path} is {kind}, which is not followed; name that folder, or remove the link.")
-    if not _is_data(path):
+    if not is_data(path):
         return
     if kind == store.DANGLING_LINK:
         raise DatasetError(f"{path} is {kind}; fetch the file (git annex get, a restore), or remove the link.")
@@ -137,10 +158,13 @@ def natural_order(uri: str) -> tuple[list[tuple[int, str]], str]:
     return [(int(part), "") if number % 2 else (-1, part) for number, part in enumerate(parts)], uri
 
 
-def read_layouts(dataset: str, advance: Advance | None = None) -> tuple[FileLayout, ...]:
+def read_layouts(
+    dataset: str, advance: Advance | None = None, columns: ColumnOptions | None = None
+) -> tuple[FileLayout, ...]:
     """Layouts of all files; they must hold the same tensors, or a rank would fail long after the start.
 
-    `advance` is called at least every second while files are opened, also where none answers.
+    `columns` tells how a job means them. `advance` is called at least every second while files are opened, also where
+    none answers.
 
     Raises:
         DatasetError: there are no files, or not of one kind, or one of them is no dataset.
@@ -148,6 +172,7 @@ def read_layouts(dataset: str, advance: Advance | None = None) -> tuple[FileLayo
     """
     uris = dataset_files(dataset, advance)
     files = _opened(uris, advance)
+    _refuse_objects(dataset, files)
     first = _signature(files[0])
     for file in files[1:]:
         if _signature(file) != first:
@@ -155,14 +180,44 @@ def read_layouts(dataset: str, advance: Advance | None = None) -> tuple[FileLayo
                 f"{file.uri} holds other tensors than {files[0].uri} ({_signature(file)}, not {first}); "
                 "put files of one kind into one folder."
             )
-    return files
+    return tuple(mapped(file, columns) for file in files) if columns else files
+
+
+def _refuse_objects(dataset: str, files: Sequence[FileLayout]) -> None:
+    """A folder with a file for every object: dimension 0 of such a file is bands or lines of an image, not samples."""
+    if len(files) < 2 or any(len(file.tensors) > 1 for file in files):
+        return
+    form, shapes = files[0].format, {file.tensors[0].shape for file in files}
+    shape = files[0].tensors[0].shape
+    unnamed = all(file.names[0] in _UNNAMED for file in files)
+    if (
+        (len(shapes) == 1 and len(shape) == 3 and shape[0] <= MAX_BANDS and (unnamed or form == "fits"))
+        or (form == "fits" and any(len(shape) < 3 for shape in shapes))
+        or (form == "npy" and (any(shape[0] < 2 for shape in shapes) or len({shape[1:] for shape in shapes}) > 1))
+    ):
+        raise DatasetError(
+            f"{dataset} seems to hold one object a file ({files[0].uri} holds {list(shape)}); make one dataset of all: "
+            f"skyfan data pack {dataset} OUT."
+        )
+
+
+def first_layout(dataset: str, columns: ColumnOptions, advance: Advance | None = None) -> FileLayout:
+    """The layout of the dataset's first file as a job means its columns: enough to see whether a model fits.
+
+    Raises:
+        DatasetError: there is none, or it is no dataset.
+        LocationError: it cannot be read.
+    """
+    files = [open_file(uri) for uri in dataset_files(dataset, advance)[:2]]
+    _refuse_objects(dataset, files)
+    return mapped(files[0], columns)
 
 
 def _opened(uris: list[str], advance: Advance | None) -> tuple[FileLayout, ...]:
     """All files' layouts in the order given; the first error ends it, without waiting for other files."""
     readers = ThreadPoolExecutor(min(HEADER_READERS, len(uris)), "skyfan-headers")
     try:
-        asked = [readers.submit(open_tensorfile, uri) for uri in uris]
+        asked = [readers.submit(open_file, uri) for uri in uris]
         done: queue.SimpleQueue[Future[FileLayout]] = queue.SimpleQueue()
         for future in asked:
             future.add_done_callback(done.put)

@@ -1,10 +1,12 @@
-"""Reads rows of a file whose tensors are byte ranges of it."""
+"""Reads rows of a dataset file: byte ranges where they are such, else through the format's library."""
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 
 import numpy as np
 
 from skyfan import store
+from skyfan.formats.registry import library_format
 from skyfan.layout import FileLayout, TensorSpec
 
 OnStored = Callable[[TensorSpec, int, int, memoryview], None]
@@ -37,31 +39,91 @@ def read_batch(
     """Rows [start, stop) of several tensors by one parallel read: name → array [stop − start, *row_shape].
 
     The arrays are views of `buffer` (flat uint8, at least `batch_bytes(specs, stop - start)` long), which is
-    made here where it is not given. A streaming reader gives the same buffer again when it is done with the arrays.
-    `on_stored` sees each tensor's bytes as they are in the file.
+    made here where it is not given, or copies. A streaming reader gives the same buffer again when it is done with
+    the arrays. `on_stored` sees each tensor's bytes as they are in the file.
 
     Raises:
         ValueError: the buffer is too small.
+        DatasetError: the file holds other rows than it told.
         store.PreconditionFailed: the file is no longer the version named by `etag`.
     """
     needed_bytes = batch_bytes(specs, stop - start)
     data = np.empty(needed_bytes, np.uint8) if buffer is None else buffer[:needed_bytes]
     if len(data) < needed_bytes:
         raise ValueError(f"the buffer has {len(data)} bytes, {needed_bytes} are needed")
-    # Widest elements first, so that every part is aligned.
-    ordered = sorted(specs, key=lambda spec: -spec.itemsize)
-    ranges = [spec.byte_range(start, stop) for spec in ordered]
-    store.read_into(uri, ranges, data.data, etag=etag, stats=stats)
-    arrays, position = {}, 0
-    for spec, (first, last) in zip(ordered, ranges, strict=True):
-        part = data[position : position + last - first]
-        if on_stored:
-            on_stored(spec, start, stop, part.data)
-        arrays[spec.name] = spec.rows(part, stop - start)
-        position += last - first
+    # Widest elements first, so that every part is aligned; text needs none.
+    ordered = sorted(
+        (spec for spec in specs if spec.storage == "bytes"),
+        key=lambda spec: (spec.stride_bytes or 0, -spec.itemsize if spec.dtype != "string" else 0),
+    )
+    arrays = _read_ranges(uri, ordered, start, stop, data, etag, stats, on_stored)
+    others = sorted((spec for spec in specs if spec.storage != "bytes"), key=lambda spec: spec.storage)
+    for storage, group in groupby(others, key=lambda spec: spec.storage):
+        of_library = list(group)
+        found = library_format(storage).read_rows(uri, of_library, start, stop, etag, stats)
+        for spec in of_library:
+            arrays[spec.name] = spec.from_file(found[spec.name])
     return {spec.name: arrays[spec.name] for spec in specs}
 
 
+def _read_ranges(
+    uri: store.StrPath,
+    specs: Sequence[TensorSpec],
+    start: int,
+    stop: int,
+    data: np.ndarray,
+    etag: str | None,
+    stats: store.ReadStats | None,
+    on_stored: OnStored | None,
+) -> dict[str, np.ndarray]:
+    groups = _groups(specs)
+    ranges = [_byte_range(group, start, stop) for group in groups]
+    total_bytes = sum(last - first for first, last in ranges)
+    store.read_into(uri, ranges, data[:total_bytes].data, etag=etag, stats=stats)
+    arrays, position, count = {}, 0, stop - start
+    for group, (first, last) in zip(groups, ranges, strict=True):
+        part = data[position : position + last - first]
+        position += last - first
+        for spec in group:
+            if spec.stride_bytes is not None:
+                at = spec.byte_range(start, stop)[0] - first
+                strided = np.lib.stride_tricks.as_strided(
+                    part[at:], (count, spec.row_bytes), (spec.stride_bytes, 1), writeable=False
+                )
+                arrays[spec.name] = spec.rows(np.array(strided).reshape(-1), count)
+                continue
+            if on_stored:
+                on_stored(spec, start, stop, part.data)
+            arrays[spec.name] = spec.rows(part, count)
+    return arrays
+
+
+def _groups(specs: Sequence[TensorSpec]) -> list[list[TensorSpec]]:
+    """Columns whose rows lie in one another's gaps together, as those of a table: they are read once."""
+    groups = [[spec] for spec in specs if spec.stride_bytes is None]
+    strided = sorted(
+        (spec for spec in specs if spec.stride_bytes is not None),
+        key=lambda spec: (spec.distance_bytes, spec.offset_bytes),
+    )
+    for number, spec in enumerate(strided):
+        first = groups[-1][0] if number else None
+        same = first is not None and first.stride_bytes == spec.stride_bytes
+        if first is not None and same and spec.offset_bytes < first.offset_bytes + spec.distance_bytes:
+            groups[-1].append(spec)
+        else:
+            groups.append([spec])
+    return groups
+
+
+def _byte_range(group: Sequence[TensorSpec], start: int, stop: int) -> tuple[int, int]:
+    ranges = [spec.byte_range(start, stop) for spec in group]
+    return min(first for first, _ in ranges), max(last for _, last in ranges)
+
+
 def batch_bytes(specs: Sequence[TensorSpec], rows: int) -> int:
-    """Bytes that `rows` rows of `specs` take."""
-    return sum(spec.row_bytes for spec in specs) * rows
+    """Bytes that `rows` rows of `specs` take while they are read."""
+    total_bytes = 0
+    for group in _groups([spec for spec in specs if spec.storage == "bytes"]):
+        first, last = _byte_range(group, 0, min(rows, group[0].samples))
+        total_bytes += last - first
+    return total_bytes

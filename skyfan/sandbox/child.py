@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,11 @@ class ChildDied(BadInput):
     cure = "Export the model again with the supported operators; the file as it is cannot be used."
 
 
-def run_in_child(entry: str, data: bytes, limits: Limits) -> Any:
+def run_in_child(entry: str, data: bytes, limits: Limits, pass_fds: Sequence[int] = ()) -> Any:
     """What `entry` (`package.module:function`) makes of the bytes in a confined child, a JSON value.
 
-    Raises `ChildDied` with how it ended: by a signal, at its deadline, out of memory, with an exception.
+    The child keeps the file descriptors `pass_fds`, such as one end of a socket pair. Raises `ChildDied` with how it
+    ended: by a signal, at its deadline, out of memory, with an exception.
     """
     with tempfile.TemporaryDirectory(prefix="skyfan-") as name:
         folder = Path(name)
@@ -50,7 +52,7 @@ def run_in_child(entry: str, data: bytes, limits: Limits) -> Any:
             try:
                 done = subprocess.run(  # noqa: S603 - this interpreter, on arguments of ours
                     command, input=data, stdout=errors, stderr=errors, env=environment, cwd=name, check=False,
-                    timeout=limits.deadline_s,
+                    timeout=limits.deadline_s, pass_fds=pass_fds,
                 )  # fmt: skip
             except subprocess.TimeoutExpired as error:
                 raise ChildDied(f"did not end within {limits.deadline_s:.0f} s") from error

@@ -52,7 +52,7 @@ def draft(job: Job, model_digest: str, result_row_bytes: int = 0, advance: Advan
     Raises:
         RankTooLarge: the job asks for so few ranks that one would have too large results.
     """
-    files = read_layouts(job.dataset, advance)
+    files = read_layouts(job.dataset, advance, columns=job)
     partitions = make_partitions(files, job.partition_size, result_row_bytes)
     if job.file_limit is not None:
         partitions = partitions[: job.file_limit]

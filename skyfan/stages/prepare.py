@@ -9,8 +9,7 @@ from skyfan import store
 from skyfan.dtypes import numpy_dtype
 from skyfan.engines import Engine
 from skyfan.errors import DatasetError, LocationError, ModelError
-from skyfan.formats.dataset import Advance, dataset_files
-from skyfan.formats.torch import open_tensorfile
+from skyfan.formats.dataset import Advance, first_layout
 from skyfan.layout import FileLayout, TensorSpec
 from skyfan.models.loading import load_model
 from skyfan.models.locating import locate_model
@@ -35,7 +34,7 @@ def prepare(request: PrepareRequest, models: ModelCache, advance: Advance | None
     """
     job = request.job
     model = models.model(locate_model(job.model))
-    layout = open_tensorfile(dataset_files(job.dataset, advance)[0])
+    layout = first_layout(job.dataset, job, advance)
     require_real_redshifts([layout])
     engine = models.engine(model.uri, model.digest, job.options, layout)
     bound, width = _try_out(engine, layout)
@@ -59,7 +58,7 @@ def convert(request: ConvertRequest, models: ModelCache) -> ModelFile:
     """
     source = request.model
     uri, digest = _converted(request, models) if source.needs_conversion else (source.uri, source.digest)
-    layout = open_tensorfile(dataset_files(request.job.dataset)[0])
+    layout = first_layout(request.job.dataset, request.job)
     engine = models.engine(uri, digest, request.job.options, layout)
     _try_out(engine, layout)
     return ModelFile(uri=uri, digest=digest, source_digest=source.digest, engine=engine.info.name)

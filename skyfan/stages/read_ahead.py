@@ -89,7 +89,8 @@ def _cuts(item: PlanItem, names: Set[str], batch_size: int) -> Iterator[_Cut]:
         file = item.files[span.file]
         step = batch_size * max(1, BLOCK_BYTES // max(1, file.sample_bytes * batch_size))
         wanted = [spec for spec in file.tensors if spec.name in names]
-        narrow = tuple(spec for spec in wanted if spec.row_bytes * step < NARROW_BYTES)
+        # Columns of a table lie in one another's gaps: they are read together, as wide ones.
+        narrow = tuple(spec for spec in wanted if _is_contiguous(spec) and spec.row_bytes * step < NARROW_BYTES)
         wide = tuple(spec for spec in wanted if spec not in narrow)
         blocks = max(1, WINDOW_BYTES // max(1, batch_bytes(narrow, step)))
         for first in range(span.start, span.stop, step * blocks):
@@ -107,6 +108,10 @@ def _cuts(item: PlanItem, names: Set[str], batch_size: int) -> Iterator[_Cut]:
 
 def _allocate(size_bytes: int) -> Buffer:
     return np.empty(size_bytes, np.uint8)
+
+
+def _is_contiguous(spec: TensorSpec) -> bool:
+    return spec.storage == "bytes" and spec.stride_bytes is None
 
 
 @dataclass

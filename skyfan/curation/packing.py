@@ -1,0 +1,214 @@
+"""Makes one dataset of a folder with a file for every object: shards with IDs, and the catalogue's other columns.
+
+Files are read in parallel. A shard appears when it is whole, so that the same command goes on where it was stopped;
+`pack.json` in the output tells what is packed, and another packing of that folder is refused.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from skyfan import store
+from skyfan.curation.object_files import SUFFIXES, Columns, read_object
+from skyfan.errors import DatasetError, LocationError, RunConflict
+from skyfan.events import Progress
+from skyfan.formats.dataset import natural_order, open_dataset
+from skyfan.formats.registry import suffix_of
+
+SHARD_BYTES = 256 * 2**20
+ROW_GROUP_BYTES = 16 * 2**20
+READERS = 16
+ID = "id"
+_MANIFEST, _MISSING = "pack.json", "missing.txt"
+
+PackFormat = Literal["parquet", "h5", "npz"]
+
+
+class PackReport(BaseModel):
+    """What was packed. `missing` are objects of the catalogue without a file, listed in `<output>/missing.txt` too."""
+
+    output: str
+    objects: int
+    shards: int
+    reused_shards: int
+    missing: list[str]
+
+
+@dataclass(frozen=True)
+class _Objects:
+    """Objects in the order in which they are packed: their files, and columns [N, …] beside the files' own."""
+
+    uris: list[str]
+    columns: Columns
+    missing: list[str]
+
+
+def pack(
+    folder: str, output: str, *, catalog: str | None = None, id_column: str = ID, progress: Progress | None = None
+) -> PackReport:
+    """Packs the objects of `folder` into shards in `output`, a folder; its suffix, which is left off, is the format.
+
+    With a `catalog` (Parquet, FITS, CSV, …), objects come in its order with all of its columns, and an object's file
+    is called by its `id_column`; else every file is packed, its name without suffix the ID. `progress` counts objects.
+
+    Raises:
+        DatasetError: there are no such files, or one of them differs in shape or type from the first.
+        RunConflict: `output` holds something else.
+    """
+    target, form = _target(output)
+    objects = _objects(folder, catalog, id_column)
+    if not objects.uris:
+        raise DatasetError(f"{folder} has a file for none of the objects of {catalog or folder}.")
+    first = read_object(objects.uris[0])
+    row_bytes = sum(values.nbytes for values in first.values())
+    step = max(1, SHARD_BYTES // max(1, row_bytes))
+    _claim(target, objects, form, step)
+    starts = range(0, len(objects.uris), step)
+    reused = 0
+    with ThreadPoolExecutor(READERS, "skyfan-pack") as readers:
+        for number, start in enumerate(starts):
+            stop = min(start + step, len(objects.uris))
+            uri = store.join(target, f"{PurePosixPath(target).name}-{number:05d}.{form}")
+            if store.exists(uri):
+                reused += 1
+            else:
+                rows = _stacked(readers, objects.uris[start:stop], first)
+                beside = {name: values[start:stop] for name, values in objects.columns.items()}
+                store.put(uri, _encoded({**beside, **rows}, form))
+            if progress:
+                progress(stop, len(objects.uris))
+    store.put(store.join(target, _MISSING), "".join(f"{name}\n" for name in objects.missing).encode())
+    return PackReport(
+        output=target, objects=len(objects.uris), shards=len(starts), reused_shards=reused, missing=objects.missing
+    )
+
+
+def _target(output: str) -> tuple[str, PackFormat]:
+    forms: dict[str, PackFormat] = {".parquet": "parquet", ".h5": "h5", ".npz": "npz"}
+    suffix = suffix_of(output)
+    return (output[: -len(suffix)], forms[suffix]) if suffix in forms else (output, "parquet")
+
+
+def _objects(folder: str, catalog: str | None, id_column: str) -> _Objects:
+    files = sorted((one.uri for one in store.list(folder) if suffix_of(one.uri) in SUFFIXES), key=natural_order)
+    by_name: dict[str, str] = {}
+    for uri in files:
+        stem = PurePosixPath(uri).stem
+        if stem in by_name:
+            raise DatasetError(f"{uri} and {by_name[stem]} are both of the object {stem}; leave one of them out.")
+        by_name[stem] = uri
+    if catalog is None:
+        return _Objects(files, {ID: _ids(list(by_name))}, [])
+    columns = _catalog(catalog)
+    if id_column not in columns:
+        raise DatasetError(f"{catalog} has no column {id_column!r}; it holds {', '.join(columns)}. Name one with --id.")
+    names = [str(name).strip() for name in columns[id_column].tolist()]
+    here = np.array([name in by_name for name in names], dtype=bool)
+    kept = {name: values[here] for name, values in columns.items()}
+    uris = [by_name[name] for name in names if name in by_name]
+    return _Objects(uris, kept, [name for name in names if name not in by_name])
+
+
+def _ids(names: Sequence[str]) -> NDArray[np.generic]:
+    """Whole numbers where all names are such and nothing is lost, else text."""
+    if all(name.isdecimal() and str(int(name)) == name and int(name) < 2**63 for name in names):
+        return np.array([int(name) for name in names], np.int64)
+    return np.array(names, object)
+
+
+def _catalog(uri: str) -> Columns:
+    if suffix_of(uri) != ".csv":
+        dataset = open_dataset(uri)
+        return dataset.read(0, dataset.samples)
+    import pyarrow as pa
+    from pyarrow import csv
+
+    try:
+        table = csv.read_csv(io.BytesIO(store.read(uri)))
+    except pa.ArrowException as error:
+        raise DatasetError(f"{uri} is not a CSV table: {str(error).splitlines()[0]}.") from error
+    return {name: table[name].to_numpy() for name in table.column_names}
+
+
+def _claim(target: str, objects: _Objects, form: str, step: int) -> None:
+    names = "\n".join(objects.uris).encode()
+    manifest = {"objects": len(objects.uris), "sha256": hashlib.sha256(names).hexdigest(), "format": form, "step": step}
+    uri, content = store.join(target, _MANIFEST), json.dumps(manifest, indent=2).encode()
+    try:
+        store.put_new(uri, content)
+    except store.AlreadyExists as error:
+        if store.read(uri) != content:
+            raise RunConflict(f"{target} holds other packed objects; choose another output, or remove it.") from error
+
+
+def _stacked(readers: ThreadPoolExecutor, uris: Sequence[str], first: Columns) -> Columns:
+    rows: Columns = {name: np.empty((len(uris), *values.shape), values.dtype) for name, values in first.items()}
+    for position, found in enumerate(_in_order(readers, uris)):
+        for name, values in found.items():
+            if name not in rows or rows[name].shape[1:] != values.shape or rows[name].dtype != values.dtype:
+                known = ", ".join(f"{known} {one.dtype} {list(one.shape)}" for known, one in first.items())
+                raise DatasetError(
+                    f"{uris[position]} holds {name} {values.dtype} {list(values.shape)}, the first file {known}; "
+                    "all objects need one shape and type."
+                )
+            rows[name][position] = values
+        if len(found) < len(rows):
+            raise DatasetError(f"{uris[position]} lacks {', '.join(sorted(set(rows) - set(found)))}.")
+    return rows
+
+
+def _in_order(readers: ThreadPoolExecutor, uris: Sequence[str]) -> Iterator[Columns]:
+    """Objects in order, a few more read ahead than there are readers."""
+    for start in range(0, len(uris), 4 * READERS):
+        yield from readers.map(read_object, uris[start : start + 4 * READERS])
+
+
+def _encoded(columns: Columns, form: PackFormat) -> bytes:
+    file = io.BytesIO()
+    match form:
+        case "npz":
+            np.savez(file, **{name: _fixed(values) for name, values in columns.items()})  # type: ignore[arg-type]
+        case "h5":
+            _write_hdf5(file, columns)
+        case _:
+            _write_parquet(file, columns)
+    return file.getvalue()
+
+
+def _fixed(values: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Text of fixed length, which these formats can be read by rows with."""
+    return np.char.encode(values.astype(str), "utf-8") if values.dtype.kind in "OU" else values
+
+
+def _write_hdf5(file: io.BytesIO, columns: Columns) -> None:
+    try:
+        import h5py
+    except ImportError as error:
+        raise LocationError("writing HDF5 needs h5py: pip install 'skyfan[formats]'.") from error
+    with h5py.File(file, "w") as written:
+        for name, values in columns.items():
+            written[name] = _fixed(values)
+
+
+def _write_parquet(file: io.BytesIO, columns: Columns) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    arrays = {}
+    for name, values in columns.items():
+        array = pa.array(values.reshape(-1))
+        for size in values.shape[:0:-1]:
+            array = pa.FixedSizeListArray.from_arrays(array, size)
+        arrays[name] = array
+    rows = len(next(iter(columns.values())))
+    row_bytes = sum(values.nbytes for values in columns.values()) // max(1, rows)
+    pq.write_table(pa.table(arrays), file, row_group_size=max(1, ROW_GROUP_BYTES // max(1, row_bytes)))

@@ -18,6 +18,7 @@ True
 The command line is built on these functions. The errors are those of `skyfan.errors`.
 """
 
+import html
 import sys
 import threading
 from collections.abc import Iterator
@@ -89,7 +90,7 @@ class Run:
             raise LocationError(
                 f"{self.uri} has no summary: run the same command again, or `skyfan report {self.uri}`."
             )
-        return found
+        return found.model_copy(update={"output": self.uri})  # where it is now: a run's folder may be moved or copied
 
     @cached_property
     def records(self) -> tuple[RankRecord, ...]:
@@ -150,7 +151,8 @@ class Run:
         from skyfan.stages.aggregate import aggregate_again, write_report
 
         found = self._ledger.read_summary()
-        if found is None:
+        if found is None or found.completeness.ranks_present != len(self._ranks):
+            # Never aggregated, or a start that was interrupted since has committed more.
             return aggregate_again(self._ledger)
         write_report(self._ledger, self.plan, found)
         return found
@@ -159,8 +161,10 @@ class Run:
         """What a notebook shows."""
         from skyfan.progress.summary_rows import summary_rows
 
+        if self._ledger.read_summary() is None:
+            return f"{html.escape(self.uri)}: {len(self._ranks)} of {len(self.plan.working_ranks)} ranks committed"
         rows = "".join(
-            f"<tr><th style='text-align:left'>{name}</th><td>{value}</td></tr>"
+            f"<tr><th style='text-align:left'>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
             for name, value in summary_rows(self.summary)
         )
         return f"<table>{rows}</table>"
@@ -194,8 +198,8 @@ def run(job: Job, *, on: str | Backend = "local", progress: bool | Listener = Tr
         logs.configure("driver", level="warning")
     backend = create_backend(on) if isinstance(on, str) else on
     with _listening(progress) as listener:
-        summary = _on_a_thread(backend, job, listener)
-    return Run(summary.output)
+        _on_a_thread(backend, job, listener)
+    return Run(job.output)
 
 
 def plan(job: Job, *, progress: bool | Listener = False) -> Plan:

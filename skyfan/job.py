@@ -7,7 +7,7 @@ limits and its description stand nowhere else.
 
 from collections.abc import Callable, Mapping
 from pathlib import PurePath
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -133,10 +133,12 @@ class Job(RunOptions):
     @model_validator(mode="before")
     @classmethod
     def _default_output(cls, fields: Any) -> Any:
-        if isinstance(fields, Mapping) and not fields.get("output") and isinstance(fields.get("dataset"), str):
-            stem = PurePath(fields["dataset"].strip().rstrip("/")).stem or "run"
-            return {**fields, "output": f"runs/{stem}"}
-        return fields
+        if not isinstance(fields, Mapping) or not isinstance(fields.get("dataset"), str):
+            return fields
+        if str(fields.get("output") or "").strip():
+            return fields
+        stem = PurePath(fields["dataset"].strip().rstrip("/")).stem
+        return {**fields, "output": f"runs/{'run' if stem in ('', '.', '..') else stem}"}
 
     @property
     def options(self) -> RunOptions:
@@ -175,7 +177,7 @@ def _sentence(error: ValidationError, spelled: Callable[[str], str]) -> str:
         case "extra_forbidden":
             return f"{name} is unknown; known are {', '.join(_known())}."
         case "literal_error":
-            return f"{name} is {given!r}; choose one of {', '.join(_choices(field))}."
+            return f"{name} is {given!r}; choose one of {_choices(context['expected'])}."
         case "greater_than_equal":
             return f"{name} is {given!r}; it must be at least {context['ge']:g}."
         case "less_than_equal":
@@ -186,10 +188,11 @@ def _sentence(error: ValidationError, spelled: Callable[[str], str]) -> str:
             return f"{name} is {given!r}: {first['msg'].lower()}."
 
 
+def _choices(expected: str) -> str:
+    """pydantic's "'a', 'b' or 'c'" as "a, b, c"."""
+    return expected.replace("'", "").replace(" or ", ", ")
+
+
 def _known() -> list[str]:
     names = [name for name in Job.model_fields if name != "schema_"]
     return sorted(names, key=lambda name: (name not in ("dataset", "output"), names.index(name)))
-
-
-def _choices(field: str) -> tuple[str, ...]:
-    return {"precision": get_args(Precision), "device": get_args(Device)}.get(field, ())

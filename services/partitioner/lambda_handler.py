@@ -14,16 +14,15 @@ from skyfan.serving.lambda_dispatch import make_handler
 from skyfan.serving.lambda_events import PlanEvent, PlanResult, S3Object, S3Prefix
 from skyfan.settings import FunctionSettings, NetworkSettings, read
 from skyfan.stages.messages import PlanRequest
-from skyfan.stages.plan import draft, plan
+from skyfan.stages.plan import count_ranks_to_run, plan
 
 
 def _plan(event: PlanEvent, _context: LambdaContext, _metrics: Metrics) -> PlanResult:
     job, execution = event.job, event.execution.name
     bucket, prefix = _bucket_and_prefix(job.output)
     request = PlanRequest(job=job, model=event.model, rank_limit_s=read(FunctionSettings).rank_limit_s)
-    if job.collectives and not job.resume:
-        # Refused before anything is removed.
-        _group(job, len(draft(job, event.model.digest, event.model.result_row_bytes).working_ranks), execution)
+    if job.collectives:  # a group that cannot meet is refused before anything is claimed or removed
+        _group(job, count_ranks_to_run(request), execution)
     reply = plan(request)
     folder = RunFolder(job.output)
     planned: Plan = folder.read_plan()

@@ -1,5 +1,6 @@
 """The job, written once over any services: prepare, plan, convert, fan out, aggregate."""
 
+import asyncio
 import secrets
 import time
 
@@ -23,6 +24,7 @@ from skyfan.stages.messages import (
     PlanRequest,
     PrepareRequest,
 )
+from skyfan.stages.plan import count_ranks_to_run
 
 
 async def run_job(job: Job, services: Services, listener: Listener, started_s: float) -> Summary:
@@ -39,8 +41,8 @@ async def run_job(job: Job, services: Services, listener: Listener, started_s: f
     listener(PhaseStarted("planning"))
     plan_start = time.perf_counter()
     request = PlanRequest(job=job, model=prepared)
-    if job.collectives and not job.resume:
-        await _check_group(job, services, request, listener)
+    if job.collectives:  # a group that cannot meet is refused before anything is claimed or removed
+        _group(job, services, await asyncio.to_thread(count_ranks_to_run, request))
     reply = await services.plan(request, listener)
     plan_s = time.perf_counter() - plan_start
     structlog.contextvars.bind_contextvars(run_id=reply.run_id)
@@ -73,13 +75,6 @@ async def run_job(job: Job, services: Services, listener: Listener, started_s: f
     if fan_out.failed:
         raise _first_failure(fan_out, summary)
     return summary
-
-
-async def _check_group(job: Job, services: Services, request: PlanRequest, listener: Listener) -> None:
-    """Refuses a group that cannot meet before anything is removed: a plan that resumes removes nothing."""
-    resuming = job.model_copy(update={"resume": True})
-    await services.plan(request.model_copy(update={"job": resuming}), listener)
-    _group(job, services, len(RunFolder(job.output).read_plan().working_ranks))
 
 
 def _group(job: Job, services: Services, members: int) -> RankGroup | None:

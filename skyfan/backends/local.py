@@ -7,6 +7,7 @@ import secrets
 import signal
 import sys
 import tempfile
+import threading
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +33,34 @@ STOP_DEADLINE_S = 2.0
 END_DEADLINE_S = 3.0
 LOOPBACK = "127.0.0.1"
 DEFAULT_WORKERS = 2
+
+
+class _LoopbackToken:
+    """A token for the services of this process, where the user has set none; the last run that uses it takes it away.
+
+    Other users of this machine can reach loopback ports, but they do not know this word.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._token: str | None = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._users += 1
+            if not shared_token():
+                self._token = os.environ[TOKEN_VARIABLE] = secrets.token_urlsafe(16)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users and self._token is not None:
+                os.environ.pop(TOKEN_VARIABLE, None)
+                self._token = None
+
+
+_LOOPBACK_TOKEN = _LoopbackToken()
 
 
 class Child:
@@ -157,10 +186,7 @@ class LocalServices(GrpcServices):
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="skyfan-")))
-            if not shared_token():
-                # Other users of this machine can reach loopback ports, but they do not know this word.
-                os.environ[TOKEN_VARIABLE] = secrets.token_urlsafe(16)
-                stack.callback(os.environ.pop, TOKEN_VARIABLE, None)
+            stack.enter_context(_LOOPBACK_TOKEN)
             services = ["partitioner", "aggregator", *["executor"] * self.concurrency]
             services += ["rendezvous"] * self._collectives
             self._children = [
@@ -213,7 +239,11 @@ class LocalServices(GrpcServices):
 
     async def _executor_addresses(self) -> set[str]:
         executors = [child for child in self._children if child.service == "executor"]
-        await asyncio.gather(*(child.ensure_running() for child in executors))
+        started = await asyncio.gather(*(child.ensure_running() for child in executors), return_exceptions=True)
+        if failed := [error for error in started if isinstance(error, BaseException)]:
+            if not any(child.running for child in executors):
+                raise failed[0]
+            structlog.get_logger("driver").warning("an executor does not start again", error=str(failed[0]))
         return {child.address for child in executors if child.running}
 
 

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from abc import abstractmethod
+from contextlib import suppress
 
 from skyfan.backends.base import Backend, BackendSettings
 from skyfan.backends.driver import run_job
@@ -52,13 +53,17 @@ class ServiceBackend(Backend):
             if str(error) != _NO_THREAD:
                 raise
             raise SkyfanError(NO_MEMORY) from error
+        finally:
+            self._cancelled.clear()  # the same backend may run another job
 
     def cancel(self) -> None:
         """Cancels the driver; ranks in flight end at their next batch."""
         self._cancelled.set()
-        if self._running:
-            loop, task = self._running
-            loop.call_soon_threadsafe(task.cancel)
+        running = self._running
+        if running:
+            loop, task = running
+            with suppress(RuntimeError):  # the run has just ended, and its loop is closed
+                loop.call_soon_threadsafe(task.cancel)
 
     async def _run(self, job: Job, services: Services, listener: Listener) -> Summary:
         task = asyncio.create_task(self._drive(job, services, listener, time.monotonic()))

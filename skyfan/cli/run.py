@@ -62,7 +62,8 @@ def _job_of_payload(path: Path, typed: dict[str, object]) -> Job:
     """The job that an execution's input means: its script is not run."""
     for name in typed.keys() - _BESIDE_PAYLOAD:
         raise BadInput(
-            f"{options.option_of(name)} is set by the --payload file; write it there, or leave --payload out."
+            f"{options.option_of(name)} cannot be given beside --payload; write it into that file, or leave --payload "
+            "out."
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -2,6 +2,7 @@
 
 import structlog
 
+from skyfan import store
 from skyfan.errors import RankTooLarge
 from skyfan.formats.dataset import Advance, read_layouts
 from skyfan.job import Job
@@ -44,6 +45,16 @@ def plan(request: PlanRequest, advance: Advance | None = None) -> PlanReply:
         committed=len(committed),
     )
     return PlanReply(run_id=planned.run_id, committed_ranks=tuple(committed))
+
+
+def count_ranks_to_run(request: PlanRequest) -> int:
+    """How many ranks this start would compute; nothing is claimed, written or removed."""
+    job = request.job
+    planned = draft(job, request.model.digest, request.model.result_row_bytes)
+    ledger = RunLedger(job.output, planned.results_schema)
+    if not job.resume or not store.exists(ledger.plan_uri) or ledger.read_plan().run_id != planned.run_id:
+        return len(planned.working_ranks)
+    return len(set(planned.working_ranks) - set(ledger.committed_ranks()))
 
 
 def draft(job: Job, model_digest: str, result_row_bytes: int = 0, advance: Advance | None = None) -> Plan:

@@ -167,8 +167,12 @@ def test_an_output_below_a_file_is_refused_by_what_is_wrong(skyfan, sample, smal
     ("content", "arguments", "said"),
     [
         (b"\xff\xfe", [], "is not JSON"),
-        (b'{"dataset": "x.pt", "output": "run"}', ["--batch-size", "3"], "--batch-size is set by the --payload file"),
-        (b'{"dataset": "x.pt", "output": "run"}', ["--dataset", "y.pt"], "--dataset is set by the --payload file"),
+        (
+            b'{"dataset": "x.pt", "output": "run"}',
+            ["--batch-size", "3"],
+            "--batch-size cannot be given beside --payload",
+        ),
+        (b'{"dataset": "x.pt", "output": "run"}', ["--dataset", "y.pt"], "--dataset cannot be given beside --payload"),
     ],
 )
 def test_bad_payloads(skyfan, tmp_path, content, arguments, said):

@@ -94,8 +94,8 @@ def run_case(case: Case, dataset: str, dataset_bytes: int, model: PreparedModel,
     for item in RunFolder(str(folder)).read_plan().items():
         request = InferRequest(run_id=reply.run_id, job=job, item=item, model=file).model_dump_json()
         given = json.dumps({"request": request, "device": device, "compiled": compiled})
-        place = ["env", f"{VISIBLE_VARIABLE}={gpus[item.rank % len(gpus)]}"] if gpus else []
-        command = [*place, sys.executable, "-m", "benchmarks.gpu_worker", "rank", given]
+        environment = ["env", f"{VISIBLE_VARIABLE}={gpus[item.rank % len(gpus)]}"] if gpus else []
+        command = [*environment, sys.executable, "-m", "benchmarks.gpu_worker", "rank", given]
         processes.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT))
     try:
         for process in processes:

@@ -166,7 +166,7 @@ def markdown(found: Found) -> str:
     about = f"{found['samples']} samples in {found['ranks']} ranks, one thread an executor."
     lines = [
         *heading(found, "Scaling", about),
-        "| round | backend | map s | sum of ranks s | samples/s (map) | cold ranks | warm run s | cold run and start s |",
+        "| round | backend | map s | sum of ranks s | samples/s (map) | cold ranks | warm s | cold and start s |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for number, one in enumerate(found["rounds"], 1):

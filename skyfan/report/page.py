@@ -69,6 +69,7 @@ def _part(name: str) -> str:
 
 
 def redshift_sections(redshifts: RedshiftSample, seen: Observed) -> list[dict[str, Any]]:
+    """Title and SVG of each figure of redshifts; a histogram where no spectroscopic redshift is known."""
     galaxies = redshifts.galaxies
     if galaxies is not None:
         return _figures_of(galaxies, seen)
@@ -116,6 +117,7 @@ def _figures_of(galaxies: Galaxies, seen: Observed) -> list[dict[str, Any]]:
 
 
 def rank_timeline(records: Sequence[RankRecord]) -> Markup | None:
+    """The ranks by phase over time as an SVG; None without records."""
     if not records:
         return None
     figure = timeline_figure([record.to_json_dict() for record in records], size=(8.0, 2.4))

@@ -85,9 +85,7 @@ class CallInterceptor(aio.ServerInterceptor):
 
         return answer
 
-    def _stream(
-        self, behaviour: Any, method: str, slots: "_Slots | None" = None
-    ) -> Callable[..., AsyncIterator[Any]]:
+    def _stream(self, behaviour: Any, method: str, slots: "_Slots | None" = None) -> Callable[..., AsyncIterator[Any]]:
         async def answer(request: Any, context: _Context) -> AsyncIterator[Any]:
             try:
                 with (slots or self._calls).taken():

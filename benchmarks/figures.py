@@ -37,12 +37,12 @@ def rates_figure(found: dict[str, Any], reference: str) -> Figure:
     with style():
         figure = Figure(figsize=(7, 0.6 + 0.38 * len(shown)), layout="constrained")
         axes = figure.subplots()
-        for place, name in enumerate(shown):
+        for position, name in enumerate(shown):
             one = found["variants"][name]
             rate, rounds = one["samples_per_s"], one["rounds"]
             whiskers = [[max(0.0, rate - min(rounds))], [max(0.0, max(rounds) - rate)]]
-            axes.barh(place, rate, color=COLOURS[name.partition(":")[0]], xerr=whiskers, capsize=3, height=0.7)
-            axes.text(max(rate, *rounds), place, f"  {rate:.0f} ({rate / base:.1f} ×)", va="center")
+            axes.barh(position, rate, color=COLOURS[name.partition(":")[0]], xerr=whiskers, capsize=3, height=0.7)
+            axes.text(max(rate, *rounds), position, f"  {rate:.0f} ({rate / base:.1f} ×)", va="center")
         axes.set_yticks(range(len(shown)), [NAMES[name] for name in shown])
         axes.invert_yaxis()
         axes.margins(x=0.18)
@@ -58,7 +58,7 @@ def growth_figure(found: dict[str, Any]) -> Figure:
     size_mb = np.array([row["samples"] for row in rows]) * found["sample_bytes"] / 2**20
     wall_s = np.array([row["wall_s"] for row in rows])
     memory_mb = np.array([row["peak_rss_bytes"] - row["baseline_rss_bytes"] for row in rows]) / 2**20
-    small = [place for place, row in enumerate(rows) if row["multiple"] <= LARGEST_ON_LINE]
+    small = [position for position, row in enumerate(rows) if row["multiple"] <= LARGEST_ON_LINE]
     slope, start = found["line"]["s_per_mb"], found["line"]["start_s"]
     ends = np.array([0, size_mb[small].max()])
     with style():

@@ -25,7 +25,7 @@ from benchmarks.inputs import reference_size_model
 from benchmarks.part import ROOT, Found, last_line, options_of, parser, save
 from benchmarks.range_server import BUCKET
 from skyfan.engines.cuda_engine import PRECISIONS
-from skyfan.engines.device import VISIBLE_VARIABLE, available_device, visible_gpus
+from skyfan.engines.device import VISIBLE_DEVICES, available_device, visible_gpus
 from skyfan.formats.torch import TensorFileWriter
 from skyfan.job import Job
 from skyfan.models import load_model
@@ -94,8 +94,8 @@ def run_case(case: Case, dataset: str, dataset_bytes: int, model: PreparedModel,
     for item in RunFolder(str(folder)).read_plan().items():
         request = InferRequest(run_id=reply.run_id, job=job, item=item, model=file).model_dump_json()
         given = json.dumps({"request": request, "device": device, "compiled": compiled})
-        place = ["env", f"{VISIBLE_VARIABLE}={gpus[item.rank % len(gpus)]}"] if gpus else []
-        command = [*place, sys.executable, "-m", "benchmarks.gpu_worker", "rank", given]
+        environment = ["env", f"{VISIBLE_DEVICES}={gpus[item.rank % len(gpus)]}"] if gpus else []
+        command = [*environment, sys.executable, "-m", "benchmarks.gpu_worker", "rank", given]
         processes.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT))
     try:
         for process in processes:

@@ -88,11 +88,11 @@ def growth(model: Path, folder: Path, quarter: int) -> list[Found]:
     """Wall and CPU time and memory of one rank over 25 MB × each multiple, threads and model as they are."""
     rows = []
     for multiple in MULTIPLES:
-        place = folder / f"x{multiple}"
-        place.mkdir()
-        sparse_dataset(place / "data.pt", quarter * multiple)
-        (place / "model.safetensors").symlink_to(model)
-        run = run_variant("skyfan:auto/float32:unchecked", place)
+        variant_folder = folder / f"x{multiple}"
+        variant_folder.mkdir()
+        sparse_dataset(variant_folder / "data.pt", quarter * multiple)
+        (variant_folder / "model.safetensors").symlink_to(model)
+        run = run_variant("skyfan:auto/float32:unchecked", variant_folder)
         kept = ("samples", "wall_s", "cpu_s", "peak_rss_bytes", "baseline_rss_bytes", "record")
         rows.append({"multiple": multiple} | {key: run[key] for key in kept})
         print(f"{multiple} × 25 MB: {run['wall_s']:.1f} s, {run['peak_rss_bytes'] / 2**20:.0f} MB", flush=True)

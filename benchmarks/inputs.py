@@ -1,4 +1,4 @@
-"""The files that all variants read: one partition, the reference-size model in both formats, expected answers."""
+"""The files that all variants read: one partition, the reference-size model in both formats, reference outputs."""
 
 import argparse
 from pathlib import Path

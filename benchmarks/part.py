@@ -63,7 +63,7 @@ def with_machine(measure: Callable[[], Found]) -> Found:
 
 @contextmanager
 def inputs(samples: int) -> Iterator[Path]:
-    """A folder with data, models and expected answers; gone afterwards."""
+    """A folder with data, models and reference outputs; gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="skyfan-bench-") as folder:
         make = [sys.executable, "-m", "benchmarks.inputs", folder, "--samples", str(samples)]
         subprocess.run(make, cwd=ROOT, check=True, timeout=TIME_LIMIT_S)

@@ -1,6 +1,6 @@
 """One and two executors of one thread each over gRPC (`--on local`), beside the same ranks in one process.
 
-`python -m benchmarks.scaling` writes scaling.json and .md. Every place is warmed up by a run of its own first, so
+`python -m benchmarks.scaling` writes scaling.json and .md. Every backend is warmed up by a run of its own first, so
 that the map's time holds no loading of models; what a cold start costs is told beside it. In each round, in turn:
 
 - `process`: the ranks one after the other in this process, one thread;
@@ -9,7 +9,7 @@ that the map's time holds no loading of models; what a cold start costs is told 
   give to a second worker. Without it, shared caches and clocks would be taken for Skyfan's doing.
 
 Map time is from the first rank's start to the last rank's end. Overhead is what the fan-out costs in processor
-places: map time × executors over the sum of the ranks' times in one process, less one.
+slots: map time × executors over the sum of the ranks' times in one process, less one.
 """
 
 import asyncio
@@ -55,7 +55,7 @@ def job(dataset: Path, model: Path, output: str) -> Any:
     return Job(dataset=str(dataset), model=str(model), output=output, partition_size=size, world_size=RANKS)
 
 
-async def timed_runs(place: str, executors: int, dataset: Path, model: Path) -> Found:
+async def timed_runs(backend: str, executors: int, dataset: Path, model: Path) -> Found:
     """A cold run, then a warm one, on the same target; the warm one's map time is what counts."""
     from skyfan.backends.driver import run_job
     from skyfan.backends.local import LocalServices
@@ -63,7 +63,7 @@ async def timed_runs(place: str, executors: int, dataset: Path, model: Path) -> 
 
     with tempfile.TemporaryDirectory(prefix="skyfan-bench-") as output:
         began = time.perf_counter()
-        services = ProcessServices() if place == "process" else LocalServices(workers=executors)
+        services = ProcessServices() if backend == "process" else LocalServices(workers=executors)
         async with services as target:
             await run_job(job(dataset, model, f"{output}/cold"), target, lambda _event: None, time.monotonic())
             cold_s = time.perf_counter() - began
@@ -89,8 +89,8 @@ def _record(output: str, rank: int) -> Found:
     return found
 
 
-def place(name: str, executors: int, dataset: Path, model: Path) -> Found:
-    """One place in one round. A local target divides its threads among its executors."""
+def measured(name: str, executors: int, dataset: Path, model: Path) -> Found:
+    """One backend in one round. A local target divides its threads among its executors."""
     os.environ["SKYFAN_THREADS"] = str(executors)
     return asyncio.run(timed_runs(name, executors, dataset, model))
 
@@ -127,11 +127,11 @@ def _said(worker: "subprocess.Popen[str]") -> str:
 
 
 def one_round(dataset: Path, model: Path, batches: int) -> Found:
-    """All places once."""
+    """All backends once."""
     found: Found = {
-        "process": place("process", 1, dataset, model),
-        "local 1": place("local", 1, dataset, model),
-        "local 2": place("local", 2, dataset, model),
+        "process": measured("process", 1, dataset, model),
+        "local 1": measured("local", 1, dataset, model),
+        "local 2": measured("local", 2, dataset, model),
         "hardware": hardware(model, batches),
     }
     sequential_s = found["process"]["ranks_s"]
@@ -162,11 +162,11 @@ def measure(options: Options) -> Found:
 
 
 def markdown(found: Found) -> str:
-    """A row a place and round, and the medians."""
+    """A row for each backend and round, and the medians."""
     about = f"{found['samples']} samples in {found['ranks']} ranks, one thread an executor."
     lines = [
         *heading(found, "Scaling", about),
-        "| round | place | map s | sum of ranks s | samples/s (map) | cold ranks | warm run s | cold run and start s |",
+        "| round | backend | map s | sum of ranks s | samples/s (map) | cold ranks | warm s | cold and start s |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for number, one in enumerate(found["rounds"], 1):

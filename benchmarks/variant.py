@@ -27,7 +27,7 @@ def reference(name: str, folder: Path) -> dict[str, Any]:
 def skyfan(options: str, folder: Path) -> dict[str, Any]:
     """One rank's job in this process: load and check the model, plan, infer, commit predictions and record.
 
-    `options` is engine/precision, and `:unchecked` where the folder holds no expected answers.
+    `options` is engine/precision, and `:unchecked` where the folder holds no reference outputs.
     """
     import numpy as np
     import pyarrow.parquet as pq

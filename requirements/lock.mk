@@ -3,7 +3,7 @@
 COMPILE ?= .venv/bin/pip-compile
 LOCK = $(COMPILE) --quiet --no-emit-index-url --no-emit-find-links --strip-extras --annotation-style=line \
 	--no-header --constraint requirements/dev.txt
-LOCKED = $(addprefix requirements/,$(addsuffix .txt,run executor partitioner aggregator driver rendezvous))
+LOCKED = $(addprefix requirements/,$(addsuffix .txt,run executor executor-torch partitioner aggregator driver rendezvous))
 
 .PHONY: lock
 lock: $(LOCKED) requirements/bench.txt requirements/docs.txt
@@ -16,7 +16,8 @@ requirements/dev.txt: pyproject.toml requirements/dev.in requirements/constraint
 	sed -i.bak 's/^\(torch==[0-9.]*\)+cpu/\1/' $@ && rm $@.bak
 
 requirements/run.txt: EXTRAS = torch,openvino,aws,report,sky
-requirements/executor.txt: EXTRAS = torch,openvino,lambda
+requirements/executor.txt: EXTRAS = openvino,lambda
+requirements/executor-torch.txt: EXTRAS = torch,openvino,lambda
 requirements/partitioner.txt: EXTRAS = lambda
 requirements/aggregator.txt: EXTRAS = lambda,report
 requirements/driver.txt: EXTRAS = aws,report,sky
@@ -33,6 +34,6 @@ requirements/bench.txt: requirements/bench.in pyproject.toml requirements/dev.tx
 	sed -i.bak 's/^\(torch==[0-9.]*\)+cpu/\1/' $@ && rm $@.bak
 
 # The CPU build of torch calls itself 2.13.0+cpu; the lock names the release, the index decides on the build.
-$(addprefix requirements/,$(addsuffix .txt,run executor partitioner aggregator driver)): pyproject.toml requirements/dev.txt
+$(addprefix requirements/,$(addsuffix .txt,run executor executor-torch partitioner aggregator driver)): pyproject.toml requirements/dev.txt
 	$(LOCK) --extra $(EXTRAS) --output-file $@ $<
 	sed -i.bak 's/^\(torch==[0-9.]*\)+cpu/\1/' $@ && rm $@.bak

@@ -90,5 +90,5 @@ def test_input_that_cannot_be_used_is_refused_in_a_sentence(payload, message):
 
 
 def test_documentation_names_every_key():
-    text = (Path(__file__).parents[1] / "docs" / "step-functions.md").read_text()
+    text = (Path(__file__).parents[1] / "docs" / "how-to" / "step-functions.md").read_text()
     assert all(f"`{field.alias or name}`" in text for name, field in Job.model_fields.items())

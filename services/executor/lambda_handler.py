@@ -33,7 +33,7 @@ _MS = 1000
 
 
 def lambda_threads() -> int:
-    """vCPUs of this function's memory size, at least one, at most those that are visible."""
+    """Number of vCPUs of this function's memory size, at least one, at most those that are visible."""
     memory_mb = int(os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "0"))
     visible = os.cpu_count() or 1
     return min(visible, max(1, math.ceil(memory_mb / LAMBDA_MB_PER_VCPU))) if memory_mb else visible

@@ -51,8 +51,10 @@ def connect(
     All ranks must pass the same arguments but for `rank` and `cancelled`.
 
     Args:
-        rank, world_size: this rank's number, from 0, and the number of ranks in the group.
-        run, group: name the group. A name is used once: a retry of a run takes a new one.
+        rank: this rank's number, from 0.
+        world_size: the number of ranks in the group.
+        run: with `group`, names the group. A name is used once: a retry of a run takes a new one.
+        group: a name among the groups of the run.
         channel: "relay", "direct", "store" or "auto", which chooses by `skyfan.comm.model.choose`.
         rendezvous: HOST:PORT of the rendezvous server; default: `SKYFAN_RENDEZVOUS`.
         token: the group's secret, 16 to 1,024 characters; default: `SKYFAN_GROUP_TOKEN`.
@@ -61,7 +63,8 @@ def connect(
         join_timeout_s: until all ranks must have joined.
         punch_timeout_s: until a pair that has no direct connection is relayed.
         heartbeat_timeout_s: a rank that sends nothing for this long is lost.
-        typical_bytes, prefer: size of a message, and "fast" or "cheap", for "auto".
+        typical_bytes: size of a message, by which "auto" chooses.
+        prefer: "fast" or "cheap", for "auto".
         cancelled: when another thread sets it, every wait of this rank raises `Interrupted` within a second.
 
     Raises:
@@ -73,7 +76,20 @@ def connect(
     settings = read(NetworkSettings)
     rendezvous = rendezvous or settings.rendezvous
     _require_valid(rank, world_size, timeout_s)
-    choice = choose(
+    choice = _choice(channel, world_size, rendezvous, store, typical_bytes, prefer)
+    times = _Times(timeout_s, join_timeout_s, punch_timeout_s, heartbeat_timeout_s, cancelled)
+    if choice.channel == "store":
+        return _over_store(store or "", run, group, rank, world_size, choice, times)
+    terms = pb.GroupTerms(run=run, name=group, world_size=world_size, channel=choice.channel)
+    terms.token = token or settings.group_token.get_secret_value()
+    terms.join_deadline_s, terms.heartbeat_timeout_s = join_timeout_s, heartbeat_timeout_s
+    return _over_server(rendezvous or "", terms, rank, choice, times)
+
+
+def _choice(
+    channel: str, world_size: int, rendezvous: str | None, store: str | None, typical_bytes: int, prefer: str
+) -> Choice:
+    return choose(
         channel,
         world_size,
         has_rendezvous=rendezvous is not None,
@@ -82,13 +98,6 @@ def connect(
         prefer=prefer,
         direct_max_world_size=DIRECT_MAX_WORLD_SIZE,
     )
-    times = _Times(timeout_s, join_timeout_s, punch_timeout_s, heartbeat_timeout_s, cancelled)
-    if choice.channel == "store":
-        return _over_store(store or "", run, group, rank, world_size, choice, times)
-    terms = pb.GroupTerms(run=run, name=group, world_size=world_size, channel=choice.channel)
-    terms.token = token or settings.group_token.get_secret_value()
-    terms.join_deadline_s, terms.heartbeat_timeout_s = join_timeout_s, heartbeat_timeout_s
-    return _over_server(rendezvous or "", terms, rank, choice, times)
 
 
 class _Times(NamedTuple):

@@ -74,7 +74,8 @@ def choose(
     Args:
         channel: "auto", or the channel that the user wants.
         world_size: number of ranks.
-        has_rendezvous, has_store: whether a rendezvous server, a store is available.
+        has_rendezvous: whether a rendezvous server is available.
+        has_store: whether a store is available.
         typical_bytes: size of one rank's array in a typical allreduce.
         prefer: "fast" or "cheap".
         direct_max_world_size: most ranks that the direct channel connects.

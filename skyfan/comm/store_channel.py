@@ -100,6 +100,7 @@ class StoreChannel(Channel):
         self._heartbeats.start()
 
     def isend(self, dst: int, tag: Tag, parts: Parts, check: int = 0) -> Request:
+        """Start sending `parts` to rank `dst`; see `Channel.isend`."""
         self.check()
         request = Request(dst, tag, check)
         number = self._sent_numbers.get(dst, 0)
@@ -111,6 +112,7 @@ class StoreChannel(Channel):
         return request
 
     def irecv(self, src: int, tag: Tag, into: memoryview | None = None, check: int = 0) -> Request:
+        """Post a receive from rank `src`; see `Channel.irecv`."""
         self.check()
         request = Request(src, tag, check, into)
         inbox = self._inboxes[src]
@@ -120,6 +122,7 @@ class StoreChannel(Channel):
         return request
 
     def wait(self, requests: Iterable[Request], deadline: float) -> None:
+        """Block until `requests` are done; see `Channel.wait`."""
         self._delete_consumed()
         pending = list(requests)
         pause_s = _POLL_S
@@ -146,10 +149,12 @@ class StoreChannel(Channel):
             raise
 
     def check(self) -> None:
+        """Raise the failure that ended this channel, if there is one."""
         if self._failure is not None:
             raise self._failure
 
     def close(self, failed: BaseException | None, timeout_s: float) -> None:
+        """End this rank's part; see `Channel.close`."""
         self._stopping.set()
         self._heartbeats.join(timeout_s)
         # On a thread of its own: a store that does not answer must not delay this rank's end.

@@ -66,6 +66,7 @@ class StreamChannel(Channel):
         self._epoll.register(monitor.wake_fd, select.EPOLLIN)
 
     def isend(self, dst: int, tag: Tag, parts: Parts, check: int = 0) -> Request:
+        """Start sending `parts` to rank `dst`; see `Channel.isend`."""
         self.check()
         request = Request(dst, tag, check)
         link = self._links[dst]
@@ -76,6 +77,7 @@ class StreamChannel(Channel):
         return request
 
     def irecv(self, src: int, tag: Tag, into: memoryview | None = None, check: int = 0) -> Request:
+        """Post a receive from rank `src`; see `Channel.irecv`."""
         self.check()
         request = Request(src, tag, check, into)
         with _Poisoning(self):
@@ -83,6 +85,7 @@ class StreamChannel(Channel):
         return request
 
     def wait(self, requests: Iterable[Request], deadline: float) -> None:
+        """Block until `requests` are done; see `Channel.wait`."""
         pending = [request for request in requests if not request.done]
         if not pending:
             return
@@ -97,12 +100,14 @@ class StreamChannel(Channel):
                 pending = [request for request in pending if not request.done]
 
     def check(self) -> None:
+        """Raise the failure that ended this channel, if there is one."""
         if self._failure is None and self._monitor.changed:
             self._failure = self._monitor.failure(self._needs_server)
         if self._failure is not None:
             raise self._failure
 
     def close(self, failed: BaseException | None, timeout_s: float) -> None:
+        """End this rank's part; see `Channel.close`."""
         deadline = time.monotonic() + timeout_s
         if self._needs_server:
             for link in self._links.values():

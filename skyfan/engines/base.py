@@ -31,7 +31,7 @@ class Engine(ABC):
 
     info: EngineInfo
     z_column: int | None
-    """Which output column is redshift, if the model itself says so."""
+    """Which output column is redshift, if the model itself names it."""
 
     @abstractmethod
     def bind(self, tensor_names: Sequence[str]) -> tuple[str, ...]:

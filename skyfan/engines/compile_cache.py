@@ -13,7 +13,7 @@ from pathlib import Path
 
 from skyfan.errors import BadInput
 
-CACHE_VARIABLE = "XDG_CACHE_HOME"
+CACHE_HOME = "XDG_CACHE_HOME"
 
 
 def private_folder(kind: str, name: str) -> Path:
@@ -22,7 +22,7 @@ def private_folder(kind: str, name: str) -> Path:
     Raises `BadInput` where another user could write into it.
     """
     try:
-        root = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache") / "skyfan"
+        root = Path(os.environ.get(CACHE_HOME) or Path.home() / ".cache") / "skyfan"
         folder = root / kind / name
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except (OSError, RuntimeError):  # no home, or one that cannot be written, as on AWS Lambda
@@ -32,7 +32,7 @@ def private_folder(kind: str, name: str) -> Path:
         if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise BadInput(
                 f"{part}, where compiled code is kept, can be written by other users; run `chmod go-w {part}` as its "
-                f"owner, or set {CACHE_VARIABLE} to a folder of your own."
+                f"owner, or set {CACHE_HOME} to a folder of your own."
             )
     return folder
 

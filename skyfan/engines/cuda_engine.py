@@ -280,7 +280,7 @@ class CudaEngine(Engine):
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
-        """torch's errors as ours: a card that fails is worth another try, a model that does is not."""
+        """Raise torch's errors as ours: a card that fails is worth another try, a model that does is not."""
         try:
             yield
         except RuntimeError as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 from skyfan.errors import BadInput
 from skyfan.settings import ComputeSettings, read, variable
 
-VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
+VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 DEVICE_VARIABLE = variable(ComputeSettings, "device")
 DEVICES = AUTO, CPU, CUDA = ("auto", "cpu", "cuda")
 # The NVIDIA driver's own device. Where it is missing there is no GPU, and torch, which takes a second to import,
@@ -42,7 +42,7 @@ def visible_gpus(device_folder: Path = Path("/dev")) -> tuple[str, ...]:
     not set, the numbers of the driver's devices.
     """
     present = sorted(path.name for path in device_folder.glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name))
-    allowed = os.environ.get(VISIBLE_VARIABLE)
+    allowed = os.environ.get(VISIBLE_DEVICES)
     if allowed is None:
         return tuple(str(number) for number in range(len(present)))
     found: list[str] = []

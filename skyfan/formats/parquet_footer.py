@@ -1,5 +1,6 @@
-"""The footer of a Parquet file, as far as rows and row groups go, read here: pyarrow's own accessors end the process
-where a footer contradicts itself.
+"""The footer of a Parquet file, as far as rows and row groups go.
+
+It is read here because pyarrow's own accessors end the process where a footer contradicts itself.
 
 Source: https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift (fields by number) and
 https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md.

@@ -72,7 +72,7 @@ def page_svg(figure: Figure, name: str, alt: str) -> Markup:
 
 
 def plain_log_ticks(axis: "Axis", values: Sequence[float] = ()) -> None:
-    """Labels a logarithmic axis with plain numbers: at `values` where these are few, else at 1, 2, 5, 10 …"""
+    """Labels a logarithmic axis with plain numbers: at `values` where these are few, else at 1, 2, 5, 10, …."""
     if values and len(values) <= _MAX_LABELLED:
         axis.set_ticks(values)
     else:

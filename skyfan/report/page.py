@@ -52,8 +52,8 @@ def render_run(
         done=summary.completeness,
         failures=list(summary.failures.items())[:_MAX_LISTED_FAILURES],
         science=science_rows(summary.science),
-        figures=_redshift_figures(redshifts, seen),
-        timeline=_timeline(records),
+        figures=redshift_sections(redshifts, seen),
+        timeline=rank_timeline(records),
         outliers=[_shown(one) for one in seen.outliers],
         gallery_note=_gallery_note(seen),
         columns=_COLUMNS,
@@ -68,7 +68,8 @@ def _part(name: str) -> str:
     return resources.files("skyfan.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _redshift_figures(redshifts: RedshiftSample, seen: Observed) -> list[dict[str, Any]]:
+def redshift_sections(redshifts: RedshiftSample, seen: Observed) -> list[dict[str, Any]]:
+    """Title and SVG of each figure of redshifts; a histogram where no spectroscopic redshift is known."""
     galaxies = redshifts.galaxies
     if galaxies is not None:
         return _figures_of(galaxies, seen)
@@ -115,7 +116,8 @@ def _figures_of(galaxies: Galaxies, seen: Observed) -> list[dict[str, Any]]:
     return figures
 
 
-def _timeline(records: Sequence[RankRecord]) -> Markup | None:
+def rank_timeline(records: Sequence[RankRecord]) -> Markup | None:
+    """The ranks by phase over time as an SVG; None without records."""
     if not records:
         return None
     figure = timeline_figure([record.to_json_dict() for record in records], size=(8.0, 2.4))

@@ -1,6 +1,7 @@
 """`python -m skyfan.rpc.healthcheck HOST:PORT`: exit status 0 when the gRPC server there is serving.
 
-The check carries `SKYFAN_TOKEN`, as every call does."""
+The check carries `SKYFAN_TOKEN`, as every call does.
+"""
 
 import asyncio
 import sys

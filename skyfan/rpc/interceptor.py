@@ -1,7 +1,7 @@
 """What every call passes on a server: the shared token, the limit on calls at once, errors as statuses, the log.
 
 The token is checked on the call's headers, before a byte of its request is waited for or read, and whatever the
-method is: health checks and reflection too. So callers without it hold no place among the calls at once.
+method is: health checks and reflection too. So callers without it take no slot among the calls at once.
 """
 
 import asyncio
@@ -35,8 +35,8 @@ class CallInterceptor(aio.ServerInterceptor):
     def __init__(self, service: str, max_concurrent_calls: int | None = None) -> None:
         self._log = structlog.get_logger(service)
         self._token = shared_token()
-        self._calls = _Places(max_concurrent_calls, f"this {service} has {max_concurrent_calls} calls in hand")
-        self._streams = _Places(MAX_SERVICE_STREAMS, f"this {service} has {MAX_SERVICE_STREAMS} streams open")
+        self._calls = _Slots(max_concurrent_calls, f"this {service} has {max_concurrent_calls} calls in hand")
+        self._streams = _Slots(MAX_SERVICE_STREAMS, f"this {service} has {MAX_SERVICE_STREAMS} streams open")
 
     async def intercept_service(
         self,
@@ -85,12 +85,10 @@ class CallInterceptor(aio.ServerInterceptor):
 
         return answer
 
-    def _stream(
-        self, behaviour: Any, method: str, places: "_Places | None" = None
-    ) -> Callable[..., AsyncIterator[Any]]:
+    def _stream(self, behaviour: Any, method: str, slots: "_Slots | None" = None) -> Callable[..., AsyncIterator[Any]]:
         async def answer(request: Any, context: _Context) -> AsyncIterator[Any]:
             try:
-                with (places or self._calls).taken():
+                with (slots or self._calls).taken():
                     async for event in behaviour(request, context):
                         yield event
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 (every one is answered by _fail)
@@ -136,7 +134,7 @@ def _parsed(data: bytes, parse: _Parse) -> Any:
         raise errors.BadInput(f"the request cannot be read: {error}.") from error
 
 
-class _Places:
+class _Slots:
     """How many calls run at once; one more is refused at once, and its caller tries again later."""
 
     def __init__(self, limit: int | None, refusal: str) -> None:

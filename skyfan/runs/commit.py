@@ -120,7 +120,7 @@ class RunLedger(RunFolder):
         store.put(self.record_uri(record.rank), json_bytes(record.to_json_dict()))
 
     def reconcile_record(self, record: RankRecord) -> RankRecord:
-        """The footer's record, with how its collectives ended if <rank>.json says so; writes that file otherwise."""
+        """The footer's record, with how its collectives ended if <rank>.json has that; writes that file otherwise."""
         with suppress(LocationError, ValidationError):
             found = RankRecord.model_validate_json(store.read(self.record_uri(record.rank)))
             if found.model_copy(update={"collectives": record.collectives}) == record:

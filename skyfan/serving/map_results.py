@@ -17,7 +17,7 @@ ABORTED = "ABORTED"
 
 
 def failed_ranks(results_uri: str, since: datetime) -> dict[int, str]:
-    """rank → error of the children that failed in map runs of this execution (stopped at or after `since`).
+    """The error by rank of the children that failed in map runs of this execution (stopped at or after `since`).
 
     Children that were aborted, because others failed, have done nothing wrong; the summary has them as missing.
     """

@@ -23,5 +23,5 @@ def kpc_per_arcsec(z: float) -> float:
 
 
 def distance_modulus(z: float) -> float:
-    """m − M without K-correction."""
+    """Distance modulus m − M without K-correction."""
     return 5 * math.log10(comoving_distance_mpc(z) * (1 + z)) + 25

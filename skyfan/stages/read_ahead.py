@@ -59,7 +59,7 @@ class _Cut:
 
 
 class _Window:
-    """The narrow tensors of several blocks: whoever needs them first reads them, the others wait."""
+    """The narrow tensors of several blocks: the first thread that needs them reads them, the others wait."""
 
     def __init__(self, file: FileLayout, specs: tuple[TensorSpec, ...], start: int, stop: int) -> None:
         self._file, self._specs, self._start, self._stop = file, specs, start, stop

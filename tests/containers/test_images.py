@@ -21,7 +21,6 @@ LIMITS = {
     "driver": 550e6,
 }
 LAMBDA = ("executor", "executor-torch", "partitioner", "aggregator")
-LOCKS = {service: service.removesuffix("-torch") for service in LIMITS}
 
 
 def run(service: str, *command: str) -> str:
@@ -67,6 +66,6 @@ def test_an_image_holds_the_versions_that_are_tested(service: str) -> None:
         return {name: version.removesuffix("+cpu") for name, version in found}
 
     tested = pins(ROOT / "requirements" / "dev.txt")
-    locked = pins(ROOT / "requirements" / f"{LOCKS[service]}.txt")
+    locked = pins(ROOT / "requirements" / f"{service}.txt")
     assert locked
     assert {name: tested.get(name) for name in locked} == locked

@@ -6,8 +6,8 @@ import pytest
 @pytest.fixture(autouse=True)
 def _no_drawing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "real_page" not in request.fixturenames:
-        monkeypatch.setattr("skyfan.report.page._redshift_figures", lambda *_: [])
-        monkeypatch.setattr("skyfan.report.page._timeline", lambda *_: None)
+        monkeypatch.setattr("skyfan.report.page.redshift_sections", lambda *_: [])
+        monkeypatch.setattr("skyfan.report.page.rank_timeline", lambda *_: None)
 
 
 @pytest.fixture

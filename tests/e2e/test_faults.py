@@ -38,7 +38,7 @@ class Faulty(ProcessServices):
         return record
 
 
-def test_a_lost_rank_is_computed_again_and_its_record_says_so(sample, small_model, expected_z, tmp_path):
+def test_a_lost_rank_is_computed_again_and_its_record_counts_the_attempts(sample, small_model, expected_z, tmp_path):
     events = []
     target = Faulty(before={(3, 1): Transient("gone"), (3, 2): Transient("gone again")})
     summary = run(make_job(sample.path, small_model, tmp_path / "run"), target, events)

@@ -1,4 +1,4 @@
-"""Engines give torch's answers, whatever the batch, and refuse what they cannot do."""
+"""Engines give torch's outputs, whatever the batch, and refuse what they cannot do."""
 
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
 
 
 @pytest.mark.parametrize("count", [1, 63, 64, 65, 200])
-def test_openvino_gives_torchs_answers_for_any_batch(loaded: LoadedModel, count: int) -> None:
+def test_openvino_gives_torchs_outputs_for_any_batch(loaded: LoadedModel, count: int) -> None:
     engine = create_engine(loaded, RunOptions(engine="openvino"), threads=2)
     reference = create_engine(loaded, RunOptions(engine="torch"), threads=2)
     expected = reference.predict(inputs(count))

@@ -50,9 +50,9 @@ def test_the_first_day_needs_no_more(tmp_path: Path) -> None:
     sky = str(tmp_path / "sky.pt")
     simulated = skyfan("data", "simulate", sky, "--galaxies", "4", "--subset", "test")
     assert simulated.returncode == 0, simulated.stderr
-    place = ("--dataset", "s3://bucket/data/sky.pt", "--output", "s3://bucket/runs/first")
+    job = ("--dataset", "s3://bucket/data/sky.pt", "--output", "s3://bucket/runs/first")
     for command in (
-        ("run", "--on", "aws", *place),
+        ("run", "--on", "aws", *job),
         ("runs", "list"),
         ("runs", "logs", "first"),
         ("runs", "redrive", "first"),

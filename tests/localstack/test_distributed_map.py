@@ -18,7 +18,7 @@ def bucket(stack: Stack) -> Any:
     return stack.client("s3")
 
 
-# A child that fails when its item says so, without a function.
+# A child that fails when its item asks for it, without a function.
 CHECK = {
     "StartAt": "Check",
     "States": {

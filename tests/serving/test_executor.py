@@ -51,7 +51,7 @@ async def executor():
     await server.stop(None)
 
 
-def test_a_rank_that_cannot_end_within_its_deadline_says_so_at_once(request_, monkeypatch):
+def test_a_rank_that_cannot_end_within_its_deadline_is_refused_at_once(request_, monkeypatch):
     monkeypatch.setattr(core, "COMMIT_MARGIN_S", 3600.0)
 
     async def go():

@@ -62,7 +62,7 @@ def workers(environment, tmp_path_factory):
 
 @pytest.fixture
 def given(environment, sample, small_model, request):
-    """Dataset and model in S3, and the input of a run with a place of its own."""
+    """Dataset and model in S3, and the input of a run with an output of its own."""
     store.copy_in(sample.path, f"s3://{BUCKET}/sky.pt")
     store.copy_in(small_model, f"s3://{BUCKET}/model.pt")
     return {

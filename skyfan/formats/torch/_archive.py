@@ -25,8 +25,9 @@ _MAX32 = 0xFFFFFFFF
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file of the archive: where its header is, how many bytes it stores, their CRC-32 (0: not computed), and where
-    the next entry begins.
+    """One file of the archive.
+
+    Where its header is, how many bytes it stores, their CRC-32 (0: not computed), and where the next entry begins.
     """
 
     name: str

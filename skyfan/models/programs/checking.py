@@ -90,7 +90,7 @@ def check_calls(program: Program, *, random: bool = False) -> bool:
 
 
 def operator_schema(target: str) -> "FunctionSchema":
-    """torch's signature of an operator that is on the list."""
+    """The signature in torch of an operator that is on the list."""
     import torch
 
     name, _, overload = target.removeprefix("torch.ops.aten.").partition(".")

@@ -1,4 +1,4 @@
-"""A program's first load and first predictions, in a confined child: whether it runs, and gives rows their own answers.
+"""A program's first load and first predictions, in a confined child: whether it runs, and gives rows their own outputs.
 
 A row's prediction must be the row's: the same when it is asked for again, and the same alone as among other rows.
 What the graph's check cannot see (means over the batch, weights that change) shows here.

@@ -68,9 +68,9 @@ class Results:
         return tuple(self._column(field) for field in self.schema)
 
     def text_widths(self) -> tuple[int, dict[str, int]]:
-        """The number of rows, and the longest text of each column of text, at least 1: headers have both.
+        r"""The number of rows, and the longest text of each column of text, at least 1: headers have both.
 
-        Characters that are not ASCII count as their escapes (`\\xe9`), which FITS needs.
+        Characters that are not ASCII count as their escapes (`\xe9`), which FITS needs.
         """
         texts = [column.name for column in self.columns if pa.types.is_string(column.kind)]
         widths, rows = dict.fromkeys(texts, 1), 0

@@ -218,13 +218,13 @@ def local_against_distributed(measurements: Sequence[Measurement]) -> tuple[list
 
 
 def _meaning(local_s: float, fanned_s: float, target: str, fanned: Sequence[Measurement]) -> str:
-    at_once = max(concurrent_ranks(one.records) for one in fanned)
-    facts = f"The fan-out ({target}, {at_once} ranks at once) took {fanned_s:.1f} s, one process {local_s:.1f} s: "
+    concurrent = max(concurrent_ranks(one.records) for one in fanned)
+    facts = f"The fan-out ({target}, {concurrent} ranks at once) took {fanned_s:.1f} s, one process {local_s:.1f} s: "
     if fanned_s < local_s:
         gain = local_s / fanned_s
-        if gain > at_once:
-            return f"{facts}{gain:.2f} times faster, more than {at_once} ranks explain: measure on a quiet machine."
-        return f"{facts}{gain:.2f} times faster, {gain / at_once:.0%} of what {at_once} ranks could give."
+        if gain > concurrent:
+            return f"{facts}{gain:.2f} times faster, more than {concurrent} ranks explain: measure on a quiet machine."
+        return f"{facts}{gain:.2f} times faster, {gain / concurrent:.0%} of what {concurrent} ranks could give."
     return f"{facts}it gained nothing, as its ranks share one machine; it pays where they do not."
 
 

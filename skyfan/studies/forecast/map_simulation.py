@@ -58,7 +58,7 @@ class Limits:
         return min(self.lambda_concurrency, self.burst + self.ramp_per_s * time_s)
 
     @property
-    def open_at_once(self) -> int:
+    def max_open(self) -> int:
         """Children that all maps together may run at once."""
         return self.map_concurrency * self.maps
 
@@ -209,7 +209,7 @@ def _next_start(clock: _Clock, ready_s: float, interval_s: float, limits: Limits
     if start_s > ready_s:
         held[PACE] += start_s - max(clock.last_start_s, ready_s)
     clock.end_before(start_s)
-    while len(clock.running) >= min(limits.open_at_once, limits.ramped(start_s)):
+    while len(clock.running) >= min(limits.max_open, limits.ramped(start_s)):
         limit, until_s = _slot(clock, start_s, limits)
         held[limit] += until_s - start_s
         start_s = until_s
@@ -222,7 +222,7 @@ def _slot(clock: _Clock, now_s: float, limits: Limits) -> tuple[str, float]:
     """Which limit is reached, and when the next slot opens: at a rank's end or by the ramp."""
     end_s = clock.running[0]
     count = len(clock.running)
-    if count >= limits.open_at_once:
+    if count >= limits.max_open:
         return MAP, end_s
     if count >= limits.lambda_concurrency:
         return LAMBDA, end_s

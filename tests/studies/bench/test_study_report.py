@@ -123,7 +123,7 @@ def test_ranks_at_once_and_launch_skew():
 def test_costs_by_hand():
     (row,) = costs([measured(8.0, *TWO)], PRICES)
     assert row["Total Duration (s)"] == 10.0
-    by_hand = 10.0 * 10 * 0.0000166667 + 2 * 2e-7 + (4 + 2 * 2) * 25e-6 + 9 * 5e-6 + 10 * 4e-7
+    by_hand = 10.0 * 10 * 0.0000166667 + 2 * 2e-7 + (11 + 2 * 2) * 25e-6 + 9 * 5e-6 + 10 * 4e-7
     logs = 2 * 2048 / 2**30 * (0.50 + 0.03)
     assert row["Cost ($)"] == pytest.approx(by_hand + logs)
 

@@ -31,7 +31,7 @@ class NoWorkerError(Exception):
 
 
 class UnknownInvocationError(Exception):
-    """The request id is not of a running invocation: never given out, settled, or timed out."""
+    """The request id is not of a running invocation: never given out, finished, or timed out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,20 +118,20 @@ class Function:
         """Wait for the worker's next invocation; one that it left unanswered is lost."""
         self.connected(worker)
         self._lose_current(worker)
-        place: asyncio.Future[Invocation] = asyncio.get_running_loop().create_future()
-        self._idle.append(place)
+        offer: asyncio.Future[Invocation] = asyncio.get_running_loop().create_future()
+        self._idle.append(offer)
         self._match()
         try:
-            invocation = await place
+            invocation = await offer
         except asyncio.CancelledError:
-            if place.done() and not place.cancelled():
-                self._put_back(place.result())
+            if offer.done() and not offer.cancelled():
+                self._put_back(offer.result())
             raise
         worker.current = invocation
         return invocation
 
     def respond(self, request_id: str, body: bytes, *, is_error: bool) -> bool:
-        """Settle an invocation with its worker's answer; False when the answer is larger than AWS allows.
+        """Finish an invocation with its worker's answer; False when the answer is larger than AWS allows.
 
         Raises:
             UnknownInvocationError: nobody waits for this answer any more.
@@ -143,7 +143,7 @@ class Function:
             message = f"Response payload size exceeded maximum allowed payload size ({MAX_RESPONSE_BYTES} bytes)."
             self._fail(invocation, "Function.ResponseSizeTooLarge", message)
             return False
-        self._settle(invocation, body, is_error=is_error, status="error" if is_error else "success")
+        self._finish(invocation, body, is_error=is_error, status="error" if is_error else "success")
         return True
 
     def connected(self, worker: Worker) -> None:
@@ -158,19 +158,19 @@ class Function:
     def initialisation_failed(self, body: bytes) -> None:
         """A worker could not start: like on AWS, an invocation that waits for it gets the error."""
         if self._waiting:
-            self._settle(self._waiting.popleft(), body, is_error=True, status="error")
+            self._finish(self._waiting.popleft(), body, is_error=True, status="error")
 
     def _match(self) -> None:
         while self._waiting and self._idle:
-            place = self._idle.popleft()
-            if place.cancelled():
+            offer = self._idle.popleft()
+            if offer.cancelled():
                 continue
             invocation = self._waiting.popleft()
             invocation.taken_at = time.monotonic()
             invocation.deadline_ms = int((time.time() + invocation.timeout_s) * 1000)
             self._running[invocation.request_id] = invocation
             invocation.taken.set()
-            place.set_result(invocation)
+            offer.set_result(invocation)
 
     def _put_back(self, invocation: Invocation) -> None:
         """It was matched with a worker that left in the same moment, and never saw it."""
@@ -184,9 +184,9 @@ class Function:
     def _fail(self, invocation: Invocation, kind: str, message: str, status: str = "error") -> None:
         text = f"RequestId: {invocation.request_id} Error: {message}"
         body = json.dumps({"errorType": kind, "errorMessage": text}).encode()
-        self._settle(invocation, body, is_error=True, status=status)
+        self._finish(invocation, body, is_error=True, status=status)
 
-    def _settle(self, invocation: Invocation, body: bytes, *, is_error: bool, status: str) -> None:
+    def _finish(self, invocation: Invocation, body: bytes, *, is_error: bool, status: str) -> None:
         self._running.pop(invocation.request_id, None)
         if invocation.outcome.done():
             return

@@ -49,6 +49,7 @@ class Service:
         LOG.info("Lambda Runtime API: %s", ", ".join(f"{k} on port {v}" for k, v in self._server.bound.items()))
 
     def stop(self) -> None:
+        """Close the ports and end the loop's thread."""
         self.run(self._server.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
 
@@ -90,15 +91,19 @@ class RuntimeApiExecutor(RuntimeExecutor):
         """Nothing to stop: the containers outlive their invocations."""
 
     def get_address(self) -> str:
+        """An address that LocalStack asks for and nothing calls."""
         return "127.0.0.1"
 
     def get_endpoint_from_executor(self) -> str:
+        """As `get_address`."""
         return "127.0.0.1"
 
     def get_runtime_endpoint(self) -> str:
+        """As `get_address`."""
         return "http://127.0.0.1"
 
     def get_logs(self) -> str:
+        """Nothing: a worker's lines are in its container's log."""
         return ""
 
     @classmethod
@@ -156,4 +161,5 @@ class RuntimeApiExecutorPlugin(RuntimeExecutorPlugin):
     name = "runtime-api"
 
     def load(self, *_: object, **__: object) -> type[RuntimeApiExecutor]:
+        """The class that LocalStack makes an executor of for each environment."""
         return RuntimeApiExecutor

@@ -41,7 +41,7 @@ class Child:
 
 
 class Ledger:
-    """Keeps `MapRunRecord`'s counters true while threads start and settle children."""
+    """Keeps `MapRunRecord`'s counters true while threads start and finish children."""
 
     def __init__(self, record: MapRunRecord, items: list[Any]) -> None:
         self.record = record
@@ -57,7 +57,7 @@ class Ledger:
             child.status, child.started_at = Status.RUNNING, datetime.now(UTC)
             self._count(pending=-1, running=1)
 
-    def settle(
+    def finish(
         self, index: int, status: Status, *, output: Any = None, error: str | None = None, cause: str | None = None
     ) -> None:
         """The child has ended; one that was aborted meanwhile stays so."""
@@ -73,9 +73,9 @@ class Ledger:
         """The map has ended before them."""
         for index, child in enumerate(self.children):
             if child.status is Status.RUNNING:
-                self.settle(index, Status.ABORTED)
+                self.finish(index, Status.ABORTED)
 
-    def is_settled(self) -> bool:
+    def all_ended(self) -> bool:
         """Whether every child has ended."""
         counter = self.record.execution_counter
         return not counter.pending.get() and not counter.running.get()

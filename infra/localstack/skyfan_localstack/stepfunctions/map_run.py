@@ -79,7 +79,7 @@ class MapRun:
         Raises:
             FailureEventException: more children failed than tolerated.
         """
-        while self._env.is_running() and not self._ledger.is_settled() and not self._too_many_failed():
+        while self._env.is_running() and not self._ledger.all_ended() and not self._too_many_failed():
             self._add_threads()
             self._progress.wait(_LOOK_EVERY_S)
             self._progress.clear()
@@ -142,27 +142,27 @@ class MapRun:
             return index
 
     def _run_child(self, index: int, frame: Environment) -> None:
-        settle = self._ledger.settle
+        finish = self._ledger.finish
         try:
             self._set_input(index, frame)
             self._ledger.children[index].input = frame.states.get_input()
             self._program.eval(frame)
         except FailureEventException as failure:
             error, cause = failure.extract_error_cause_pair() or (None, None)
-            settle(index, Status.FAILED, error=error, cause=cause)
+            finish(index, Status.FAILED, error=error, cause=cause)
         except Exception as failure:  # noqa: BLE001 - a child's failure is its result, whatever it is
-            settle(index, Status.FAILED, error="States.Runtime", cause=f"{type(failure).__name__}: {failure}")
+            finish(index, Status.FAILED, error="States.Runtime", cause=f"{type(failure).__name__}: {failure}")
         else:
             match frame.program_state():
                 case ProgramError() as state:
                     details = state.error or {}
-                    settle(index, Status.FAILED, error=details.get("error"), cause=details.get("cause"))
+                    finish(index, Status.FAILED, error=details.get("error"), cause=details.get("cause"))
                 case ProgramTimedOut():
-                    settle(index, Status.TIMED_OUT, error="States.Timeout")
+                    finish(index, Status.TIMED_OUT, error="States.Timeout")
                 case ProgramStopped():
-                    settle(index, Status.ABORTED)
+                    finish(index, Status.ABORTED)
                 case _:
-                    settle(index, Status.SUCCEEDED, output=frame.states.get_input())
+                    finish(index, Status.SUCCEEDED, output=frame.states.get_input())
 
     def _set_input(self, index: int, frame: Environment) -> None:
         """What ItemSelector (or the older Parameters) makes of the item; else the item itself."""

@@ -12,7 +12,7 @@ from skyfan.job import Job
 from skyfan.layout import FileLayout, TensorSpec
 from skyfan.planning import Plan, distribute, make_partitions
 
-PUBLISHED = str(Path(__file__).parents[2] / "data/published/aws")
+PUBLISHED = str(Path(__file__).parents[1] / "data/published/aws")
 IMAGE = TensorSpec(name="image", dtype="float32", shape=(50_000, 5, 32, 32), offset_bytes=0, order=(0, 1, 2))
 
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from skyfan.cli import app
 from skyfan.errors import BadInput
 
-PUBLISHED = Path(__file__).parents[2] / "data/published/aws"
+PUBLISHED = Path(__file__).parents[1] / "data/published/aws"
 
 
 def call(*arguments: str) -> str:

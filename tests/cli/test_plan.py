@@ -1,0 +1,43 @@
+"""`skyfan plan --forecast` as a user calls it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from skyfan.cli import app
+from skyfan.errors import BadInput
+from tests.conftest import Sample
+
+pytestmark = pytest.mark.slow
+
+
+def skyfan(*words: object) -> str:
+    """Standard output of the command; its error is raised."""
+    done = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False, standalone_mode=False)
+    return done.stdout
+
+
+def test_plan_forecasts_time_and_cost(sample: Sample, tmp_path: Path):
+    figure = tmp_path / "pareto.svg"
+    words = ("--dataset", sample.path, "--partition-size", "1MB", "--forecast", "--concurrency", 2)
+    found = json.loads(skyfan("plan", *words, "--figure", figure, "--json"))
+    assert found["plan"]["ranks"] == 2
+    assert found["plan"]["cost_usd"] > 0
+    assert figure.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ((), "--dataset"),
+        (("--calibrate", "runs"), "--calibration FILE"),
+        (("--dataset", "DATA", "--forecast", "--arch", "vax"), "x86_64 or arm64"),
+        (("--dataset", "DATA", "--forecast", "--figure", "a.docx"), r"\.svg, \.pdf or \.png"),
+        (("--dataset", "DATA", "--forecast", "--figure", "none/a.svg"), "no folder none"),
+    ],
+)
+def test_plan_says_what_it_cannot_use(sample: Sample, words: tuple[str, ...], says: str):
+    with pytest.raises(BadInput, match=says):
+        skyfan("plan", *(str(sample.path) if word == "DATA" else word for word in words))

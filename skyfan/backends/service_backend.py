@@ -16,7 +16,8 @@ from skyfan.events import Listener
 from skyfan.job import Job
 from skyfan.records import Summary
 
-_NO_THREAD = "can't start new thread"  # CPython's words, by which alone this RuntimeError is told from others
+# The words of CPython and of the dynamic linker, by which alone these errors are told from others.
+_OUT_OF_MEMORY = ("can't start new thread", "failed to map segment")
 NO_MEMORY = (
     "this process may not use more memory or threads (see ulimit -a); raise the limit, or use fewer --workers or a "
     "smaller --batch-size."
@@ -49,8 +50,8 @@ class ServiceBackend(Backend):
             raise Interrupted(INTERRUPTED) from None
         except MemoryError as error:
             raise SkyfanError(NO_MEMORY) from error
-        except RuntimeError as error:
-            if str(error) != _NO_THREAD:
+        except (RuntimeError, ImportError) as error:
+            if not any(words in str(error) for words in _OUT_OF_MEMORY):
                 raise
             raise SkyfanError(NO_MEMORY) from error
         finally:

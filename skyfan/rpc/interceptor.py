@@ -116,7 +116,8 @@ class CallInterceptor(aio.ServerInterceptor):
             failure = error
         else:
             self._log.exception("call failed unexpectedly", method=method)
-            failure = errors.SkyfanError(f"{type(error).__name__}: {error}")
+            details = "no memory left" if isinstance(error, MemoryError) else error
+            failure = errors.SkyfanError(f"{type(error).__name__}: {details}")
         # A lone surrogate in a name could not be sent.
         await context.abort(status_of(failure), printable(str(failure)), ((ERROR_KEY, failure.error_name()),))
 

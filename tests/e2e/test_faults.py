@@ -15,7 +15,7 @@ import pytest
 import skyfan
 from skyfan.backends.process import ProcessServices
 from skyfan.backends.retry_policy import RetryPolicy, exceeds_tolerance
-from skyfan.errors import BadInput, Busy, DatasetError, Transient
+from skyfan.errors import BadInput, Busy, DatasetError, SkyfanError, Transient
 from skyfan.events import RankCommitted, RankFailed, RankProgress, RankRetried
 from tests.conftest import make_sample
 from tests.e2e.support import assert_equal_z, make_job, predictions, run
@@ -142,6 +142,23 @@ def test_a_clock_that_is_set_while_it_runs_changes_no_result(sample, small_model
     assert 0 <= times.map_s <= times.wall_s < 3600
     assert 0 <= times.launch_skew_s <= times.wall_s
     assert all(record.ended_at >= record.started_at for record in skyfan.open_run(str(tmp_path / "run")).records)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("can't start new thread"),
+        ImportError("libopenvino.so: failed to map segment from shared object"),
+    ],
+)
+def test_no_memory_is_a_sentence(sample, small_model, tmp_path, error):
+    class Full(ProcessServices):
+        async def prepare(self, request, listener):
+            raise error
+
+    with pytest.raises(SkyfanError, match="may not use more memory"):
+        run(make_job(sample.path, small_model, tmp_path / "run"), Full())
 
 
 def test_retries_end(sample, small_model, tmp_path, monkeypatch):

@@ -87,3 +87,11 @@ def test_what_is_no_dataset_is_refused(tmp_path):
         curation.inspect(tmp_path / "d.pt")
     with pytest.raises(LocationError, match="does not exist"):
         curation.inspect(tmp_path / "absent.pt")
+
+
+def test_every_format_is_inspected_with_its_text_columns(tmp_path):
+    names = np.array([b"a", b"b", b"c"])
+    np.savez(tmp_path / "d.npz", name=names, magnitude=np.array([1.0, 1.0, np.nan]))
+    report = curation.inspect(tmp_path / "d.npz")
+    name, magnitude = report.tensors
+    assert (name.dtype, name.minimum, magnitude.nan_values, report.skipped) == ("string", None, 1, [])

@@ -189,7 +189,7 @@ def _sentence(error: ValidationError, spelled: Callable[[str], str]) -> str:
 
 
 def _choices(expected: str) -> str:
-    """pydantic's "'a', 'b' or 'c'" as "a, b, c"."""
+    """Pydantic's "'a', 'b' or 'c'" as "a, b, c"."""
     return expected.replace("'", "").replace(" or ", ", ")
 
 

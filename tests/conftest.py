@@ -52,10 +52,10 @@ def _sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
 
 @pytest.fixture
 def sample(_sample: Sample, tmp_path: Path) -> Sample:
-    """101 random galaxies in a file that the test may change."""
+    """101 random galaxies, as arrays and in a file that the test may change."""
     path = tmp_path / "sky.pt"
     shutil.copy2(_sample.path, path)
-    return Sample(path, _sample.image, _sample.magnitude, _sample.redshift)
+    return Sample(path, _sample.image.copy(), _sample.magnitude.copy(), _sample.redshift.copy())
 
 
 def make_small_model(path: Path) -> Path:

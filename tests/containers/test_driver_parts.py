@@ -28,7 +28,7 @@ def test_fetch_copies_a_run_whole_and_replaces_another_run(sample: Sample, small
     (tmp_path / "many" / "notes.txt").write_text("not of the run")
     here = tmp_path / "deep" / "here"
 
-    assert fetch_run(str(tmp_path / "many"), here, quiet=True) == 9 * 2 + 6
+    assert fetch_run(str(tmp_path / "many"), here, quiet=True) == 9 * 2 + 7
     assert files(here) == files(tmp_path / "many") - {"notes.txt"}
     assert (here / "summary.json").read_bytes() == (tmp_path / "many" / "summary.json").read_bytes()
 

@@ -11,6 +11,7 @@ Sources, read 2026-11-26 (us-east-1):
 - F1  https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
 - S1  https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance.html
 - S2  https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
+- S3  https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 """
 
 from typing import Final
@@ -39,3 +40,4 @@ REDRIVE_DAYS: Final = 14  # after the end of an execution (F1)
 
 S3_GETS_PER_S: Final = 5_500.0  # GET and HEAD requests per second for one prefix (S1)
 S3_LISTING_PAGE: Final = 1_000  # keys in one answer of ListObjectsV2 (S2)
+S3_CLOCK_OFFSET_S: Final = 900  # requests signed with a time further from S3's are refused, RequestTimeTooSkewed (S3)

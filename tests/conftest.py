@@ -39,6 +39,18 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Rooms whose tests run whole jobs, start processes, compile models or export programs: a second or more each. They are
+# slow as a whole, so that the fast tests stay below a minute.
+SLOW_ROOMS = ("e2e", "comm", "engines", "models", "fuzz", "sandbox", "training", "faults", "docs", "report", "curation")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests of slow rooms."""
+    for item in items:
+        if item.path.relative_to(Path(__file__).parent).parts[0] in SLOW_ROOMS:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small tensors are slower on more threads, most of all where tests share the processors."""

@@ -10,13 +10,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from skyfan import store
+from skyfan.aws_limits import S3_CLOCK_OFFSET_S
 from skyfan.diagnosis.findings import FAIL, OK, WARN, Finding
 from skyfan.errors import SkyfanError
 from skyfan.units import format_size
 
-# S3 refuses requests that are signed with a time more than 15 minutes from its own (RequestTimeTooSkewed):
-# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
-MAX_CLOCK_OFFSET_S = 900
 SURE_CLOCK_OFFSET_S = 60
 # A rank's encoded results and what is made from them; a run of a million galaxies leaves 30 MB.
 WANTED_DISK_BYTES = 2**30
@@ -90,8 +88,8 @@ def clock(offset_s: float) -> Finding:
     """By how much this machine's clock is ahead of the store's; answers carry whole seconds."""
     found = f"{abs(offset_s):.0f} s {'ahead of' if offset_s > 0 else 'behind'} the store's"
     remedy = "set the clock, such as by `timedatectl set-ntp true`"
-    if abs(offset_s) > MAX_CLOCK_OFFSET_S:
-        return Finding("clock", FAIL, f"{found}: S3 refuses requests that are {MAX_CLOCK_OFFSET_S} s off", remedy)
+    if abs(offset_s) > S3_CLOCK_OFFSET_S:
+        return Finding("clock", FAIL, f"{found}: S3 refuses requests that are {S3_CLOCK_OFFSET_S} s off", remedy)
     if abs(offset_s) > SURE_CLOCK_OFFSET_S:
         return Finding("clock", WARN, found, remedy)
     return Finding("clock", OK, found)

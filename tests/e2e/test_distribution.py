@@ -28,7 +28,8 @@ def installed(tmp_path_factory):
     )
     index = [] if wheels.returncode == 0 else ["--extra-index-url", TORCH_INDEX]
     pip = [programs / "python", "-m", "pip", "install", "--quiet", "--no-deps"]
-    _run(folder, *pip, *index, "--requirement", str(ROOT / "requirements" / "run.txt"))
+    # torch asks for a newer setuptools than some Pythons bring, and a lock names none.
+    _run(folder, *pip, *index, "setuptools>=77.0.3", "--requirement", str(ROOT / "requirements" / "run.txt"))
     _run(folder, *pip, str(wheel))
     return programs
 

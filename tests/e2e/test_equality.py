@@ -76,7 +76,7 @@ def test_an_exported_program_gives_all_its_columns_and_metrics_only_for_the_name
     assert predictions(tmp_path / "plain").column_names == ["sample_index", "output_0", "missing"]
     assert summary.science is None
     job = make_job(sample.path, model, tmp_path / "named")
-    job = job.model_copy(update={"options": job.options.model_copy(update={"z_column": 1})})
+    job = job.model_copy(update={"z_column": 1})
     summary = run(job)
     table = predictions(tmp_path / "named")
     assert table.column_names == ["sample_index", "z_pred", "z_spec", "delta_z", "output_0", "missing"]

@@ -409,12 +409,14 @@ def test_local_starts_the_rendezvous_service_and_leaves_nothing_running(sample, 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_an_executor_that_dies_or_freezes_is_named_by_the_others(small_model, tmp_path, number):
-    large = make_sample(tmp_path / "large.pt", samples=1500)
+    large = make_sample(tmp_path / "large.pt", samples=3000)
     job = make_job(large.path, small_model, tmp_path / "run", batch_size=4, world_size=3, workers=3, collectives=True)
-    hit = []
+    hit, begun = [], set()
 
     def listener(event):
-        if isinstance(event, RankProgress) and not hit:
+        if isinstance(event, RankProgress):
+            begun.add(event.rank)
+        if len(begun) == 3 and not hit:  # a killed executor that had no partition yet loses nothing
             executors = [p for p in psutil.Process().children() if "skyfan.serving executor" in " ".join(p.cmdline())]
             os.kill(executors[0].pid, number)
             hit.append(executors[0])

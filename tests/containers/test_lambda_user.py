@@ -17,13 +17,13 @@ import boto3
 import numpy as np
 import pyarrow as pa
 import pytest
-from moto.server import ThreadedMotoServer
 
 from skyfan import store
 from skyfan.runs.commit import RunLedger
 from skyfan.runs.folder import RunFolder
 from tests.conftest import Sample
 from tests.containers.stack import TAG, require_docker
+from tests.moto_server import moto_server
 from tests.stepfunctions.runtime_api import Worker, function_environment, runtime_api
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
@@ -63,23 +63,19 @@ def function(service: str, folder: Path, environment: dict[str, str]) -> Iterato
 @pytest.fixture(scope="module")
 def functions(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Worker]]:
     require_docker()
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    _, port = server.get_host_and_port()
     settings = {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "AWS_REGION": "us-east-1",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
     }
     folder = tmp_path_factory.mktemp("functions")
-    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+    with moto_server() as url, pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        settings["AWS_ENDPOINT_URL"] = url
         for name, value in settings.items():
             patch.setenv(name, value)
         boto3.client("s3").create_bucket(Bucket=BUCKET)
         yield {service: stack.enter_context(function(service, folder, settings)) for service in SERVICES}
-    server.stop()
 
 
 @pytest.fixture(scope="session")

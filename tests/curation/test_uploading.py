@@ -3,22 +3,19 @@
 import boto3
 import numpy as np
 import pytest
-from moto.server import ThreadedMotoServer
 
 from skyfan import curation, store
 from skyfan.errors import LocationError
 from skyfan.formats.torch import write_tensorfile
+from tests.moto_server import moto_server
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def endpoint():
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with moto_server() as url:
+        yield url
 
 
 @pytest.fixture

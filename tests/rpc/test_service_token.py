@@ -5,10 +5,10 @@ import uuid
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from skyfan.errors import Transient
 from skyfan.rpc.service_token import SECRET_VARIABLE, fetch_service_token
+from tests.moto_server import moto_server
 
 pytestmark = pytest.mark.slow
 
@@ -16,11 +16,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def secret(monkeypatch, tmp_path):
     """The ARN of a secret that holds "the token"."""
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    _, port = server.get_host_and_port()
     settings = {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
@@ -30,8 +26,9 @@ def secret(monkeypatch, tmp_path):
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("SKYFAN_TOKEN", "")  # so that what is set in the test is taken away after it
-    yield boto3.client("secretsmanager").create_secret(Name=uuid.uuid4().hex, SecretString="the token")["ARN"]
-    server.stop()
+    with moto_server() as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        yield boto3.client("secretsmanager").create_secret(Name=uuid.uuid4().hex, SecretString="the token")["ARN"]
 
 
 def test_the_token_is_read_once(secret, monkeypatch):

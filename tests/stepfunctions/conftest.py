@@ -5,7 +5,6 @@ from urllib.request import Request, urlopen
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "localstack"))
 
@@ -14,6 +13,7 @@ from localstack_support import CREDENTIALS, REGION, require_docker
 from skyfan import store
 from skyfan.backends.stepfunctions.access import prepare_environment
 from tests.conftest import Sample, make_sample
+from tests.moto_server import moto_server
 from tests.stepfunctions.deployment import BUILD_DEADLINE_S, DATA, Deployment, deployed
 from tests.stepfunctions.on_moto import BUCKET, SETTINGS
 
@@ -93,11 +93,8 @@ def bare(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="module")
 def server():
-    running = ThreadedMotoServer(port=0, verbose=False)
-    running.start()
-    _, port = running.get_host_and_port()
-    yield f"http://127.0.0.1:{port}"
-    running.stop()
+    with moto_server() as url:
+        yield url
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ import boto3
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from moto.server import ThreadedMotoServer
 
 from skyfan import store
 from skyfan.records import RankRecord
 from skyfan.runs.commit import RunLedger
 from skyfan.serving.lambda_events import STATUS_CHANGE
+from tests.moto_server import moto_server
 from tests.stepfunctions.deployment import cut_samples
 from tests.stepfunctions.runtime_api import worker
 
@@ -27,15 +27,12 @@ RANK_LIMIT_S, MAP_CONCURRENCY = 60, 40
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
     nowhere = str(tmp_path_factory.mktemp("aws") / "none")
-    _, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
+    with moto_server() as url, pytest.MonkeyPatch.context() as patch:
         for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
             patch.delenv(name, raising=False)
         settings = {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+            "AWS_ENDPOINT_URL": url,
             "AWS_REGION": "us-east-1",
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_ACCESS_KEY_ID": "test",
@@ -49,7 +46,6 @@ def environment(tmp_path_factory):
             patch.setenv(name, value)
         boto3.client("s3").create_bucket(Bucket=BUCKET)
         yield settings
-    server.stop()
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ import threading
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
+from tests.moto_server import moto_server
 from tests.store.faulty_proxy import FaultyProxy
 
 BUCKET = "skyfan-test"
@@ -13,11 +13,8 @@ BUCKET = "skyfan-test"
 
 @pytest.fixture(scope="session")
 def s3_endpoint():
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    _, port = server.get_host_and_port()
-    yield f"http://127.0.0.1:{port}"
-    server.stop()
+    with moto_server() as url:
+        yield url
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from moto.server import ThreadedMotoServer
 from pydantic import TypeAdapter
+
+from tests.moto_server import moto_server
 
 from .tf_harness import older_provider
 from .tf_harness.bindings import Schema, read_schema
@@ -63,13 +64,10 @@ def current_provider() -> Iterator[dict[str, str]]:
 def moto_url() -> Iterator[str]:
     """A server that behaves as AWS does for the services that the module uses."""
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line a request would bury what a failing test says
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MOTO_ECS_SERVICE_RUNNING", "1")  # else moto starts no task, for which the module waits
-        server.start()
-        host, port = server.get_host_and_port()
-        yield f"http://{host}:{port}"
-        server.stop()
+        with moto_server() as url:
+            yield url
 
 
 def for_moto(workspace: Workspace, url: str, calls: Path, **variables: Any) -> Workspace:

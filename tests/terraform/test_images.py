@@ -19,6 +19,20 @@ TOKEN = SCRIPTS / "make_token.sh"
 REGISTRY = f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com"
 
 
+def bash(path: Path, environment: dict[str, str]) -> Result:
+    """Runs one of the module's scripts with nothing else in its environment."""
+    done = subprocess.run(
+        ["bash", str(path)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    return Result(done.returncode, done.stdout)
+
+
 class Build:
     """One call of the build script with recorded `docker` and `aws`."""
 
@@ -37,16 +51,7 @@ class Build:
         }
 
     def run(self, **environment: str) -> Result:
-        done = subprocess.run(
-            ["bash", str(BUILD)],
-            env=self.environment | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=30,
-            check=False,
-        )
-        return Result(done.returncode, done.stdout)
+        return bash(BUILD, self.environment | environment)
 
     def calls(self) -> list[str]:
         return self.calls_file.read_text().splitlines()
@@ -100,16 +105,7 @@ def test_missing_dockerfile_says_what_to_set(build: Build) -> None:
 def script(name: str, folder: Path, path: str = "", **environment: str) -> Result:
     """One of the module's other scripts, with recorded `docker` and `aws`."""
     known = {"PATH": path or f"{FAKE_BIN}{os.pathsep}/usr/bin{os.pathsep}/bin", "FAKE_CALLS": str(folder / "calls")}
-    done = subprocess.run(
-        ["bash", str(SCRIPTS / name)],
-        env=known | {"AWS_REGION": "us-east-1"} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    return Result(done.returncode, done.stdout)
+    return bash(SCRIPTS / name, known | {"AWS_REGION": "us-east-1"} | environment)
 
 
 def test_login_is_for_the_registry(tmp_path: Path) -> None:

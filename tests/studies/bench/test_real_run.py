@@ -5,13 +5,13 @@ from pathlib import Path
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from skyfan.cost import load_prices
 from skyfan.studies.bench import Study, run_study
 from skyfan.studies.bench.runner import PipelineRunner
 from skyfan.studies.bench.study_report import write_report
 from tests.conftest import SAMPLES, Sample
+from tests.moto_server import moto_server
 
 BUCKET = "skyfan-study"
 
@@ -39,16 +39,14 @@ def test_a_tiny_study_runs_repeated_data_and_is_reported(sample: Sample, small_m
 @pytest.fixture
 def bucket(monkeypatch):
     """A real S3 server in this process, the environment that points to it, and an empty bucket's client."""
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:{1}".format(*server.get_host_and_port()))
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
-    client = boto3.client("s3", region_name="us-east-1")
-    client.create_bucket(Bucket=BUCKET)
-    yield client
-    server.stop()
+    with moto_server() as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        client = boto3.client("s3", region_name="us-east-1")
+        client.create_bucket(Bucket=BUCKET)
+        yield client
 
 
 @pytest.mark.slow

@@ -79,17 +79,9 @@ class GrpcServices(Services):
 
     async def plan(self, request: PlanRequest, _listener: Listener) -> PlanReply:
         """On the partitioner; planning twice is the same as once."""
-
-        async def call() -> PlanReply:
-            address = await self.address_of("partitioner")
-            async with open_channel(address, plain=self.plain) as channel:
-                plan = PartitionerStub(channel).Plan
-                wait = self.wait_for_ready
-                return await _call(
-                    plan, request, PlanReply, f"partitioner {address}", deadline_s=PLAN_DEADLINE_S, wait_for_ready=wait
-                )
-
-        return await _retry(call, PLAN_DEADLINE_S)
+        return await self._on_service(
+            "partitioner", lambda channel: PartitionerStub(channel).Plan, request, PlanReply, PLAN_DEADLINE_S
+        )
 
     async def infer(self, request: InferRequest, listener: Listener) -> RankRecord:
         """On the next idle executor; its stream brings progress and at last the record."""
@@ -119,22 +111,31 @@ class GrpcServices(Services):
 
     async def aggregate(self, request: AggregateRequest) -> Summary:
         """On the aggregator; aggregating twice is the same as once."""
+        return await self._on_service(
+            "aggregator", lambda channel: AggregatorStub(channel).Aggregate, request, Summary, AGGREGATE_DEADLINE_S
+        )
 
-        async def call() -> Summary:
-            address = await self.address_of("aggregator")
+    async def _on_service(
+        self,
+        service: Literal["partitioner", "aggregator"],
+        method_of: Callable[[aio.Channel], Callable[..., Awaitable[Envelope]]],
+        request: BaseModel,
+        kind: type[B],
+        deadline_s: float,
+    ) -> B:
+        async def call() -> B:
+            address = await self.address_of(service)
             async with open_channel(address, plain=self.plain) as channel:
-                aggregate = AggregatorStub(channel).Aggregate
-                wait = self.wait_for_ready
                 return await _call(
-                    aggregate,
+                    method_of(channel),
                     request,
-                    Summary,
-                    f"aggregator {address}",
-                    deadline_s=AGGREGATE_DEADLINE_S,
-                    wait_for_ready=wait,
+                    kind,
+                    f"{service} {address}",
+                    deadline_s=deadline_s,
+                    wait_for_ready=self.wait_for_ready,
                 )
 
-        return await _retry(call, AGGREGATE_DEADLINE_S)
+        return await _retry(call, deadline_s)
 
     async def _on_executor(self, method: str, request: BaseModel, kind: type[B]) -> B:
         async def call() -> B:

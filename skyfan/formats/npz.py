@@ -9,11 +9,11 @@ from skyfan import store
 from skyfan.formats import npy
 from skyfan.formats.base import MAX_COLUMNS, layout, refusal
 from skyfan.formats.identity import zip_identity
+from skyfan.formats.zipfiles import ARCHIVE_ERRORS, is_plain
 from skyfan.layout import FileLayout, TensorSpec
 
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 _TAIL_BYTES = 64 * 2**10
-_ENCRYPTED = 1
 
 
 def open_file(uri: store.StrPath) -> FileLayout:
@@ -41,7 +41,7 @@ def _entries(info: store.ObjectInfo) -> list[zipfile.ZipInfo]:
     try:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, OSError) as error:
+    except (*ARCHIVE_ERRORS, OSError) as error:
         raise refusal(info.uri, "is not a .npz file, or is damaged or truncated; copy it again") from error
     if len(entries) > MAX_COLUMNS:
         raise refusal(info.uri, f"has {len(entries)} arrays; at most {MAX_COLUMNS} are read")
@@ -52,7 +52,7 @@ def _columns(info: store.ObjectInfo, entry: zipfile.ZipInfo) -> list[TensorSpec]
     name = entry.filename
     if not name.endswith(".npy"):
         raise refusal(info.uri, f"is a ZIP archive, but not one of numpy.savez: it holds {name[:60]!r}")
-    if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & _ENCRYPTED:
+    if not is_plain(entry):
         raise refusal(
             info.uri,
             f"is compressed (entry {name[:60]}), so that its rows cannot be read one by one; save it again with "

@@ -5,19 +5,16 @@ class is imported, nothing that the file names is called.
 """
 
 import io
-import struct
 import zipfile
 from dataclasses import dataclass
 
 from skyfan.errors import ModelError
 from skyfan.formats.torch.unpickler import MAX_PICKLE_BYTES, load_tree
+from skyfan.formats.zipfiles import ARCHIVE_ERRORS, is_plain
 
 LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 _REMEDY = ", so it was not loaded; if you trust where it is from, save the model's state_dict() there and use that."
-_ENCRYPTED = 1
 _LOCAL_HEADER_BYTES = 30
-# What zipfile raises for an archive that lies: NotImplementedError is a RuntimeError, as is "encrypted".
-_ARCHIVE_ERRORS = (zipfile.BadZipFile, RuntimeError, ValueError, OverflowError, EOFError, LookupError, struct.error)
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ def open_archive(data: bytes, where: str) -> zipfile.ZipFile:
         )
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
-    except _ARCHIVE_ERRORS as error:
+    except ARCHIVE_ERRORS as error:
         kind = "is truncated or damaged" if data.startswith(b"PK") else "is not a model file"
         raise ModelError(f"{where} {kind}: {error}.") from error
     _check_entries(archive, len(data), where)
@@ -57,7 +54,7 @@ def _check_entries(archive: zipfile.ZipFile, size_bytes: int, where: str) -> Non
     """Refuse entries that are packed or encrypted, that lie outside the file or overlap, or have one name."""
     end_bytes, names = 0, set()
     for entry in sorted(archive.infolist(), key=lambda entry: entry.header_offset):
-        if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & _ENCRYPTED:
+        if not is_plain(entry):
             raise ModelError(f"{where} is a compressed or encrypted archive; torch.save writes neither.")
         if entry.header_offset < end_bytes or entry.filename in names or entry.file_size != entry.compress_size:
             raise ModelError(f"{where} is damaged: its entries overlap ({entry.filename!r}).")
@@ -71,7 +68,7 @@ def read_entry(archive: zipfile.ZipFile, name: str, where: str) -> bytes:
     """The bytes of one stored entry, checked against its CRC."""
     try:
         return archive.read(name)
-    except _ARCHIVE_ERRORS as error:
+    except ARCHIVE_ERRORS as error:
         raise ModelError(f"{where} is damaged: its entry {name!r} cannot be read ({error}).") from error
 
 

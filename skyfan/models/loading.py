@@ -4,7 +4,6 @@ torch is imported only by what needs it: an exported program, or the module of a
 """
 
 import hashlib
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -225,11 +224,8 @@ def is_program_file(data: bytes, where: str) -> bool:
     """Whether these bytes are a `torch.export` program."""
     if not data.startswith(b"PK"):
         return False
-    try:
-        with open_archive(data, where) as archive:
-            return is_program(archive.namelist())
-    except zipfile.BadZipFile as error:
-        raise ModelError(f"{where} is damaged: {error}.") from error
+    with open_archive(data, where) as archive:
+        return is_program(archive.namelist())
 
 
 def _require_device(name: str) -> None:

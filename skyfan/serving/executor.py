@@ -26,7 +26,6 @@ from skyfan.v1.types_pb2 import Envelope
 SERVICE = "executor"
 FULL_NAME = "skyfan.v1.Executor"
 _PROGRESS_EVERY_S = 0.2
-_BESIDE_ITEM = ("run_id", "job", "model", "attempt", "group")
 
 Context = aio.ServicerContext[Envelope, executor_pb2.InferEvent]
 
@@ -101,7 +100,7 @@ def _asked(envelope: Envelope) -> InferRequest:
     if not is_of(envelope, InferByReference):
         return unpack(envelope, InferRequest)
     found = unpack(envelope, InferByReference)
-    return InferRequest(item=read_item(found.item), **{name: getattr(found, name) for name in _BESIDE_ITEM})
+    return InferRequest(item=read_item(found.item), **found.beside_item())
 
 
 class _Progress:

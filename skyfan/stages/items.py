@@ -54,8 +54,7 @@ def by_reference(request: InferRequest) -> InferByReference:
     reference = next(found, None)
     if reference is None:
         raise LocationError(f"{folder.map_items_uri} has no rank {rank}: another start of this run committed it.")
-    fields = {name: getattr(request, name) for name in ("run_id", "job", "model", "attempt", "group")}
-    return InferByReference(item=ItemReference.model_validate(reference), **fields)
+    return InferByReference(item=ItemReference.model_validate(reference), **request.beside_item())
 
 
 def read_item(reference: ItemReference) -> PlanItem:

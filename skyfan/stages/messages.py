@@ -1,5 +1,7 @@
 """What the stages are asked and what they reply: the same types over gRPC, in Lambda events and in one process."""
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from skyfan.comm.rank_group import RankGroup
@@ -74,15 +76,24 @@ class ModelFile(_Message):
     engine: str
 
 
-class InferRequest(_Message):
-    """Compute one rank and commit it; with a `group`, together with the other ranks of this start."""
+class _RankRequest(_Message):
+    """What is asked of a rank beside its item."""
 
     run_id: RunId
     job: Job
-    item: PlanItem
     model: ModelFile
     attempt: int = Field(default=1, ge=1)
     group: RankGroup | None = None
+
+    def beside_item(self) -> dict[str, Any]:
+        """The fields that a request has with either kind of item."""
+        return {name: getattr(self, name) for name in _RankRequest.model_fields}
+
+
+class InferRequest(_RankRequest):
+    """Compute one rank and commit it; with a `group`, together with the other ranks of this start."""
+
+    item: PlanItem
 
     @field_validator("item")
     @classmethod
@@ -103,15 +114,10 @@ class ItemReference(_Message):
     stop: int = Field(gt=0)
 
 
-class InferByReference(_Message):
+class InferByReference(_RankRequest):
     """An `InferRequest` whose item is larger than a message may be: it is read where the plan left it."""
 
-    run_id: RunId
-    job: Job
     item: ItemReference
-    model: ModelFile
-    attempt: int = Field(default=1, ge=1)
-    group: RankGroup | None = None
 
 
 class AggregateRequest(_Message):

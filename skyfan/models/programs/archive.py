@@ -1,18 +1,16 @@
 """The ZIP archive of a program: what is read of it, within which bounds, and the archive that is written instead."""
 
 import io
-import struct
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from skyfan.formats.zipfiles import ARCHIVE_ERRORS, is_encrypted, is_plain
 from skyfan.models.programs.fields import refuse, shown
 
 GRAPH = "models/model.json"
 FIRST_FORM = "serialized_exported_program.json"  # of torch 2.7 and older
 MAX_ENTRIES = 20_000
-_ENCRYPTED = 0x1
-_DAMAGE = (KeyError, zipfile.BadZipFile, EOFError, struct.error, ValueError, NotImplementedError, RuntimeError)
 
 
 def is_program(names: list[str]) -> bool:
@@ -35,16 +33,16 @@ class ProgramArchive:
         try:
             archive = zipfile.ZipFile(io.BytesIO(data))
             entries = archive.infolist()
-        except _DAMAGE as error:
+        except ARCHIVE_ERRORS as error:
             refuse(f"is truncated or damaged: {shown(error)}")
         names = [entry.filename for entry in entries]
         if FIRST_FORM in names:
             refuse("is of torch 2.7 or older, whose weights are pickled; export it with a newer torch")
         if len(entries) > MAX_ENTRIES or len(set(names)) != len(names):
             refuse(f"has {len(entries):,} entries, more than {MAX_ENTRIES:,} or two of one name")
-        if any(entry.flag_bits & _ENCRYPTED for entry in entries):
+        if any(is_encrypted(entry) for entry in entries):
             refuse("is encrypted")
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        if not all(is_plain(entry) for entry in entries):
             refuse("is a compressed archive; torch.export.save writes uncompressed ones")
         if sum(entry.file_size for entry in entries) > len(data):
             refuse("is damaged: its entries are larger than the file")
@@ -60,7 +58,7 @@ class ProgramArchive:
         """The bytes of one entry, checked against their CRC."""
         try:
             return self.archive.read(f"{self.folder}{name}")
-        except _DAMAGE as error:
+        except ARCHIVE_ERRORS as error:
             refuse(f"is damaged: its entry {name} cannot be read ({shown(error)})")
 
 

@@ -1,4 +1,4 @@
-"""Text from others, such as names of files and tensors, made fit for a terminal."""
+"""Text from others, such as names of files and tensors and what errors say, made fit for a terminal."""
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -10,3 +10,8 @@ def printable(text: str, keep: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(c if c in keep or c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says in its first line; what it is called where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

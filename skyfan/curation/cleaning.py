@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +9,7 @@ from pydantic import BaseModel
 
 from skyfan import store
 from skyfan.curation._blocks import Block, blocks, digests, repeats
+from skyfan.curation.object_files import IMAGE
 from skyfan.errors import BadInput
 from skyfan.events import Progress
 from skyfan.formats.registry import open_file
@@ -18,8 +18,6 @@ from skyfan.formats.torch import TensorFileWriter, reference_names
 from skyfan.layout import FileLayout
 from skyfan.science.sentinels import MAGNITUDE, REDSHIFT, SENTINELS, sentinels
 from skyfan.store import StrPath
-
-IMAGE = "image"
 
 
 class Rules(BaseModel):
@@ -61,7 +59,7 @@ def clean(
     file = open_file(source)
     _check_names(file)
     target = os.fspath(output)
-    if target == file.uri or store.local_path(target) == Path(file.uri):
+    if store.canonical(target) == file.uri:
         raise BadInput(f"{target} is the source itself; name another file for the cleaned copy.")
     chosen = rules or Rules()
     reasons = _reasons(file, chosen, progress)

@@ -23,6 +23,7 @@ from skyfan.errors import DatasetError, LocationError, RunConflict
 from skyfan.events import Progress
 from skyfan.formats.dataset import natural_order, open_dataset
 from skyfan.formats.registry import suffix_of
+from skyfan.plain_text import first_line
 
 SHARD_BYTES = 256 * 2**20
 ROW_GROUP_BYTES = 16 * 2**20
@@ -135,7 +136,7 @@ def _catalog(uri: str) -> Columns:
     try:
         table = csv.read_csv(io.BytesIO(store.read(uri)))
     except pa.ArrowException as error:
-        raise DatasetError(f"{uri} is not a CSV table: {str(error).splitlines()[0]}.") from error
+        raise DatasetError(f"{uri} is not a CSV table: {first_line(error)}.") from error
     return {name: table[name].to_numpy() for name in table.column_names}
 
 

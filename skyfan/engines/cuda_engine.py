@@ -27,6 +27,7 @@ from skyfan.errors import ModelError, Transient
 from skyfan.layout import OutputSpec
 from skyfan.models.astromae_matrix import matrix_form
 from skyfan.models.loading import LoadedModel
+from skyfan.plain_text import first_line
 
 Array = NDArray[np.generic]
 Floats = NDArray[np.float32]
@@ -284,7 +285,7 @@ class CudaEngine(Engine):
         try:
             yield
         except RuntimeError as error:
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            first = first_line(error)
             if isinstance(error, torch.AcceleratorError) or first.startswith("CUDA error"):
                 raise Transient(
                     f"{self.info.device} failed ({first}); the rank has to be tried again in a new process."

@@ -10,6 +10,7 @@ from skyfan.engines.base import Engine, EngineInfo
 from skyfan.errors import ModelError
 from skyfan.layout import OutputSpec
 from skyfan.models.loading import LoadedModel
+from skyfan.plain_text import first_line
 
 
 class TorchEngine(Engine):
@@ -49,7 +50,7 @@ class TorchEngine(Engine):
             output = self._model.predict(*tensors)
         except RuntimeError as error:
             shapes = ", ".join(str(list(values.shape)) for values in inputs)
-            raise ModelError(f"the model failed on tensors of shape {shapes}: {str(error).splitlines()[0]}") from error
+            raise ModelError(f"the model failed on tensors of shape {shapes}: {first_line(error)}") from error
         if not isinstance(output, torch.Tensor) or output.ndim == 0 or len(output) != len(tensors[0]):
             raise ModelError("the model must return one tensor with a row for every sample of the batch.")
         return output.reshape(len(output), -1).float().cpu().numpy()

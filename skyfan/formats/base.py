@@ -52,6 +52,14 @@ class LibraryFormat(Format, Protocol):
         """
 
 
+def planned_version(uri: store.StrPath, etag: str | None) -> store.ObjectInfo:
+    """What the store tells of the file now; `store.PreconditionFailed` unless that is the version `etag`."""
+    info = store.head(uri)
+    if etag is not None and info.etag != etag:
+        raise store.PreconditionFailed(f"{info.uri} is no longer the version that was planned.")
+    return info
+
+
 def refusal(uri: str, reason: str) -> DatasetError:
     """The error with `reason` about this file; what came from the file is made fit for a terminal."""
     return DatasetError(printable(f"{uri} {reason}."))
@@ -97,8 +105,14 @@ def column(
     )
 
 
-def layout(info: store.ObjectInfo, form: str, columns: Sequence[TensorSpec], header: bytes = b"") -> FileLayout:
-    """The layout of a file with these columns.
+def layout(
+    info: store.ObjectInfo,
+    form: str,
+    columns: Sequence[TensorSpec],
+    header: bytes = b"",
+    identity: str | None = None,
+) -> FileLayout:
+    """The layout of a file with these columns; `identity` is the one that its format has, where it has one.
 
     Raises:
         DatasetError: it has no columns or rows, columns of several lengths, or columns that end after the file.
@@ -124,7 +138,7 @@ def layout(info: store.ObjectInfo, form: str, columns: Sequence[TensorSpec], hea
         size_bytes=info.size_bytes,
         samples=columns[0].samples,
         tensors=tuple(columns),
-        identity=content_identity(info, header),
+        identity=identity or content_identity(info, header),
         format=form,
     )
 

@@ -15,7 +15,7 @@ from skyfan.columns import ColumnOptions
 from skyfan.errors import DatasetError
 from skyfan.formats.mapping import mapped
 from skyfan.formats.registry import FORMATS, is_data, open_file, suffix_of
-from skyfan.formats.rows import read_rows
+from skyfan.formats.rows import read_batch
 from skyfan.layout import FileLayout
 
 MAX_FILES = 100_000
@@ -64,10 +64,12 @@ class Dataset:
                 spans.append((file, *inside))
             first += file.samples
         spans = spans or [(self.files[0], 0, 0)]
-        return {
-            name: np.concatenate([read_rows(file, name, lo, hi) for file, lo, hi in spans])
-            for name in names or self.names
-        }
+        wanted = names or self.names
+        parts = [
+            read_batch(file.uri, [file.tensor(name) for name in wanted], lo, hi, etag=file.etag)
+            for file, lo, hi in spans
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in wanted}
 
 
 def open_dataset(uri: str) -> Dataset:

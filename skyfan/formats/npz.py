@@ -31,13 +31,12 @@ def open_file(uri: store.StrPath) -> FileLayout:
             raise refusal(info.uri, f"is damaged: its entry {entry.filename} overlaps another")
         columns += _columns(info, entry)
         position = entry.header_offset + _LOCAL_HEADER.size + entry.file_size
-    found = layout(info, "npz", columns)
     identity = zip_identity((entry.filename, entry.file_size, entry.CRC) for entry in entries)
-    return found.model_copy(update={"identity": identity or found.identity})
+    return layout(info, "npz", columns, identity=identity)
 
 
 def _entries(info: store.ObjectInfo) -> list[zipfile.ZipInfo]:
-    file: Any = io.BufferedReader(store.RangeFile(info.uri, info), _TAIL_BYTES)
+    file: Any = io.BufferedReader(store.RangeFile(info), _TAIL_BYTES)
     try:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()

@@ -17,9 +17,10 @@ import pyarrow.parquet as pq
 
 from skyfan import store
 from skyfan.dtypes import numpy_dtype
-from skyfan.formats.base import MAX_COLUMNS, MAX_DECODED_BYTES, check_name, column, layout, refusal
+from skyfan.formats.base import MAX_COLUMNS, MAX_DECODED_BYTES, check_name, column, layout, planned_version, refusal
 from skyfan.formats.parquet_footer import RowGroup, read_footer
 from skyfan.layout import FileLayout, TensorSpec
+from skyfan.plain_text import first_line
 
 _MAX_FOOTER_BYTES = 16 * 2**20
 _DECODED_GROUPS = 2
@@ -80,7 +81,7 @@ def _opened(info: store.ObjectInfo, stats: store.ReadStats | None = None) -> "_F
         metadata = pq.read_metadata(pa.BufferReader(b"PAR1" + footer))
         leaves = list(_leaves(metadata.schema.to_arrow_schema()))
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
-        raise refusal(info.uri, f"is a damaged Parquet file ({_first_line(error)}); copy it again") from error
+        raise refusal(info.uri, f"is a damaged Parquet file ({first_line(error)[:200]}); copy it again") from error
     if len(leaves) > MAX_COLUMNS:
         raise refusal(info.uri, f"has {len(leaves)} columns; at most {MAX_COLUMNS} are read")
     if any(chunk.file_path for group in groups for chunk in group.chunks):
@@ -99,10 +100,14 @@ def _leaves(schema: pa.Schema) -> Iterator[tuple[str, pa.DataType]]:
             yield name, kind
 
 
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
 def _column(uri: str, name: str, kind: pa.DataType, groups: Groups) -> TensorSpec | None:
     """The spec of a column; None for what cannot be one."""
     depth, fixed = 0, []
-    while pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+    while _is_list(kind):
         fixed.append(kind.list_size if pa.types.is_fixed_size_list(kind) else 0)
         kind, depth = kind.value_type, depth + 1
     samples = sum(group.rows for group in groups)
@@ -187,13 +192,13 @@ class _File:
     def _decode(self, key: str, spec: TensorSpec, group: int, stats: store.ReadStats | None) -> np.ndarray:
         uri = self.info.uri
         try:
-            source = pa.PythonFile(store.RangeFile(self.info.uri, self.info, stats), mode="r")
+            source = pa.PythonFile(store.RangeFile(self.info, stats), mode="r")
             file = pq.ParquetFile(source, metadata=self.metadata, pre_buffer=False)
             table = file.read_row_group(group, columns=[key], use_threads=False)
             array = _member(table, key)
             texts = np.array(array.to_pylist(), object) if spec.dtype == "string" else None
         except (pa.ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
-            raise refusal(uri, f"is a damaged Parquet file ({_first_line(error)}); copy it again") from error
+            raise refusal(uri, f"is a damaged Parquet file ({first_line(error)[:200]}); copy it again") from error
         if len(array) != self.groups[group].rows:
             raise refusal(uri, f"has {len(array)} rows in row group {group}, which its footer has not; copy it again")
         return _numbers(uri, key, array, spec) if texts is None else texts
@@ -213,7 +218,7 @@ def _numbers(uri: str, key: str, array: pa.Array, spec: TensorSpec) -> np.ndarra
     """A column of numbers, or of lists of them, as [rows, *stored_row_shape]; a missing number is NaN."""
     dtype = numpy_dtype(spec.stored.dtype if spec.stored else spec.dtype)
     rows, width = len(array), spec.row_bytes // max(1, dtype.itemsize)
-    while pa.types.is_list(array.type) or pa.types.is_large_list(array.type) or pa.types.is_fixed_size_list(array.type):
+    while _is_list(array.type):
         counts = array.value_lengths()
         even = counts.null_count == 0 and len(counts.unique()) <= 1
         if not even:
@@ -242,9 +247,7 @@ class _OpenFiles:
 
     def get(self, uri: store.StrPath, etag: str | None, stats: store.ReadStats | None) -> _File:
         """The file in the version `etag`, opened now if it was not."""
-        info = store.head(uri)
-        if etag is not None and info.etag != etag:
-            raise store.PreconditionFailed(f"{info.uri} is no longer the version that was planned.")
+        info = planned_version(uri, etag)
         key = (info.uri, info.etag)
         with self._lock:
             if key not in self._files:
@@ -256,7 +259,3 @@ class _OpenFiles:
 
 
 _FILES = _OpenFiles(2)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

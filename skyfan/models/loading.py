@@ -27,6 +27,7 @@ from skyfan.models.inputs import ModelInput, ModelInputs
 from skyfan.models.programs.archive import is_program
 from skyfan.models.shapes import weight_shapes
 from skyfan.models.weight_names import STEM, STEM_ALIAS
+from skyfan.plain_text import first_line
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -234,4 +235,4 @@ def _require_device(name: str) -> None:
     try:
         torch.empty(0, device=torch.device(name))
     except (RuntimeError, AssertionError) as error:
-        raise LocationError(f"the device {name!r} cannot be used: {str(error).splitlines()[0]}.") from error
+        raise LocationError(f"the device {name!r} cannot be used: {first_line(error)}.") from error

@@ -138,8 +138,7 @@ class RunLedger(RunFolder):
         Raises:
             RunConflict: it is damaged, or another run's.
         """
-        self.read_record(rank, run_id)
-        return predictions.open_predictions(self.predictions_uri(rank))
+        return predictions.open_predictions(self.predictions_uri(rank), run_id)[0]
 
     def read_predictions(
         self, rank: int, run_id: str, columns: Sequence[str] | None = None

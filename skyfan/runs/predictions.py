@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from skyfan import store
 from skyfan.errors import RunConflict
+from skyfan.plain_text import first_line
 from skyfan.records import RankRecord
 from skyfan.runs.folder import parse_document
 
@@ -48,26 +49,27 @@ def read_predictions(uri: str, run_id: str, columns: Sequence[str] | None = None
         RunConflict: the file is damaged, or not of this run.
         LocationError: there is no such file.
     """
-    file = open_predictions(uri)
+    file, record = open_predictions(uri, run_id)
     with _readable(uri):
         wanted = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
         table = file.read(wanted, use_threads=False)
-    return table, _record_of(uri, file.metadata.metadata, run_id)
+    return table, record
 
 
-def open_predictions(uri: str) -> pq.ParquetFile:
-    """A rank's file, to be read in pieces.
+def open_predictions(uri: str, run_id: str) -> tuple[pq.ParquetFile, RankRecord]:
+    """A rank's file, to be read in pieces, and its record.
 
     Raises:
-        RunConflict: the file is damaged.
+        RunConflict: the file is damaged, or not of this run.
         LocationError: there is no such file.
     """
     info = store.head(uri)
     check_size(info)
     # A small file is one request; of a large one the columns that are wanted are read, and no others.
-    source = io.BytesIO(store.read(uri)) if info.size_bytes <= _WHOLE_FILE_BYTES else store.RangeFile(uri)
+    source = io.BytesIO(store.read(uri)) if info.size_bytes <= _WHOLE_FILE_BYTES else store.RangeFile(info)
     with _readable(uri):
-        return pq.ParquetFile(source)
+        file = pq.ParquetFile(source)
+    return file, _record_of(uri, file.metadata.metadata, run_id)
 
 
 @contextmanager
@@ -75,7 +77,7 @@ def _readable(uri: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        raise _damaged(uri, str(error).splitlines()[0]) from error
+        raise _damaged(uri, first_line(error)) from error
 
 
 def check_size(info: store.ObjectInfo) -> None:

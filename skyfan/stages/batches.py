@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skyfan.columns import REDSHIFT
 from skyfan.formats.row_values import finite_rows
 from skyfan.runs.predictions_writer import PredictionsWriter
 from skyfan.runs.result_rows import ResultColumns, Rows
@@ -15,7 +16,6 @@ from skyfan.stages.measure import Stopwatch
 from skyfan.stages.missing_values import MissingValues
 from skyfan.stages.read_ahead import Block
 
-REDSHIFT = "redshift"
 MAX_LISTED_MISSING = 100
 NOT_FINITE_OUTPUT = "the model's output is not finite"
 

@@ -14,6 +14,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from skyfan.columns import REDSHIFT
 from skyfan.engines import Engine
 from skyfan.errors import Interrupted, RankTooLarge
 from skyfan.events import Progress
@@ -22,7 +23,7 @@ from skyfan.planning import PlanItem
 from skyfan.records import MB, Collectives, RankRecord
 from skyfan.runs.commit import RunLedger
 from skyfan.runs.predictions_writer import PredictionsWriter
-from skyfan.stages.batches import REDSHIFT, Batch, Columns, Outputs, batches
+from skyfan.stages.batches import Batch, Columns, Outputs, batches
 from skyfan.stages.collective_session import CollectiveSession
 from skyfan.stages.known_redshifts import require_real_redshifts
 from skyfan.stages.measure import Stopwatch, lambda_function, peak_rss_bytes, reset_peak_rss

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
+from skyfan.columns import REDSHIFT
 from skyfan.dtypes import numpy_dtype
 from skyfan.errors import DatasetError
 from skyfan.layout import FileLayout
-from skyfan.stages.batches import REDSHIFT
 
 
 def require_real_redshifts(files: Iterable[FileLayout]) -> None:

@@ -3,20 +3,19 @@
 import io
 from typing import Any
 
-from skyfan.store._api import head, read_into
-from skyfan.store._location import StrPath
+from skyfan.store._api import read_into
 from skyfan.store._types import ObjectInfo, ReadStats
 
 
 class RangeFile(io.RawIOBase):
-    """Reads byte ranges of one version of an object, that of `info` where it is given; nothing is held in memory.
+    """Reads byte ranges of one version of an object, that of `info`; nothing is held in memory.
 
     Raises:
         LocationError: there is no such object, or it changed meanwhile (`PreconditionFailed`).
     """
 
-    def __init__(self, uri: StrPath, info: ObjectInfo | None = None, stats: ReadStats | None = None) -> None:
-        self._info, self._stats, self._position = info or head(uri), stats, 0
+    def __init__(self, info: ObjectInfo, stats: ReadStats | None = None) -> None:
+        self._info, self._stats, self._position = info, stats, 0
 
     def readable(self) -> bool:
         """It is."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from skyfan import store
-from skyfan.formats.base import MAX_DECODED_BYTES, refusal
+from skyfan.formats.base import MAX_DECODED_BYTES, planned_version, refusal
 from skyfan.formats.hdf5._opening import DEFLATE, FLETCHER32, SHUFFLE
 from skyfan.formats.hdf5._serving import described
 from skyfan.layout import TensorSpec
@@ -141,9 +141,7 @@ class _Indices:
         self, uri: store.StrPath, names: Sequence[str], etag: str | None, stats: store.ReadStats | None
     ) -> dict[str, _Index]:
         """Indices by name, asked for now if they are not known."""
-        info = store.head(uri)
-        if etag is not None and info.etag != etag:
-            raise store.PreconditionFailed(f"{info.uri} is no longer the version that was planned.")
+        info = planned_version(uri, etag)
         with self._lock:
             new = [name for name in names if (info.uri, info.etag, name) not in self._known]
             for one in described(info, new, stats) if new else ():

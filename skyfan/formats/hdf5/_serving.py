@@ -1,9 +1,8 @@
-"""Runs `describing` in a confined child and serves it the file's bytes through a socket."""
+"""Runs `hdf5_describing` in a confined child and serves it the file's bytes through a socket."""
 
 import importlib.util
 import json
 import socket
-import struct
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -11,15 +10,15 @@ from typing import Any
 from skyfan import store
 from skyfan.errors import DatasetError, SkyfanError
 from skyfan.formats.base import refusal
+from skyfan.formats.hdf5_describing import REQUEST
 from skyfan.sandbox import ChildDied, Limits, run_in_child
 
-REQUEST = struct.Struct(">2Q")
 _LIMITS = Limits(deadline_s=120, memory_bytes=4 * 2**30)
 _MAX_REQUEST_BYTES = 2**20
 
 
 def described(info: store.ObjectInfo, chunks: Sequence[str] = (), stats: store.ReadStats | None = None) -> Any:
-    """The datasets of a file as `describing.describe` tells of them.
+    """The datasets of a file as `hdf5_describing.describe` tells of them.
 
     Raises:
         DatasetError: h5py is not installed, the file cannot be read, or describing it did not end well.
@@ -35,7 +34,7 @@ def described(info: store.ObjectInfo, chunks: Sequence[str] = (), stats: store.R
         server.start()
         try:
             found = run_in_child(
-                "skyfan.formats.hdf5.describing:describe", json.dumps(request).encode(), _LIMITS, [theirs.fileno()]
+                "skyfan.formats.hdf5_describing:describe", json.dumps(request).encode(), _LIMITS, [theirs.fileno()]
             )
         except ChildDied as error:
             if failures:

@@ -1,5 +1,6 @@
 """The `data.pkl` of a TensorDataset, written opcode by opcode: what torch itself would write, without torch."""
 
+import math
 import struct
 from collections.abc import Sequence
 
@@ -32,9 +33,7 @@ def _tensor(key: str, dtype: str, shape: tuple[int, ...]) -> bytes:
     strides = [1] * len(shape)
     for axis in range(len(shape) - 2, -1, -1):
         strides[axis] = strides[axis + 1] * max(shape[axis + 1], 1)
-    numel = 1
-    for size in shape:
-        numel *= size
+    numel = math.prod(shape)
     typed = dtype in _STORAGES
     storage = _global("torch", _STORAGES[dtype]) if typed else _global("torch.storage", "UntypedStorage")
     length = numel if typed else numel * numpy_dtype(dtype).itemsize

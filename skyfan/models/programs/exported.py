@@ -13,6 +13,7 @@ from skyfan.models.programs.archive import GRAPH, write_archive
 from skyfan.models.programs.checked import CheckedProgram
 from skyfan.models.programs.signature import program_json
 from skyfan.models.programs.tensors import CONFIGS, FOLDERS
+from skyfan.plain_text import first_line
 
 
 def clean_archive(checked: CheckedProgram) -> bytes:
@@ -51,7 +52,7 @@ def exported_program(checked: CheckedProgram) -> ExportedProgram:
             return torch.export.load(io.BytesIO(clean_archive(checked)))
     # torch raises whatever its deserialiser trips over (AssertionError, KeyError, SerializeError, …).
     except Exception as error:
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"the program cannot be loaded by torch {torch.__version__}: {first_line!a}.") from error
+        reason = first_line(error)
+        raise ModelError(f"the program cannot be loaded by torch {torch.__version__}: {reason!a}.") from error
     finally:
         log.setLevel(level)

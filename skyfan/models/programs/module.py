@@ -19,6 +19,7 @@ from skyfan.models.programs.graph import TENSORS, Argument, Name, Node
 from skyfan.models.programs.operators import SIZE_FUNCTIONS
 from skyfan.models.programs.reading import DTYPES
 from skyfan.models.programs.tensors import StoredTensor
+from skyfan.plain_text import first_line
 from skyfan.sandbox import ConfinedThread
 
 _FORMATS = {1: torch.contiguous_format, 2: torch.channels_last, 3: torch.channels_last_3d, 4: torch.preserve_format}
@@ -78,8 +79,8 @@ class ProgramModule(nn.Module):
             outputs = self._run(taken)
         except Exception as error:  # operators raise RuntimeError, IndexError, ZeroDivisionError, …
             shapes = ", ".join(str(list(tensor.shape)) for tensor in tensors)
-            first_line = (str(error).strip() or type(error).__name__).splitlines()[0][:_MAX_SHOWN]
-            raise ModelError(f"the program failed on tensors of shape {shapes}: {first_line}") from error
+            reason = first_line(error)[:_MAX_SHOWN]
+            raise ModelError(f"the program failed on tensors of shape {shapes}: {reason}") from error
         batch = tensors[0].shape[0]
         if any(output.dim() == 0 or output.shape[0] != batch for output in outputs):
             shapes = ", ".join(str(list(output.shape)) for output in outputs)

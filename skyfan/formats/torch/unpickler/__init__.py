@@ -6,29 +6,24 @@ file wants. Modules: `limits` (how much a pickle may ask for), `values` (stand-i
 that are followed), `machine`, `scalars` and `objects` (the instructions), `loading` (`load_tree`, and its errors).
 """
 
-from skyfan.formats.torch.unpickler.limits import MAX_DIMENSIONS, MAX_NAME_CHARACTERS, MAX_PICKLE_BYTES
+from skyfan.formats.torch.unpickler.limits import MAX_NAME_CHARACTERS, MAX_PICKLE_BYTES
 from skyfan.formats.torch.unpickler.loading import load_tree
 from skyfan.formats.torch.unpickler.values import (
     UNTYPED,
-    ClassRef,
     InertObject,
     Opaque,
     OpaqueKey,
-    StorageRef,
     TensorRef,
     describe,
 )
 
 __all__ = [
-    "MAX_DIMENSIONS",
     "MAX_NAME_CHARACTERS",
     "MAX_PICKLE_BYTES",
     "UNTYPED",
-    "ClassRef",
     "InertObject",
     "Opaque",
     "OpaqueKey",
-    "StorageRef",
     "TensorRef",
     "describe",
     "load_tree",

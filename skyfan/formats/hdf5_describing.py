@@ -1,15 +1,18 @@
-"""In a confined child: what an HDF5 file holds and where, from metadata; its bytes come through a socket."""
+"""In a confined child: what an HDF5 file holds and where, from metadata; its bytes come through a socket.
+
+Beside the package `hdf5` and not in it, so that the child, which is started for each file, imports nothing else.
+"""
 
 import io
 import json
 import os
 import socket
+import struct
 from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
-from skyfan.formats.hdf5._serving import REQUEST
-
+REQUEST = struct.Struct(">2Q")
 _BLOCK_BYTES = 128 * 2**10
 _BLOCKS = 512
 _MAX_OBJECTS = 10_000
@@ -59,9 +62,9 @@ def _walk(h5py: Any, file: Any) -> Iterator[tuple[str, Any]]:
             if not isinstance(kind, h5py.HardLink):
                 continue
             found = group[name]
-            if found.id in seen or len(seen) > _MAX_OBJECTS or depth > _MAX_DEPTH:
-                if found.id in seen:
-                    continue
+            if found.id in seen:
+                continue
+            if len(seen) > _MAX_OBJECTS or depth > _MAX_DEPTH:
                 raise _Refused(f"holds more than {_MAX_OBJECTS} objects, or nests them deeper than {_MAX_DEPTH} levels")
             seen.add(found.id)
             if isinstance(found, h5py.Group):

@@ -122,7 +122,8 @@ class Run:
         from astropy.table import MaskedColumn, Table
 
         columns = {}
-        for name, column in zip(self.predictions().column_names, self.predictions().columns, strict=True):
+        table = self.predictions()
+        for name, column in zip(table.column_names, table.columns, strict=True):
             values = column.to_numpy()
             columns[name] = MaskedColumn(values, mask=column.is_null().to_numpy())
         return Table(columns)

@@ -5,15 +5,12 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from grpc import aio
-
 from skyfan.backends.compose import ComposeServices
+from skyfan.backends.grpc_services import call_unary
 from skyfan.backends.stepfunctions.access import aws_errors, open_access
 from skyfan.backends.stepfunctions.machine import find_machine
 from skyfan.comm.check import RankCheck, RankReport
 from skyfan.errors import BadInput, by_name
-from skyfan.rpc.errors import call_metadata, error_of
-from skyfan.rpc.messages import pack, unpack
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
@@ -51,11 +48,8 @@ def _ranks(work: RankCheck) -> list[RankCheck]:
 
 async def _in_container(target: ComposeServices, work: RankCheck, timeout_s: float) -> RankReport:
     async with target.pool.lease() as executor:
-        try:
-            reply = await executor.stub.CheckComm(pack(work), timeout=timeout_s, metadata=call_metadata())
-        except aio.AioRpcError as error:
-            raise error_of(error, f"rank {work.rank}, executor {executor.address}") from error
-    return unpack(reply, RankReport)
+        where = f"rank {work.rank}, executor {executor.address}"
+        return await call_unary(executor.stub.CheckComm, work, RankReport, where, deadline_s=timeout_s)
 
 
 def check_in_functions(work: RankCheck, on: str, state_machine: str, timeout_s: float) -> list[RankReport]:

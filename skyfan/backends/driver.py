@@ -13,7 +13,7 @@ from skyfan.comm.rank_group import RankGroup, form_group
 from skyfan.errors import SkyfanError
 from skyfan.events import Listener, PhaseStarted, Planned
 from skyfan.job import Job
-from skyfan.planning import PlanItem
+from skyfan.planning import Plan, PlanItem
 from skyfan.records import MAX_LISTED_FAILURES, RankRecord, Summary
 from skyfan.runs.folder import RunFolder
 from skyfan.stages.messages import (
@@ -52,12 +52,14 @@ async def run_job(job: Job, services: Services, listener: Listener, started_s: f
     unchanged = finished_summary(job, planned)
     if unchanged:
         return unchanged
-    group = _group(job, services, len(plan.working_ranks) - len(reply.committed_ranks))
+    committed = frozenset(reply.committed_ranks)
+    to_run = tuple(rank for rank in plan.working_ranks if rank not in committed)
+    group = _group(job, services, len(to_run))
     listener(PhaseStarted("converting"))
     model = await services.convert(ConvertRequest(job=job, model=prepared))
-    fan_out = _fan_out(job, services, planned, model, listener, group)
+    fan_out = _fan_out(job, services, plan, to_run, model, listener, group)
     listener(PhaseStarted("inferring"))
-    await fan_out.run(item for item in plan.items() if item.rank not in frozenset(reply.committed_ranks))
+    await fan_out.run(plan.item(rank) for rank in to_run)
     listener(PhaseStarted("aggregating"))
     summary = await services.aggregate(
         AggregateRequest(
@@ -91,10 +93,15 @@ def _group(job: Job, services: Services, members: int) -> RankGroup | None:
 
 
 def _fan_out(
-    job: Job, services: Services, planned: Planned, model: ModelFile, listener: Listener, group: RankGroup | None
+    job: Job,
+    services: Services,
+    plan: Plan,
+    to_run: tuple[int, ...],
+    model: ModelFile,
+    listener: Listener,
+    group: RankGroup | None,
 ) -> FanOut:
-    plan, committed = planned.plan, frozenset(planned.committed_ranks)
-    group_ranks = {rank: number for number, rank in enumerate(r for r in plan.working_ranks if r not in committed)}
+    group_ranks = {rank: number for number, rank in enumerate(to_run)}
 
     async def call(item: PlanItem, attempt: int) -> RankRecord:
         request = InferRequest(
@@ -109,7 +116,7 @@ def _fan_out(
 
     return FanOut(
         call=call,
-        total=len(group_ranks),
+        total=len(to_run),
         planned=len(plan.working_ranks),
         concurrency=services.concurrency,
         listener=listener,

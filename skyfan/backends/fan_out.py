@@ -29,21 +29,20 @@ class FanOut:
 
     call: Call
     total: int
+    planned: int
+    """Items of the whole run, of which failures are a percentage; `total` are those of this start."""
     concurrency: int
     listener: Listener
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     tolerated_failure_percentage: float = 0.0
     rng: random.Random = field(default_factory=random.Random)
-    planned: int = 0
-    """Items of the whole run, of which failures are a percentage; `total` when this start has all of them."""
     failures: dict[int, SkyfanError] = field(default_factory=dict)
     attempts: int = 0
 
     @property
     def failed(self) -> bool:
         """More items failed than are tolerated."""
-        planned = self.planned or self.total
-        return exceeds_tolerance(len(self.failures), planned, self.tolerated_failure_percentage)
+        return exceeds_tolerance(len(self.failures), self.planned, self.tolerated_failure_percentage)
 
     async def run(self, items: Iterable[PlanItem]) -> None:
         """Works through the items; when more have failed than are tolerated, those in flight are cancelled."""

@@ -44,7 +44,7 @@ def answer_from_folder(job: Job, listener: Listener) -> Summary | None:
     if earlier.run_id != plan.run_id or relocated(earlier, plan) is not earlier:
         return None
     ledger = RunLedger(job.output, earlier.results_schema)
-    planned = Planned(earlier, tuple(sorted(set(earlier.working_ranks).intersection(ledger.committed_ranks()))))
+    planned = Planned(earlier, tuple(ledger.committed_of(earlier)))
     found = finished_summary(job, planned)
     if found:
         listener(planned)

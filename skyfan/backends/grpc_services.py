@@ -126,7 +126,7 @@ class GrpcServices(Services):
         async def call() -> B:
             address = await self.address_of(service)
             async with open_channel(address, plain=self.plain) as channel:
-                return await _call(
+                return await call_unary(
                     method_of(channel),
                     request,
                     kind,
@@ -141,12 +141,14 @@ class GrpcServices(Services):
         async def call() -> B:
             async with self.pool.lease() as executor:
                 send = getattr(executor.stub, method)
-                return await _call(send, request, kind, f"executor {executor.address}", deadline_s=PREPARE_DEADLINE_S)
+                return await call_unary(
+                    send, request, kind, f"executor {executor.address}", deadline_s=PREPARE_DEADLINE_S
+                )
 
         return await _retry(call, PREPARE_DEADLINE_S)
 
 
-async def _call(
+async def call_unary(
     send: Callable[..., Awaitable[Envelope]],
     request: BaseModel,
     kind: type[B],
@@ -156,8 +158,10 @@ async def _call(
     wait_for_ready: bool = False,
 ) -> B:
     """One unary call; with `wait_for_ready` it waits until the service is there."""
-    with _errors(where):
+    try:
         reply = await send(pack(request), timeout=deadline_s, metadata=call_metadata(), wait_for_ready=wait_for_ready)
+    except aio.AioRpcError as error:
+        raise error_of(error, where) from error
     return unpack(reply, kind)
 
 
@@ -165,20 +169,6 @@ def _died(how: str, item: PlanItem) -> str:
     """The sentence for a rank whose executor died; its samples are those of the dataset."""
     first, last = item.spans[0].first_sample, item.spans[-1].first_sample + item.spans[-1].samples
     return f"the executor died ({how}) on rank {item.rank}, samples {first} to {last}."
-
-
-class _errors:  # noqa: N801 (reads as a statement)
-    """Turns a failed call inside into the Skyfan error behind it."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, aio.AioRpcError):
-            raise error_of(error, self._what) from error
 
 
 async def _retry(call: Callable[[], Awaitable[T]], deadline_s: float) -> T:

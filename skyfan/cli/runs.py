@@ -11,7 +11,15 @@ from rich.table import Table
 from skyfan.backends.base import DEFAULT_STATE_MACHINE
 from skyfan.backends.stepfunctions.access import AWS, Access, open_access
 from skyfan.backends.stepfunctions.backend import console_url, stop
-from skyfan.backends.stepfunctions.executions import RunListed, RunShown, execution_arn, list_runs, redrive, show_run
+from skyfan.backends.stepfunctions.executions import (
+    RunListed,
+    RunShown,
+    execution_arn,
+    find_run,
+    list_runs,
+    redrive,
+    show_run,
+)
 from skyfan.backends.stepfunctions.machine import find_machine
 from skyfan.backends.stepfunctions.run_logs import LogLine, RunLogs
 from skyfan.cli import options
@@ -69,7 +77,7 @@ def stop_command(run: Name, on: On = AWS, state_machine: options.StateMachine = 
     """Stop a run and the ranks at work; what is committed stays, and running the same again resumes it."""
     access = open_access(on)
     arn = _arn(access, state_machine, run)
-    if show_run(access, arn).listed.status != "RUNNING":
+    if find_run(access, arn).status != "RUNNING":
         say(f"{run} has ended already.")
         return
     stop(access, arn, "stopped by skyfan runs stop")

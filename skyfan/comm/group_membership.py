@@ -70,7 +70,6 @@ class GroupMembership:
         self._cancelled = cancelled
         self.stub_channel = open_channel(address)
         self.stub = pb_grpc.RendezvousStub(self.stub_channel)
-        self._world_size = terms.world_size
         self._what = f"rendezvous server {address}"
         self._requests: queue.Queue[pb.MemberRequest | None] = queue.Queue(64)
         self._answers: queue.Queue[Any] = queue.Queue(16)

@@ -17,8 +17,8 @@ from skyfan.sandbox import sandbox_status
 from skyfan.units import counted, format_size
 
 _PACKAGES = ("numpy", "torch", "openvino", "pyarrow", "obstore", "grpcio", "boto3")
-# What is needed for more than the smallest run, and the extra that brings it.
-_EXTRAS = {"openvino": "openvino", "torch": "torch"}
+# The engines; the extra that brings each has its name.
+_ENGINES = ("openvino", "torch")
 # An executor takes 442 MB (benchmarks/results/targets.md), and a run on this machine has two.
 NEEDED_MEMORY_BYTES = 2**30
 _MEMINFO = Path("/proc/meminfo")
@@ -43,8 +43,8 @@ def _versions() -> Finding:
             found += f", {name} {version(name)}"
         except PackageNotFoundError:
             lacking.append(name)
-    missing = [extra for name, extra in _EXTRAS.items() if name in lacking]
-    if len(missing) == len(_EXTRAS):
+    missing = [name for name in _ENGINES if name in lacking]
+    if len(missing) == len(_ENGINES):
         return Finding("versions", FAIL, f"{found}; no engine is installed", "pip install 'skyfan[openvino,torch]'")
     if missing:
         remedy = f"pip install 'skyfan[{','.join(missing)}]'"

@@ -8,6 +8,7 @@ cannot be read, the page gives the reason and shows everything else.
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self, TypeVar
 
 import numpy as np
@@ -48,7 +49,7 @@ class Galaxies:
         """As rows of these three columns."""
         return pa.table({"sample_index": self.index, "z_pred": self.z_pred, "z_spec": self.z_spec})
 
-    @property
+    @cached_property
     def residual(self) -> NDArray[np.float64]:
         """Δz = (z_pred − z_spec) / (1 + z_spec), shape [N]."""
         return delta_z(self.z_pred, self.z_spec)

@@ -43,8 +43,6 @@ def channel_options() -> Options:
         # Services are on loopback or on a network of their own, which no proxy of the user's reaches.
         ("grpc.enable_http_proxy", 0),
         ("grpc.enable_retries", 1),
-        # Services are on this machine or in its network; a cluster's http_proxy does not lead there.
-        ("grpc.enable_http_proxy", 0),
         ("grpc.service_config", _SERVICE_CONFIG),
     ]
 

@@ -49,7 +49,7 @@ async def serve(
     for name in ("", full_name):
         await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
     log.info("serving", port=port)
-    stop = _stop_event(announce)
+    stop = stop_event(watch_stdin=announce)
     if announce:
         sys.stdout.write(json.dumps({"service": service, "port": port}) + "\n")
         sys.stdout.flush()
@@ -60,7 +60,8 @@ async def serve(
     log.info("stopped")
 
 
-def _stop_event(watch_stdin: bool) -> asyncio.Event:
+def stop_event(*, watch_stdin: bool) -> asyncio.Event:
+    """Set on SIGTERM or SIGINT and, with `watch_stdin`, when standard input closes."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -3,9 +3,7 @@
 import argparse
 import asyncio
 import json
-import os
 import resource
-import signal
 import sys
 from collections.abc import Sequence
 
@@ -13,6 +11,7 @@ import structlog
 
 from skyfan.errors import BadInput, SkyfanError
 from skyfan.rpc.main import start
+from skyfan.rpc.server import stop_event
 from skyfan.serving.rendezvous_server import RendezvousServer, max_connections
 from skyfan.settings import RendezvousLimits, read
 
@@ -35,21 +34,12 @@ async def serve(address: str, observer_port: int, *, announce: bool) -> None:
     host, _, port = address.rpartition(":")
     if not port.isdecimal():
         raise BadInput(f"--address {address!r} must be HOST:PORT.")
-    loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = stop_event(watch_stdin=announce)
     limits = read(RendezvousLimits)
     _allow_open_files(max_connections(limits.members) + _OTHER_FILES)
     server = RendezvousServer(limits)
     await server.start(host.strip("[]"), int(port), observer_port)
     if announce:
-
-        def at_input() -> None:
-            if not os.read(sys.stdin.fileno(), 1):
-                loop.remove_reader(sys.stdin)
-                stop.set()
-
-        loop.add_reader(sys.stdin, at_input)
         ports = {"service": "rendezvous", "port": server.port, "observer_port": server.observer.port}
         sys.stdout.write(json.dumps(ports) + "\n")
         sys.stdout.flush()

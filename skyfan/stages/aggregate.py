@@ -102,7 +102,8 @@ def _summary(request: AggregateRequest, plan: Plan, merged: Merged, start: float
     state: Literal["complete", "incomplete", "failed"] = (
         "complete" if completeness.complete else "incomplete" if merged.records else "failed"
     )
-    timing = _timing(request, merged.records, time.perf_counter() - start)
+    fresh = _fresh(request, merged.records)
+    timing = _timing(request, fresh, time.perf_counter() - start)
     return Summary(
         run_id=plan.run_id,
         state=state,
@@ -119,16 +120,16 @@ def _summary(request: AggregateRequest, plan: Plan, merged: Merged, start: float
         data_bytes=plan.data_bytes,
         completeness=completeness,
         timing=timing,
-        throughput=_throughput(request, merged.records, timing),
+        throughput=_throughput(fresh, timing),
         cost=estimate_cost(merged.records, request),
         science=as_json(merged.science),
         ids=merged.ids,
         replaced_values=_total(record.replaced_values for record in merged.records),
         samples_replaced=sum(record.samples_replaced for record in merged.records),
         undeclared_sentinels=_total(record.undeclared_sentinels for record in merged.records),
-        collectives=_collectives(_fresh(request, merged.records)),
+        collectives=_collectives(fresh),
         attempts=max(request.attempts, sum(record.attempt for record in merged.records)),
-        reused_ranks=len(merged.records) - len(_fresh(request, merged.records)),
+        reused_ranks=len(merged.records) - len(fresh),
         failures=dict(sorted(request.failures.items())[:MAX_LISTED_FAILURES]),
         environment={
             "skyfan": __version__,
@@ -189,12 +190,11 @@ def _fresh(request: AggregateRequest, records: tuple[RankRecord, ...]) -> list[R
     return [record for record in records if record.rank not in reused]
 
 
-def _timing(request: AggregateRequest, records: tuple[RankRecord, ...], aggregate_s: float) -> Timing:
+def _timing(request: AggregateRequest, fresh: list[RankRecord], aggregate_s: float) -> Timing:
     """Times of this start of the run; ranks that an earlier start committed do not count into the map.
 
     Clocks of ranks may differ or be set while they run: between two of them is never more than the run's duration.
     """
-    fresh = _fresh(request, records)
     starts = [datetime.fromisoformat(record.started_at) for record in fresh]
     ends = [datetime.fromisoformat(record.ended_at) for record in fresh]
     wall_s = request.elapsed_s + aggregate_s
@@ -210,9 +210,8 @@ def _timing(request: AggregateRequest, records: tuple[RankRecord, ...], aggregat
     )
 
 
-def _throughput(request: AggregateRequest, records: tuple[RankRecord, ...], timing: Timing) -> Throughput:
+def _throughput(fresh: list[RankRecord], timing: Timing) -> Throughput:
     """Samples and bits of this start's ranks over its map and wall time."""
-    fresh = _fresh(request, records)
     samples = sum(record.samples for record in fresh)
     bits = 8 * sum(record.bytes_read for record in fresh)
 

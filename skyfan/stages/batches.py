@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,17 @@ class Batch:
     replaced_values: NDArray[np.int32]
     z_spec: NDArray[np.float32] | None
     kept: dict[str, NDArray[Any]]
+
+
+class MissingCounts(TypedDict):
+    """The fields of a rank record that say which predictions and values are missing."""
+
+    samples_missing: int
+    missing_indices: tuple[int, ...]
+    missing_reasons: dict[str, int]
+    replaced_values: dict[str, int]
+    samples_replaced: int
+    undeclared_sentinels: dict[str, int]
 
 
 @dataclass
@@ -80,6 +91,17 @@ class Outputs:
         )
         self.writer.write(rows.to_table(columns))
         self.batches += 1
+
+    def counts(self) -> MissingCounts:
+        """What is missing in all that was added."""
+        return {
+            "samples_missing": sum(self.reasons.values()),
+            "missing_indices": tuple(self.missing),
+            "missing_reasons": self.reasons,
+            "replaced_values": self.missing_values.replaced,
+            "samples_replaced": self.missing_values.samples_replaced,
+            "undeclared_sentinels": self.missing_values.undeclared,
+        }
 
 
 def batches(

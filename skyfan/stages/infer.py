@@ -26,7 +26,7 @@ from skyfan.runs.predictions_writer import PredictionsWriter
 from skyfan.stages.batches import Batch, Columns, Outputs, batches
 from skyfan.stages.collective_session import CollectiveSession
 from skyfan.stages.known_redshifts import require_real_redshifts
-from skyfan.stages.measure import Stopwatch, lambda_function, peak_rss_bytes, reset_peak_rss
+from skyfan.stages.measure import Stopwatch, lambda_function, peak_rss_bytes, request_times, reset_peak_rss
 from skyfan.stages.messages import InferRequest
 from skyfan.stages.missing_values import MissingValues
 from skyfan.stages.model_cache import ModelCache
@@ -173,22 +173,13 @@ def _record(
         sample_persec=item.samples / wall_s,
         result_path=request.job.output,
         data_path=item.data_path,
-        s3_num_requests=stats.requests,
-        s3_total_time=stats.total_s,
-        s3_avg_time=stats.total_s / stats.requests if stats.requests else None,
-        s3_min_time=stats.min_s if stats.requests else None,
-        s3_max_time=stats.max_s if stats.requests else None,
+        **request_times(stats),
         run_id=request.run_id,
         rank=item.rank,
         world_size=item.world_size,
         attempt=request.attempt,
         samples=item.samples,
-        samples_missing=sum(outputs.reasons.values()),
-        missing_indices=tuple(outputs.missing),
-        missing_reasons=outputs.reasons,
-        replaced_values=outputs.missing_values.replaced,
-        samples_replaced=outputs.missing_values.samples_replaced,
-        undeclared_sentinels=outputs.missing_values.undeclared,
+        **outputs.counts(),
         column_sha256=outputs.writer.column_sha256,
         wall_s=wall_s,
         load_s=watch.seconds("load"),

@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TypedDict
 
+from skyfan.store import ReadStats
+
 _MACHINES: dict[str, Literal["x86_64", "arm64"]] = {"x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
@@ -24,6 +26,27 @@ class LambdaFunction(TypedDict, total=False):
     architecture: Literal["x86_64", "arm64"] | None
     region: str | None
     log_stream: str | None
+
+
+class RequestTimes(TypedDict):
+    """The fields of a rank record that describe its requests, under the reference system's names."""
+
+    s3_num_requests: int
+    s3_total_time: float
+    s3_avg_time: float | None
+    s3_min_time: float | None
+    s3_max_time: float | None
+
+
+def request_times(stats: ReadStats) -> RequestTimes:
+    """How many requests were made and how long they took; None where there was none."""
+    return {
+        "s3_num_requests": stats.requests,
+        "s3_total_time": stats.total_s,
+        "s3_avg_time": stats.mean_s if stats.requests else None,
+        "s3_min_time": stats.min_s if stats.requests else None,
+        "s3_max_time": stats.max_s if stats.requests else None,
+    }
 
 
 def lambda_function() -> LambdaFunction:

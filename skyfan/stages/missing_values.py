@@ -30,11 +30,6 @@ class MissingValues:
     def __post_init__(self) -> None:
         self._policies = parse_missing(self.options.missing)
 
-    @property
-    def replaces(self) -> bool:
-        """Whether any policy replaces values."""
-        return any(policy.action in ("zero", "quantile") for policy in self._policies.values())
-
     def policy(self, name: str) -> MissingPolicy:
         """That of a column."""
         return self._policies.get(name, self._policies[""])

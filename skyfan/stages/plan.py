@@ -54,7 +54,7 @@ def count_ranks_to_run(request: PlanRequest) -> int:
     ledger = RunLedger(job.output, planned.results_schema)
     if not job.resume or not store.exists(ledger.plan_uri) or ledger.read_plan().run_id != planned.run_id:
         return len(planned.working_ranks)
-    return len(set(planned.working_ranks) - set(ledger.committed_ranks()))
+    return len(planned.working_ranks) - len(ledger.committed_of(planned))
 
 
 def draft(job: Job, model_digest: str, result_row_bytes: int = 0, advance: Advance | None = None) -> Plan:
@@ -94,13 +94,14 @@ def _check_rank_time(planned: Plan, request: PlanRequest) -> None:
         return
     samples_per_s = request.model.samples_per_s
     fitting = int((request.rank_limit_s - RANK_OVERHEAD_S) * samples_per_s)
-    largest = max(planned.items(), key=lambda item: item.samples, default=None)
-    if largest is None or largest.samples <= fitting:
+    samples = [sum(span.samples for span in spans) for spans in planned.ranks]
+    largest = max(samples, default=0)
+    if not largest or largest <= fitting:
         return
     size_bytes = max(1, fitting) * planned.files[0].sample_bytes + CONTAINER_OVERHEAD_BYTES
-    needed_s = largest.samples / samples_per_s + RANK_OVERHEAD_S
+    needed_s = largest / samples_per_s + RANK_OVERHEAD_S
     raise RankTooLarge(
-        f"rank {largest.rank} would take about {format_duration(needed_s)} at {samples_per_s:.0f} samples/s, "
+        f"rank {samples.index(largest)} would take about {format_duration(needed_s)} at {samples_per_s:.0f} samples/s, "
         f"more than the {format_duration(request.rank_limit_s)} that a rank has; plan partitions of at most "
         f"{format_size(size_bytes)} with one partition a rank."
     )

@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from skyfan.backends.stepfunctions.access import LOCALSTACK, Access, aws_errors
 from skyfan.backends.stepfunctions.machine import Machine
 from skyfan.errors import BadInput
 from skyfan.rpc.lambda_errors import lambda_message
+
+if TYPE_CHECKING:
+    from mypy_boto3_stepfunctions.type_defs import DescribeExecutionOutputTypeDef, ExecutionListItemTypeDef
 
 # Names of executions have at most 80 characters; what an earlier redrive added to one goes before more is added.
 _STEM_LENGTH = 50
@@ -48,9 +51,7 @@ def list_runs(access: Access, machine: Machine, limit: int) -> list[RunListed]:
     def pages() -> Iterator[RunListed]:
         for page in access.states.get_paginator("list_executions").paginate(stateMachineArn=machine.arn):
             for found in page["executions"]:
-                yield RunListed(
-                    found["name"], found["executionArn"], found["status"], found["startDate"], found.get("stopDate")
-                )
+                yield _listed(found)
 
     with aws_errors(access.on, f"list the executions of {machine.name}"):
         return list(islice(pages(), limit))
@@ -69,13 +70,12 @@ def show_run(access: Access, arn: str) -> RunShown:
     Raises:
         BadInput: there is no such execution.
     """
+    found = _described(access, arn)
     with aws_errors(access.on, "look at the execution", not_there=_no_such_run(arn)):
-        found = access.states.describe_execution(executionArn=arn)
         runs = access.states.list_map_runs(executionArn=arn)["mapRuns"]
         ranks = _ranks(access, runs[0]["mapRunArn"]) if runs else {}
-    listed = RunListed(found["name"], arn, found["status"], found["startDate"], found.get("stopDate"))
     return RunShown(
-        listed,
+        _listed(found),
         request=json.loads(found.get("input", "{}")),
         ranks=ranks,
         output=json.loads(found["output"]) if found.get("output") else None,
@@ -90,9 +90,16 @@ def find_run(access: Access, arn: str) -> RunListed:
     Raises:
         BadInput: there is no such execution.
     """
+    return _listed(_described(access, arn))
+
+
+def _described(access: Access, arn: str) -> "DescribeExecutionOutputTypeDef":
     with aws_errors(access.on, "look at the execution", not_there=_no_such_run(arn)):
-        found = access.states.describe_execution(executionArn=arn)
-    return RunListed(found["name"], arn, found["status"], found["startDate"], found.get("stopDate"))
+        return access.states.describe_execution(executionArn=arn)
+
+
+def _listed(found: "ExecutionListItemTypeDef | DescribeExecutionOutputTypeDef") -> RunListed:
+    return RunListed(found["name"], found["executionArn"], found["status"], found["startDate"], found.get("stopDate"))
 
 
 def _ranks(access: Access, map_run_arn: str) -> dict[str, int]:
@@ -122,8 +129,7 @@ def redrive(access: Access, machine: Machine, arn: str, now: datetime | None = N
     Raises:
         BadInput: there is no such execution, it is running, or it succeeded.
     """
-    with aws_errors(access.on, f"look at {arn}", not_there=_no_such_run(arn)):
-        found = access.states.describe_execution(executionArn=arn)
+    found = _described(access, arn)
     status = found["status"]
     if status in ("RUNNING", "PENDING_REDRIVE"):
         raise BadInput(f"{found['name']} is running; `skyfan runs show {arn}` tells how far it is.")

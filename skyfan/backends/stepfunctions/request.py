@@ -7,13 +7,13 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from skyfan import store
+from skyfan.aws_limits import LAMBDA_CONCURRENCY
 from skyfan.backends.stepfunctions.access import LOCALSTACK
 from skyfan.errors import BadInput, LocationError
 from skyfan.job import DEMO_MODEL, Job
 
 # Ranks at once where nothing is asked for: Lambda's default concurrency, and a few containers of LocalStack's.
 DEFAULT_CONCURRENCY = {LOCALSTACK: 8}
-LAMBDA_CONCURRENCY = 1000
 MODELS_FOLDER = "models"
 # "StartExecution", https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartExecution.html (read
 # 2026-11): at most 80 characters.

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from skyfan.backends.stepfunctions.access import LOCALSTACK, Access, aws_errors
 from skyfan.backends.stepfunctions.executions import RunListed, find_run
+from skyfan.backends.stepfunctions.follow import FOLLOW_DEADLINE_S
 from skyfan.backends.stepfunctions.machine import Machine
 from skyfan.errors import BadInput, DeadlineExceeded
 
 if TYPE_CHECKING:
     from mypy_boto3_logs import CloudWatchLogsClient
 
-# A line can be read some seconds after it was written; an execution runs for a day at the longest.
+# A line can be read some seconds after it was written.
 SETTLE_S = 5.0
-FOLLOW_DEADLINE_S = 25 * 3600.0
 _LOOK_EVERY_S = 2.0
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ class Results:
     folder: RunLedger
     plan: Plan
 
-    @property
+    @cached_property
     def schema(self) -> pa.Schema:
         """The columns and their types.
 
@@ -62,7 +63,7 @@ class Results:
         found = self.folder.open_predictions(ranks[0], self.plan.run_id).schema_arrow.remove_metadata()
         return found if "missing" in found.names else found.append(pa.field("missing", pa.string()))
 
-    @property
+    @cached_property
     def columns(self) -> tuple[Column, ...]:
         """The columns as exports describe them."""
         return tuple(self._column(field) for field in self.schema)

@@ -18,6 +18,8 @@ from skyfan.errors import BadInput, Interrupted, LocationError
 from skyfan.events import Planned, RankCommitted
 from tests.e2e.support import make_job
 
+pytestmark = pytest.mark.slow  # runs of whole jobs
+
 
 def test_every_public_name_is_there_documented_and_typed():
     for name in skyfan.__all__:

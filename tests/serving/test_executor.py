@@ -66,6 +66,7 @@ def test_a_rank_that_cannot_end_within_its_deadline_is_refused_at_once(request_,
         asyncio.run(go())
 
 
+@pytest.mark.slow
 def test_an_item_that_is_too_large_for_a_message_is_read_from_the_runs_folder(request_):
     sent = by_reference(request_)
     assert pack(sent).ByteSize() < pack(request_).ByteSize()
@@ -77,6 +78,7 @@ def test_an_item_that_is_too_large_for_a_message_is_read_from_the_runs_folder(re
     assert unpack(asyncio.run(go()).record, RankRecord).samples == 101
 
 
+@pytest.mark.slow
 def test_a_cancelled_rank_leaves_no_complaint_behind(request_, caplog):
     async def go():
         async with ProcessServices() as target:

@@ -14,6 +14,7 @@ import pytest
 import skyfan
 from skyfan import api
 from skyfan.backends.base import Backend
+from skyfan.engines.device import available_device
 from skyfan.errors import BadInput, Interrupted, LocationError
 from skyfan.events import Planned, RankCommitted
 from tests.e2e.support import make_job
@@ -91,6 +92,18 @@ def test_a_job_says_what_is_wrong_with_it():
     with pytest.raises(BadInput, match="batch_size is 0; it must be at least 1"):
         skyfan.Job.checked({"dataset": "x.pt", "batch_size": 0})
     assert skyfan.Job(dataset="data/sky.pt").output == "runs/sky"
+
+
+@pytest.mark.skipif(available_device() != "cpu", reason="compiles on a GPU")
+def test_compiling_without_a_gpu_is_refused_before_anything_is_written(sample, small_model, tmp_path):
+    with pytest.raises(BadInput, match="--compile is for GPUs and the model would run on the CPU; leave it out"):
+        skyfan.run(make_job(sample.path, small_model, tmp_path / "run", compile=True), on="process", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_compiling_is_part_of_a_runs_identity(sample, tmp_path):
+    plans = [skyfan.plan(skyfan.Job(dataset=str(sample.path), compile=compile_)) for compile_ in (False, True)]
+    assert plans[0].run_id != plans[1].run_id
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):

@@ -219,9 +219,9 @@ class LocalServices(GrpcServices):
     ) -> None:
         await self._stack.aclose()
 
-    def expect(self, ranks: int) -> None:
+    def expect(self, _ranks: int) -> None:
         """The executors that are still to start; the pool finds them when it looks again, within a second."""
-        self._add_executors(min(self.concurrency, ranks))
+        self._add_executors(min(self.concurrency, _ranks))
 
     def _executors(self) -> list[Child]:
         return [child for child in self._children if child.service == "executor"]

@@ -42,7 +42,7 @@ class Services(ABC):
         """How many ranks run side by side now, so that they can wait for each other."""
         return self.concurrency
 
-    def expect(self, ranks: int) -> None:
+    def expect(self, _ranks: int) -> None:
         """So many ranks will be asked for from now on: no more executors than these are needed."""
         return
 

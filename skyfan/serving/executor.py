@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import structlog
 from grpc import aio
 
-from skyfan.comm.check import RankCheck, check_rank
+from skyfan.comm.check_messages import RankCheck
 from skyfan.comm.waiting import countdown
 from skyfan.engines.device import available_device
 from skyfan.engines.threads import available_threads
@@ -83,6 +83,8 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServicer):
 
     async def CheckComm(self, request: Envelope, context: object) -> Envelope:
         """Is one rank of a communication check."""
+        from skyfan.comm.check import check_rank
+
         asked = unpack(request, RankCheck)
         async with self._free():
             cancelled = threading.Event()

@@ -1,7 +1,7 @@
 """Many ranks and many clients: `python -m benchmarks.load` writes benchmarks/results/load.json and .md.
 
 Ranks: jobs of tiny ranks on `local`, up to 2,000, each in a process of its own for its memory. Clients: 64 at once,
-and twice as many, each with one call to a service that runs alone. What is too much is refused early; it is measured how soon.
+and twice as many, each with one call to a service that runs alone; too many calls are to be refused early.
 """
 
 import argparse

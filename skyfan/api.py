@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from skyfan import logs
-from skyfan.backends.base import Backend
+from skyfan.backends.base import Backend, BackendSettings
 from skyfan.backends.registry import create_backend
 from skyfan.backends.service_backend import INTERRUPTED
 from skyfan.errors import Interrupted, LocationError
@@ -179,7 +179,9 @@ class Run:
         return tuple(self._ledger.committed_of(self.plan))
 
 
-def run(job: Job, *, on: str | Backend = "local", progress: bool | Listener = True) -> Run:
+def run(
+    job: Job, *, on: str | Backend = "local", progress: bool | Listener = True, state_machine: str | None = None
+) -> Run:
     """Predicts every sample of the job's dataset: partition, infer in parallel, merge.
 
     The same job again reuses what is committed and computes the rest. An ordinary function, which may also be called
@@ -189,6 +191,8 @@ def run(job: Job, *, on: str | Backend = "local", progress: bool | Listener = Tr
         job: what to run.
         on: where: `process`, `local`, `compose`, `localstack`, `aws`, or a backend of your own.
         progress: True shows a bar (one line in a notebook), False nothing; or a function that is given every event.
+            What that function raises ends the run and is raised here; what is committed stays.
+        state_machine: name or ARN of the deployed pipeline on `localstack` and `aws`; `skyfan-pipeline` by default.
 
     Raises:
         BadInput: the job, its dataset or its model cannot be used; nothing was written.
@@ -197,10 +201,14 @@ def run(job: Job, *, on: str | Backend = "local", progress: bool | Listener = Tr
     """
     if not structlog.is_configured():  # a program's own choice stays
         logs.configure("driver", level="warning")
-    backend = create_backend(on) if isinstance(on, str) else on
+    backend = create_backend(on, _settings(state_machine)) if isinstance(on, str) else on
     with _listening(progress) as listener:
         _on_a_thread(backend, job, listener)
     return Run(job.output)
+
+
+def _settings(state_machine: str | None) -> BackendSettings:
+    return BackendSettings() if state_machine is None else BackendSettings(state_machine=state_machine)
 
 
 def plan(job: Job, *, progress: bool | Listener = False) -> Plan:

@@ -74,6 +74,9 @@ class RunOptions(ColumnOptions):
         "float32", description="arithmetic: float32, or reduced as bf16, int8, auto; tf32, fp16 on GPUs"
     )
     engine: str = Field("auto", description="inference engine; auto takes the fastest that is installed")
+    compile: bool = Field(
+        False, description="compile the model for the GPU with torch: about 20 s more at the start, faster from then on"
+    )
     z_column: int | None = Field(None, ge=0, description="which output column is redshift (not needed for AstroMAE)")
     id: str | None = Field(None, min_length=1, description="the dataset's column of object IDs, kept in the results")
     keep: Names = Field((), description="further columns of the dataset to keep in the results, or all")
@@ -114,7 +117,7 @@ class Job(RunOptions):
     workers: Annotated[int, Field(ge=1, le=MAP_CONCURRENCY)] | None = Field(
         None,
         validation_alias=AliasChoices("workers", "max_concurrency"),
-        description="ranks at once; by default 2 on local, 1,000 on aws",
+        description="ranks at once; by default 2 on local, or the number of GPUs where there are any; 1,000 on aws",
     )
     device: Device | None = Field(
         None, description="compute device on process and local: auto, cpu or cuda; auto is the GPU if there is one"

@@ -128,6 +128,8 @@ class RankRecord(_Record):
     deviation: dict[str, float] | None = Field(
         default=None, description="measured deviation of a reduced-precision engine from float32"
     )
+    compiled: bool = Field(default=False, description="whether torch compiled the model, see --compile")
+    piece_samples: int | None = Field(default=None, description="samples that a GPU computed at once; None on CPUs")
     model_digest: str
     cold_start: bool
     collectives: Collectives | None = Field(default=None, description="None: the run is without --collectives")

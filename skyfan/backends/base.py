@@ -42,7 +42,7 @@ class Backend(ABC):
     def run(self, job: Job, listener: Listener) -> Summary:
         """Runs or resumes the job; what ranks committed stays, whatever happens.
 
-        `listener` is called from the thread that this is called in.
+        `listener` is called from the thread that this is called in; what it raises ends the run and is raised here.
 
         Raises:
             BadInput: the job cannot run here; nothing was written.

@@ -202,6 +202,8 @@ def _record(
         precision=info.precision,
         deviation=info.deviation,
         torch_version=info.torch_version,
+        compiled=info.compiled,
+        piece_samples=info.piece_samples,
         model_digest=request.model.source_digest,
         cold_start=cold_start,
         collectives=collectives,

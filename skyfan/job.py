@@ -100,6 +100,12 @@ class Job(RunOptions):
         min_length=1,
         description="a file (.pt, .npy, .npz, .safetensors, .h5, .parquet, .fits) or a folder of them",
     )
+    catalog: str | None = Field(
+        None,
+        min_length=1,
+        description="table (Parquet, FITS, HDF5, CSV, ECSV) that has further columns for --id, --keep, --target and "
+        "--inputs; joined by row number, or by --id where the data has that column",
+    )
     output: str = Field("", description="the run's folder (path or URI); runs/<dataset> by default")
     model: str = Field(
         DEMO_MODEL, min_length=1, description="checkpoint (.pt, .safetensors) or exported program (.pt2): path or URI"

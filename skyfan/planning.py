@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from skyfan.errors import BadInput
 from skyfan.job import WHOLE_FILES, Job, PartitionSize, RunOptions
 from skyfan.layout import FileLayout, NonNegative
+from skyfan.records import CatalogJoin
 from skyfan.units import counted, format_size
 
 PLAN_SCHEMA: Literal["skyfan.plan/2"] = "skyfan.plan/2"
@@ -123,6 +124,7 @@ class Plan(_Frozen):
     files: tuple[FileLayout, ...]
     ranks: tuple[tuple[Span, ...], ...]
     results_schema: ResultsSchema = RESULTS_SCHEMA
+    catalog: CatalogJoin | None = None
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
 
@@ -170,6 +172,7 @@ def run_identity(
     ranks: tuple[tuple[Span, ...], ...],
     model_digest: str,
     options: RunOptions,
+    catalog_identity: str | None = None,
 ) -> str:
     """16 hex digits that name what is computed: contents of the files, who computes which samples, model, options.
 
@@ -180,6 +183,7 @@ def run_identity(
         "ranks": [[(s.file, s.start, s.stop) for s in spans] for spans in ranks],
         "model": model_digest,
         "options": options.model_dump(mode="json"),
+        **({"catalog": catalog_identity} if catalog_identity else {}),
     }
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
@@ -211,10 +215,15 @@ def _is_same_file(earlier: FileLayout, file: FileLayout) -> bool:
 
 def relocated(earlier: Plan, plan: Plan) -> Plan:
     """The earlier plan of the same run, with the files where they lie now."""
-    if [(file.uri, file.etag) for file in earlier.files] == [(file.uri, file.etag) for file in plan.files]:
+    if list(map(_where, earlier.files)) == list(map(_where, plan.files)):
         return earlier
-    job = earlier.job.model_copy(update={"dataset": plan.job.dataset, "model": plan.job.model})
+    moved = {"dataset": plan.job.dataset, "model": plan.job.model, "catalog": plan.job.catalog}
+    job = earlier.job.model_copy(update=moved)
     return earlier.model_copy(update={"files": plan.files, "job": job})
+
+
+def _where(file: FileLayout) -> tuple[str, ...]:
+    return file.uri, file.etag, *(spec.uri for spec in file.tensors)
 
 
 def id_column(options: RunOptions, file: FileLayout) -> str | None:

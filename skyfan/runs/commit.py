@@ -167,6 +167,7 @@ def _difference(earlier: Plan, plan: Plan) -> str:
         for what, was, given in (
             ("partition size", before.partition_size, now.partition_size),
             ("file limit", before.file_limit, now.file_limit),
+            ("catalogue", _catalog_of(earlier), _catalog_of(plan)),
             *_changed_options(earlier, plan),
         )
         if was != given
@@ -180,6 +181,11 @@ def _changed_files(earlier: Plan, plan: Plan) -> str:
     if earlier.job.dataset != plan.job.dataset:
         return f"dataset was {earlier.job.dataset}, is {plan.job.dataset}, which holds other files"
     return "the dataset's files changed"
+
+
+def _catalog_of(plan: Plan) -> str | None:
+    """Where the catalogue lies, and the beginning of its identity."""
+    return f"{plan.catalog.uri} ({plan.catalog.identity[:15]})" if plan.catalog else plan.job.catalog
 
 
 def _chosen_world_size(plan: Plan) -> int | None:

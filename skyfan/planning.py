@@ -197,6 +197,7 @@ def is_same_run(earlier: Plan, plan: Plan) -> bool:
     """
     return earlier.run_id == plan.run_id or (
         (earlier.model_digest, earlier.job.options) == (plan.model_digest, plan.job.options)
+        and earlier.job.catalog is plan.job.catalog is None
         and has_same_files(earlier, plan)
         and earlier.ranks == plan.ranks
     )
@@ -215,15 +216,22 @@ def _is_same_file(earlier: FileLayout, file: FileLayout) -> bool:
 
 def relocated(earlier: Plan, plan: Plan) -> Plan:
     """The earlier plan of the same run, with the files where they lie now."""
-    if list(map(_where, earlier.files)) == list(map(_where, plan.files)):
+    if list(map(_version, earlier.files)) == list(map(_version, plan.files)) and (
+        plan.catalog is None or _catalog_uris(earlier) == _catalog_uris(plan)
+    ):
         return earlier
     moved = {"dataset": plan.job.dataset, "model": plan.job.model, "catalog": plan.job.catalog}
     job = earlier.job.model_copy(update=moved)
     return earlier.model_copy(update={"files": plan.files, "job": job})
 
 
-def _where(file: FileLayout) -> tuple[str, ...]:
-    return file.uri, file.etag, *(spec.uri for spec in file.tensors)
+def _version(file: FileLayout) -> tuple[str, str]:
+    return file.uri, file.etag
+
+
+def _catalog_uris(plan: Plan) -> set[str]:
+    """Where a catalogue's columns lie, once they are joined."""
+    return {spec.uri for file in plan.files for spec in file.tensors}
 
 
 def id_column(options: RunOptions, file: FileLayout) -> str | None:

@@ -39,8 +39,8 @@ def _of_catalog(join: CatalogJoin) -> list[str]:
         named = ", ".join(join.first_unmatched)
         more = ", …" if join.samples_unmatched > len(join.first_unmatched) else ""
         found.append(
-            f"{counted(join.samples_unmatched, 'sample')} without a row in {join.uri} ({join.joined_by} {named}{more}): "
-            "its columns are empty there."
+            f"{counted(join.samples_unmatched, 'sample')} without a row in {join.uri}, whose columns are empty there: "
+            f"{join.joined_by} {named}{more}."
         )
     if join.duplicates:
         found.append(f"{counted(join.duplicates, 'row')} of {join.uri} with an ID of an earlier row: not used.")

@@ -82,7 +82,7 @@ def test_addresses(uri, address):
         ("https:///x.npy", "names no host"),
         ("https://host.org/../x.npy", "'..'"),
         ("hf://models/x", "hf://datasets/owner/name/path"),
-        ("gs://bucket//x", "empty"),
+        ("gs://bucket/a//x", "empty"),
         ("az:container/x", "two slashes"),
     ],
 )

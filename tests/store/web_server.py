@@ -19,6 +19,9 @@ class WebServer(ThreadingHTTPServer):
         self.files: dict[str, bytes] = {}
         self.etag = '"1"'
         self.sent_bytes = 0
+        self.ranges: list[str] = []
+        self.break_after_bytes: int | None = None
+        """Once, the connection breaks after so much of a file."""
 
     @property
     def url(self) -> str:
@@ -49,6 +52,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("If-Match", self.server.etag) != self.server.etag:
             self._send(412, b"", headers, send=send)
             return
+        self.server.ranges.append(self.headers.get("Range", ""))
         found = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
         if not found or path.startswith("/plain/"):
             self._send(200, content, headers, send=send)
@@ -63,8 +67,12 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {**headers, "Content-Length": str(len(content))}.items():
             self.send_header(name, value)
         self.end_headers()
+        if send and self.server.break_after_bytes is not None and len(content) > self.server.break_after_bytes:
+            content, self.server.break_after_bytes = content[: self.server.break_after_bytes], None
+            self.close_connection = True
         if send:
-            self.wfile.write(content)
+            with contextlib.suppress(ConnectionError):  # the other side may be gone
+                self.wfile.write(content)
             self.server.sent_bytes += len(content)
 
     def log_message(self, *_: object) -> None:

@@ -129,6 +129,9 @@ class Job(RunOptions):
         0.0, ge=0, le=100, description="percentage of ranks that may fail before the run is a failure"
     )
     resume: bool = Field(True, description="reuse what an earlier start of this very run committed")
+    extend: bool = Field(
+        False, description="of a dataset that grew, predict only the files that are new, into the same run"
+    )
     verify_reads: bool = Field(
         False, description="compare what is read with the CRC-32s that the dataset's files hold, where they do"
     )

@@ -107,10 +107,19 @@ class PlanItem(_Frozen):
         return f"{self.files[span.file].uri}[{span.start}:{span.stop}]{more}"
 
 
+class Generation(_Frozen):
+    """What one start with --extend added to a run: files, ranks and samples, each after those before."""
+
+    files: int
+    ranks: int
+    samples: int
+
+
 class Plan(_Frozen):
     """All ranks' work, and what the run is: the job as it was first asked for, and what its files are.
 
-    `world_size` is the number of ranks, which the job may leave open.
+    `world_size` is the number of ranks, which the job may leave open. `generations` are those of a run that was
+    extended, the first one included; its ID stays that of the first.
     """
 
     schema_: Literal["skyfan.plan/2"] = Field(default=PLAN_SCHEMA, alias="schema")
@@ -125,6 +134,7 @@ class Plan(_Frozen):
     ranks: tuple[tuple[Span, ...], ...]
     results_schema: ResultsSchema = RESULTS_SCHEMA
     catalog: CatalogJoin | None = None
+    generations: tuple[Generation, ...] = ()
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
 
@@ -195,7 +205,7 @@ def is_same_run(earlier: Plan, plan: Plan) -> bool:
     The ID of a plan from before files had identities was made of their paths and versions; such a plan is the same
     run if files, ranks, model and options are the same as then.
     """
-    return earlier.run_id == plan.run_id or (
+    return (earlier.run_id == plan.run_id and len(earlier.files) == len(plan.files)) or (
         (earlier.model_digest, earlier.job.options) == (plan.model_digest, plan.job.options)
         and earlier.job.catalog is plan.job.catalog is None
         and has_same_files(earlier, plan)

@@ -1,6 +1,8 @@
 """Where everything of one run lies, and how its documents are read.
 
 <output>/plan.json                         the plan; written once, claims the output
+<output>/plan-2.json, …                    the plan with a second generation of files (--extend), claimed like
+                                           plan.json, which is then a copy of the last
 <output>/items.jsonl, items.json           the same work as items for a Distributed Map
 <output>/model/<sha256>.safetensors        the model that ranks load, where it had to be converted
 <output>/catalog/<digest>.npy               with --catalog: its columns, one row a sample; written once
@@ -39,6 +41,10 @@ class RunFolder:
     def plan_uri(self) -> str:
         """plan.json."""
         return store.join(self.uri, "plan.json")
+
+    def generation_uri(self, number: int) -> str:
+        """The plan of generation `number`, 2 or later."""
+        return store.join(self.uri, f"plan-{number}.json")
 
     @property
     def items_uri(self) -> str:

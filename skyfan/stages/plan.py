@@ -1,5 +1,7 @@
 """Planning: files → layouts → partitions → ranks, from metadata alone."""
 
+import functools
+
 import structlog
 
 from skyfan import store
@@ -17,6 +19,7 @@ from skyfan.planning import (
 )
 from skyfan.runs.commit import RunLedger
 from skyfan.stages.catalog import joined, open_catalog
+from skyfan.stages.extension import grown
 from skyfan.stages.items import write_items
 from skyfan.stages.messages import PlanReply, PlanRequest
 from skyfan.units import format_duration, format_size
@@ -36,7 +39,8 @@ def plan(request: PlanRequest, advance: Advance | None = None) -> PlanReply:
     _check_rank_time(planned, request)
     ledger = RunLedger(request.job.output)
     with joined(planned, open_catalog(request.job), ledger) as (planned, write_catalog):
-        planned, committed = ledger.claim(planned, resume=request.job.resume)
+        grow = functools.partial(grown, plan=planned, result_row_bytes=request.model.result_row_bytes)
+        planned, committed = ledger.claim(planned, resume=request.job.resume, grow=grow)
         write_catalog()
     write_items(planned, ledger, frozenset(committed))
     structlog.get_logger("partitioner").info(

@@ -119,13 +119,15 @@ class Run:
 
     def to_astropy(self) -> "astropy.table.Table":
         """`predictions()` as an astropy table, missing values masked (needs astropy)."""
+        import pyarrow as pa
         from astropy.table import MaskedColumn, Table
 
         columns = {}
         table = self.predictions()
         for name, column in zip(table.column_names, table.columns, strict=True):
-            values = column.to_numpy()
-            columns[name] = MaskedColumn(values, mask=column.is_null().to_numpy())
+            absent = column.is_null().to_numpy()
+            whole = column.null_count and pa.types.is_integer(column.type)  # which nulls would make floats
+            columns[name] = MaskedColumn((column.fill_null(0) if whole else column).to_numpy(), mask=absent)
         return Table(columns)
 
     def export(self, path: "str | Path", kind: str | None = None, *, allow_missing: bool = False) -> int:

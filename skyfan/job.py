@@ -103,6 +103,12 @@ class Job(RunOptions):
         min_length=1,
         description="a file (.pt, .npy, .npz, .safetensors, .h5, .parquet, .fits) or a folder of them",
     )
+    catalog: str | None = Field(
+        None,
+        min_length=1,
+        description="table (Parquet, FITS, HDF5, CSV, ECSV) that has further columns for --id, --keep, --target and "
+        "--inputs; joined by row number, or by --id where the data has that column",
+    )
     output: str = Field("", description="the run's folder (path or URI); runs/<dataset> by default")
     model: str = Field(
         DEMO_MODEL, min_length=1, description="checkpoint (.pt, .safetensors) or exported program (.pt2): path or URI"
@@ -126,6 +132,9 @@ class Job(RunOptions):
         0.0, ge=0, le=100, description="percentage of ranks that may fail before the run is a failure"
     )
     resume: bool = Field(True, description="reuse what an earlier start of this very run committed")
+    extend: bool = Field(
+        False, description="of a dataset that grew, predict only the files that are new, into the same run"
+    )
     verify_reads: bool = Field(
         False, description="compare what is read with the CRC-32s that the dataset's files hold, where they do"
     )

@@ -112,7 +112,7 @@ class SlurmBackend(Backend):
                 heard_s = time.monotonic()
                 now = _phase(ranks, started=phase.startswith(("inferring", "aggregating")))
                 if now != phase:
-                    phase = now
+                    phase, pause_s = now, _FIRST_LOOK_S
                     listener(PhaseStarted(phase))
                 _tell_committed(ledger, plan, committed, listener)
                 if ranks.ended and aggregation.ended:

@@ -29,7 +29,7 @@ def _listed(value: object) -> object:
 # No quotes and no line ends: a value is one word of one #SBATCH line, and of nothing else in the script.
 Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.,:=@+/*&|()\[\]-]*$", max_length=200)]
 Option = Annotated[str, StringConstraints(pattern=r"^--[a-z][A-Za-z0-9_.,:=@+/*&|()\[\]-]*$", max_length=200)]
-Line = Annotated[str, StringConstraints(pattern=r"^[^\n\r\0]+$", max_length=1000)]
+Line = Annotated[str, StringConstraints(pattern=r"^[^\n\r\x00]+$", max_length=1000)]
 
 
 class SlurmOptions(BaseModel):

@@ -54,14 +54,22 @@ class Cluster:
         return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
     def restart_controller(self) -> None:
-        """Ends slurmctld as a crash does, and starts it again from what it had saved."""
-        self._end("slurmctld", kill=True)
+        """Ends slurmctld, as for maintenance, and starts it again from what it has saved."""
+        self._end("slurmctld")
         self._start("slurmctld", "-D")
         self.wait_until_up()
 
     def wait_until_up(self) -> None:
         """Until the controller takes jobs for the node."""
         self._wait_for("sh", "-c", "sinfo --noheader --format=%T | grep -E 'idle|mixed|allocated'")
+
+    def start_now(self, job_id: str) -> bool:
+        """Starts a task that was queued again at once, for which Slurm itself would wait two minutes."""
+        waiting = self.command("squeue", "--noheader", f"--jobs={job_id}", "--states=PENDING", "--format=%i").stdout
+        return (
+            bool(waiting.strip())
+            and not self.command("scontrol", "update", f"JobId={job_id}", "StartTime=now").returncode
+        )
 
     def log(self, name: str) -> str:
         """What a daemon wrote."""
@@ -100,7 +108,7 @@ TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
-SchedulerParameters=sched_interval=1,batch_sched_delay=0,sched_min_interval=0,requeue_delay=0
+SchedulerParameters=sched_interval=1,batch_sched_delay=0,sched_min_interval=0
 SlurmdParameters=config_overrides
 MpiDefault=none
 ReturnToService=2
@@ -127,12 +135,9 @@ PartitionName=main Nodes=here Default=YES MaxTime=INFINITE State=UP
                 raise RuntimeError(f"Slurm does not start ({ended} ended): {found.stderr}\n{logs}")
             time.sleep(0.1)
 
-    def _end(self, program: str, *, kill: bool = False) -> None:
+    def _end(self, program: str) -> None:
         process = self._processes.pop(program)
-        if kill:
-            process.kill()
-        else:
-            process.terminate()
+        process.terminate()
         try:
             process.wait(_STOP_DEADLINE_S)
         except subprocess.TimeoutExpired:

@@ -28,11 +28,11 @@ Calibrate = Annotated[
 ]
 
 
-@options.takes_job("dataset", "partition_size", "world_size", "file_limit")
+@options.takes_job("dataset", "partition_size", "world_size", "file_limit", "workers")
 def plan(
     fields: dict[str, object],
     on: Annotated[str, typer.Option(help="Where it would run; aws: with --forecast.")] = "local",
-    forecast: Annotated[bool, typer.Option("--forecast", help="Wall time and cost on AWS, and alternatives.")] = False,
+    forecast: Annotated[bool, typer.Option("--forecast", help="Wall time and cost on AWS and Slurm.")] = False,
     calibrate: Calibrate = None,
     calibration: Annotated[str, typer.Option(help="Of the forecast: skyfan, published, or a file (URI).")] = PACKAGED,
     memory: Annotated[
@@ -67,6 +67,7 @@ def plan(
             region=region,
             concurrency=concurrency,
             maps=maps,
+            workers=planned.job.workers,
             prices=prices,
             figure=_drawable(figure),
             as_json=as_json,

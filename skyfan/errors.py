@@ -20,6 +20,9 @@ A class's docstring is the cause and `cure` is what to do; `docs/reference/error
 
 from typing import ClassVar
 
+RETRY_EXIT_CODE = 75
+"""A rank's task may succeed when its scheduler starts it again: EX_TEMPFAIL of BSD's sysexits.h."""
+
 
 class SkyfanError(Exception):
     """Base of all: the run failed. The message is one sentence for the user."""

@@ -26,6 +26,9 @@ JOB_FIELDS = (
 )
 
 On = Annotated[str, typer.Option(help="Where to run: process, local, compose, localstack or aws.")]
+Start = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The start that `skyfan plan --write` named; the newest by default.")
+]
 StateMachine = Annotated[str, typer.Option(help="Name or ARN of the deployed pipeline, on localstack and aws.")]
 CopyTo = Annotated[Path | None, typer.Option(help="Copy the run's files to this folder when it is done.")]
 Model = Annotated[str, typer.Option(help="Checkpoint (.pt, .safetensors) or exported program (.pt2): path or URI.")]

@@ -2,6 +2,9 @@
 
 <output>/plan.json                         the plan; written once, claims the output
 <output>/items.jsonl, items.json           the same work as items for a Distributed Map
+<output>/starts/start-<start>.json         one start of the run for a scheduler's array, and the ranks that it has to do
+<output>/starts/todo-<start>.json          (`skyfan.stages.starts`)
+<output>/failures/<start>/rank-0000003-1.json  why rank 3 of that start failed for the first time
 <output>/model/<sha256>.safetensors        the model that ranks load, where it had to be converted
 <output>/predictions/rank-0000003.parquet  of rank 3, written once: this put is the rank's commit. Seven digits, so that
                                            the order of names is the dataset's; runs of schema 1 have `rank-3.parquet`
@@ -63,6 +66,23 @@ class RunFolder:
     def report_uri(self) -> str:
         """report.html."""
         return store.join(self.uri, "report.html")
+
+    @property
+    def starts_uri(self) -> str:
+        """The folder of the run's starts for a scheduler's array."""
+        return store.join(self.uri, "starts")
+
+    def start_uri(self, start: str) -> str:
+        """What every task of that start reads."""
+        return store.join(self.starts_uri, f"start-{start}.json")
+
+    def todo_uri(self, start: str) -> str:
+        """The ranks that that start has to do."""
+        return store.join(self.starts_uri, f"todo-{start}.json")
+
+    def failures_uri(self, start: str) -> str:
+        """The folder of that start's failure files."""
+        return store.join(self.uri, "failures", start)
 
     def model_uri(self, digest: str) -> str:
         """The model that was converted from the file of this SHA-256."""

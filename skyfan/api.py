@@ -34,10 +34,10 @@ from skyfan import logs
 from skyfan.backends.base import Backend, BackendSettings
 from skyfan.backends.registry import create_backend
 from skyfan.backends.service_backend import INTERRUPTED
-from skyfan.errors import Interrupted, LocationError
+from skyfan.errors import BadInput, Interrupted, LocationError
 from skyfan.events import FilesRead, Listener, PhaseStarted
 from skyfan.formats.dataset import Dataset, open_dataset
-from skyfan.job import Job
+from skyfan.job import LAMBDA, Job
 from skyfan.planning import Plan
 from skyfan.records import RankRecord, Summary
 from skyfan.runs.commit import RunLedger
@@ -204,6 +204,8 @@ def run(
     if not structlog.is_configured():  # a program's own choice stays
         logs.configure("driver", level="warning")
     backend = create_backend(on, _settings(state_machine)) if isinstance(on, str) else on
+    if job.compute != LAMBDA and not backend.takes_compute:
+        raise BadInput(f"--compute {job.compute} is for --on aws and localstack; leave it out, or run it there.")
     with _listening(progress) as listener:
         _on_a_thread(backend, job, listener)
     return Run(job.output)

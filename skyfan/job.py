@@ -33,6 +33,8 @@ WHOLE_FILES = "file"
 
 Precision = Literal["float32", "tf32", "fp16", "bf16", "int8", "auto"]
 Device = Literal["auto", "cpu", "cuda"]
+Compute = Literal["lambda", "batch", "batch-gpu", "sagemaker"]
+LAMBDA: Compute = "lambda"
 
 
 def _size_bytes(value: object) -> object:
@@ -127,6 +129,10 @@ class Job(RunOptions):
     )
     device: Device | None = Field(
         None, description="compute device on process and local: auto, cpu or cuda; auto is the GPU if there is one"
+    )
+    compute: Compute = Field(
+        LAMBDA,
+        description="what computes the ranks on aws: lambda, batch, batch-gpu or sagemaker",
     )
     tolerated_failure_percentage: float = Field(
         0.0, ge=0, le=100, description="percentage of ranks that may fail before the run is a failure"

@@ -23,11 +23,13 @@ from skyfan.serving.lambda_events import (
     PrepareResult,
 )
 from skyfan.serving.stopped_runs import stopped_with
+from skyfan.settings import FunctionSettings, read
 from skyfan.stages.infer import Control, infer
 from skyfan.stages.items import read_item
 from skyfan.stages.messages import ConvertRequest, InferRequest, ModelFile, PrepareRequest
 from skyfan.stages.model_cache import ModelCache
 from skyfan.stages.prepare import convert, prepare
+from skyfan.stages.starts import write_start
 
 _MS = 1000
 
@@ -49,7 +51,12 @@ def _prepare(event: PrepareEvent, _context: LambdaContext, _metrics: Metrics) ->
 
 
 def _convert(event: ConvertEvent, _context: LambdaContext, _metrics: Metrics) -> ModelFile:
-    return convert(ConvertRequest(job=event.job, model=event.model), _models)
+    model = convert(ConvertRequest(job=event.job, model=event.model), _models)
+    if event.array:
+        target = read(FunctionSettings).target
+        array = event.array
+        write_start(event.job, array.run_id, model, target=target, name=array.start, plan_s=array.plan_s)
+    return model
 
 
 def _infer(event: InferEvent, context: LambdaContext, metrics: Metrics) -> InferResult:

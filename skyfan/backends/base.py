@@ -36,6 +36,8 @@ class Backend(ABC):
     name: ClassVar[str]
     cancel_deadline_s: ClassVar[float | None] = 5.0
     """How long `run` may take to end after `cancel`; None where it may have to ask the user."""
+    takes_compute: ClassVar[bool] = False
+    """Whether a job's `compute` means something here."""
 
     def __init__(self, settings: BackendSettings | None = None) -> None:
         self.settings = settings or BackendSettings()

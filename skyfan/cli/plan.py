@@ -35,7 +35,7 @@ Calibrate = Annotated[
 def plan(
     fields: dict[str, object],
     on: Annotated[str, typer.Option(help="Where it would run; aws: with --forecast.")] = "local",
-    forecast: Annotated[bool, typer.Option("--forecast", help="Wall time and cost on AWS, and alternatives.")] = False,
+    forecast: Annotated[bool, typer.Option("--forecast", help="Wall time and cost on AWS and Slurm.")] = False,
     calibrate: Calibrate = None,
     calibration: Annotated[str, typer.Option(help="Of the forecast: skyfan, published, or a file (URI).")] = PACKAGED,
     memory: Annotated[
@@ -79,6 +79,7 @@ def plan(
             region=region,
             concurrency=concurrency,
             maps=maps,
+            workers=planned.job.workers,
             prices=prices,
             figure=_drawable(figure),
             as_json=as_json,

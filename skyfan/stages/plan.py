@@ -111,5 +111,5 @@ def _check_rank_time(planned: Plan, request: PlanRequest) -> None:
     raise RankTooLarge(
         f"rank {samples.index(largest)} would take about {format_duration(needed_s)} at {samples_per_s:.0f} samples/s, "
         f"more than the {format_duration(request.rank_limit_s)} that a rank has; plan partitions of at most "
-        f"{format_size(size_bytes)} with one partition a rank."
+        f"{format_size(size_bytes)} with one partition a rank, or take --compute batch, which has no such limit."
     )

@@ -57,8 +57,10 @@ def write_start(
 ) -> Start:
     """Leaves what the tasks read, for the ranks that the plan left to do; the plan and the model are there already.
 
+    The same call again, as by a retry, is not an error.
+
     Raises:
-        LocationError: there is a start of this name, or the output cannot be written.
+        LocationError: there is another start of this name, or the output cannot be written.
     """
     folder = RunFolder(job.output)
     references = json.loads(store.read(folder.map_items_uri))
@@ -75,7 +77,12 @@ def write_start(
         ranks=len(lines),
         entry_bytes=width,
     )
-    store.put_new(folder.todo_uri(start.name), _BEGIN + _BETWEEN.join(line.ljust(width) for line in lines) + _END)
+    todo = _BEGIN + _BETWEEN.join(line.ljust(width) for line in lines) + _END
+    try:
+        store.put_new(folder.todo_uri(start.name), todo)
+    except store.AlreadyExists:  # an attempt of the same step, which may have ended between the two files
+        if store.read(folder.todo_uri(start.name)) != todo:
+            raise
     write_json(folder.start_uri(start.name), start.model_dump(mode="json", by_alias=True))
     return start
 

@@ -24,6 +24,7 @@ class StepFunctionsBackend(Backend):
 
     on: ClassVar[str]
     cancel_deadline_s = None
+    takes_compute = True
 
     def __init__(self, settings: BackendSettings | None = None) -> None:
         super().__init__(settings)

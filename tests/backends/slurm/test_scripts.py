@@ -150,6 +150,11 @@ def test_what_is_no_option_is_refused(tmp_path, content, given, says):
         read_options(path, given)
 
 
+def test_the_page_explains_every_option():
+    page = (Path(__file__).parents[3] / "docs/how-to/slurm.md").read_text()
+    assert [name for name in SlurmOptions.model_fields if f"`{name}`" not in page] == []
+
+
 def test_a_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(LocationError, match=r"site\.toml cannot be read"):
         read_options(tmp_path / "site.toml")

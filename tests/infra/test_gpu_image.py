@@ -19,7 +19,8 @@ def test_the_target_has_the_packages_of_the_lock_and_torch_from_pytorchs_cuda_bu
     base, packages = stage("executor-gpu-packages")
     assert base == "executor-packages"
     index = re.search(r"^ARG CUDA_INDEX=(\S+)$", packages, re.M)
-    assert index and re.fullmatch(r"https://download\.pytorch\.org/whl/cu\d+", index[1])
+    assert index
+    assert re.fullmatch(r"https://download\.pytorch\.org/whl/cu\d+", index[1])
     # Nothing of the lock moves when pip adds the CUDA libraries that torch's wheel pins.
     assert "--constraint /build/others.txt -r /build/torch.txt" in packages
     assert '"^torch==" /build/executor-torch.txt' in packages

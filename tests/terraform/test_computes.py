@@ -36,7 +36,7 @@ TABLE: list[tuple[str, str, str, bool]] = [
     ("batch", "ecr:BatchGetImage", f"{ECR}/skyfan-executor", True),
     ("batch", "ecr:BatchGetImage", f"{ECR}/skyfan-executor-gpu", True),
     ("batch", "ecr:BatchGetImage", f"{ECR}/skyfan-partitioner", False),
-    ("batch", "logs:PutLogEvents", f"{LOGS}:/aws/batch/skyfan:log-stream:1", True),
+    ("batch", "logs:PutLogEvents", f"{LOGS}:/aws/batch/skyfan-ranks:log-stream:1", True),
     ("batch", "logs:PutLogEvents", f"{LOGS}:/aws/lambda/skyfan-executor:log-stream:1", False),
     ("batch", "s3:GetObject", DATA, False),
     # SageMaker has one role for both.

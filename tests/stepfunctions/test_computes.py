@@ -221,7 +221,7 @@ def test_again_finds_nothing_to_do(tasks, given):
     done = run(given | {"compute": "batch"}, tasks)
     assert done.error is None
     assert "NothingToDo" in done.entered
-    assert summary(given["output"]).completeness.ranks_reused == 3
+    assert summary(given["output"]).reused_ranks == 3
 
 
 def test_what_is_not_deployed_is_refused_by_the_name_of_its_variable(tasks, given):

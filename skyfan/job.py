@@ -76,6 +76,9 @@ class RunOptions(ColumnOptions):
         "float32", description="arithmetic: float32, or reduced as bf16, int8, auto; tf32, fp16 on GPUs"
     )
     engine: str = Field("auto", description="inference engine; auto takes the fastest that is installed")
+    compile: bool = Field(
+        False, description="compile the model for the GPU with torch: about 20 s more at the start, faster from then on"
+    )
     z_column: int | None = Field(None, ge=0, description="which output column is redshift (not needed for AstroMAE)")
     id: str | None = Field(None, min_length=1, description="the dataset's column of object IDs, kept in the results")
     keep: Names = Field((), description="further columns of the dataset to keep in the results, or all")
@@ -102,6 +105,12 @@ class Job(RunOptions):
         min_length=1,
         description="a file (.pt, .npy, .npz, .safetensors, .h5, .parquet, .fits) or a folder of them",
     )
+    catalog: str | None = Field(
+        None,
+        min_length=1,
+        description="table (Parquet, FITS, HDF5, CSV, ECSV) that has further columns for --id, --keep, --target and "
+        "--inputs; joined by row number, or by --id where the data has that column",
+    )
     output: str = Field("", description="the run's folder (path or URI); runs/<dataset> by default")
     model: str = Field(
         DEMO_MODEL, min_length=1, description="checkpoint (.pt, .safetensors) or exported program (.pt2): path or URI"
@@ -116,7 +125,7 @@ class Job(RunOptions):
     workers: Annotated[int, Field(ge=1, le=MAP_CONCURRENCY)] | None = Field(
         None,
         validation_alias=AliasChoices("workers", "max_concurrency"),
-        description="ranks at once; by default 2 on local, 1,000 on aws",
+        description="ranks at once; by default 2 on local, or the number of GPUs where there are any; 1,000 on aws",
     )
     device: Device | None = Field(
         None, description="compute device on process and local: auto, cpu or cuda; auto is the GPU if there is one"
@@ -129,6 +138,9 @@ class Job(RunOptions):
         0.0, ge=0, le=100, description="percentage of ranks that may fail before the run is a failure"
     )
     resume: bool = Field(True, description="reuse what an earlier start of this very run committed")
+    extend: bool = Field(
+        False, description="of a dataset that grew, predict only the files that are new, into the same run"
+    )
     verify_reads: bool = Field(
         False, description="compare what is read with the CRC-32s that the dataset's files hold, where they do"
     )

@@ -106,6 +106,8 @@ class TensorSpec:
     others lie between them. `crc32` is the checksum that the file has of exactly these rows, where it has one.
 
     With a `storage` other than `bytes`, rows are not byte ranges: that format reads them, under the name `source`.
+    With a `uri`, rows lie in that file, a catalogue's, and not in the one of the layout; the column called `validity`
+    is then 0 where there is no value.
     """
 
     name: str
@@ -119,6 +121,8 @@ class TensorSpec:
     storage: Literal["bytes", "hdf5", "parquet"] = "bytes"
     source: str = ""
     stored: StoredForm | None = None
+    uri: str = ""
+    validity: str = ""
 
     @property
     def samples(self) -> int:
@@ -238,7 +242,7 @@ class FileLayout(BaseModel):
                 raise ValueError(f"tensor {tensor.name!r} is not read from {tensor.stored.row_shape}")
             if tensor.distance_bytes < tensor.row_bytes:
                 raise ValueError(f"tensor {tensor.name!r} has rows that overlap")
-            if tensor.storage == "bytes" and self.samples and tensor.end_bytes > self.size_bytes:
+            if tensor.storage == "bytes" and not tensor.uri and self.samples and tensor.end_bytes > self.size_bytes:
                 raise ValueError(f"tensor {tensor.name!r} ends after the file's {self.size_bytes} bytes")
         return self
 
@@ -251,6 +255,11 @@ class FileLayout(BaseModel):
     def names(self) -> tuple[str, ...]:
         """The tensors' names in the file's order."""
         return tuple(tensor.name for tensor in self.tensors)
+
+    @property
+    def validities(self) -> dict[str, str]:
+        """Column → the column that tells where it has values, for those that have one."""
+        return {tensor.name: tensor.validity for tensor in self.tensors if tensor.validity}
 
     def tensor(self, name: str) -> TensorSpec:
         """The tensor called `name`.

@@ -131,6 +131,14 @@ class FunctionSettings(Settings):
     )
 
 
+class SlurmSettings(Settings):
+    """`--on slurm`."""
+
+    model_config = SettingsConfigDict(env_prefix="SKYFAN_SLURM_")
+
+    config: Path | None = Field(None, description="a TOML file with the cluster's partition, account and so on")
+
+
 class CostSettings(Settings):
     """`skyfan cost`, and every run that reports its cost."""
 

@@ -10,7 +10,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from skyfan.aws_limits import LAMBDA_MB_PER_VCPU
-from skyfan.comm.check import RankReport, check_rank
+from skyfan.comm.check_messages import RankReport
 from skyfan.reference_payload import parse_execution_input
 from skyfan.rpc.service_token import fetch_service_token
 from skyfan.serving.lambda_dispatch import make_handler
@@ -87,6 +87,8 @@ def _infer(event: InferEvent, context: LambdaContext, metrics: Metrics) -> Infer
 
 
 def _check_comm(event: CheckCommEvent, _context: LambdaContext, _metrics: Metrics) -> RankReport:
+    from skyfan.comm.check import check_rank
+
     fetch_service_token()
     return check_rank(event.work)
 

@@ -90,8 +90,17 @@ def aggregate_array(output: str, start_name: str | None = None) -> Summary:
             attempts=len(committed - reused) + failed_attempts,
         )
     )
+    return check_tolerated(summary, start.job)
+
+
+def check_tolerated(summary: Summary, job: Job) -> Summary:
+    """The summary, where no more ranks are missing than the job tolerates.
+
+    Raises:
+        SkyfanError: there are more; the first failed rank's error.
+    """
     missing = len(summary.completeness.missing_ranks)
-    if exceeds_tolerance(missing, summary.completeness.ranks_planned, start.job.tolerated_failure_percentage):
+    if exceeds_tolerance(missing, summary.completeness.ranks_planned, job.tolerated_failure_percentage):
         raise _too_many_missing(summary, missing)
     return summary
 

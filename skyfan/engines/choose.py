@@ -24,22 +24,19 @@ AUTO_MAX_DEVIATION = 0.002
 Samples = Callable[[], Sequence[NDArray[np.generic]] | None]
 
 
-def create_engine(
-    model: LoadedModel, options: RunOptions, *, threads: int, samples: Samples | None = None, compiled: bool = False
-) -> Engine:
+def create_engine(model: LoadedModel, options: RunOptions, *, threads: int, samples: Samples | None = None) -> Engine:
     """The engine that `options` asks for; `auto` takes the fastest that is installed and fits the model.
 
     `samples` gives some of the dataset's samples, in the model's order of inputs: a reduced precision is
     calibrated on them and its deviation from float32 measured. Noise stands in for them on a CPU where it is None.
-    `compiled`: the model is compiled by torch for its GPU first, which takes tens of seconds and pays for long runs.
     Raises `BadInput` for options that do not go together, and what the engines raise.
     """
     if options.engine not in ENGINES:
         raise BadInput(f"engine {options.engine!r} is not known; choose one of {', '.join(ENGINES)}.")
     if model.device != CPU:
-        return _cuda(model, options, samples, compiled=compiled)
-    if compiled:
-        raise BadInput("--compile is for GPUs; leave it out, or use --device cuda.")
+        return _cuda(model, options, samples)
+    if options.compile:
+        raise BadInput("--compile is for GPUs and the model would run on the CPU; leave it out, or use --device cuda.")
     if options.precision in ("tf32", "fp16"):
         raise BadInput(f"precision {options.precision!r} is arithmetic of GPUs; use float32, bf16 or int8 on a CPU.")
     if options.engine == "torch" and options.precision in ("bf16", "int8"):
@@ -71,7 +68,7 @@ def _why_torch(model: LoadedModel, options: RunOptions) -> str | None:
     return None
 
 
-def _cuda(model: LoadedModel, options: RunOptions, samples: Samples | None, *, compiled: bool) -> Engine:
+def _cuda(model: LoadedModel, options: RunOptions, samples: Samples | None) -> Engine:
     from skyfan.engines.cuda_engine import AUTO_PRECISIONS, PRECISIONS, CudaEngine
 
     if options.engine == "openvino":
@@ -86,7 +83,7 @@ def _cuda(model: LoadedModel, options: RunOptions, samples: Samples | None, *, c
         max_deviation=AUTO_MAX_DEVIATION if is_auto else None,
         reason="asked for" if options.engine == "torch" else f"auto: a model on {model.device} is torch's",
         samples=samples() if samples is not None and options.precision != "float32" else None,
-        compiled=compiled,
+        compiled=options.compile,
     )
 
 

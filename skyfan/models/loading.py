@@ -14,13 +14,11 @@ import numpy as np
 from skyfan import store
 from skyfan.errors import LocationError, ModelError
 from skyfan.models import DEMO_MODEL, demo_model_path
-from skyfan.models._inert import open_archive
 from skyfan.models.checkpoint import (
     SOURCE_DIGEST_KEY,
     Array,
     Checkpoint,
     read_safetensors,
-    read_torch,
 )
 from skyfan.models.config import UNSHAPED_FIELDS, AstroMAEConfig, config_from_shapes
 from skyfan.models.inputs import ModelInput, ModelInputs
@@ -165,8 +163,11 @@ def read_checkpoint(data: bytes, where: str) -> Checkpoint:
     """Weights from the bytes of any checkpoint format, told by content and not by the file's name."""
     if not data:
         raise ModelError(f"{where} is empty.")
-    is_torch = data.startswith((b"PK", b"\x80"))
-    return read_torch(data, where) if is_torch else read_safetensors(data, where)
+    if not data.startswith((b"PK", b"\x80")):
+        return read_safetensors(data, where)
+    from skyfan.models.torch_checkpoint import read_torch
+
+    return read_torch(data, where)
 
 
 def checked_config(
@@ -225,6 +226,8 @@ def is_program_file(data: bytes, where: str) -> bool:
     """Whether these bytes are a `torch.export` program."""
     if not data.startswith(b"PK"):
         return False
+    from skyfan.models._inert import open_archive
+
     with open_archive(data, where) as archive:
         return is_program(archive.namelist())
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from skyfan.comm.check import RankCheck
+from skyfan.comm.check_messages import RankCheck
 from skyfan.comm.rank_group import RankGroup
 from skyfan.job import Job
 from skyfan.stages.messages import ItemReference, ModelFile, PreparedModel

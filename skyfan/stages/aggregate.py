@@ -124,6 +124,7 @@ def _summary(request: AggregateRequest, plan: Plan, merged: Merged, start: float
         cost=estimate_cost(merged.records, request),
         science=as_json(merged.science),
         ids=merged.ids,
+        catalog=plan.catalog,
         replaced_values=_total(record.replaced_values for record in merged.records),
         samples_replaced=sum(record.samples_replaced for record in merged.records),
         undeclared_sentinels=_total(record.undeclared_sentinels for record in merged.records),

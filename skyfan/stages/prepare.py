@@ -10,10 +10,12 @@ from skyfan.dtypes import numpy_dtype
 from skyfan.engines import Engine
 from skyfan.errors import DatasetError, LocationError, ModelError
 from skyfan.formats.dataset import Advance, first_layout
+from skyfan.job import Job
 from skyfan.layout import FileLayout, TensorSpec
 from skyfan.models.loading import load_model
 from skyfan.models.locating import locate_model
 from skyfan.runs.folder import RunFolder
+from skyfan.stages.catalog import open_catalog
 from skyfan.stages.known_redshifts import require_real_redshifts
 from skyfan.stages.messages import ConvertRequest, ModelFile, PreparedModel, PrepareRequest
 from skyfan.stages.model_cache import ModelCache
@@ -34,7 +36,7 @@ def prepare(request: PrepareRequest, models: ModelCache, advance: Advance | None
     """
     job = request.job
     model = models.model(locate_model(job.model))
-    layout = first_layout(job.dataset, job, advance)
+    layout = _first_layout(job, advance)
     require_real_redshifts([layout])
     engine = models.engine(model.uri, model.digest, job.options, layout)
     bound, width = _try_out(engine, layout)
@@ -58,10 +60,15 @@ def convert(request: ConvertRequest, models: ModelCache) -> ModelFile:
     """
     source = request.model
     uri, digest = _converted(request, models) if source.needs_conversion else (source.uri, source.digest)
-    layout = first_layout(request.job.dataset, request.job)
+    layout = _first_layout(request.job)
     engine = models.engine(uri, digest, request.job.options, layout)
     _try_out(engine, layout)
     return ModelFile(uri=uri, digest=digest, source_digest=source.digest, engine=engine.info.name)
+
+
+def _first_layout(job: Job, advance: Advance | None = None) -> FileLayout:
+    catalog = open_catalog(job)
+    return first_layout(job.dataset, job, advance, catalog.planned if catalog else None)
 
 
 def _converted(request: ConvertRequest, models: ModelCache) -> tuple[str, str]:

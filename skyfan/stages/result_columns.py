@@ -81,7 +81,8 @@ def kept_columns(options: RunOptions, layout: FileLayout, inputs: Sequence[str])
     Raises:
         DatasetError: there is no such column, or it cannot be in a table.
     """
-    names = [name for name in layout.names if name not in inputs] if ALL in options.keep else list(options.keep)
+    hidden = {*inputs, *layout.validities.values()}
+    names = [name for name in layout.names if name not in hidden] if ALL in options.keep else list(options.keep)
     ids = id_column(options, layout)
     if ids is not None and (ids == options.id or ids not in inputs):
         names = [ids, *names]

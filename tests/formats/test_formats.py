@@ -15,6 +15,7 @@ from tests.store.conftest import BUCKET
 NO_RANGES = ("npy", "parquet", "hdf5_chunked")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", WRITERS)
 def test_rows_are_those_that_were_written(sample: Sample, tmp_path, form):
     columns = columns_of(sample)
@@ -27,6 +28,7 @@ def test_rows_are_those_that_were_written(sample: Sample, tmp_path, form):
             assert rows[name].dtype == values.dtype
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", WRITERS)
 def test_predictions_are_those_of_the_pt_file(sample: Sample, small_model, tmp_path, form):
     data = WRITERS[form](columns_of(sample), tmp_path / "sky")
@@ -47,6 +49,7 @@ def test_only_the_needed_bytes_are_read(sample: Sample, tmp_path, form):
     assert stats.bytes_read <= 1.05 * sample.image[10:20].nbytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", WRITERS)
 def test_rows_are_the_same_from_s3(sample: Sample, tmp_path, s3, form):
     columns = columns_of(sample)
@@ -58,6 +61,7 @@ def test_rows_are_the_same_from_s3(sample: Sample, tmp_path, s3, form):
         np.testing.assert_array_equal(rows[name], values[31:72])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["parquet", "fits", "hdf5"])
 def test_ids_of_a_file_come_out_as_they_are(sample: Sample, small_model, tmp_path, form):
     numbers = np.arange(len(sample.redshift)) + 2**60

@@ -131,6 +131,7 @@ def test_names_of_what_is_left_out_are_paths(tmp_path):
     assert skipped_members(tmp_path / "x.pt") == ("sdss.note (a str)", "1.1 (an int)")
 
 
+@pytest.mark.slow
 def test_a_long_list_of_names_is_one_member(tmp_path):
     torch.save({"image": torch.zeros(3, 2), "ids": [str(number) for number in range(200_000)]}, tmp_path / "x.pt")
     assert skipped_members(tmp_path / "x.pt") == ("ids (a list)",)
@@ -218,6 +219,7 @@ _NESTED = {
 }
 
 
+@pytest.mark.slow
 def test_deep_nesting_crashes_nothing(tmp_path):
     code = (
         "import sys\nfrom skyfan.errors import DatasetError\nfrom skyfan.formats.torch.unpickler import load_tree\n"
@@ -261,6 +263,7 @@ AMPLIFIED = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", AMPLIFIED.values(), ids=AMPLIFIED)
 def test_a_file_costs_no_more_than_its_size_allows(make):
     pickled = opcodes(make())
@@ -275,6 +278,7 @@ def test_a_file_costs_no_more_than_its_size_allows(make):
     assert peak_bytes < 64 * MIB
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pickled", "words"),
     [

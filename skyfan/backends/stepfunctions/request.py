@@ -36,6 +36,11 @@ def check_places(job: Job, on: str) -> None:
             f"--dataset {job.dataset} is not in S3, where {on} reads: upload it with "
             f"`skyfan data upload {job.dataset} s3://BUCKET/KEY` and name that."
         )
+    if job.catalog and not job.catalog.startswith("s3://"):
+        raise LocationError(
+            f"--catalog {job.catalog} is not in S3, where {on} reads: upload it with "
+            f"`skyfan data upload {job.catalog} s3://BUCKET/KEY` and name that."
+        )
     if not job.output.startswith("s3://"):
         raise LocationError(f"--output {job.output} is not in S3, where {on} writes: name s3://BUCKET/FOLDER.")
     if not job.tolerated_failure_percentage.is_integer():

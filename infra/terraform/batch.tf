@@ -8,7 +8,7 @@ locals {
 
   batch_vcpus    = 4
   batch_arn      = "arn:${local.partition}:batch:${local.region}:${local.account_id}"
-  batch_log_name = "/aws/batch/${local.name}"
+  batch_log_name = "/aws/batch/${local.name}-ranks"
 
   # Each with the image that it runs. A task's image for torch is another one, as on Lambda.
   batch_jobs = merge(

@@ -32,6 +32,10 @@ def _plan(event: PlanEvent, _context: LambdaContext, _metrics: Metrics) -> PlanR
     ranks_to_run = len(planned.working_ranks) - len(reply.committed_ranks)
     planned_at = datetime.now(UTC)
     plan_s = (planned_at - event.execution.started_at).total_seconds()
+    # Convert, which leaves what an array's tasks read, is not entered where there is nothing to do.
+    array = None
+    if most_tasks and ranks_to_run:
+        array = array_job(job, execution, reply.run_id, ranks_to_run, most_tasks, plan_s)
     return PlanResult(
         run_id=reply.run_id,
         output=job.output,
@@ -43,7 +47,7 @@ def _plan(event: PlanEvent, _context: LambdaContext, _metrics: Metrics) -> PlanR
         max_concurrency=_max_concurrency(job),
         tolerated_failure_percentage=int(job.tolerated_failure_percentage),
         group=_group(job, ranks_to_run, execution),
-        array=array_job(job, execution, reply.run_id, ranks_to_run, most_tasks, plan_s) if most_tasks else None,
+        array=array,
     )
 
 

@@ -21,6 +21,14 @@ _NAME_LENGTH = 26
 _START_LENGTH = 80
 
 
+def not_deployed(compute: Compute) -> BadInput:
+    """The error of a job that asks for what is not there: it names the variable that deploys it."""
+    return BadInput(
+        f"compute is {compute!r}, which this deployment lacks; set {DEPLOYED_BY[compute]} for the Terraform module and "
+        "apply it."
+    )
+
+
 def array_limit(job: Job) -> int | None:
     """The most tasks at once that the deployment has for this job; None: Lambda computes it.
 
@@ -31,10 +39,7 @@ def array_limit(job: Job) -> int | None:
         return None
     deployed = read(FunctionSettings).computes
     if job.compute not in deployed:
-        raise BadInput(
-            f"compute is {job.compute!r}, which this deployment lacks; set {DEPLOYED_BY[job.compute]} for the "
-            "Terraform module and apply it."
-        )
+        raise not_deployed(job.compute)
     if job.collectives:
         raise BadInput(f"collectives needs all ranks at once, which compute {job.compute!r} does not promise.")
     if job.compute == "sagemaker" and len(job.output) > SAGEMAKER_VALUE_CHARACTERS:

@@ -91,7 +91,7 @@ class ArrayJob(_Value):
 class PlanResult(_Value):
     """The plan in numbers, and what the map needs. `group` is None where ranks do not talk to each other.
 
-    `array` is None where Lambda computes the ranks.
+    `array` is None where Lambda computes the ranks, or nothing is to be computed.
     """
 
     run_id: str

@@ -252,6 +252,7 @@ class Summary(_Record):
     collectives: CollectivesSummary | None = Field(default=None, description="None: started without --collectives")
     ids: IdCounts | None = Field(default=None, description="None: no column of IDs was named")
     catalog: CatalogJoin | None = Field(default=None, description="None: without --catalog")
+    left_out: tuple[str, ...] = Field(default=(), description="what the first file holds that is not read")
     replaced_values: dict[str, int] = Field(
         default_factory=dict, description="column → missing values in it that were replaced, see --missing"
     )

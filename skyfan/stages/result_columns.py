@@ -91,8 +91,9 @@ def kept_columns(options: RunOptions, layout: FileLayout, inputs: Sequence[str])
     for name in names:
         if name not in layout.names:
             option = "--id" if name == options.id else "--keep"
+            left_out = f" Not read: {', '.join(layout.left_out)}." if layout.left_out else ""
             raise DatasetError(
-                f"{layout.uri} has no column {name}, which {option} names; it has {', '.join(layout.names)}."
+                f"{layout.uri} has no column {name}, which {option} names; it has {', '.join(layout.names)}.{left_out}"
             )
         if layout.tensor(name).dtype.startswith("complex"):
             raise DatasetError(

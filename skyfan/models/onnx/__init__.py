@@ -1,0 +1,6 @@
+"""The door for ONNX files: a model is data until every part of it is known to be harmless.
+
+`operators` lists what a model may call, `reading` holds a file against that list and writes another from what passed,
+`external` fetches tensors that lie in files beside it, `session` runs a checked model on onnxruntime, and `trial` lets
+it predict first in a confined child. torch is not needed.
+"""

@@ -21,7 +21,6 @@ from skyfan.job import RunOptions
 from skyfan.models.converted import EngineChoice
 from skyfan.models.inputs import ModelInput
 from skyfan.models.loading import CPU, LoadedModel
-from skyfan.models.onnx.reading import OnnxModel
 from skyfan.sandbox import ChildDied, Limits, run_in_child
 
 ENGINES = ("auto", "torch", "openvino", "onnxruntime")
@@ -104,8 +103,7 @@ def convert_model(
         if options.engine == "openvino":
             raise ModelError(f"{model.uri} cannot be run by the openvino engine: {found['reason']}; use --engine auto.")
         files = own_files
-    fields = {name: found[name] for name in ("engine", "reason", "outputs", "deviation", "rates") if name in found}
-    whole = {**blank.model_dump(by_alias=True), **fields}
+    whole: dict[str, Any] = {**blank.model_dump(by_alias=True), **found}
     return Conversion(EngineChoice.model_validate(whole), files)
 
 
@@ -142,7 +140,7 @@ def _in_child(
     )
     with tempfile.TemporaryDirectory(prefix="skyfan-") as name:
         folder = Path(name)
-        (folder / SOURCE).write_bytes(model.onnx.data if isinstance(model.onnx, OnnxModel) else data)
+        (folder / SOURCE).write_bytes(model.onnx.data if model.onnx else data)
         _write_samples(folder / SAMPLES, model.inputs, samples)
         try:
             found = run_in_child(_CHILD, asked.model_dump_json().encode(), limits, folder=folder)
@@ -152,10 +150,8 @@ def _in_child(
 
 
 def _write_samples(path: Path, inputs: Sequence[ModelInput], samples: Sequence[NDArray[Any]] | None) -> None:
-    from skyfan.engines.openvino_ir import graph_dtype
-
     held = zip(inputs, samples or (), strict=False)
-    arrays = {f"a{at}": values.astype(graph_dtype(taken.dtype)) for at, (taken, values) in enumerate(held)}
+    arrays = {f"a{at}": values.astype(taken.numpy_dtype) for at, (taken, values) in enumerate(held)}
     with path.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 

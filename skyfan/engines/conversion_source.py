@@ -43,10 +43,8 @@ def program_source(data: bytes, threads: int) -> Source:
     dtypes = [getattr(torch, taken.dtype) for taken in checked.inputs]
 
     def predict(rows: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-        pairs = zip(rows, dtypes, strict=True)
-        found: NDArray[np.float32] = (
-            module(*(torch.from_numpy(values).to(dtype) for values, dtype in pairs)).float().numpy()
-        )
+        tensors = [torch.from_numpy(values).to(dtype) for values, dtype in zip(rows, dtypes, strict=True)]
+        found: NDArray[np.float32] = module(*tensors).float().numpy()
         return found
 
     shapes = zip(checked.inputs, checked.example_shapes, strict=True)

@@ -35,7 +35,7 @@ class OnnxRuntimeEngine(Engine):
         """By name where all match, else in order."""
         return self._call.bind(tensor_names)
 
-    def outputs(self, width: int) -> tuple[OutputSpec, ...]:
+    def outputs(self, width: int) -> tuple[OutputSpec, ...]:  # noqa: ARG002 - they add up to it
         """Under the names that the model gives its outputs."""
         return self._session.outputs
 

@@ -59,7 +59,7 @@ class OpenVINOIREngine(Engine):
         if reference is None or not {"xml", "bin"} <= set(converted.files):
             raise ModelError("the converted model lacks its graph or its reference outputs; remove it and run again.")
         self._call, self._specs = call, choice.outputs
-        self._dtypes = [graph_dtype(taken.dtype) for taken in choice.inputs]
+        self._dtypes = [taken.numpy_dtype for taken in choice.inputs]
         try:
             model = openvino.Core().read_model(converted.files["xml"], converted.files["bin"])
         except RuntimeError as error:
@@ -83,7 +83,7 @@ class OpenVINOIREngine(Engine):
         """By name where all match, else in order."""
         return self._call.bind(tensor_names)
 
-    def outputs(self, width: int) -> tuple[OutputSpec, ...]:
+    def outputs(self, width: int) -> tuple[OutputSpec, ...]:  # noqa: ARG002 - they add up to it
         """Under the names that the model gives its outputs."""
         return self._specs
 
@@ -94,11 +94,6 @@ class OpenVINOIREngine(Engine):
             raise ModelError("the model takes real numbers and a tensor of the dataset holds complex ones.")
         pairs = zip(inputs, self._dtypes, strict=True)
         return self._graph.predict([np.ascontiguousarray(values, dtype=dtype) for values, dtype in pairs])
-
-
-def graph_dtype(name: str) -> str:
-    """The dtype in which numpy passes a model's input to a graph."""
-    return "float32" if name == "bfloat16" else name
 
 
 def _columns(run: Run, size: int, values: Sequence[Array]) -> Floats:

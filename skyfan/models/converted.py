@@ -11,6 +11,7 @@ All of these are data. `engine.json` holds the SHA-256 of the others, and a run 
 import hashlib
 import io
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -81,10 +82,8 @@ def write_choice(folder: str, choice: EngineChoice, files: Mapping[str, bytes]) 
     for suffix, data in files.items():
         store.put(_file(folder, digests[suffix], suffix), data)
     whole = choice.model_copy(update={"files": digests})
-    try:
+    with suppress(store.AlreadyExists):
         store.put_new(store.join(folder, CHOICE), whole.model_dump_json(by_alias=True).encode())
-    except store.AlreadyExists:
-        pass
 
 
 def read_converted(uri: str, data: bytes) -> ConvertedModel:
@@ -105,9 +104,8 @@ def read_converted(uri: str, data: bytes) -> ConvertedModel:
         except LocationError as error:
             raise ModelError(f"the converted model of {uri} is not whole: {error}") from error
         if hashlib.sha256(files[suffix]).hexdigest() != digest:
-            raise ModelError(
-                f"the converted model of {uri} changed ({digest[:16]}.{suffix}); remove {folder} and run again."
-            )
+            name = f"{digest[:16]}.{suffix}"
+            raise ModelError(f"the converted model {name} of {uri} changed; remove {folder} and run again.")
     return ConvertedModel(choice, files, _outputs(files.get("npy"), uri))
 
 

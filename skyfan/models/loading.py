@@ -46,8 +46,9 @@ class LoadedModel:
 
     `call` holds the tensors it takes, in the order of the call, and `example_shapes` shapes that fit them; `digest` is
     the SHA-256 of the file's bytes. `program`, `onnx`: a model of that kind; `converted`: what ranks load of one.
-    Of AstroMAE only: `config`, `weights` by name, `reference_outputs` (torch's, on `check_samples`,
-    where the file holds them; `bound_outputs`: by a digest to these weights) and `origins` (where the values that no shape tells came from).
+    Of AstroMAE only: `config`, `weights` by name, `reference_outputs` (torch's, on `check_samples`, where the file
+    holds them; `bound_outputs`: by a digest to these weights) and `origins` (where the values that no shape tells came
+    from).
     """
 
     uri: str

@@ -34,7 +34,7 @@ def check_samples(inputs: Sequence[ModelInput], count: int = CHECKED_SAMPLES) ->
             values = 14 + 8 * noise if wanted.name == "magnitude" else np.expm1(4 * noise) / 10
         else:
             values = 2 * noise
-        found.append(values.astype("float32" if wanted.dtype == "bfloat16" else wanted.dtype))
+        found.append(values.astype(wanted.numpy_dtype))
     return found
 
 

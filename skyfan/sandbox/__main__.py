@@ -16,7 +16,7 @@ _SET_DEATH_SIGNAL = 1
 
 
 def main() -> None:
-    """`python -m skyfan.sandbox module:function FOLDER MEMORY_BYTES FILE_BYTES`; the bytes to work on come in on stdin."""
+    """`python -m skyfan.sandbox module:function FOLDER MEMORY_BYTES FILE_BYTES`; stdin holds the bytes to work on."""
     entry, folder, memory, file_size = sys.argv[1:]
     if sys.platform.startswith("linux"):  # the child does not outlive who asked
         ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)

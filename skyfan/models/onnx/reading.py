@@ -102,7 +102,7 @@ def _checked(model: "ModelProto", uri: str) -> OnnxModel:
     _check_domains(domains)
     if model.functions or model.training_info:
         refuse(
-            "holds functions of its own or training; inline them with onnx.inliner and save the inference graph alone"
+            "holds functions of its own (inline them with onnx.inliner) or training (save the inference graph alone)"
         )
     if graph.sparse_initializer or len(graph.node) > MAX_NODES or len(graph.initializer) > MAX_TENSORS:
         refuse(f"holds sparse tensors, more than {MAX_NODES:,} calls or more than {MAX_TENSORS:,} tensors")
@@ -176,9 +176,7 @@ def _external(tensor: "TensorProto", uri: str, wanted_bytes: int, fetched: dict[
         fetched[location] = read_external(uri, location)
         if sum(map(len, fetched.values())) > MAX_BYTES:
             refuse(f"has more than {MAX_BYTES:,} bytes with its external data")
-    offset, length = (
-        _whole(told.get(key, default)) for key, default in (("offset", "0"), ("length", str(wanted_bytes)))
-    )
+    offset, length = _whole(told.get("offset", "0")), _whole(told.get("length", str(wanted_bytes)))
     if length != wanted_bytes or offset + length > len(fetched[location]):
         refuse(f"keeps the tensor {shown(tensor.name)} in {shown(location)} beyond what that file holds")
     return fetched[location][offset : offset + length]
@@ -218,9 +216,9 @@ def _type(value: "ValueInfoProto") -> tuple[str, tuple[int | None, ...]]:
 
 
 def _name(name: str) -> str:
-    return (
-        name if name.isprintable() and 0 < len(name) <= MAX_NAME else refuse(f"has a tensor of the name {shown(name)}")
-    )
+    if not name.isprintable() or not 0 < len(name) <= MAX_NAME:
+        refuse(f"takes or gives a tensor of the name {shown(name)}")
+    return name
 
 
 def _check_calls(graph: "GraphProto", known: set[str], outputs: Iterable[str]) -> None:
@@ -253,9 +251,8 @@ def _check_attribute(attribute: "AttributeProto", node: "NodeProto") -> None:
     sparse = attribute.HasField("sparse_tensor") or attribute.sparse_tensors or attribute.type in _SPARSE
     types = attribute.HasField("tp") or attribute.type_protos or attribute.type in _TYPES
     if graphs or sparse or types or attribute.ref_attr_name:
-        refuse(
-            f"gives {shown(node.op_type)} a graph, a type, a sparse tensor or a reference as {shown(attribute.name)}"
-        )
+        what = f"{shown(attribute.name)}, which holds a graph, a type, a sparse tensor or a reference"
+        refuse(f"gives {shown(node.op_type)} {what}")
     trains = (node.op_type, attribute.name) == ("BatchNormalization", "training_mode")
     if trains and attribute.i:
         refuse("was exported in training mode; call .eval() before exporting")
@@ -285,7 +282,7 @@ def _written(model: "ModelProto", given: Iterable["ValueInfoProto"]) -> bytes:
     clean.graph.initializer.extend(model.graph.initializer)
     clean.graph.input.extend(given)
     clean.graph.output.extend(model.graph.output)
-    clean.DiscardUnknownFields()  # type: ignore[no-untyped-call]
+    clean.DiscardUnknownFields()
     try:
         data: bytes = clean.SerializeToString(deterministic=True)
     except ValueError as error:

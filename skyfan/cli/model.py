@@ -25,9 +25,7 @@ app = typer.Typer(no_args_is_help=True, help="Inspect, convert, train and compar
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
-ModelArgument = Annotated[
-    str, typer.Argument(metavar="FILE|URI", help="A checkpoint, a .pt2 program, a .onnx file, or demo.")
-]
+ModelArgument = Annotated[str, typer.Argument(metavar="FILE|URI", help="A checkpoint, a .pt2 or .onnx file, or demo.")]
 Heads = Annotated[int | None, typer.Option(min=1, help="Attention heads, where the file does not name them.")]
 
 

@@ -25,7 +25,7 @@ from skyfan.sandbox import ChildDied, Limits, run_in_child
 
 ENGINES = ("auto", "torch", "openvino", "onnxruntime")
 # A model's inputs of one micro-batch: more would leave the caches of a core, fewer cost calls.
-MICRO_BATCH_BYTES, MAX_MICRO_BATCH = 2**20, 256
+MICRO_BATCH_BYTES, MAX_MICRO_BATCH = 2**20, 512
 SOURCE, SAMPLES = "source", "samples.npz"
 _MEMORY_PER_BYTE, _FILE_PER_BYTE = 16, 4
 _DEADLINE_S = 600.0

@@ -22,7 +22,7 @@ def _flop(operation: openvino.Node) -> int:
         return 0
     if operation.output(0).partial_shape.is_dynamic or operation.input(1).get_partial_shape().is_dynamic:
         return 0
-    out, first, second = (list(shape) for shape in (
+    out, first, second = ([int(size) for size in shape] for shape in (
         operation.output(0).shape, operation.input(0).get_shape(), operation.input(1).get_shape()))  # fmt: skip
     if kind == "MatMul":
         inner = first[-2] if operation.get_attributes()["transpose_a"] else first[-1]

@@ -54,6 +54,9 @@ class Lanes:
         # Lanes take the next micro-batch when they are free: on a busy machine no lane waits for a slower one's share.
         # (`next` of a range's iterator is one step of the interpreter, so that lanes can share it.)
         shared = iter(starts)
+        if len(self._runs) == 1 or len(starts) == 1:  # no other thread is woken for what one does alone
+            self._lane(self._runs[0], shared, inputs, out)
+            return out
         work = [self._pool.submit(self._lane, run, shared, inputs, out) for run in self._runs[: len(starts)]]
         wait(work)  # all of them: a lane that goes on would hold its request beyond this call
         for part in work:

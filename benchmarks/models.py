@@ -1,8 +1,9 @@
 """Programs of many architectures: which convert to OpenVINO, how exactly, and how fast against torch.
 
-`python -m benchmarks.models [--limit-s S]` exports each architecture with random weights as a user would, converts it as
-a run does (in a confined child, which also times both engines in turns), and writes benchmarks/results/models.json and
-models.md after every one. `--compiled`: those also timed with torch.compile; `--cold`: those also started without torch.
+`python -m benchmarks.models [--limit-s S]` exports each architecture with random weights as a user would, converts it
+as a run does (in a confined child, which also times both engines in turns), and writes benchmarks/results/models.json
+and models.md after every one. `--compiled`: those also timed with torch.compile; `--cold`: those also started without
+torch.
 """
 
 import hashlib
@@ -133,13 +134,9 @@ def table(result: dict[str, Any]) -> str:
     """The page for `benchmarks/results/models.md`."""
     lines, left_out = result["models"], result["left_out"]
     ratios = [found for found in map(ratio, lines) if found is not None]
-    about = (
-        "One thread, random weights; torch is eager; both engines in turns in one process, the best of three rounds."
-    )
+    about = "One thread, random weights, eager torch; both engines in turns in one process, best of three rounds."
     page = "\n".join([*heading(result, "Programs on OpenVINO", about), ""])
-    page += (
-        "| architecture | parameters | converts | deviation | OpenVINO/s | torch/s | ratio | engine | conversion s |\n"
-    )
+    page += "| architecture | parameters | converts | deviation | OpenVINO/s | torch/s | ratio | engine | convert s |\n"
     page += "|---|---|---|---|---|---|---|---|---|\n"
     for line in lines:
         rates, times = line.get("rates") or {}, ratio(line)

@@ -173,11 +173,14 @@ def main() -> None:
     """Measures and writes after every architecture, so that an interrupted run keeps what it has."""
     options = parser(__doc__)
     options.add_argument("--limit-s", type=float, default=3600, help="begin no further architecture after this")
+    options.add_argument("--names", nargs="*", help="these architectures only")
     options.add_argument("--compiled", nargs="*", default=COMPILED)
     options.add_argument("--cold", nargs="*", default=COLD)
     asked = options.parse_args()
     results, before, began = options_of(asked).results, machine(), time.perf_counter()
     architectures = {**OWN, **torchvision_models()}
+    if asked.names:
+        architectures = {name: architectures[name] for name in asked.names}
     lines: list[Found] = []
     for name, make in architectures.items():
         if time.perf_counter() - began > asked.limit_s:

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from skyfan.engines.base import Engine
 from skyfan.engines.check import DeviatesFromTorch
-from skyfan.engines.conversion import require_engine
 from skyfan.errors import BadInput, ModelError
 from skyfan.job import RunOptions
 from skyfan.models.loading import CPU, LoadedModel
-from skyfan.models.onnx.reading import NEEDED
+from skyfan.models.onnx import NEEDED
 
+ENGINES = ("auto", "torch", "openvino", "onnxruntime")
 # Building an OpenVINO graph of this size and checking it with torch takes about a second, which the first thousand
 # samples of a model this large earn back (benchmarks/NOTES.md); a smaller one may be done before it is built.
 # With reference outputs in the model's file the second is saved instead: torch need not be imported.
@@ -37,7 +37,7 @@ def create_engine(model: LoadedModel, options: RunOptions, *, threads: int, samp
     Raises `BadInput` for options that do not go together, and what the engines raise.
     """
     if model.converted is None:
-        require_engine(model, options)
+        _require_engine(model, options)
     if model.onnx is not None or model.format == "converted":
         return _without_torch(model, threads=threads)
     if model.device != CPU:
@@ -63,6 +63,23 @@ def create_engine(model: LoadedModel, options: RunOptions, *, threads: int, samp
     from skyfan.engines.torch_engine import TorchEngine
 
     return TorchEngine(model, threads=threads, reason=why_torch)
+
+
+def _require_engine(model: LoadedModel, options: RunOptions) -> None:
+    """Raises `BadInput` for an engine or a precision that cannot run this kind of model."""
+    if options.engine not in ENGINES:
+        raise BadInput(f"engine {options.engine!r} is not known; choose one of {', '.join(ENGINES)}.")
+    other = "torch" if model.onnx else "onnxruntime"
+    if options.engine == other:
+        raise BadInput(f"the {other} engine does not run an {model.architecture}; use --engine auto.")
+    if model.config is not None:
+        return
+    if options.compile and model.onnx is not None:
+        raise BadInput("--compile is for models that torch runs; leave it out for an ONNX model.")
+    if model.device == CPU and options.precision not in ("float32", "auto"):
+        raise BadInput(f"precision {options.precision!r} is for AstroMAE; an {model.architecture} runs in float32.")
+    if options.engine == "openvino" and find_spec("openvino") is None:
+        raise BadInput("the openvino engine is not installed; install skyfan[openvino] or use --engine auto.")
 
 
 def _without_torch(model: LoadedModel, *, threads: int) -> Engine:

@@ -16,14 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from skyfan.errors import BadInput, ModelError
+from skyfan.errors import ModelError
 from skyfan.job import RunOptions
 from skyfan.models.converted import EngineChoice
 from skyfan.models.inputs import ModelInput
-from skyfan.models.loading import CPU, LoadedModel
+from skyfan.models.loading import LoadedModel
 from skyfan.sandbox import ChildDied, Limits, run_in_child
 
-ENGINES = ("auto", "torch", "openvino", "onnxruntime")
 # A model's inputs of one micro-batch: more would leave the caches of a core, fewer cost calls.
 MICRO_BATCH_BYTES, MAX_MICRO_BATCH = 2**20, 512
 SOURCE, SAMPLES = "source", "samples.npz"
@@ -50,21 +49,6 @@ class Conversion:
 
     choice: EngineChoice
     files: dict[str, bytes]
-
-
-def require_engine(model: LoadedModel, options: RunOptions) -> None:
-    """Raises `BadInput` for an engine or a precision that cannot run this kind of model."""
-    if options.engine not in ENGINES:
-        raise BadInput(f"engine {options.engine!r} is not known; choose one of {', '.join(ENGINES)}.")
-    other = "torch" if model.onnx else "onnxruntime"
-    if options.engine == other:
-        raise BadInput(f"the {other} engine does not run an {model.architecture}; use --engine auto.")
-    if model.config is not None:
-        return
-    if model.device == CPU and options.precision not in ("float32", "auto"):
-        raise BadInput(f"precision {options.precision!r} is for AstroMAE; an {model.architecture} runs in float32.")
-    if options.engine == "openvino" and find_spec("openvino") is None:
-        raise BadInput("the openvino engine is not installed; install skyfan[openvino] or use --engine auto.")
 
 
 def convert_model(

@@ -24,7 +24,7 @@ from skyfan.models.checkpoint import (
 from skyfan.models.config import UNSHAPED_FIELDS, AstroMAEConfig, config_from_shapes
 from skyfan.models.converted import ConvertedModel, is_choice, read_converted
 from skyfan.models.inputs import ModelInput, ModelInputs
-from skyfan.models.onnx.reading import OnnxModel, is_onnx, onnx_digest, read_onnx
+from skyfan.models.onnx import is_onnx
 from skyfan.models.programs.archive import is_program
 from skyfan.models.shapes import weight_shapes
 from skyfan.models.weight_names import STEM, STEM_ALIAS
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from skyfan.models.astromae import AstroMAE
+    from skyfan.models.onnx.reading import OnnxModel
     from skyfan.models.programs.module import ProgramModule
 
 ModelFormat = Literal["safetensors", "state_dict", "module", "program", "onnx", "converted"]
@@ -64,7 +65,7 @@ class LoadedModel:
     origins: dict[str, str] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
     program: "ProgramModule | None" = None
-    onnx: OnnxModel | None = None
+    onnx: "OnnxModel | None" = None
     converted: ConvertedModel | None = None
     example_shapes: tuple[tuple[int, ...], ...] = ()
 
@@ -169,7 +170,11 @@ def load_model(
 
 def file_digest(data: bytes, uri: str) -> str:
     """SHA-256 of a model's file, in hex; of an ONNX file with its external data."""
-    return onnx_digest(data, uri) if is_onnx(data, uri) else hashlib.sha256(data).hexdigest()
+    if is_onnx(data, uri):
+        from skyfan.models.onnx.reading import onnx_digest
+
+        return onnx_digest(data, uri)
+    return hashlib.sha256(data).hexdigest()
 
 
 def _converted(uri: str, data: bytes, digest: str, device: str, *, planned: bool) -> LoadedModel:
@@ -186,6 +191,8 @@ def _converted(uri: str, data: bytes, digest: str, device: str, *, planned: bool
 
 
 def _onnx(uri: str, data: bytes, digest: str, device: str, *, tried: bool) -> LoadedModel:
+    from skyfan.models.onnx.reading import read_onnx
+
     model = read_onnx(data, uri)
     if not tried:
         from skyfan.models.onnx.trial import try_onnx

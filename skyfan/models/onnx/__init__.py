@@ -4,3 +4,10 @@
 `external` fetches tensors that lie in files beside it, `session` runs a checked model on onnxruntime, and `trial` lets
 it predict first in a confined child. torch is not needed.
 """
+
+NEEDED = "ONNX models need the packages onnx and onnxruntime: install skyfan[onnx]."
+
+
+def is_onnx(data: bytes, uri: str) -> bool:
+    """Whether these bytes are an ONNX file: by its name, or as no other format begins with the version of its form."""
+    return uri.endswith(".onnx") or (data[:1] == b"\x08" and data[8:9] != b"{")

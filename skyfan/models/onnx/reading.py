@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from skyfan.errors import BadInput, ModelError
 from skyfan.models.inputs import ModelInput
+from skyfan.models.onnx import NEEDED
 from skyfan.models.onnx.external import read_external
 from skyfan.models.onnx.operators import ALLOWED, BOUNDED, CURES, INDICES
 from skyfan.models.programs.checked import MAX_ROW_VALUES
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 # protobuf's own limit of a message, the calls and tensors of a graph, values of one tensor.
 MAX_BYTES, MAX_NODES, MAX_TENSORS, MAX_DIMENSIONS, MAX_VALUES = 2**31 - 1, 50_000, 200_000, 8, 2**40
 MAX_NAME, MAX_OPSET = 200, 64
-NEEDED = "ONNX models need the packages onnx and onnxruntime: install skyfan[onnx]."
 # onnx's numbers of dtypes (TensorProto.DataType): its name here, bytes a value.
 DTYPES = {1: ("float32", 4), 2: ("uint8", 1), 3: ("int8", 1), 4: ("uint16", 2), 5: ("int16", 2), 6: ("int32", 4)}
 DTYPES |= {7: ("int64", 8), 9: ("bool", 1), 10: ("float16", 2), 11: ("float64", 8), 12: ("uint32", 4)}
@@ -48,11 +48,6 @@ class OnnxModel:
     def example_shapes(self) -> tuple[tuple[int, ...], ...]:
         """The shapes of its inputs, with a batch of one where it is free."""
         return tuple(tuple(size or 1 for size in taken.shape) for taken in self.inputs)
-
-
-def is_onnx(data: bytes, uri: str) -> bool:
-    """Whether these bytes are an ONNX file: by its name, or as no other format begins with the version of its form."""
-    return uri.endswith(".onnx") or (data[:1] == b"\x08" and data[8:9] != b"{")
 
 
 def onnx_digest(data: bytes, uri: str) -> str:

@@ -1,11 +1,12 @@
 """Programs of many architectures: which convert to OpenVINO, how exactly, and how fast against torch.
 
 `python -m benchmarks.models [--limit-s S]` exports each architecture with random weights as a user would, converts it
-as a run does (in a confined child, which also times both engines in turns), and writes benchmarks/results/models.json
-and models.md after every one. `--compiled`: those also timed with torch.compile; `--cold`: those also started without
+as a run does (but in this process, so that libraries are imported once), which times both engines in turns, and writes
+benchmarks/results/models.json and models.md after every one. `--compiled`: those also timed with torch.compile; `--cold`: those also started without
 torch.
 """
 
+import contextlib
 import hashlib
 import io
 import json
@@ -29,11 +30,14 @@ from benchmarks.architectures import OWN, Made, torchvision_models
 from benchmarks.measure import machine
 from benchmarks.part import Found, heading, options_of, parser
 from skyfan.engines import create_engine
-from skyfan.engines.conversion import convert_model
+from skyfan.engines.conversion import SAMPLES as SAMPLES_FILE
+from skyfan.engines.conversion import SOURCE, Asked, micro_batch_of
+from skyfan.engines.conversion_child import chosen
 from skyfan.errors import SkyfanError
 from skyfan.job import RunOptions
 from skyfan.models import load_model
-from skyfan.models.converted import write_choice
+from skyfan.models.converted import EngineChoice, write_choice
+from skyfan.models.loading import LoadedModel
 from skyfan.models.reference_outputs import check_samples
 
 THREADS, ROUNDS, SAMPLES = 1, 3, 128
@@ -74,18 +78,21 @@ def measure(name: str, make: Callable[[], Made], folder: Path, compiled: bool, c
     path.write_bytes(data)
     model = load_model(str(path), planned_digest=hashlib.sha256(data).hexdigest())
     start = time.perf_counter()
-    conversion = convert_model(model, data, RunOptions(), threads=THREADS, samples=None, timed=True)
-    choice = conversion.choice
+    cpu = time.process_time()
+    choice = converted_here(model, data, folder)
     found |= {
         "conversion_s": time.perf_counter() - start,
+        "conversion_cpu_s": time.process_time() - cpu,
         "engine": choice.engine,
         "reason": choice.reason,
         "deviation": choice.deviation["relative"] if choice.deviation else None,
         "rates": choice.rates,
     }
     if choice.engine == "openvino" and (compiled or cold):
-        write_choice(str(folder / name), choice, conversion.files)
-        uri = folder / name / "engine.json"
+        write_choice(
+            str(folder / "run"), choice, {path.suffix[1:]: path.read_bytes() for path in folder.glob("model.*")}
+        )
+        uri = folder / "run" / "engine.json"
         digest = hashlib.sha256(uri.read_bytes()).hexdigest()
         rows = check_samples(choice.examples(), SAMPLES)
         if compiled:
@@ -94,6 +101,19 @@ def measure(name: str, make: Callable[[], Made], folder: Path, compiled: bool, c
         if cold:
             found["cold"] = cold_start(uri, digest, rows, folder)
     return found
+
+
+def converted_here(model: LoadedModel, data: bytes, folder: Path) -> EngineChoice:
+    """What the child of a conversion does, in this process; the graph and the outputs are left in the folder."""
+    (folder / SOURCE).write_bytes(data)
+    np.savez(folder / SAMPLES_FILE)
+    size = micro_batch_of(model)
+    asked = Asked(kind="program", engine="auto", timed=True, threads=THREADS, micro_batch=size)
+    with contextlib.chdir(folder):
+        found = chosen(asked.model_dump_json().encode())
+    given = {"source_uri": model.uri, "source_digest": model.digest, "parameters": model.parameters}
+    shapes = {"inputs": model.inputs, "example_shapes": model.example_shapes, "micro_batch": size}
+    return EngineChoice.model_validate({**given, **shapes, **found})
 
 
 def against_compiled(module: nn.Module, predict: Callable[..., Any], rows: list[Any]) -> dict[str, float]:
@@ -136,7 +156,9 @@ def table(result: dict[str, Any]) -> str:
     ratios = [found for found in map(ratio, lines) if found is not None]
     about = "One thread, random weights, eager torch; both engines in turns in one process, best of three rounds."
     page = "\n".join([*heading(result, "Programs on OpenVINO", about), ""])
-    page += "| architecture | parameters | converts | deviation | OpenVINO/s | torch/s | ratio | engine | convert s |\n"
+    page += (
+        "| architecture | parameters | converts | deviation | OpenVINO/s | torch/s | ratio | engine | convert CPU s |\n"
+    )
     page += "|---|---|---|---|---|---|---|---|---|\n"
     for line in lines:
         rates, times = line.get("rates") or {}, ratio(line)
@@ -148,7 +170,7 @@ def table(result: dict[str, Any]) -> str:
             *(f"{rates[name]:,.0f}" if name in rates else "" for name in ("openvino", "torch")),
             f"{times:.2f}" if times else "",
             line.get("engine", ""),
-            f"{line['conversion_s']:.0f}" if "conversion_s" in line else "",
+            f"{line['conversion_cpu_s']:.0f}" if "conversion_cpu_s" in line else "",
         ]
         page += f"| {' | '.join(cells)} |\n"
     converted = sum(line.get("deviation") is not None for line in lines)

@@ -74,7 +74,7 @@ def convert_model(
         parameters=model.parameters,
         inputs=model.inputs,
         example_shapes=model.example_shapes,
-        micro_batch=_micro_batch(model),
+        micro_batch=micro_batch_of(model),
         versions=_versions("openvino", own),
     )
     own_files = {"onnx": model.onnx.data} if model.onnx else {}
@@ -140,7 +140,7 @@ def _write_samples(path: Path, inputs: Sequence[ModelInput], samples: Sequence[N
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
-def _micro_batch(model: LoadedModel) -> int:
+def micro_batch_of(model: LoadedModel) -> int:
     """The one batch size of the model, or a power of two whose inputs stay in the caches of a core."""
     if model.inputs[0].shape[0] is not None:
         return model.inputs[0].shape[0]

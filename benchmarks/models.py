@@ -2,8 +2,8 @@
 
 `python -m benchmarks.models [--limit-s S]` exports each architecture with random weights as a user would, converts it
 as a run does (but in this process, so that libraries are imported once), which times both engines in turns, and writes
-benchmarks/results/models.json and models.md after every one. `--compiled`: those also timed with torch.compile; `--cold`: those also started without
-torch.
+benchmarks/results/models.json and models.md after every one. `--compiled`: those also timed with torch.compile;
+`--cold`: those also started without torch.
 """
 
 import contextlib
@@ -154,7 +154,7 @@ def table(result: dict[str, Any]) -> str:
     """The page for `benchmarks/results/models.md`."""
     lines, left_out = result["models"], result["left_out"]
     ratios = [found for found in map(ratio, lines) if found is not None]
-    about = "One thread, random weights, eager torch; both engines in turns in one process, best of three rounds."
+    about = "One thread, random weights, eager torch; both engines in turns in one process, best of three rounds; CPU s: of the conversion."
     page = "\n".join([*heading(result, "Programs on OpenVINO", about), ""])
     page += (
         "| architecture | parameters | converts | deviation | OpenVINO/s | torch/s | ratio | engine | convert CPU s |\n"

@@ -214,3 +214,17 @@ def test_values_in_typed_fields_count_too():
     values = numpy_helper.to_array(model.graph.initializer[0])
     model.graph.initializer[0].CopyFrom(helper.make_tensor("w1", FLOAT, values.shape, values.ravel().tolist()))
     assert read_onnx(model.SerializeToString(), "m.onnx").parameters > 0
+
+
+def test_a_model_that_takes_all_memory_ends_its_child_only(tmp_path: Path):
+    """Sizes that a constant asks for are not in the file: the trial in a child with a limit finds them."""
+    weights = {"shape": np.array([2**20, 2**20, 5], np.int64)}
+    nodes = [
+        helper.make_node("ConstantOfShape", ["shape"], ["big"]),
+        helper.make_node("ReduceSum", ["big"], ["sum"], keepdims=0),
+        helper.make_node("Add", ["magnitude", "sum"], ["y"]),
+    ]
+    onnx.save(model_of(nodes, [("y", ("batch", 5))], weights), tmp_path / "m.onnx")
+    with pytest.raises(ModelError) as caught:
+        load_model(str(tmp_path / "m.onnx"))
+    assert "\n" not in str(caught.value)

@@ -154,7 +154,7 @@ def table(result: dict[str, Any]) -> str:
     """The page for `benchmarks/results/models.md`."""
     lines, left_out = result["models"], result["left_out"]
     ratios = [found for found in map(ratio, lines) if found is not None]
-    about = "One thread, random weights, eager torch; both engines in turns in one process, best of three rounds; CPU s: of the conversion."
+    about = "One thread, random weights, eager torch; engines in turns, best of three rounds; CPU s: the conversion's."
     page = "\n".join([*heading(result, "Programs on OpenVINO", about), ""])
     page += (
         "| architecture | parameters | converts | deviation | OpenVINO/s | torch/s | ratio | engine | convert CPU s |\n"

@@ -28,6 +28,7 @@ MICRO_BATCH_BYTES, MAX_MICRO_BATCH = 2**20, 512
 SOURCE, SAMPLES = "source", "samples.npz"
 _MEMORY_PER_BYTE, _FILE_PER_BYTE = 16, 4
 _DEADLINE_S = 600.0
+_TOLD = ("engine", "reason", "outputs", "deviation", "rates")
 _CHILD = "skyfan.engines.conversion_child:chosen"
 
 
@@ -87,7 +88,9 @@ def convert_model(
         if options.engine == "openvino":
             raise ModelError(f"{model.uri} cannot be run by the openvino engine: {found['reason']}; use --engine auto.")
         files = own_files
-    whole: dict[str, Any] = {**blank.model_dump(by_alias=True), **found}
+    # nothing else that the child reports is taken
+    told = {name: found[name] for name in _TOLD if name in found}
+    whole: dict[str, Any] = {**blank.model_dump(by_alias=True), **told}
     return Conversion(EngineChoice.model_validate(whole), files)
 
 
@@ -130,7 +133,9 @@ def _in_child(
             found = run_in_child(_CHILD, asked.model_dump_json().encode(), limits, folder=folder)
         except ChildDied as died:
             return {"engine": own, "reason": f"auto: its conversion in a child process {died}"}, {}
-        return found, {path.suffix[1:]: path.read_bytes() for path in folder.glob("model.*")}
+        # links are not followed: the child could have made one
+        left = [path for path in folder.glob("model.*") if not path.is_symlink()]
+        return found, {path.suffix[1:]: path.read_bytes() for path in left}
 
 
 def _write_samples(path: Path, inputs: Sequence[ModelInput], samples: Sequence[NDArray[Any]] | None) -> None:

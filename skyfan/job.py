@@ -113,7 +113,7 @@ class Job(RunOptions):
     )
     output: str = Field("", description="the run's folder (path or URI); runs/<dataset> by default")
     model: str = Field(
-        DEMO_MODEL, min_length=1, description="checkpoint (.pt, .safetensors) or exported program (.pt2): path or URI"
+        DEMO_MODEL, min_length=1, description="checkpoint (.pt, .safetensors), program (.pt2) or ONNX file: path or URI"
     )
     partition_size: PartitionSize = Field(
         25 * 2**20,

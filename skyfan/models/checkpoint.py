@@ -58,7 +58,7 @@ class Checkpoint:
 
     `attributes` holds those of `UNSHAPED_FIELDS` that the file tells, `metadata` its text entries
     (safetensors), `root` the class of a pickled module, `reference_outputs` what torch predicts on
-    `check_samples`, where the file holds that.
+    `check_samples`, where the file holds that, and `bound_outputs` whether a digest binds that to the weights.
     """
 
     format: CheckpointFormat
@@ -68,6 +68,7 @@ class Checkpoint:
     metadata: dict[str, str] = field(default_factory=dict)
     root: str = ""
     reference_outputs: tuple[float, ...] | None = None
+    bound_outputs: bool = False
 
 
 def read_safetensors(data: bytes, where: str) -> Checkpoint:
@@ -95,7 +96,13 @@ def read_safetensors(data: bytes, where: str) -> Checkpoint:
     attributes = {n: config[n] for n in UNSHAPED_FIELDS if isinstance(config.get(n), int | float)}
     metadata |= {name: str(value) for name, value in told.items()}
     return Checkpoint(
-        "safetensors", plain_weights(state)[0], attributes, "metadata", metadata, reference_outputs=outputs
+        "safetensors",
+        plain_weights(state)[0],
+        attributes,
+        "metadata",
+        metadata,
+        reference_outputs=outputs,
+        bound_outputs=binding is not None,
     )
 
 

@@ -20,6 +20,7 @@ from skyfan.errors import ModelError
 from skyfan.formats.torch.unpickler import InertObject, TensorRef, describe
 from skyfan.models._inert import InertFile, load_inert
 from skyfan.models.config import UNSHAPED_FIELDS, AstroMAEConfig
+from skyfan.models.exporting.command import EXPORT_COMMAND
 from skyfan.models.reference_outputs import binding_digest
 from skyfan.models.torch_weights import module_part, module_weights, to_arrays
 from skyfan.models.weight_names import STEM_ALIAS, plain_weights
@@ -78,17 +79,7 @@ class Checkpoint:
 
 def read_safetensors(data: bytes, where: str) -> Checkpoint:
     """Weights and metadata of a safetensors file."""
-    if not data:
-        raise ModelError(f"{where} is empty.")
-    try:
-        entries = deserialize(data)  # type: ignore[no-untyped-call] # the library's one function without types
-        state = {name: _from_safetensors(entry, name, where) for name, entry in entries}
-        (length,) = struct.unpack("<Q", data[:8])
-        header = json.loads(data[8 : 8 + length])
-    except (SafetensorError, ValueError, struct.error) as error:
-        raise ModelError(
-            f"{where} is no checkpoint of torch.save, no .pt2 program and no complete safetensors file: {error}."
-        ) from error
+    state, header = _read_arrays(data, where)
     metadata = {str(key): str(value) for key, value in (header.get("__metadata__") or {}).items()}
     told = _json_object(metadata.pop(METADATA_KEY, "{}"), where)
     config, binding = told.pop(CONFIG_KEY, {}), told.pop(BINDING_KEY, None)
@@ -103,6 +94,21 @@ def read_safetensors(data: bytes, where: str) -> Checkpoint:
     return Checkpoint(
         "safetensors", plain_weights(state)[0], attributes, "metadata", metadata, reference_outputs=outputs
     )
+
+
+def _read_arrays(data: bytes, where: str) -> tuple[StateDict, dict[str, Any]]:
+    """The tensors of a safetensors file and its header."""
+    if not data:
+        raise ModelError(f"{where} is empty.")
+    try:
+        entries = deserialize(data)  # type: ignore[no-untyped-call] # the library's one function without types
+        state = {name: _from_safetensors(entry, name, where) for name, entry in entries}
+        (length,) = struct.unpack("<Q", data[:8])
+        return state, json.loads(data[8 : 8 + length])
+    except (SafetensorError, ValueError, struct.error) as error:
+        raise ModelError(
+            f"{where} is no checkpoint of torch.save, no .pt2 program and no complete safetensors file: {error}."
+        ) from error
 
 
 def _from_safetensors(entry: Mapping[str, Any], name: str, where: str) -> Array:
@@ -145,14 +151,29 @@ def write_safetensors(
 def read_torch(data: bytes, where: str) -> Checkpoint:
     """Weights of a `torch.save` file: a state dict, one inside a training checkpoint, or a whole module."""
     file = load_inert(data, where)
+    found = _weights_in(file)
+    return _from_module(found, file) if isinstance(found, InertObject) else _of_torch("state_dict", found)
+
+
+def raw_weights(data: bytes, where: str) -> StateDict:
+    """The weights of any checkpoint format under the file's own names, whatever the architecture."""
+    if not data.startswith((b"PK", b"\x80")):
+        return _read_arrays(data, where)[0]
+    file = load_inert(data, where)
+    found = _weights_in(file)
+    return to_arrays(module_weights(found, where), file) if isinstance(found, InertObject) else found
+
+
+def _weights_in(file: InertFile) -> InertObject | StateDict:
+    """The module in the file, or its tensors by name."""
     found = file.tree
     for _ in range(_MAX_NESTING):
         if isinstance(found, InertObject) and isinstance(found.state.get("_modules"), dict):
-            return _from_module(found, file)
+            return found
         if not isinstance(found, Mapping):
             break
         if _looks_like_state_dict(found):
-            return _of_torch("state_dict", to_arrays(found, file))
+            return to_arrays(found, file)
         key = next((key for key in _NESTED_KEYS if key in found), None)
         if key is None:
             break
@@ -160,10 +181,10 @@ def read_torch(data: bytes, where: str) -> Checkpoint:
     if isinstance(found, Mapping):
         tensors = to_arrays(found, file)
         if tensors:  # a state dict of one layer, or a dataset: its names say that it is no AstroMAE
-            return _of_torch("state_dict", tensors)
+            return tensors
     raise ModelError(
-        f"{where} holds neither a state dict nor a module ({describe(found)}); save model.state_dict() or "
-        "export the model with torch.export.save to a .pt2 file."
+        f"{file.where} holds neither a state dict nor a module ({describe(found)}); save model.state_dict() and "
+        f"run {EXPORT_COMMAND.format(weights='CKPT')}."
     )
 
 

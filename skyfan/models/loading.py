@@ -23,6 +23,7 @@ from skyfan.models.checkpoint import (
     read_torch,
 )
 from skyfan.models.config import UNSHAPED_FIELDS, AstroMAEConfig, config_from_shapes
+from skyfan.models.exporting.command import EXPORT_COMMAND
 from skyfan.models.inputs import ModelInput, ModelInputs
 from skyfan.models.programs.archive import is_program
 from skyfan.models.shapes import weight_shapes
@@ -208,8 +209,8 @@ def _check_against(wanted: Mapping[str, tuple[int, ...]], checkpoint: Checkpoint
     for name in sorted(wanted.keys() ^ checkpoint.state.keys()):
         what = "lacks" if name in wanted else "has the unexpected"
         raise ModelError(
-            f"{where} {what} weight {name} for an AstroMAE; export a model of another architecture with "
-            "torch.export.save to a .pt2 file."
+            f"{where} {what} weight {name} for an AstroMAE; a model of another architecture is exported once: "
+            f"{EXPORT_COMMAND.format(weights=where)}."
         )
     for name, expected in wanted.items():
         found = checkpoint.state[name]

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from skyfan.errors import ModelError
 from skyfan.models.programs.checked import CheckedProgram, checked_program
+from skyfan.models.programs.fields import Refusal
+from skyfan.models.programs.reference import check_reference
 from skyfan.sandbox import ChildDied, Limits, run_in_child
 
 ROWS = 7
@@ -39,13 +41,18 @@ def tried(data: bytes) -> str | None:
     (seed,) = _SEED.unpack_from(data)
     random_seed = None if seed < 0 else seed
     try:
-        _try_rows(checked_program(data[_SEED.size :], "it", random=random_seed is not None), random_seed)
+        outputs = _try_rows(checked_program(data[_SEED.size :], "it", random=random_seed is not None), random_seed)
+        if random_seed is None:
+            check_reference(data[_SEED.size :], outputs)
     except ModelError as error:
         return str(error)
+    except Refusal as refusal:
+        return f"the program {refusal}."
     return None
 
 
-def _try_rows(checked: CheckedProgram, random_seed: int | None) -> None:
+def _try_rows(checked: CheckedProgram, random_seed: int | None) -> NDArray[np.float64]:
+    """The outputs on `example_rows` [ROWS, columns]."""
     import torch
 
     from skyfan.models.programs.module import ProgramModule
@@ -65,13 +72,14 @@ def _try_rows(checked: CheckedProgram, random_seed: int | None) -> None:
             "that change do; call .eval() before exporting."
         )
     if random_seed is not None:
-        return  # a row's random numbers depend on where in its batch it is
+        return among  # a row's random numbers depend on where in its batch it is
     alone = np.concatenate([predicted([values[at : at + 1] for values in rows]) for at in range(ROWS)])
     if not _same(among, alone):
         raise ModelError(
             "the program gives a row another prediction alone than among others, as batch norm in training mode or a "
             "mean over the batch does; call .eval() before exporting, and let no row see another."
         )
+    return among
 
 
 def example_rows(checked: CheckedProgram) -> list[NDArray[Any]]:

@@ -36,7 +36,10 @@ def inspect(model: ModelArgument, as_json: Json = False) -> None:
     """Show what a model file holds and where each setting was read from; nothing in it is executed."""
     from skyfan.models.loading import load_model
 
-    facts = _facts(load_model(model))
+    loaded = load_model(model)
+    for warning in loaded.warnings:
+        say(f"warning: {warning}")
+    facts = _facts(loaded)
     if as_json:
         print_json(facts)
         return

@@ -94,6 +94,17 @@ class LoadedModel:
         assert self.config is not None
         return astromae_module(self.config, self.weights).to(self.device)
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user should know before they run it, each as one sentence."""
+        batch = None if self.program is None else self.program.fixed_batch
+        if batch is None:
+            return ()
+        return (
+            f"{self.uri} was exported for {batch} samples at a time, so that smaller batches are filled up to that; "
+            f"export it with a free number: {EXPORT_COMMAND.format(weights='CKPT')}.",
+        )
+
     def bind(self, tensor_names: Sequence[str]) -> tuple[str, ...]:
         """The dataset tensors to call the model with, see `ModelInputs.bind`."""
         return self.call.bind(tensor_names)

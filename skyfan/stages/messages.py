@@ -27,7 +27,7 @@ class PreparedModel(_Message):
     """The model file that the job names; `digest` is the SHA-256 of its bytes, in hex.
 
     `needs_conversion`: ranks would each need torch to load and check this file. `result_row_bytes`: about the size of
-    a row of results.
+    a row of results. `warnings`: what the user should know before the ranks begin.
     """
 
     uri: str
@@ -37,6 +37,7 @@ class PreparedModel(_Message):
     needs_conversion: bool
     result_row_bytes: int = Field(default=0, ge=0)
     samples_per_s: float | None = Field(default=None, gt=0)
+    warnings: tuple[str, ...] = ()
 
 
 class PlanRequest(_Message):

@@ -47,6 +47,7 @@ def prepare(request: PrepareRequest, models: ModelCache, advance: Advance | None
         needs_conversion=model.config is not None and model.reference_outputs is None,
         result_row_bytes=row_bytes(columns, layout),
         samples_per_s=_rate(engine, bound, job.batch_size) if request.measure_rate else None,
+        warnings=model.warnings,
     )
 
 

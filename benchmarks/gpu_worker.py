@@ -34,7 +34,7 @@ class GpuCache(ModelCache):
 
     compiled: bool = False
 
-    def engine(self, uri: str, digest: str, options: RunOptions, file: FileLayout) -> Engine:
+    def engine(self, uri: str, digest: str, options: RunOptions, file: FileLayout, *_parts: object) -> Engine:
         """Made once."""
         if self._engine is None:
             model = load_model(uri, device=self.device)

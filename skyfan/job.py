@@ -61,6 +61,11 @@ def _policies(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _one_or_several(value: object) -> object:
+    """A list of one is that one."""
+    return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
+
+
 Count = Annotated[int, Field(ge=1)]
 Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_listed)]
 PartitionSize = Annotated[Annotated[int, Field(ge=1)] | Literal["file"], BeforeValidator(_size_bytes)]
@@ -75,6 +80,9 @@ class RunOptions(ColumnOptions):
     )
     engine: str = Field("auto", description="inference engine; auto takes the fastest that is installed")
     z_column: int | None = Field(None, ge=0, description="which output column is redshift (not needed for AstroMAE)")
+    augment: Literal["none", "symmetries"] = Field(
+        "none", description="symmetries: predict each image turned and mirrored, 8 times; mean and standard deviation"
+    )
     id: str | None = Field(None, min_length=1, description="the dataset's column of object IDs, kept in the results")
     keep: Names = Field((), description="further columns of the dataset to keep in the results, or all")
     outputs: Names = Field((), description="outputs of the model to keep, by name; all by default")
@@ -101,8 +109,11 @@ class Job(RunOptions):
         description="a file (.pt, .npy, .npz, .safetensors, .h5, .parquet, .fits) or a folder of them",
     )
     output: str = Field("", description="the run's folder (path or URI); runs/<dataset> by default")
-    model: str = Field(
-        DEMO_MODEL, min_length=1, description="checkpoint (.pt, .safetensors) or exported program (.pt2): path or URI"
+    model: Annotated[str | tuple[str, ...], BeforeValidator(_one_or_several)] = Field(
+        DEMO_MODEL,
+        min_length=1,
+        description="checkpoint (.pt, .safetensors) or exported program (.pt2): path or URI; several, or a folder of "
+        "them, all predict",
     )
     partition_size: PartitionSize = Field(
         25 * 2**20,
@@ -139,6 +150,11 @@ class Job(RunOptions):
             return fields
         stem = PurePath(fields["dataset"].strip().rstrip("/")).stem
         return {**fields, "output": f"runs/{'run' if stem in ('', '.', '..') else stem}"}
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """All models that the job names."""
+        return (self.model,) if isinstance(self.model, str) else self.model
 
     @property
     def options(self) -> RunOptions:

@@ -76,7 +76,7 @@ def infer(request: InferRequest, models: ModelCache, control: Control | None = N
     file = request.model
     cold_start = not models.has_engine(file.digest, job.options, item.files[0])
     with watch.phase("load"):
-        engine = models.engine(file.uri, file.digest, job.options, item.files[0])
+        engine = models.engine(file.uri, file.digest, job.options, item.files[0], file.parts)
         inputs = engine.bind(item.files[0].names)
         kept = kept_columns(job, item.files[0], inputs)
     with CollectiveSession(request, control.remaining_s, control.cancelled) as session, PredictionsWriter() as writer:

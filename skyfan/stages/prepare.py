@@ -1,6 +1,7 @@
 """Before the fan-out: read the model and try it, and leave it where ranks load it."""
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +11,10 @@ from skyfan.dtypes import numpy_dtype
 from skyfan.engines import Engine
 from skyfan.errors import DatasetError, LocationError, ModelError
 from skyfan.formats.dataset import Advance, first_layout
+from skyfan.job import Job
 from skyfan.layout import FileLayout, TensorSpec
 from skyfan.models.loading import load_model
-from skyfan.models.locating import locate_model
+from skyfan.models.locating import NamedModel, joint_digest, locate_models
 from skyfan.runs.folder import RunFolder
 from skyfan.stages.known_redshifts import require_real_redshifts
 from skyfan.stages.messages import ConvertRequest, ModelFile, PreparedModel, PrepareRequest
@@ -20,6 +22,7 @@ from skyfan.stages.model_cache import ModelCache
 from skyfan.stages.result_columns import result_columns, row_bytes
 
 RATE_SAMPLES = 64
+TORCH = "torch"
 
 
 def prepare(request: PrepareRequest, models: ModelCache, advance: Advance | None = None) -> PreparedModel:
@@ -33,21 +36,41 @@ def prepare(request: PrepareRequest, models: ModelCache, advance: Advance | None
             its redshifts are complex.
     """
     job = request.job
-    model = models.model(locate_model(job.model))
+    model = _joined([_found(one, models) for one in locate_models(job.models)])
     layout = first_layout(job.dataset, job, advance)
     require_real_redshifts([layout])
-    engine = models.engine(model.uri, model.digest, job.options, layout)
+    engine = models.engine(model.uri, model.digest, job.options, layout, model.parts)
     bound, width = _try_out(engine, layout)
     columns = result_columns(job, layout, [spec.name for spec in bound], engine, width)
+    rate = _rate(engine, bound, job.batch_size) if request.measure_rate else None
+    return model.model_copy(update={"result_row_bytes": row_bytes(columns, layout), "samples_per_s": rate})
+
+
+def _found(named: NamedModel, models: ModelCache) -> PreparedModel:
+    model = models.model(named.uri)
     return PreparedModel(
+        name=named.name,
         uri=model.uri,
         digest=model.digest,
         format=model.format,
         parameters=model.parameters,
         needs_conversion=model.config is not None and model.reference_outputs is None,
-        result_row_bytes=row_bytes(columns, layout),
-        samples_per_s=_rate(engine, bound, job.batch_size) if request.measure_rate else None,
         warnings=model.warnings,
+    )
+
+
+def _joined(parts: Sequence[PreparedModel]) -> PreparedModel:
+    """The one model, or one of these parts."""
+    if len(parts) == 1:
+        return parts[0]
+    return PreparedModel(
+        uri="",
+        digest=joint_digest((part.name, part.digest) for part in parts),
+        format=", ".join(dict.fromkeys(part.format for part in parts)),
+        parameters=sum(part.parameters for part in parts),
+        needs_conversion=any(part.needs_conversion for part in parts),
+        warnings=tuple(warning for part in parts for warning in part.warnings),
+        parts=tuple(parts),
     )
 
 
@@ -57,23 +80,28 @@ def convert(request: ConvertRequest, models: ModelCache) -> ModelFile:
     The run is claimed by now, so that no other run's folder is written to. A file that ranks load as it is stays where
     it is.
     """
-    source = request.model
-    uri, digest = _converted(request, models) if source.needs_conversion else (source.uri, source.digest)
-    layout = first_layout(request.job.dataset, request.job)
-    engine = models.engine(uri, digest, request.job.options, layout)
+    source, job = request.model, request.job
+    files = [_converted(part, job, models) for part in source.parts or (source,)]
+    digest = joint_digest((part.name, part.digest) for part in files)
+    model = files[0].model_copy(update={"source_digest": source.digest})
+    if source.parts:
+        model = model.model_copy(update={"uri": "", "name": "", "digest": digest, "parts": tuple(files)})
+    layout = first_layout(job.dataset, job)
+    engine = models.engine(model.uri, model.digest, job.options, layout, model.parts)
     _try_out(engine, layout)
-    return ModelFile(uri=uri, digest=digest, source_digest=source.digest, engine=engine.info.name)
+    return model.model_copy(update={"engine": TORCH if TORCH in engine.info.name else engine.info.name})
 
 
-def _converted(request: ConvertRequest, models: ModelCache) -> tuple[str, str]:
-    """URI and SHA-256 of the converted model, which an earlier start may have left."""
-    source = request.model
-    uri = RunFolder(request.job.output).model_uri(source.digest)
+def _converted(source: PreparedModel, job: Job, models: ModelCache) -> ModelFile:
+    """The file that ranks load; one that is converted may be there from an earlier start."""
+    if not source.needs_conversion:
+        return ModelFile(name=source.name, uri=source.uri, digest=source.digest, source_digest=source.digest, engine="")
+    uri = RunFolder(job.output).model_uri(source.digest)
     if not _is_made_of(uri, source.digest):
         from skyfan.models.conversion import portable_bytes
 
         store.put(uri, portable_bytes(models.model(source.uri, source.digest)))
-    return uri, models.model(uri).digest
+    return ModelFile(name=source.name, uri=uri, digest=models.model(uri).digest, source_digest=source.digest, engine="")
 
 
 def _is_made_of(uri: str, digest: str) -> bool:

@@ -38,7 +38,7 @@ class GpuCache(ModelCache):
         """Made once."""
         if self._engine is None:
             model = load_model(uri, device=self.device)
-            samples, reduced = first_samples(file, model), (options.precision,)
+            samples, reduced = first_samples(file, model, options), (options.precision,)
             made = CudaEngine(model, precisions=reduced, reason="bench", samples=samples, compiled=self.compiled)
             self._engine = ((digest, options, ""), made)
         return self._engine[1]

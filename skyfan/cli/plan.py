@@ -15,6 +15,7 @@ from skyfan.cli.cost import known_architecture
 from skyfan.cli.forecast import run_calibration, show_forecast
 from skyfan.errors import BadInput
 from skyfan.planning import Plan
+from skyfan.preprocessing import parse_steps
 from skyfan.progress.terminal import TerminalProgress
 from skyfan.units import counted, format_size
 
@@ -28,7 +29,7 @@ Calibrate = Annotated[
 ]
 
 
-@options.takes_job("dataset", "partition_size", "world_size", "file_limit")
+@options.takes_job("dataset", "partition_size", "world_size", "file_limit", "preprocess")
 def plan(
     fields: dict[str, object],
     on: Annotated[str, typer.Option(help="Where it would run; aws: with --forecast.")] = "local",
@@ -76,6 +77,8 @@ def plan(
         print_json(planned.model_dump(mode="json", by_alias=True, exclude={"run_id", "model_digest"}))
     else:
         out.print(_table(planned))
+        for step in parse_steps(planned.job.preprocess):
+            out.print(f"before the model: {step}", markup=False, highlight=False)
 
 
 def _drawable(figure: Path | None) -> Path | None:

@@ -14,6 +14,7 @@ from skyfan.runs.result_rows import ResultColumns, Rows
 from skyfan.science.metrics import merge_sums, science_sums
 from skyfan.stages.measure import Stopwatch
 from skyfan.stages.missing_values import MissingValues
+from skyfan.stages.preprocess import Preprocessing
 from skyfan.stages.read_ahead import Block
 
 MAX_LISTED_MISSING = 100
@@ -26,6 +27,12 @@ class Columns:
 
     inputs: tuple[str, ...]
     kept: tuple[str, ...]
+    preprocessing: Preprocessing
+
+    @property
+    def read(self) -> frozenset[str]:
+        """All that are read."""
+        return frozenset({*self.inputs, *self.kept, *self.preprocessing.columns, REDSHIFT})
 
 
 @dataclass(frozen=True)
@@ -122,6 +129,8 @@ def batches(
             first_sample = block.first_sample + start
             given = [block.tensors[name][rows] for name in columns.inputs]
             tensors, reasons, replaced = missing_values.apply(columns.inputs, given, first_sample)
+            beside = {name: block.tensors[name][rows] for name in columns.preprocessing.columns}
+            tensors = columns.preprocessing.apply(columns.inputs, tensors, beside, reasons)
             # Copies: the block is filled anew before the outputs are there.
             held = {name: block.tensors[name][rows].copy() for name in columns.kept}
             yield Batch(first_sample, reasons, replaced, _redshifts(block, rows), held), tensors

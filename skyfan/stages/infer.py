@@ -14,7 +14,6 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from skyfan.columns import REDSHIFT
 from skyfan.engines import Engine
 from skyfan.errors import Interrupted, RankTooLarge
 from skyfan.events import Progress
@@ -30,6 +29,7 @@ from skyfan.stages.measure import Stopwatch, lambda_function, peak_rss_bytes, re
 from skyfan.stages.messages import InferRequest
 from skyfan.stages.missing_values import MissingValues
 from skyfan.stages.model_cache import ModelCache
+from skyfan.stages.preprocess import Preprocessing
 from skyfan.stages.read_ahead import ReadAhead
 from skyfan.stages.result_columns import kept_columns, result_columns
 from skyfan.units import format_size
@@ -78,15 +78,15 @@ def infer(request: InferRequest, models: ModelCache, control: Control | None = N
     with watch.phase("load"):
         engine = models.engine(file.uri, file.digest, job.options, item.files[0], file.parts)
         inputs = engine.bind(item.files[0].names)
-        kept = kept_columns(job, item.files[0], inputs)
+        columns = Columns(inputs, kept_columns(job, item.files[0], inputs), Preprocessing(job))
     with CollectiveSession(request, control.remaining_s, control.cancelled) as session, PredictionsWriter() as writer:
         session.start()
         read = checksums.ReadChecksums() if job.verify_reads else None
-        reader = ReadAhead(item, {*inputs, *kept, REDSHIFT}, job.batch_size, engine.allocate, checksums=read)
+        reader = ReadAhead(item, columns.read, job.batch_size, engine.allocate, checksums=read)
         outputs = Outputs(
             functools.partial(result_columns, job, item.files[0], inputs, engine), writer, MissingValues(job)
         )
-        _predict_all(request, engine, Columns(inputs, kept), reader, outputs, watch, control)
+        _predict_all(request, engine, columns, reader, outputs, watch, control)
         if read:
             checksums.verify(item.files, read.ranges())
         with watch.phase("write"):

@@ -67,7 +67,7 @@ class ModelCache:
 
     def _created(self, uri: str, digest: str, options: RunOptions, file: FileLayout) -> Engine:
         model = self.model(uri, digest)
-        samples = functools.partial(first_samples, file, model)
+        samples = functools.partial(first_samples, file, model, options)
         engine = create_engine(model, options, threads=self.threads, samples=samples)
         return OverSymmetries(engine, options.z_column) if options.augment == "symmetries" else engine
 

@@ -19,6 +19,7 @@ from skyfan.runs.folder import RunFolder
 from skyfan.stages.known_redshifts import require_real_redshifts
 from skyfan.stages.messages import ConvertRequest, ModelFile, PreparedModel, PrepareRequest
 from skyfan.stages.model_cache import ModelCache
+from skyfan.stages.preprocess import Preprocessing
 from skyfan.stages.result_columns import result_columns, row_bytes
 
 RATE_SAMPLES = 64
@@ -41,6 +42,7 @@ def prepare(request: PrepareRequest, models: ModelCache, advance: Advance | None
     require_real_redshifts([layout])
     engine = models.engine(model.uri, model.digest, job.options, layout, model.parts)
     bound, width = _try_out(engine, layout)
+    Preprocessing(job).check(layout, [spec.name for spec in bound])
     columns = result_columns(job, layout, [spec.name for spec in bound], engine, width)
     rate = _rate(engine, bound, job.batch_size) if request.measure_rate else None
     return model.model_copy(update={"result_row_bytes": row_bytes(columns, layout), "samples_per_s": rate})

@@ -60,7 +60,7 @@ def typed(line, folder):
     line = line.removesuffix("  # refused")
     words = shlex.split(line + (f" {SHORTER}" if line.startswith("skyfan run") else ""))
     python = [sys.executable] if words[0] == "python" else [sys.executable, "-m", "skyfan"]
-    return subprocess.run([*python, *words[1:]], cwd=folder, capture_output=True, text=True, timeout=300)
+    return subprocess.run([*python, *words[1:]], cwd=folder, capture_output=True, text=True, timeout=600)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Engines made of engines: several models on each batch that is read, and one model on an image's eight symmetries."""
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -127,14 +128,15 @@ class OverSymmetries(Engine):
 
     def stream(self, batches: Iterable[Sequence[Array]]) -> Generator[Floats]:
         """`predict` of every batch, in order."""
-        computed = self._engine.stream(turned for inputs in batches for turned in symmetries(inputs))
-        views: list[Floats] = []
-        for outputs in computed:
-            views.append(outputs)
-            if len(views) == SYMMETRIES:
-                stacked = np.stack(views).astype(np.float64)
-                yield np.concatenate([stacked.mean(axis=0), stacked.std(axis=0)], axis=1).astype(np.float32)
-                views = []
+        turned = (views for inputs in batches for views in symmetries(inputs))
+        found: list[Floats] = []
+        with closing(self._engine.stream(turned)) as computed:
+            for outputs in computed:
+                found.append(outputs)
+                if len(found) == SYMMETRIES:
+                    stacked = np.stack(found).astype(np.float64)
+                    yield np.concatenate([stacked.mean(axis=0), stacked.std(axis=0)], axis=1).astype(np.float32)
+                    found = []
 
     def outputs(self, width: int) -> tuple[OutputSpec, ...]:
         """Each output's mean, then each output's standard deviation."""

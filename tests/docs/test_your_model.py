@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -80,6 +81,22 @@ def test_a_newcomers_model_runs_in_two_commands(folder, heading, run):
     table = pq.read_table(where / "runs" / run / "predictions")
     assert abs(table["z_pred"].to_numpy() - expected).max() < 2e-5
     assert "error" in table.column_names
+
+
+@pytest.mark.skipif(find_spec("skyfan.models.onnx") is None, reason="ONNX is not read yet")
+def test_an_onnx_file_runs_in_one_command(folder):
+    onnx = pytest.importorskip("onnx")
+    where = folder[0]
+    taken = onnx.helper.make_tensor_value_info("magnitude", onnx.TensorProto.FLOAT, ["batch", 5])
+    given = onnx.helper.make_tensor_value_info("z_pred", onnx.TensorProto.FLOAT, ["batch", 1])
+    node = onnx.helper.make_node("ReduceMean", ["magnitude"], ["z_pred"], axes=[1], keepdims=1)
+    graph = onnx.helper.make_graph([node], "mean", [taken], [given])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8),
+              where / "net.onnx")  # fmt: skip
+    (line,) = commands("An ONNX file")
+    done = typed(line, where)
+    assert done.returncode == 0, done.stderr
+    assert pq.read_table(where / "runs" / "onnx" / "predictions")["z_pred"].null_count == 0
 
 
 def test_a_torchscript_file_is_refused_with_the_way_out(folder):

@@ -18,8 +18,10 @@ from skyfan.engines.check import Deviation, reference_outputs, require_equal
 from skyfan.engines.openvino_graph import GraphBuilder, Ranges
 from skyfan.engines.openvino_import import openvino
 from skyfan.errors import ModelError
+from skyfan.layout import OutputSpec
 from skyfan.models.astromae_matrix import MatrixForm, matrix_form
 from skyfan.models.loading import LoadedModel
+from skyfan.models.mixture import head_outputs
 
 # Measured (benchmarks/NOTES.md): from 32 to 128 the rate differs by 5%, with its best at 64.
 MICRO_BATCH = 64
@@ -81,6 +83,7 @@ class OpenVINOEngine(Engine):
         if model.config is None:
             raise ModelError("the openvino engine runs AstroMAE only; use --engine torch for exported programs")
         self._call = model.call
+        self._width = model.config.head_width
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="skyfan-openvino")
         compiler = _Compiler(openvino.Core(), matrix_form(model.weights, model.config), threads)
         checked, expected = reference_outputs(model)
@@ -111,13 +114,17 @@ class OpenVINOEngine(Engine):
         return self._call.bind(tensor_names)
 
     def predict(self, inputs: Sequence[Array]) -> Floats:
-        """Outputs [B, 1]."""
+        """Outputs [B, width]."""
         return self._compute(self._floats(inputs))
 
+    def outputs(self, width: int) -> tuple[OutputSpec, ...]:
+        """The redshift, and what describes its p(z)."""
+        return head_outputs(width)
+
     def output_width(self, blank: Sequence[Array]) -> int:
-        """One: no micro-batch is computed to find that out."""
+        """That of the model's head: no micro-batch is computed to find that out."""
         self._floats(blank)
-        return 1
+        return self._width
 
     def _floats(self, inputs: Sequence[Array]) -> list[Floats]:
         """The inputs as the graph takes them; ModelError where they don't fit."""
@@ -127,7 +134,7 @@ class OpenVINOEngine(Engine):
         return [np.ascontiguousarray(values, dtype=np.float32) for values in inputs]
 
     def _compute(self, inputs: Sequence[Floats]) -> Floats:
-        out = np.empty((len(inputs[0]), 1), np.float32)
+        out = np.empty((len(inputs[0]), self._width), np.float32)
         starts = range(0, len(out), MICRO_BATCH)
         # Lanes take the next micro-batch when they are free: on a busy machine no lane waits for a slower one's share.
         # (`next` of a range's iterator is one step of the interpreter, so that lanes can share it.)
@@ -172,7 +179,7 @@ class _Compiler:
         """Float32 on one thread, that shows what goes into each matrix product."""
         graph = self._graph(tap=True)
         stage = Stage(self.core, graph.whole(), threads=1)
-        return RangeObserver(stage.request(), tuple(graph.taps))
+        return RangeObserver(stage.request(), tuple(graph.taps), self.form.config.head_width)
 
     def _graph(self, *, ranges: Ranges | None = None, tap: bool = False) -> GraphBuilder:
         return GraphBuilder(self.form, MICRO_BATCH, ranges=ranges, tap=tap)
@@ -187,16 +194,17 @@ class _Compiler:
 class RangeObserver:
     """Float32 predictions, and the range of what entered each matrix product of the blocks meanwhile."""
 
-    def __init__(self, run: Run, names: Sequence[str]) -> None:
+    def __init__(self, run: Run, names: Sequence[str], width: int) -> None:
         self._run = run
+        self._width = width
         self._names = names
         self._low = dict.fromkeys(names, np.inf)
         self._high = dict.fromkeys(names, -np.inf)
 
     def __call__(self, inputs: Sequence[Floats]) -> Floats:
-        """Outputs [B, 1]; the ranges are those of these inputs alone."""
+        """Outputs [B, width]; the ranges are those of these inputs alone."""
         self._low, self._high = dict.fromkeys(self._names, np.inf), dict.fromkeys(self._names, -np.inf)
-        out = np.empty((len(inputs[0]), 1), np.float32)
+        out = np.empty((len(inputs[0]), self._width), np.float32)
         for start in range(0, len(out), MICRO_BATCH):
             rows = out[start : start + MICRO_BATCH]
             z, *values = self._run([_repeated(tensor[start : start + MICRO_BATCH]) for tensor in inputs])

@@ -25,6 +25,7 @@ from skyfan.models.checkpoint import (
 from skyfan.models.config import UNSHAPED_FIELDS, AstroMAEConfig, config_from_shapes
 from skyfan.models.inputs import ModelInput, ModelInputs
 from skyfan.models.programs.archive import is_program
+from skyfan.models.reference_outputs import Outputs
 from skyfan.models.shapes import weight_shapes
 from skyfan.models.weight_names import STEM, STEM_ALIAS
 from skyfan.plain_text import first_line
@@ -56,7 +57,7 @@ class LoadedModel:
     device: str
     config: AstroMAEConfig | None = None
     weights: Mapping[str, Array] = field(default_factory=dict, repr=False)
-    reference_outputs: tuple[float, ...] | None = None
+    reference_outputs: Outputs | None = None
     origins: dict[str, str] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
     program: "ProgramModule | None" = None
@@ -98,7 +99,7 @@ class LoadedModel:
         return self.call.bind(tensor_names)
 
     def predict(self, *tensors: "Tensor") -> "Tensor":
-        """Tensors [B, …] in the order of `inputs` → predictions [B, K] (AstroMAE: K = 1), on `device`."""
+        """Tensors [B, …] in the order of `inputs` → predictions [B, K] (AstroMAE: see `models/mixture.py`), on `device`."""
         import torch
 
         self.call.check_shapes(tensors)

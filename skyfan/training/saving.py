@@ -7,7 +7,7 @@ import torch
 
 from skyfan._version import __version__
 from skyfan.models.conversion import model_bytes
-from skyfan.training.loop import Trained, TrainingSettings
+from skyfan.training.settings import Trained, TrainingSettings
 
 TRAINING_KEY = "training"
 

@@ -174,7 +174,7 @@ def mixture_outputs(raw: Tensor, components: int) -> Tensor:
     """What the head's last layer gives [B, 1 + 3·K] as redshift, means, sigmas and weights; K = 0: as it is."""
     if not components:
         return raw
-    linear, log_sigma, logits = raw.split((1 + components, components, components), dim=1)
+    linear, log_sigma, logits = torch.split(raw, (1 + components, components, components), dim=1)
     return torch.cat((linear, log_sigma.exp(), logits.softmax(dim=1)), dim=1)
 
 

@@ -6,7 +6,7 @@ Nothing here imports torch: a process that runs another engine reads its weights
 import json
 import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -142,7 +142,10 @@ def write_safetensors(
     }
     told: dict[str, object] = {**extra, CONFIG_KEY: config.to_dict()}
     if outputs is not None:
-        told |= {OUTPUTS_KEY: [row[0] if len(row) == 1 else list(row) for row in outputs], BINDING_KEY: binding_digest(arrays, outputs)}
+        told |= {
+            OUTPUTS_KEY: [row[0] if len(row) == 1 else list(row) for row in outputs],
+            BINDING_KEY: binding_digest(arrays, outputs),
+        }
     written: bytes = save_safetensors(arrays, metadata={METADATA_KEY: json.dumps(told, sort_keys=True)})
     return written
 

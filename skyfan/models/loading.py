@@ -99,7 +99,7 @@ class LoadedModel:
         return self.call.bind(tensor_names)
 
     def predict(self, *tensors: "Tensor") -> "Tensor":
-        """Tensors [B, …] in the order of `inputs` → predictions [B, K] (AstroMAE: see `models/mixture.py`), on `device`."""
+        """Tensors [B, …] in the order of `inputs` → predictions [B, K] on `device`; AstroMAE's: `models/mixture.py`."""
         import torch
 
         self.call.check_shapes(tensors)

@@ -50,7 +50,9 @@ class Pixels:
     def _features(self, model: AstroMAE, rows: Tensor, number: int) -> Tensor:
         rows = rows.to(self.redshift.device)
         with torch.inference_mode():
-            found = model.forward_features(turned(self.image[rows], torch.full_like(rows, number)), self.magnitude[rows])
+            found = model.forward_features(
+                turned(self.image[rows], torch.full_like(rows, number)), self.magnitude[rows]
+            )
             hidden: Tensor = model.concat_block[:-1](found)
         return hidden.clone()
 

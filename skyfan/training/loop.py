@@ -20,7 +20,7 @@ from skyfan.events import Progress
 from skyfan.models.astromae import AstroMAE
 from skyfan.models.config import AstroMAEConfig
 from skyfan.science.metrics import science_metrics
-from skyfan.training.batches import ORIENTATIONS, Pixels, batches_of
+from skyfan.training.batches import ORIENTATIONS, Features, Pixels, batches_of
 from skyfan.training.losses import training_loss
 from skyfan.training.mixture_head import with_head
 from skyfan.training.samples import Samples, split_by_galaxy
@@ -71,9 +71,12 @@ def train(
     while loop.state.epoch < settings.epochs and loop.state.epochs_without_gain < settings.patience:
         try:
             result = loop.run_epoch(progress, stopping)
-        finally:
+        except Interrupted:
             if state_path is not None:
                 save_state(state_path, loop.state, loop.identity())
+            raise
+        if state_path is not None:
+            save_state(state_path, loop.state, loop.identity())
         if report:
             report(result, loop.finish())
     return loop.finish()
@@ -116,7 +119,8 @@ class _Loop:
         else:
             model = with_head(_fresh(initial), settings.mixture)
         model = model.to(device)
-        self.training, self.validation = pixels, held_out
+        self.training: Pixels | Features = pixels
+        self.validation: Pixels | Features = held_out
         if settings.head_only:
             self.training = pixels.features(model, augment=settings.augment)
             self.validation = held_out.features(model, augment=False)
@@ -132,7 +136,7 @@ class _Loop:
         return repr((self.settings, self.state.model.config, len(self.training), self.first_values))
 
     def run_epoch(self, progress: Progress | None, stopping: Callable[[], bool]) -> EpochResult:
-        """One pass over the training samples, or what an interrupted one left of it; then the averaged weights' metrics.
+        """One pass over the training samples, or the rest of an interrupted one; then the averaged weights' metrics.
 
         Raises:
             Interrupted: `stopping` returned true; the state is that after the last step.

@@ -20,7 +20,7 @@ from skyfan.errors import DatasetError
 from skyfan.models.astromae import AstroMAE
 from skyfan.training.samples import Samples
 
-Matrix = NDArray[np.float64]
+Matrix = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,6 @@ class Standardisation:
     def redshift(self, output: Tensor) -> Tensor:
         """The output of a model that was trained on standardised inputs → redshift."""
         return output * self.redshift_scale + self.redshift_mean
-
 
     def of_redshift_alone(self) -> "Standardisation":
         """The same for models whose inputs are raw."""

@@ -191,7 +191,7 @@ class Run:
         return tuple(self._ledger.committed_of(self.plan))
 
 
-def run(job: Job, *, on: str | Backend = "local", progress: bool | Listener = True) -> Run:
+def run(job: Job, *, on: str | Backend = "auto", progress: bool | Listener = True) -> Run:
     """Predicts every sample of the job's dataset: partition, infer in parallel, merge.
 
     The same job again reuses what is committed and computes the rest. An ordinary function, which may also be called
@@ -199,7 +199,7 @@ def run(job: Job, *, on: str | Backend = "local", progress: bool | Listener = Tr
 
     Args:
         job: what to run.
-        on: where: `process`, `local`, `compose`, `localstack`, `aws`, or a backend of your own.
+        on: where: `auto` (this machine), `process`, `local`, `compose`, `localstack`, `aws`, or a backend of your own.
         progress: True shows a bar (one line in a notebook), False nothing; or a function that is given every event.
 
     Raises:

@@ -17,6 +17,7 @@ import structlog
 
 from skyfan.backends.executor_pool import ExecutorPool
 from skyfan.backends.grpc_services import GrpcServices
+from skyfan.backends.placement import COLLECTIVE_WORKERS, dataset_bytes, place, this_machine
 from skyfan.backends.service_backend import ServiceBackend
 from skyfan.backends.services import Services
 from skyfan.engines.device import DEVICE_VARIABLE
@@ -32,7 +33,6 @@ STOP_DEADLINE_S = 2.0
 # How long a child whose connection broke may take to be seen as ended.
 END_DEADLINE_S = 3.0
 LOOPBACK = "127.0.0.1"
-DEFAULT_WORKERS = 2
 
 
 class _LoopbackToken:
@@ -176,8 +176,10 @@ class LocalServices(GrpcServices):
     wait_for_ready = False
     scale_up_hint = "give --workers {ranks}"
 
-    def __init__(self, workers: int | None = None, *, collectives: bool = False, device: str | None = None) -> None:
-        self.concurrency = workers or DEFAULT_WORKERS
+    def __init__(
+        self, workers: int = COLLECTIVE_WORKERS, *, collectives: bool = False, device: str | None = None
+    ) -> None:
+        self.concurrency = workers
         self._collectives = collectives
         self._device = device
         self._stack = AsyncExitStack()
@@ -254,4 +256,6 @@ class LocalBackend(ServiceBackend):
 
     def services(self, job: Job) -> Services:
         """Child processes of this one."""
-        return LocalServices(job.workers, collectives=job.collectives, device=job.device)
+        size_bytes = dataset_bytes(job.dataset)
+        placed = place(this_machine(job), size_bytes, workers=job.workers, collectives=job.collectives)
+        return LocalServices(placed.workers, collectives=job.collectives, device=job.device)

@@ -25,7 +25,7 @@ JOB_FIELDS = (
     *RunOptions.model_fields,
 )
 
-On = Annotated[str, typer.Option(help="Where to run: process, local, compose, localstack or aws.")]
+On = Annotated[str, typer.Option(help="Where to run: auto, process, local, compose, localstack or aws.")]
 StateMachine = Annotated[str, typer.Option(help="Name or ARN of the deployed pipeline, on localstack and aws.")]
 CopyTo = Annotated[Path | None, typer.Option(help="Copy the run's files to this folder when it is done.")]
 Model = Annotated[str, typer.Option(help="Checkpoint (.pt, .safetensors) or exported program (.pt2): path or URI.")]

@@ -14,8 +14,10 @@ from skyfan.cli.console import err, out, print_json, say
 from skyfan.cli.cost import known_architecture
 from skyfan.cli.forecast import run_calibration, show_forecast
 from skyfan.errors import BadInput
+from skyfan.job import Job
 from skyfan.planning import Plan
 from skyfan.progress.terminal import TerminalProgress
+from skyfan.studies.forecast.forecast_calibration import MeasuredRate
 from skyfan.units import counted, format_size
 
 MAX_LISTED_RANKS = 20
@@ -28,7 +30,7 @@ Calibrate = Annotated[
 ]
 
 
-@options.takes_job("dataset", "partition_size", "world_size", "file_limit")
+@options.takes_job("dataset", "model", "partition_size", "world_size", "file_limit")
 def plan(
     fields: dict[str, object],
     on: Annotated[str, typer.Option(help="Where it would run; aws: with --forecast.")] = "local",
@@ -56,12 +58,14 @@ def plan(
     if "dataset" not in fields:
         raise BadInput("name the data with --dataset FILE_OR_FOLDER.")
     prepare_environment(on)
+    job = options.make_job(fields)
     with TerminalProgress(err, say, quiet=as_json) as listener:
-        planned = skyfan.plan(options.make_job(fields), progress=listener)
+        planned = skyfan.plan(job, progress=listener)
     if forecast or on == AWS:
         show_forecast(
             planned,
             calibration=calibration,
+            rate=_rate(job) if "model" in fields else None,
             memory_mb=memory,
             architecture=known_architecture(arch),
             region=region,
@@ -76,6 +80,12 @@ def plan(
         print_json(planned.model_dump(mode="json", by_alias=True, exclude={"run_id", "model_digest"}))
     else:
         out.print(_table(planned))
+
+
+def _rate(job: Job) -> MeasuredRate:
+    from skyfan.studies.forecast.model_rate import measure_rate  # loads an engine
+
+    return measure_rate(job)
 
 
 def _drawable(figure: Path | None) -> Path | None:

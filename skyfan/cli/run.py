@@ -34,7 +34,7 @@ _BESIDE_PAYLOAD = frozenset({"workers", "device", "collectives"})
 def run(
     fields: dict[str, object],
     payload: Payload = None,
-    on: options.On = "local",
+    on: options.On = "auto",
     state_machine: options.StateMachine = DEFAULT_STATE_MACHINE,
     quiet: options.Quiet = False,
     as_json: options.Json = False,

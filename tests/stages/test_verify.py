@@ -1,7 +1,6 @@
 """`verify`: what was changed after a run is found, and named by file and row."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -120,7 +119,7 @@ def test_a_changed_byte_of_the_users_model_is_found(tmp_path: Path):
 
 
 def test_a_removed_rank_is_missing_and_the_command_tells_it_from_a_change(whole: Path):
-    os.remove(_rank(whole, 4))
+    _rank(whole, 4).unlink()
     with pytest.raises(Incomplete, match="1 rank missing") as raised:
         CliRunner().invoke(app, ["verify", str(whole), "--samples", "3"], catch_exceptions=False)
     assert raised.value.exit_code == 3

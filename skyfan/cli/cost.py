@@ -130,8 +130,8 @@ def _recorded_usage(run: RecordedRun, memory_mb: int | None, architecture: Archi
     )
     kept_bytes = sum(info.size_bytes for info in store.list(run.name))
     basis = (
-        "wall seconds of the rank records, without Lambda's own initialisation, which plan --forecast adds; keeping the "
-        f"results, {format_size(kept_bytes)}, is not in it"
+        "wall seconds of the rank records, without Lambda's own initialisation, which plan --forecast adds; "
+        f"storage of the results, {format_size(kept_bytes)}, is not in it"
     )
     if (run.summary or {}).get("target") != "aws":
         basis += "; the run was not on AWS: this is what its ranks would be billed if they took as long there"

@@ -51,8 +51,8 @@ def show_forecast(
 ) -> None:
     """Prints the plan's own forecast, a table of alternatives and the recommended ones.
 
-    `calibration` is a packaged name or a file; `rate` of the model itself replaces its compute time; `concurrency` the account's Lambda concurrency; `figure` a file
-    for the plot of the Pareto front.
+    `calibration` is a packaged name or a file, whose compute time `rate` of the model itself replaces; `concurrency`
+    the account's Lambda concurrency; `figure` a file for the plot of the Pareto front.
 
     Raises:
         BadInput: the plan has no samples, or calibration or prices cannot be used.

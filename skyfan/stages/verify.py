@@ -212,7 +212,7 @@ def _digests_differ(checked: CheckedRank) -> str:
 
 
 def _sentence(one: Deviation, row: int | None = None) -> str:
+    had, wanted = (f"{value:.8g}" if isinstance(value, float) else f"{value}" for value in (one.found, one.expected))
     return (
-        f"row {one.row if row is None else row} (sample {one.sample}): {one.column} is {one.found}, "
-        f"computed again {one.expected}"
+        f"row {one.row if row is None else row} (sample {one.sample}): {one.column} is {had}, computed again {wanted}"
     )

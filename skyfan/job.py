@@ -136,7 +136,7 @@ class Job(RunOptions):
     workers: Annotated[int, Field(ge=1, le=MAP_CONCURRENCY)] | None = Field(
         None,
         validation_alias=AliasChoices("workers", "max_concurrency"),
-        description="ranks at once; by default 2 on local, or the number of GPUs where there are any; 1,000 on aws",
+        description="ranks at once; by default as many as cores, memory and GPUs feed; 1,000 on aws",
     )
     device: Device | None = Field(
         None, description="compute device on process and local: auto, cpu or cuda; auto is the GPU if there is one"

@@ -270,6 +270,11 @@ class Summary(_Record):
     environment: dict[str, Any]
     created_at: str
 
+    @property
+    def ran_on_aws(self) -> bool:
+        """Whether its cost is that of this run, and not what AWS would bill for one like it."""
+        return self.target in ("aws", "localstack")
+
     def to_json_dict(self) -> dict[str, Any]:
         """The dictionary that `summary.json` holds."""
         return self.model_dump(mode="json", by_alias=True)

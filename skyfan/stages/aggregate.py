@@ -140,6 +140,8 @@ def _summary(request: AggregateRequest, plan: Plan, merged: Merged, start: float
             "system": platform.system(),
             "cpus": os.cpu_count(),
             "engines": sorted({f"{r.engine} {r.engine_version}" for r in merged.records}),
+            "threads": sorted({r.threads for r in merged.records}),
+            "devices": sorted({r.device for r in merged.records}),
             "hosts": count_hosts(merged.records),
         },
         created_at=datetime.now(UTC).isoformat(),
@@ -256,6 +258,7 @@ def estimate_cost(records: tuple[RankRecord, ...], request: AggregateRequest) ->
     """An estimate of the ranks' cost on Lambda, from their records; None without records.
 
     Memory size, architecture and region are those in the records; without them Lambda's largest size in us-east-1.
+    `skyfan cost` gives the same number.
     """
     if not records:
         return None

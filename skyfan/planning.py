@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, model_validator
 
 from skyfan.errors import BadInput
 from skyfan.job import WHOLE_FILES, Job, PartitionSize, RunOptions
@@ -106,6 +106,18 @@ class PlanItem(_Frozen):
         return f"{self.files[span.file].uri}[{span.start}:{span.stop}]{more}"
 
 
+class Calibration(_Frozen):
+    """How intervals are calibrated: on `samples` galaxies of the dataset at `uri`, see `skyfan.science.conformal`.
+
+    `identity` names that dataset's content; `half_width` is in units of 1 + z_pred.
+    """
+
+    uri: str
+    identity: str
+    samples: int = Field(ge=1)
+    half_width: FiniteFloat
+
+
 class Plan(_Frozen):
     """All ranks' work, and what the run is: the job as it was first asked for, and what its files are.
 
@@ -123,6 +135,7 @@ class Plan(_Frozen):
     files: tuple[FileLayout, ...]
     ranks: tuple[tuple[Span, ...], ...]
     results_schema: ResultsSchema = RESULTS_SCHEMA
+    calibration: Calibration | None = None
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
 
@@ -170,19 +183,29 @@ def run_identity(
     ranks: tuple[tuple[Span, ...], ...],
     model_digest: str,
     options: RunOptions,
+    calibrated_on: str = "",
 ) -> str:
     """16 hex digits that name what is computed: contents of the files, who computes which samples, model, options.
 
+    `calibrated_on` is the identity of the dataset that intervals are calibrated on (`dataset_identity`): what is
+    computed of it differs in its last digits from machine to machine, and is stored with the plan.
     Where the files lie, and where and how fast it runs (backend, workers, threads, output), is no part of it.
     """
-    content = {
+    content: dict[str, object] = {
         "files": [file.identity for file in files],
         "ranks": [[(s.file, s.start, s.stop) for s in spans] for spans in ranks],
         "model": model_digest,
         "options": options.model_dump(mode="json"),
     }
+    if calibrated_on:
+        content["calibrated_on"] = calibrated_on
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def dataset_identity(files: tuple[FileLayout, ...]) -> str:
+    """Names the content of these files together."""
+    return hashlib.sha256("\n".join(file.identity for file in files).encode()).hexdigest()[:16]
 
 
 def is_same_run(earlier: Plan, plan: Plan) -> bool:
@@ -195,6 +218,8 @@ def is_same_run(earlier: Plan, plan: Plan) -> bool:
         (earlier.model_digest, earlier.job.options) == (plan.model_digest, plan.job.options)
         and has_same_files(earlier, plan)
         and earlier.ranks == plan.ranks
+        and earlier.job.calibrate is None
+        and plan.job.calibrate is None
     )
 
 

@@ -167,6 +167,7 @@ def _difference(earlier: Plan, plan: Plan) -> str:
         for what, was, given in (
             ("partition size", before.partition_size, now.partition_size),
             ("file limit", before.file_limit, now.file_limit),
+            ("calibration dataset", before.calibrate, now.calibrate),
             *_changed_options(earlier, plan),
         )
         if was != given

@@ -83,10 +83,12 @@ class Piecewise(Distributions):
     mode_window: int = 1
 
     def cdf(self, z: Values) -> Values:
+        """See `Distributions.cdf`."""
         knots, cumulative = np.broadcast_arrays(self.knots, self.cumulative)
         return _interpolated(z, knots, cumulative)
 
     def density(self, z: Values) -> Values:
+        """See `Distributions.density`."""
         knots, _ = np.broadcast_arrays(self.knots, self.cumulative)
         outside = (z < knots[:, 0]) | (z > knots[:, -1])
         if self.densities is not None:
@@ -97,6 +99,7 @@ class Piecewise(Distributions):
         return np.where(outside, 0.0, found)
 
     def quantile(self, level: float) -> Values:
+        """See `Distributions.quantile`."""
         knots, cumulative = np.broadcast_arrays(self.knots, self.cumulative)
         after = np.clip((cumulative < level).sum(axis=1), 1, knots.shape[1] - 1)[:, None]
         low, high = (np.take_along_axis(cumulative, at, 1)[:, 0] for at in (after - 1, after))
@@ -105,10 +108,12 @@ class Piecewise(Distributions):
         return np.asarray(left + (right - left) * np.clip(part, 0, 1))
 
     def mean(self) -> Values:
+        """See `Distributions.mean`."""
         middle = (self.knots[:, 1:] + self.knots[:, :-1]) / 2
         return np.asarray((np.diff(self.cumulative) * middle).sum(axis=1))
 
     def mode(self) -> Values:
+        """See `Distributions.mode`."""
         if self.densities is not None:
             return np.asarray(self.knots[0, self.densities.argmax(axis=1)])
         knots, cumulative = np.broadcast_arrays(self.knots, self.cumulative)
@@ -119,12 +124,14 @@ class Piecewise(Distributions):
         return np.asarray(sum(ends) / 2)
 
     def squared_norm(self) -> Values:
+        """See `Distributions.squared_norm`."""
         steps = np.diff(self.knots)
         if self.densities is None:
             return np.asarray((np.diff(self.cumulative) ** 2 / steps).sum(axis=1))
         return np.asarray((steps * _third(self.densities[:, :-1], self.densities[:, 1:])).sum(axis=1))
 
     def crps(self, z: Values) -> Values:
+        """See `Distributions.crps`."""
         left, right = self.knots[:, :-1], self.knots[:, 1:]
         before, after = self.cumulative[:, :-1], self.cumulative[:, 1:]
         split = np.clip(z[:, None], left, right)
@@ -143,12 +150,15 @@ class Mixture(Distributions):
     weights: Values
 
     def cdf(self, z: Values) -> Values:
+        """See `Distributions.cdf`."""
         return np.asarray((self.weights * normal_cdf((z[:, None] - self.means) / self.sigmas)).sum(axis=1))
 
     def density(self, z: Values) -> Values:
+        """See `Distributions.density`."""
         return np.asarray((self.weights * _normal(z[:, None] - self.means, self.sigmas)).sum(axis=1))
 
     def quantile(self, level: float) -> Values:
+        """See `Distributions.quantile`."""
         low = (self.means - _REACH_SIGMA * self.sigmas).min(axis=1)
         high = (self.means + _REACH_SIGMA * self.sigmas).max(axis=1)
         for _ in range(_BISECTIONS):
@@ -158,6 +168,7 @@ class Mixture(Distributions):
         return np.asarray((low + high) / 2)
 
     def mean(self) -> Values:
+        """See `Distributions.mean`."""
         return np.asarray((self.weights * self.means).sum(axis=1))
 
     def mode(self) -> Values:
@@ -174,6 +185,7 @@ class Mixture(Distributions):
         return np.asarray(at[np.arange(len(at)), found.sum(axis=2).argmax(axis=1)])
 
     def squared_norm(self) -> Values:
+        """See `Distributions.squared_norm`."""
         apart, spread = self._pairs()
         return np.asarray((self._products() * _normal(apart, spread)).sum(axis=(1, 2)))
 

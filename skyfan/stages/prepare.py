@@ -1,6 +1,7 @@
 """Before the fan-out: read the model and try it, and leave it where ranks load it."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from skyfan.layout import FileLayout, TensorSpec
 from skyfan.models.loading import load_model
 from skyfan.models.locating import locate_model
 from skyfan.runs.folder import RunFolder
+from skyfan.stages.intervals import calibrate
 from skyfan.stages.known_redshifts import require_real_redshifts
 from skyfan.stages.messages import ConvertRequest, ModelFile, PreparedModel, PrepareRequest
 from skyfan.stages.model_cache import ModelCache
@@ -39,6 +41,9 @@ def prepare(request: PrepareRequest, models: ModelCache, advance: Advance | None
     engine = models.engine(model.uri, model.digest, job.options, layout)
     bound, width = _try_out(engine, layout)
     columns = result_columns(job, layout, [spec.name for spec in bound], engine, width)
+    calibration = calibrate(job, engine, width) if job.calibrate is not None else None
+    if calibration is not None:
+        columns = replace(columns, half_width=calibration.half_width)
     return PreparedModel(
         uri=model.uri,
         digest=model.digest,
@@ -47,6 +52,7 @@ def prepare(request: PrepareRequest, models: ModelCache, advance: Advance | None
         needs_conversion=model.config is not None and model.reference_outputs is None,
         result_row_bytes=row_bytes(columns, layout),
         samples_per_s=_rate(engine, bound, job.batch_size) if request.measure_rate else None,
+        calibration=calibration,
     )
 
 
@@ -61,7 +67,21 @@ def convert(request: ConvertRequest, models: ModelCache) -> ModelFile:
     layout = first_layout(request.job.dataset, request.job)
     engine = models.engine(uri, digest, request.job.options, layout)
     _try_out(engine, layout)
-    return ModelFile(uri=uri, digest=digest, source_digest=source.digest, engine=engine.info.name)
+    return ModelFile(
+        uri=uri,
+        digest=digest,
+        source_digest=source.digest,
+        engine=engine.info.name,
+        half_width=_half_width(request),
+    )
+
+
+def _half_width(request: ConvertRequest) -> float | None:
+    """That of the claimed plan: an earlier start may have computed it, on another machine."""
+    if request.model.calibration is None:
+        return None
+    calibration = RunFolder(request.job.output).read_plan().calibration
+    return calibration.half_width if calibration else None
 
 
 def _converted(request: ConvertRequest, models: ModelCache) -> tuple[str, str]:

@@ -159,7 +159,7 @@ def test_an_empty_grid_is_no_distribution():
      "quantiles=0.5", "quantiles=0.9:0.1", "quantiles=0:1", "bins=0:3:0", "bins=a:b:c", "hist=0:3:10", "grid=0:3:2.5"],
 )  # fmt: skip
 def test_text_that_is_no_form_is_refused(text: str):
-    with pytest.raises(ValueError, match="write|number"):
+    with pytest.raises(ValueError, match=r"write|number"):
         parse_pz(text)
 
 

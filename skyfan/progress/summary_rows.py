@@ -1,8 +1,10 @@
 """A run's summary as rows of two cells, for tables and notebooks."""
 
-from skyfan.records import Summary
+from skyfan.records import ClassesSummary, Summary
 from skyfan.science.metrics import science_rows
 from skyfan.units import counted, format_duration, format_size
+
+MAX_CLASS_ROWS = 10
 
 
 def summary_rows(summary: Summary) -> list[tuple[str, str]]:
@@ -27,4 +29,18 @@ def summary_rows(summary: Summary) -> list[tuple[str, str]]:
         rows.append(("on AWS Lambda (estimate)", f"${summary.cost.total_usd:.4f}"))
     rows += [(f"replaced values: {column}", f"{count:,}") for column, count in summary.replaced_values.items()]
     rows += [(f"missing: {reason}", f"{count:,}") for reason, count in done.missing_reasons.items()]
-    return [*rows, *science_rows(summary.science)]
+    if summary.classes:
+        rows += class_rows(summary.classes)
+    return [*rows, *science_rows(summary.science, summary.science_errors)]
+
+
+def class_rows(classes: ClassesSummary) -> list[tuple[str, str]]:
+    """The largest classes, and how right they are where that is known."""
+    order = sorted(range(len(classes.names)), key=lambda number: -classes.counts[number])
+    rows = [(f"class {classes.names[number]}", f"{classes.counts[number]:,}") for number in order[:MAX_CLASS_ROWS]]
+    if len(order) > MAX_CLASS_ROWS:
+        rows.append((f"{len(order) - MAX_CLASS_ROWS} further classes", "summary.json has them"))
+    if classes.accuracy is not None and classes.calibration_error is not None:
+        rows.append((f"accuracy of {classes.labelled:,} with known class", f"{classes.accuracy:.2%}"))
+        rows.append(("expected calibration error", f"{classes.calibration_error:.4f}"))
+    return rows

@@ -20,6 +20,7 @@ from skyfan.formats.rows import read_batch
 from skyfan.layout import FileLayout, TensorSpec
 from skyfan.planning import Plan
 from skyfan.science.metrics import delta_z
+from skyfan.science.quality import SCORES, Labelled
 from skyfan.science.sentinels import known_redshifts, sentinels
 
 T = TypeVar("T")
@@ -33,21 +34,18 @@ MAX_MAGNITUDE_READS = 64
 MAX_CUTOUT_BYTES = 2**20
 _READERS = 8
 _SHOWN_TYPES = {"sample_index": pa.int64(), "z_pred": pa.float64(), "z_spec": pa.float64()}
+SHOWN_COLUMNS = (*_SHOWN_TYPES, *SCORES)
+"""Of the results, those that the page shows."""
 # The reference layout's bands are u g r i z.
 R_BAND = 2
 
 
-@dataclass(frozen=True)
-class Galaxies:
-    """Galaxies with a prediction and a spectroscopic redshift: arrays of shape [N], in dataset order."""
-
-    index: NDArray[np.int64]
-    z_pred: NDArray[np.float64]
-    z_spec: NDArray[np.float64]
+class Galaxies(Labelled):
+    """Galaxies with a prediction and a spectroscopic redshift, in dataset order."""
 
     def to_table(self) -> pa.Table:
-        """As rows of these three columns."""
-        return pa.table({"sample_index": self.index, "z_pred": self.z_pred, "z_spec": self.z_spec})
+        """As rows of these columns."""
+        return pa.table({"sample_index": self.index, "z_pred": self.z_pred, "z_spec": self.z_spec, **self.scores})
 
     @cached_property
     def residual(self) -> NDArray[np.float64]:
@@ -76,7 +74,7 @@ class RedshiftSample:
 
     def add(self, predictions: pa.Table) -> None:
         """The rows of the next rank."""
-        names = [name for name in _SHOWN_TYPES if name in predictions.column_names]
+        names = [name for name in SHOWN_COLUMNS if name in predictions.column_names]
         if "z_pred" not in names:
             return
         rows = predictions.select(names).replace_schema_metadata(None)
@@ -86,7 +84,7 @@ class RedshiftSample:
         self._tables.append(rows.filter(rows["sample_index"].to_numpy() % self._step == 0))
         known = known_galaxies(rows)
         if known is not None:
-            found = pa.concat_tables([self._worst, known.to_table()])
+            found = pa.concat_tables([self._worst, known.to_table()], promote_options="default")
             residual = np.abs(delta_z(found["z_pred"].to_numpy(), found["z_spec"].to_numpy()))
             self._worst = found.take(np.argsort(-residual, kind="stable")[:MAX_CUTOUTS])
 
@@ -105,11 +103,12 @@ class RedshiftSample:
 
 def _joined(tables: Sequence[pa.Table]) -> Galaxies | None:
     """Each galaxy once, in dataset order."""
-    rows = pa.concat_tables(tables)
+    rows = pa.concat_tables(tables, promote_options="default")
     index, first = np.unique(rows["sample_index"].to_numpy(), return_index=True)
     if not len(index):
         return None
-    return Galaxies(index, rows["z_pred"].to_numpy()[first], rows["z_spec"].to_numpy()[first])
+    columns = {name: rows[name].to_numpy()[first] for name in rows.column_names[1:]}
+    return Galaxies(index, columns.pop("z_pred"), columns.pop("z_spec"), columns)
 
 
 @dataclass(frozen=True)
@@ -126,28 +125,35 @@ class Outlier:
 
 @dataclass(frozen=True)
 class Observed:
-    """What was read from the dataset: the outliers, and r magnitudes of the galaxies in `rows` of `Galaxies`.
+    """What was read from the dataset: the outliers, and magnitudes [M, bands] of the galaxies in `rows` of `Galaxies`.
 
     `note` explains why nothing could be read.
     """
 
     outliers: tuple[Outlier, ...] = ()
     rows: NDArray[np.int64] | None = None
-    r_magnitude: NDArray[np.float64] | None = None
+    magnitudes: NDArray[np.float64] | None = None
     note: str = ""
+
+    @property
+    def r_magnitude(self) -> NDArray[np.float64] | None:
+        """Shape [M]."""
+        return None if self.magnitudes is None else self.magnitudes[:, R_BAND]
 
 
 def known_galaxies(predictions: pa.Table | None) -> Galaxies | None:
     """The galaxies whose predicted and spectroscopic redshift are both known; None if there is none."""
     if predictions is None or not {"z_pred", "z_spec"} <= set(predictions.column_names):
         return None
-    rows = predictions.select(["sample_index", "z_pred", "z_spec"]).drop_null()
+    names = [name for name in SHOWN_COLUMNS if name in predictions.column_names]
+    rows = predictions.select(names).drop_null()
     z_spec = known_redshifts(rows["z_spec"].to_numpy())
     known = np.isfinite(z_spec)
     if not known.any():
         return None
     z_pred = rows["z_pred"].to_numpy().astype(np.float64)
-    return Galaxies(rows["sample_index"].to_numpy()[known], z_pred[known], z_spec[known])
+    scores = {name: rows[name].to_numpy()[known] for name in names if name in SCORES}
+    return Galaxies(rows["sample_index"].to_numpy()[known], z_pred[known], z_spec[known], scores)
 
 
 def observe(plan: Plan, galaxies: Galaxies | None) -> Observed:
@@ -209,20 +215,20 @@ def _outlier(galaxies: Galaxies, row: int, source: _Source | None) -> Outlier:
 
 
 def _magnitudes(galaxies: Galaxies, source: _Source, samples: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """(rows of `galaxies`, their r magnitudes) of stretches spread evenly over the dataset."""
+    """(rows of `galaxies`, their magnitudes [M, bands]) of stretches spread evenly over the dataset."""
     stretch = MAX_MAGNITUDES // MAX_MAGNITUDE_READS
     reads = min(MAX_MAGNITUDE_READS, -(-samples // stretch))
     firsts = [samples * number // reads for number in range(reads)]
     lengths = [min(stretch, stop - first) for first, stop in zip(firsts, [*firsts[1:], samples], strict=True)]
     found = _each(lambda piece: source.read("magnitude", *piece), list(zip(firsts, lengths, strict=True)))
-    rows_of, magnitudes = [np.empty(0, np.int64)], [np.empty(0)]
+    rows_of, magnitudes = [np.empty(0, np.int64)], []
     for first, rows in zip(firsts, found, strict=True):
         if rows is None:
             continue
         start, stop = np.searchsorted(galaxies.index, [first, first + len(rows)])
         rows_of.append(np.arange(start, stop))
-        magnitudes.append(rows[galaxies.index[start:stop] - first, R_BAND])
-    return np.concatenate(rows_of), np.concatenate(magnitudes)
+        magnitudes.append(rows[galaxies.index[start:stop] - first])
+    return np.concatenate(rows_of), np.concatenate(magnitudes) if magnitudes else np.empty((0, R_BAND + 1))
 
 
 def _each(task: Callable[[T], R], pieces: Iterable[T]) -> list[R]:

@@ -15,8 +15,11 @@ Numbers = NDArray[np.int64]
 
 @dataclass
 class ClassTally:
-    """Counts over all rows, rank by rank. `confusion` is [true, predicted]; `of_bins` [bins, 3] has galaxies, the sum of
-    their confidences and how many are right, in bins of confidence."""
+    """Counts over all rows, rank by rank.
+
+    `confusion` is [true, predicted]; `of_bins` [bins, 3] has galaxies, the sum of their confidences and how many are
+    right, in bins of confidence.
+    """
 
     names: Sequence[str]
     counts: Numbers = field(init=False)

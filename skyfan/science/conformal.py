@@ -20,7 +20,7 @@ Values = NDArray[np.float64]
 
 
 def conformity_scores(z_pred: Values, z_low: Values, z_high: Values, z_spec: Values) -> Values:
-    """By how much, in units of 1 + z_pred, intervals [N] must grow at both ends to hold their galaxies: known ones, [M].
+    """By how much, in 1 + z_pred, intervals [N] must grow at both ends to hold their galaxies; [M] known ones.
 
     For a model that gives points both ends are `z_pred`. The unit is 1 + z_pred and not 1 + z_spec, which is not known
     of the galaxies that the intervals are for.

@@ -127,13 +127,15 @@ def poisson_weights(index: NDArray[np.int64]) -> NDArray[np.float64]:
 
     The hash is SplitMix64 (Steele, Lea & Flood 2014, OOPSLA).
     """
-    mixed = index.astype(np.uint64)[:, None] * np.uint64(REPLICATES) + np.arange(REPLICATES, dtype=np.uint64)
+    first = index.astype(np.uint64)[:, None] * np.uint64(REPLICATES)
+    mixed = np.add(first, np.arange(REPLICATES, dtype=np.uint64), dtype=np.uint64)
     mixed = (mixed + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    uniform = ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(11)) * 2.0**-53
+    mixed ^= mixed >> np.uint64(31)
+    uniform = (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
     cumulative = np.cumsum([math.exp(-1) / math.factorial(count) for count in range(12)])
-    return np.searchsorted(cumulative, uniform, side="right").astype(np.float64)
+    return np.asarray(np.searchsorted(cumulative, uniform, side="right"), np.float64)
 
 
 def _weighted_metrics(galaxies: Labelled, weights: Values) -> dict[str, Values]:

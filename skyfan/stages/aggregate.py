@@ -27,10 +27,10 @@ from skyfan.records import (
     Throughput,
     Timing,
 )
-from skyfan.report import observe, render_run
+from skyfan.report import Observed, observe, render_run
 from skyfan.runs.commit import RunLedger
 from skyfan.runs.folder import RunFolder, write_json
-from skyfan.science.metrics import as_json
+from skyfan.stages.judging import classes_summary, judge
 from skyfan.stages.merging import Merged, merge
 from skyfan.stages.messages import AggregateRequest
 
@@ -54,9 +54,10 @@ def aggregate(request: AggregateRequest) -> Summary:
     merged = merge(folder, plan)
     verified = _verified_tensors(plan, merged.records)
     write_json(folder.combined_uri, [record.to_json_dict() for record in merged.records])
-    summary = _summary(request, plan, merged, start).model_copy(update={"verified_tensors": verified})
+    observed = observe(plan, merged.redshifts.galaxies)
+    summary = _summary(request, plan, merged, observed, start).model_copy(update={"verified_tensors": verified})
     # The summary comes last: with it the run is finished, and nothing is left for another start to do.
-    _put_report(folder, plan, summary, merged)
+    _put_report(folder, summary, merged, observed)
     write_json(folder.summary_uri, summary.to_json_dict())
     structlog.get_logger("aggregator").info(
         "aggregated",
@@ -78,11 +79,11 @@ def aggregate_again(ledger: RunLedger) -> Summary:
 
 def write_report(folder: RunLedger, plan: Plan, summary: Summary) -> None:
     """Writes report.html again, from a summary that exists."""
-    _put_report(folder, plan, summary, merge(folder, plan))
+    merged = merge(folder, plan)
+    _put_report(folder, summary, merged, observe(plan, merged.redshifts.galaxies))
 
 
-def _put_report(folder: RunFolder, plan: Plan, summary: Summary, merged: Merged) -> None:
-    observed = observe(plan, merged.redshifts.galaxies)
+def _put_report(folder: RunFolder, summary: Summary, merged: Merged, observed: Observed) -> None:
     store.put(folder.report_uri, render_run(summary, merged.records, merged.redshifts, observed).encode())
 
 
@@ -97,12 +98,13 @@ def _verified_tensors(plan: Plan, records: Sequence[RankRecord]) -> int | None:
         raise DatasetError(f"{error} Then run again with --no-resume: the predictions are of damaged data.") from error
 
 
-def _summary(request: AggregateRequest, plan: Plan, merged: Merged, start: float) -> Summary:
+def _summary(request: AggregateRequest, plan: Plan, merged: Merged, observed: Observed, start: float) -> Summary:
     completeness = account(plan, merged.records)
     state: Literal["complete", "incomplete", "failed"] = (
         "complete" if completeness.complete else "incomplete" if merged.records else "failed"
     )
     fresh = _fresh(request, merged.records)
+    judged = judge(merged, observed)
     timing = _timing(request, fresh, time.perf_counter() - start)
     return Summary(
         run_id=plan.run_id,
@@ -122,7 +124,10 @@ def _summary(request: AggregateRequest, plan: Plan, merged: Merged, start: float
         timing=timing,
         throughput=_throughput(fresh, timing),
         cost=estimate_cost(merged.records, request),
-        science=as_json(merged.science),
+        **judged,
+        calibration=plan.calibration.model_dump() if plan.calibration else None,
+        classes=classes_summary(merged.classes) if merged.classes else None,
+        anomalies=merged.anomalies,
         ids=merged.ids,
         replaced_values=_total(record.replaced_values for record in merged.records),
         samples_replaced=sum(record.samples_replaced for record in merged.records),

@@ -277,6 +277,9 @@ class Summary(_Record):
     pit_counts: tuple[int, ...] | None = Field(
         default=None, description="galaxies in equal bins of PIT from 0 to 1; None without p(z) or known redshifts"
     )
+    caveats: tuple[str, ...] = Field(
+        default=(), description="what the dataset's files say of themselves, such as that their pixels are simulated"
+    )
     calibration: dict[str, float | int | str] | None = Field(
         default=None, description="what intervals were calibrated on; None without --calibrate"
     )

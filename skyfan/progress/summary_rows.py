@@ -29,6 +29,13 @@ def summary_rows(summary: Summary) -> list[tuple[str, str]]:
         rows.append(("on AWS Lambda (estimate)", f"${summary.cost.total_usd:.4f}"))
     rows += [(f"replaced values: {column}", f"{count:,}") for column, count in summary.replaced_values.items()]
     rows += [(f"missing: {reason}", f"{count:,}") for reason, count in done.missing_reasons.items()]
+    rows += [("about the data", note) for note in summary.caveats]
+    if calibration := summary.calibration:
+        on = f"±{calibration['half_width']} (1 + z) from {calibration['samples']:,} galaxies of {calibration['uri']}"
+        rows.append(("calibrated intervals", on))
+    if anomalies := summary.anomalies:
+        first = ", ".join(f"{index}" for index, _ in anomalies.samples[:5])
+        rows.append((f"most unusual by {anomalies.output}", f"samples {first}"))
     if summary.classes:
         rows += class_rows(summary.classes)
     return [*rows, *science_rows(summary.science, summary.science_errors)]

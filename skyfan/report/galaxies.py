@@ -5,9 +5,9 @@ are read of a few dozen galaxies and magnitudes of a bounded number, by byte ran
 cannot be read, the page gives the reason and shows everything else.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Self, TypeVar
 
@@ -19,6 +19,7 @@ from skyfan.errors import SkyfanError
 from skyfan.formats.rows import read_batch
 from skyfan.layout import FileLayout, TensorSpec
 from skyfan.planning import Plan
+from skyfan.report.shown_rows import ShownRow
 from skyfan.science.metrics import delta_z
 from skyfan.science.quality import SCORES, Labelled
 from skyfan.science.sentinels import known_redshifts, sentinels
@@ -113,27 +114,32 @@ def _joined(tables: Sequence[pa.Table]) -> Galaxies | None:
 
 @dataclass(frozen=True)
 class Outlier:
-    """One of the galaxies with the largest |Δz|; `cutout` has shape [bands, height, width]."""
+    """One of the galaxies with the largest |Δz|, or with the most unusual embedding (`distance`).
+
+    `cutout` has shape [bands, height, width].
+    """
 
     index: int
-    z_pred: float
-    z_spec: float
-    residual: float
     r_magnitude: float | None
     cutout: NDArray[np.floating] | None
+    z_pred: float | None = None
+    z_spec: float | None = None
+    residual: float | None = None
+    distance: float | None = None
 
 
 @dataclass(frozen=True)
 class Observed:
     """What was read from the dataset: the outliers, and magnitudes [M, bands] of the galaxies in `rows` of `Galaxies`.
 
-    `note` explains why nothing could be read.
+    `note` explains why nothing could be read. `rows_of` has, by sample index, what the results hold of the outliers.
     """
 
     outliers: tuple[Outlier, ...] = ()
     rows: NDArray[np.int64] | None = None
     magnitudes: NDArray[np.float64] | None = None
     note: str = ""
+    rows_of: Mapping[int, ShownRow] = field(default_factory=dict)
 
     @property
     def r_magnitude(self) -> NDArray[np.float64] | None:
@@ -156,19 +162,26 @@ def known_galaxies(predictions: pa.Table | None) -> Galaxies | None:
     return Galaxies(rows["sample_index"].to_numpy()[known], z_pred[known], z_spec[known], scores)
 
 
-def observe(plan: Plan, galaxies: Galaxies | None) -> Observed:
-    """Reads the outliers' cut-outs and a part of the magnitudes; `note` explains what could not be read."""
-    if galaxies is None:
+def observe(plan: Plan, galaxies: Galaxies | None, anomalies: Sequence[tuple[int, float]] = ()) -> Observed:
+    """Reads cut-outs of the outliers, or anomalies, and a part of the magnitudes.
+
+    `anomalies` are sample indices and distances. `note` explains what could not be read.
+    """
+    if galaxies is None and not anomalies:
         return Observed()
-    worst = np.argsort(-np.abs(galaxies.residual), kind="stable")[:MAX_CUTOUTS]
+    found = [Outlier(index, None, None, distance=distance) for index, distance in anomalies]
+    if galaxies is not None:
+        worst = np.argsort(-np.abs(galaxies.residual), kind="stable")[:MAX_CUTOUTS]
+        found = [_outlier(galaxies, int(row)) for row in worst]
     source = _Source(plan.files)
     try:
-        outliers = _each(lambda row: _outlier(galaxies, int(row), source), worst)
+        outliers = tuple(_each(lambda one: _seen(one, source), found))
+        if galaxies is None:
+            return Observed(outliers)
         rows, magnitude = _magnitudes(galaxies, source, plan.samples)
     except SkyfanError as error:
-        outliers = [_outlier(galaxies, int(row), None) for row in worst]
-        return Observed(tuple(outliers), note=f"The dataset could not be read for this page: {error}")
-    return Observed(tuple(outliers), rows, magnitude) if len(rows) else Observed(tuple(outliers))
+        return Observed(tuple(found), note=f"The dataset could not be read for this page: {error}")
+    return Observed(outliers, rows, magnitude) if len(rows) else Observed(outliers)
 
 
 @dataclass(frozen=True)
@@ -200,16 +213,24 @@ def _is_usable(spec: TensorSpec) -> bool:
     return len(spec.row_shape) == 1 and spec.row_shape[0] > R_BAND
 
 
-def _outlier(galaxies: Galaxies, row: int, source: _Source | None) -> Outlier:
-    index = int(galaxies.index[row])
-    magnitude = source.read("magnitude", index, 1) if source else None
-    cutout = source.read("image", index, 1) if source else None
+def _outlier(galaxies: Galaxies, row: int) -> Outlier:
     return Outlier(
-        index=index,
+        index=int(galaxies.index[row]),
+        r_magnitude=None,
+        cutout=None,
         z_pred=float(galaxies.z_pred[row]),
         z_spec=float(galaxies.z_spec[row]),
         residual=float(galaxies.residual[row]),
-        r_magnitude=None if magnitude is None or not np.isfinite(magnitude[0, R_BAND]) else float(magnitude[0, R_BAND]),
+    )
+
+
+def _seen(one: Outlier, source: _Source) -> Outlier:
+    """With its magnitude and cut-out."""
+    magnitude, cutout = source.read("magnitude", one.index, 1), source.read("image", one.index, 1)
+    known = magnitude is not None and np.isfinite(magnitude[0, R_BAND])
+    return replace(
+        one,
+        r_magnitude=float(magnitude[0, R_BAND]) if magnitude is not None and known else None,
         cutout=None if cutout is None else cutout[0],
     )
 

@@ -6,6 +6,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -28,12 +29,14 @@ from skyfan.records import (
     Timing,
 )
 from skyfan.report import Observed, observe, render_run
+from skyfan.report.shown_rows import shown_rows
 from skyfan.runs.commit import RunLedger
 from skyfan.runs.folder import RunFolder, write_json
 from skyfan.stages.judging import classes_summary, judge
 from skyfan.stages.merging import Merged, merge
 from skyfan.stages.messages import AggregateRequest
 
+MAX_CAVEATS = 5
 ABSENT = "rank is missing"
 ENDED_EARLY = "the rank ended between its commit and the end of the collectives"
 
@@ -54,7 +57,7 @@ def aggregate(request: AggregateRequest) -> Summary:
     merged = merge(folder, plan)
     verified = _verified_tensors(plan, merged.records)
     write_json(folder.combined_uri, [record.to_json_dict() for record in merged.records])
-    observed = observe(plan, merged.redshifts.galaxies)
+    observed = _observe(folder, plan, merged)
     summary = _summary(request, plan, merged, observed, start).model_copy(update={"verified_tensors": verified})
     # The summary comes last: with it the run is finished, and nothing is left for another start to do.
     _put_report(folder, summary, merged, observed)
@@ -80,7 +83,15 @@ def aggregate_again(ledger: RunLedger) -> Summary:
 def write_report(folder: RunLedger, plan: Plan, summary: Summary) -> None:
     """Writes report.html again, from a summary that exists."""
     merged = merge(folder, plan)
-    _put_report(folder, summary, merged, observe(plan, merged.redshifts.galaxies))
+    _put_report(folder, summary, merged, _observe(folder, plan, merged))
+
+
+def _observe(folder: RunLedger, plan: Plan, merged: Merged) -> Observed:
+    anomalies = merged.anomalies.samples if merged.anomalies else ()
+    observed = observe(plan, merged.redshifts.galaxies, anomalies)
+    names = [name for name in (plan.id_column, "ra", "dec") if name is not None]
+    rows = shown_rows(folder, plan, [one.index for one in observed.outliers], names)
+    return replace(observed, rows_of=rows)
 
 
 def _put_report(folder: RunFolder, summary: Summary, merged: Merged, observed: Observed) -> None:
@@ -125,6 +136,7 @@ def _summary(request: AggregateRequest, plan: Plan, merged: Merged, observed: Ob
         throughput=_throughput(fresh, timing),
         cost=estimate_cost(merged.records, request),
         **judged,
+        caveats=tuple(dict.fromkeys(file.note for file in plan.files if file.note))[:MAX_CAVEATS],
         calibration=plan.calibration.model_dump() if plan.calibration else None,
         classes=classes_summary(merged.classes) if merged.classes else None,
         anomalies=merged.anomalies,

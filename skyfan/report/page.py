@@ -90,7 +90,7 @@ def render_run(
 
 
 def title(summary: Summary) -> str:
-    """What was predicted of how many, and how good that is: `Photo-z of demo.pt: 1,000 galaxies, NMAD 0.0143 ± 0.0007`."""
+    """What was predicted, how good it is: `Photo-z of demo.pt: 1,000 galaxies, NMAD 0.0143 ± 0.0007`."""
     name = PurePath(summary.dataset.rstrip("/")).name or summary.dataset
     count = f"{summary.completeness.samples_predicted:,}"
     if summary.science:

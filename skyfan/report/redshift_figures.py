@@ -42,14 +42,14 @@ def redshift_figure(z_pred: Values, z_spec: Values) -> Figure:
         low = min(0.0, float(np.percentile(np.concatenate([z_pred, z_spec]), 0.1)))
         top = max(float(np.percentile(np.concatenate([z_pred, z_spec]), 99.9)) * 1.05, low + 0.01)
         span = (low, top)
-        _density(figure, axes, z_spec, z_pred, span, span)
+        beyond = _density(figure, axes, z_spec, z_pred, span, span)
         grid = np.array(span)
         axes.plot(grid, grid, color=GREY, linewidth=1, label="equal")
         for sign in (-1, 1):
             edge = grid + sign * OUTLIER * (1 + grid)
             label = f"|Δz| = {OUTLIER}" if sign > 0 else None
             axes.plot(grid, edge, color=GREY, linewidth=1, linestyle="--", label=label)
-        axes.set(xlim=span, ylim=span, xlabel="spectroscopic redshift", ylabel="predicted redshift")
+        axes.set(xlim=span, ylim=span, xlabel=f"spectroscopic redshift{beyond}", ylabel="predicted redshift")
         axes.set_aspect("equal")
         axes.legend(**_LEGEND)
         return figure
@@ -64,13 +64,13 @@ def residual_figure(x: Values, residual: Values, x_label: str) -> Figure:
         if left == right:
             left, right = left - 0.5, right + 0.5
         reach = max(1.2 * OUTLIER, 1.1 * float(np.percentile(np.abs(residual), 99.7)))
-        _density(figure, axes, x, residual, (left, right), (-reach, reach))
+        beyond = _density(figure, axes, x, residual, (left, right), (-reach, reach))
         for level in (-OUTLIER, OUTLIER):
             label = f"|Δz| = {OUTLIER}" if level > 0 else None
             axes.axhline(level, color=GREY, linewidth=1, linestyle="--", label=label)
         axes.axhline(0, color=GREY, linewidth=1)
         _running(axes, x, residual)
-        axes.set(xlim=(left, right), ylim=(-reach, reach), xlabel=x_label, ylabel="Δz")
+        axes.set(xlim=(left, right), ylim=(-reach, reach), xlabel=x_label + beyond, ylabel="Δz")
         axes.legend(**_LEGEND)
         return figure
 
@@ -92,7 +92,8 @@ def distribution_figure(z_pred: Values, z_spec: Values) -> Figure:
         figure = Figure(figsize=(_WIDTH, 2.7), layout="constrained")
         axes = figure.subplots()
         both = np.concatenate([z_pred, z_spec])
-        edges = np.linspace(both.min(), max(both.max(), both.min() + 1e-3), int(np.clip(np.sqrt(len(z_pred)), 5, 60)))
+        bins = int(np.clip(np.sqrt(len(z_pred)), 5, 60))
+        edges = np.linspace(both.min(), max(both.max(), both.min() + 1e-3), bins).tolist()
         axes.hist(z_spec, edges, color=BLUE, alpha=0.45, label="spectroscopic")
         axes.hist(z_pred, edges, histtype="step", color=ORANGE, linewidth=1.4, label="predicted")
         axes.set(xlabel="redshift", ylabel="galaxies")
@@ -135,8 +136,11 @@ def curve_figure(z: Values, density: Values, z_pred: float | None, z_spec: float
 
 def _density(
     figure: Figure, axes: "Axes", x: Values, y: Values, x_span: tuple[float, float], y_span: tuple[float, float]
-) -> None:
-    """Galaxies per cell on a logarithmic scale; the fewer the galaxies, the wider the cells."""
+) -> str:
+    """Galaxies per cell on a logarithmic scale; the fewer the galaxies, the wider the cells.
+
+    Returns how many lie beyond the axes, for a label; empty where none does.
+    """
     cells = int(np.clip(1.5 * np.sqrt(len(x)), 24, 120))
     edges = np.linspace(*x_span, cells + 1), np.linspace(*y_span, cells + 1)
     counts, _, _ = np.histogram2d(x, y, bins=edges)
@@ -150,14 +154,14 @@ def _density(
     bar = figure.colorbar(image, cax=axes.inset_axes((1.03, 0, 0.04, 1)), label="galaxies per cell")
     bar.ax.yaxis.set_major_formatter("{x:g}")
     bar.outline.set_visible(False)
-    _mark_beyond(axes, x, y, x_span, y_span)
+    return _mark_beyond(axes, x, y, x_span, y_span)
 
 
-def _mark_beyond(axes: "Axes", x: Values, y: Values, x_span: tuple[float, float], y_span: tuple[float, float]) -> None:
-    """Galaxies beyond the axes as triangles at the edge, and how many they are."""
+def _mark_beyond(axes: "Axes", x: Values, y: Values, x_span: tuple[float, float], y_span: tuple[float, float]) -> str:
+    """Galaxies beyond the axes as triangles at the edge; returns how many they are."""
     beyond = (x < x_span[0]) | (x > x_span[1]) | (y < y_span[0]) | (y > y_span[1])
     if not beyond.any():
-        return
+        return ""
     at_x, at_y = np.clip(x[beyond], *x_span), np.clip(y[beyond], *y_span)
     above, below = y[beyond] > y_span[1], y[beyond] < y_span[0]
     left = ~above & ~below & (x[beyond] < x_span[0])
@@ -167,8 +171,7 @@ def _mark_beyond(axes: "Axes", x: Values, y: Values, x_span: tuple[float, float]
             rasterized=bool(chosen.sum() > 400),
         )  # fmt: skip
     count = int(beyond.sum())
-    text = f"{count:,} {'galaxy' if count == 1 else 'galaxies'} beyond the axes (▲)"
-    axes.text(0.02, 0.97, text, transform=axes.transAxes, va="top", fontsize=8, color=ORANGE)
+    return f" · {count:,} {'galaxy' if count == 1 else 'galaxies'} beyond the axes (▲)"
 
 
 def _running(axes: "Axes", x: Values, y: Values) -> None:

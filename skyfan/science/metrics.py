@@ -152,7 +152,7 @@ def science_rows(
 
 
 def with_error(form: str, value: float | None, error: float | None) -> str:
-    """`0.01428 ± 0.00072`, both in the value's form."""
+    """`0.01428 ± 0.00072`, both in the value's form; no error where it is not known, or no replicate differs."""
     if value is None:
         return "not defined"
-    return form.format(value) if error is None else f"{form.format(value)} ± {form.replace('+', '').format(error)}"
+    return form.format(value) if not error else f"{form.format(value)} ± {form.replace('+', '').format(error)}"

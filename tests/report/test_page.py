@@ -6,8 +6,8 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from skyfan.report import RedshiftSample, known_galaxies, observe, render_run
 from skyfan.records import ClassesSummary, ScienceBin
+from skyfan.report import RedshiftSample, known_galaxies, observe, render_run
 from skyfan.report.galaxies import Observed, Outlier
 from skyfan.report.redshift_figures import redshift_figure, residual_figure
 from skyfan.report.shown_rows import ShownRow

@@ -139,7 +139,7 @@ def test_an_unreachable_dataset_leaves_numbers_without_pictures(sample: Sample):
     )
     assert "The dataset could not be read for this page" in page
     assert "<img" not in page
-    assert page.count("<li>") == 24
+    assert page.count("<li><figure>") == 24
     assert "Residuals against magnitude" not in page
 
 

@@ -1,10 +1,11 @@
 """`skyfan` and `python -m skyfan`: the command line, whose imports take long enough to be interrupted."""
 
 import os
+import signal
 import sys
 import threading
 
-from skyfan.errors import BadInput, Interrupted
+from skyfan.errors import RETRY_EXIT_CODE, BadInput, Interrupted
 
 
 def main() -> None:
@@ -13,6 +14,10 @@ def main() -> None:
         sys.stderr.write("skyfan: runs on Linux and macOS; on Windows, start it in WSL 2 or in a container.\n")
         sys.exit(BadInput.exit_code)
     _import_nothing_from_here()
+    if sys.argv[1:2] == ["rank"]:
+        # Until it computes, there is nothing to stop, and its scheduler reads no other code of a task that may go on.
+        for notice in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(notice, lambda _signal, _frame: os._exit(RETRY_EXIT_CODE))
     try:
         from skyfan.cli import main as command_line
     except KeyboardInterrupt:
@@ -21,11 +26,11 @@ def main() -> None:
     try:
         command_line()
     except SystemExit as ended:
-        if ended.code == Interrupted.exit_code and threading.active_count() > 1:
+        if ended.code in (Interrupted.exit_code, RETRY_EXIT_CODE) and threading.active_count() > 1:
             # A thread may hang in a read; Python would wait for it, and the user has asked to stop.
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(Interrupted.exit_code)
+            os._exit(ended.code)
         raise
 
 

@@ -31,13 +31,13 @@ from typing import TYPE_CHECKING
 import structlog
 
 from skyfan import logs
-from skyfan.backends.base import Backend
+from skyfan.backends.base import Backend, BackendSettings
 from skyfan.backends.registry import create_backend
 from skyfan.backends.service_backend import INTERRUPTED
-from skyfan.errors import Interrupted, LocationError
+from skyfan.errors import BadInput, Interrupted, LocationError
 from skyfan.events import FilesRead, Listener, PhaseStarted
 from skyfan.formats.dataset import Dataset, open_dataset
-from skyfan.job import Job
+from skyfan.job import LAMBDA, Job
 from skyfan.planning import Plan
 from skyfan.records import RankRecord, Summary
 from skyfan.runs.commit import RunLedger
@@ -119,13 +119,15 @@ class Run:
 
     def to_astropy(self) -> "astropy.table.Table":
         """`predictions()` as an astropy table, missing values masked (needs astropy)."""
+        import pyarrow as pa
         from astropy.table import MaskedColumn, Table
 
         columns = {}
         table = self.predictions()
         for name, column in zip(table.column_names, table.columns, strict=True):
-            values = column.to_numpy()
-            columns[name] = MaskedColumn(values, mask=column.is_null().to_numpy())
+            absent = column.is_null().to_numpy()
+            whole = column.null_count and pa.types.is_integer(column.type)  # which nulls would make floats
+            columns[name] = MaskedColumn((column.fill_null(0) if whole else column).to_numpy(), mask=absent)
         return Table(columns)
 
     def export(self, path: "str | Path", kind: str | None = None, *, allow_missing: bool = False) -> int:
@@ -180,7 +182,9 @@ class Run:
         return tuple(self._ledger.committed_of(self.plan))
 
 
-def run(job: Job, *, on: str | Backend = "local", progress: bool | Listener = True) -> Run:
+def run(
+    job: Job, *, on: str | Backend = "local", progress: bool | Listener = True, state_machine: str | None = None
+) -> Run:
     """Predicts every sample of the job's dataset: partition, infer in parallel, merge.
 
     The same job again reuses what is committed and computes the rest. An ordinary function, which may also be called
@@ -190,6 +194,8 @@ def run(job: Job, *, on: str | Backend = "local", progress: bool | Listener = Tr
         job: what to run.
         on: where: `process`, `local`, `compose`, `localstack`, `aws`, or a backend of your own.
         progress: True shows a bar (one line in a notebook), False nothing; or a function that is given every event.
+            What that function raises ends the run and is raised here; what is committed stays.
+        state_machine: name or ARN of the deployed pipeline on `localstack` and `aws`; `skyfan-pipeline` by default.
 
     Raises:
         BadInput: the job, its dataset or its model cannot be used; nothing was written.
@@ -198,10 +204,16 @@ def run(job: Job, *, on: str | Backend = "local", progress: bool | Listener = Tr
     """
     if not structlog.is_configured():  # a program's own choice stays
         logs.configure("driver", level="warning")
-    backend = create_backend(on) if isinstance(on, str) else on
+    backend = create_backend(on, _settings(state_machine)) if isinstance(on, str) else on
+    if job.compute != LAMBDA and not backend.takes_compute:
+        raise BadInput(f"--compute {job.compute} is for --on aws and localstack; leave it out, or run it there.")
     with _listening(progress) as listener:
         _on_a_thread(backend, job, listener)
     return Run(job.output)
+
+
+def _settings(state_machine: str | None) -> BackendSettings:
+    return BackendSettings() if state_machine is None else BackendSettings(state_machine=state_machine)
 
 
 def plan(job: Job, *, progress: bool | Listener = False) -> Plan:

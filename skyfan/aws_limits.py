@@ -9,6 +9,9 @@ Sources, read 2026-11-26 (us-east-1):
 - L2  https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
 - L3  https://docs.aws.amazon.com/lambda/latest/dg/scaling-behavior.html
 - F1  https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
+- B1  https://docs.aws.amazon.com/batch/latest/userguide/array_jobs.html
+- M1  https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ProcessingClusterConfig.html
+- M2  https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_AppSpecification.html
 - S1  https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance.html
 - S2  https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
 - S3  https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
@@ -37,6 +40,12 @@ OPEN_MAP_RUNS: Final = 1_000  # Distributed Maps of an account at once (F1)
 STATE_PAYLOAD_BYTES: Final = 256 * 2**10  # input or output of a state (F1)
 EXECUTION_EVENTS: Final = 25_000  # history of one execution; children of a Distributed Map have their own (F1)
 REDRIVE_DAYS: Final = 14  # after the end of an execution (F1)
+
+# Array jobs of Batch, and processing jobs of SageMaker.
+BATCH_MIN_ARRAY_SIZE: Final = 2  # children; one is a plain job (B1)
+BATCH_ARRAY_SIZE: Final = 10_000  # children of one array job (B1)
+SAGEMAKER_INSTANCES: Final = 100  # of one processing job (M1)
+SAGEMAKER_VALUE_CHARACTERS: Final = 256  # of an argument of its container (M2)
 
 S3_GETS_PER_S: Final = 5_500.0  # GET and HEAD requests per second for one prefix (S1)
 S3_LISTING_PAGE: Final = 1_000  # keys in one answer of ListObjectsV2 (S2)

@@ -10,6 +10,7 @@
     ├── Incomplete                  exit 3   done, but samples or ranks are missing
     ├── Transient                   exit 4   worth trying again: lost worker, throttling, time-out
     │   ├── Busy                             the worker has another rank in hand; this one was not begun
+    │   ├── DeviceLost                       the GPU failed under a rank; a new process can use it again
     │   └── DeadlineExceeded
     └── Interrupted                 exit 130 Ctrl-C or SIGTERM
 
@@ -19,6 +20,9 @@ A class's docstring is the cause and `cure` is what to do; `docs/reference/error
 """
 
 from typing import ClassVar
+
+RETRY_EXIT_CODE = 75
+"""A rank's task may succeed when its scheduler starts it again: EX_TEMPFAIL of BSD's sysexits.h."""
 
 
 class SkyfanError(Exception):
@@ -89,6 +93,15 @@ class Busy(Transient):
     """A worker has another rank in hand, and this one was not begun: waiting for it is not an attempt."""
 
     cure = "Nothing to do: the rank is offered again. If a run ends with it, use fewer --workers or more executors."
+
+
+class DeviceLost(Transient):
+    """The GPU failed under a rank, and this process cannot use it any more; a new process may."""
+
+    cure = (
+        "On local a new executor takes the rank. On process, run the same command again; if that fails, too, see "
+        "`nvidia-smi` and the kernel's log for the card."
+    )
 
 
 class DeadlineExceeded(Transient):

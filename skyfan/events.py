@@ -87,13 +87,13 @@ class RankFailed:
 
 @dataclass(frozen=True, slots=True)
 class MapProgress:
-    """A Distributed Map's ranks by state, and what they cost up to now. `failed` counts ranks given up."""
+    """Ranks by state, and what they cost up to now; None: not known. `failed` counts ranks given up."""
 
     pending: int
-    running: int
+    running: int | None
     succeeded: int
     failed: int
-    cost_usd: float
+    cost_usd: float | None
 
 
 Event = (

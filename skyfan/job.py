@@ -38,6 +38,8 @@ MAX_CLASSES = 1000
 PointEstimate = Literal["median", "mean", "mode"]
 Precision = Literal["float32", "tf32", "fp16", "bf16", "int8", "auto"]
 Device = Literal["auto", "cpu", "cuda"]
+Compute = Literal["lambda", "batch", "batch-gpu", "sagemaker"]
+LAMBDA: Compute = "lambda"
 
 
 def _size_bytes(value: object) -> object:
@@ -94,6 +96,9 @@ class RunOptions(ColumnOptions):
         "float32", description="arithmetic: float32, or reduced as bf16, int8, auto; tf32, fp16 on GPUs"
     )
     engine: str = Field("auto", description="inference engine; auto takes the fastest that is installed")
+    compile: bool = Field(
+        False, description="compile the model for the GPU with torch: about 20 s more at the start, faster from then on"
+    )
     z_column: int | None = Field(None, ge=0, description="which output column is redshift (not needed for AstroMAE)")
     id: str | None = Field(None, min_length=1, description="the dataset's column of object IDs, kept in the results")
     keep: Names = Field((), description="further columns of the dataset to keep in the results, or all")
@@ -136,9 +141,15 @@ class Job(RunOptions):
         min_length=1,
         description="a file (.pt, .npy, .npz, .safetensors, .h5, .parquet, .fits) or a folder of them",
     )
+    catalog: str | None = Field(
+        None,
+        min_length=1,
+        description="table (Parquet, FITS, HDF5, CSV, ECSV) that has further columns for --id, --keep, --target and "
+        "--inputs; joined by row number, or by --id where the data has that column",
+    )
     output: str = Field("", description="the run's folder (path or URI); runs/<dataset> by default")
     model: str = Field(
-        DEMO_MODEL, min_length=1, description="checkpoint (.pt, .safetensors) or exported program (.pt2): path or URI"
+        DEMO_MODEL, min_length=1, description="checkpoint (.pt, .safetensors), program (.pt2) or ONNX file: path or URI"
     )
     partition_size: PartitionSize = Field(
         25 * 2**20,
@@ -150,10 +161,14 @@ class Job(RunOptions):
     workers: Annotated[int, Field(ge=1, le=MAP_CONCURRENCY)] | None = Field(
         None,
         validation_alias=AliasChoices("workers", "max_concurrency"),
-        description="ranks at once; by default 2 on local, 1,000 on aws",
+        description="ranks at once; by default 2 on local, or the number of GPUs where there are any; 1,000 on aws",
     )
     device: Device | None = Field(
         None, description="compute device on process and local: auto, cpu or cuda; auto is the GPU if there is one"
+    )
+    compute: Compute = Field(
+        LAMBDA,
+        description="what computes the ranks on aws: lambda, batch, batch-gpu or sagemaker",
     )
     tolerated_failure_percentage: float = Field(
         0.0, ge=0, le=100, description="percentage of ranks that may fail before the run is a failure"
@@ -164,6 +179,9 @@ class Job(RunOptions):
         min_length=1,
         description="a dataset with known redshifts, none of them the dataset's: intervals z_low to z_high are "
         "calibrated on it, to hold 68% of the redshifts",
+    )
+    extend: bool = Field(
+        False, description="of a dataset that grew, predict only the files that are new, into the same run"
     )
     verify_reads: bool = Field(
         False, description="compare what is read with the CRC-32s that the dataset's files hold, where they do"

@@ -13,6 +13,7 @@ from skyfan.errors import DatasetError
 MAX_DIMENSIONS = 32
 MAX_NOTE = 500
 """Characters of what a dataset file says of itself."""
+MAX_LEFT_OUT = 20
 # Of a string of a library's file, for plans: how long it is, only reading it tells.
 _STRING_BYTES = 16
 
@@ -108,6 +109,8 @@ class TensorSpec:
     others lie between them. `crc32` is the checksum that the file has of exactly these rows, where it has one.
 
     With a `storage` other than `bytes`, rows are not byte ranges: that format reads them, under the name `source`.
+    With a `uri`, rows lie in that file, a catalogue's, and not in the one of the layout; the column called `validity`
+    is then 0 where there is no value.
     """
 
     name: str
@@ -121,6 +124,8 @@ class TensorSpec:
     storage: Literal["bytes", "hdf5", "parquet"] = "bytes"
     source: str = ""
     stored: StoredForm | None = None
+    uri: str = ""
+    validity: str = ""
 
     @property
     def samples(self) -> int:
@@ -213,7 +218,8 @@ class FileLayout(BaseModel):
 
     `etag` names the version; reads that carry it fail once the file has changed. `identity` names the content: it is
     equal for copies, and empty in plans from before there were identities. `format` is the module of `skyfan.formats`
-    that opened it. `note` is what the file itself says of its data, such as that it is simulated.
+    that opened it. `note` is what the file itself says of its data, such as that it is simulated;
+    `left_out` names the first of what it holds beside these columns, which is not read.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -226,6 +232,7 @@ class FileLayout(BaseModel):
     identity: str = ""
     format: str = "torch"
     note: Annotated[str, Field(max_length=MAX_NOTE)] = ""
+    left_out: Annotated[tuple[str, ...], Field(max_length=MAX_LEFT_OUT)] = ()
 
     @model_validator(mode="after")
     def _lies_within_the_file(self) -> Self:
@@ -241,7 +248,7 @@ class FileLayout(BaseModel):
                 raise ValueError(f"tensor {tensor.name!r} is not read from {tensor.stored.row_shape}")
             if tensor.distance_bytes < tensor.row_bytes:
                 raise ValueError(f"tensor {tensor.name!r} has rows that overlap")
-            if tensor.storage == "bytes" and self.samples and tensor.end_bytes > self.size_bytes:
+            if tensor.storage == "bytes" and not tensor.uri and self.samples and tensor.end_bytes > self.size_bytes:
                 raise ValueError(f"tensor {tensor.name!r} ends after the file's {self.size_bytes} bytes")
         return self
 
@@ -254,6 +261,11 @@ class FileLayout(BaseModel):
     def names(self) -> tuple[str, ...]:
         """The tensors' names in the file's order."""
         return tuple(tensor.name for tensor in self.tensors)
+
+    @property
+    def validities(self) -> dict[str, str]:
+        """Column → the column that tells where it has values, for those that have one."""
+        return {tensor.name: tensor.validity for tensor in self.tensors if tensor.validity}
 
     def tensor(self, name: str) -> TensorSpec:
         """The tensor called `name`.

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraint
 from skyfan.errors import BadInput
 from skyfan.job import WHOLE_FILES, Job, PartitionSize, RunOptions
 from skyfan.layout import FileLayout, NonNegative
+from skyfan.records import CatalogJoin
 from skyfan.units import counted, format_size
 
 PLAN_SCHEMA: Literal["skyfan.plan/2"] = "skyfan.plan/2"
@@ -118,10 +119,19 @@ class Calibration(_Frozen):
     half_width: FiniteFloat
 
 
+class Generation(_Frozen):
+    """What one start with --extend added to a run: files, ranks and samples, each after those before."""
+
+    files: int
+    ranks: int
+    samples: int
+
+
 class Plan(_Frozen):
     """All ranks' work, and what the run is: the job as it was first asked for, and what its files are.
 
-    `world_size` is the number of ranks, which the job may leave open.
+    `world_size` is the number of ranks, which the job may leave open. `generations` are those of a run that was
+    extended, the first one included; its ID stays that of the first.
     """
 
     schema_: Literal["skyfan.plan/2"] = Field(default=PLAN_SCHEMA, alias="schema")
@@ -136,6 +146,8 @@ class Plan(_Frozen):
     ranks: tuple[tuple[Span, ...], ...]
     results_schema: ResultsSchema = RESULTS_SCHEMA
     calibration: Calibration | None = None
+    catalog: CatalogJoin | None = None
+    generations: tuple[Generation, ...] = ()
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
 
@@ -184,6 +196,7 @@ def run_identity(
     model_digest: str,
     options: RunOptions,
     calibrated_on: str = "",
+    catalog_identity: str | None = None,
 ) -> str:
     """16 hex digits that name what is computed: contents of the files, who computes which samples, model, options.
 
@@ -196,6 +209,7 @@ def run_identity(
         "ranks": [[(s.file, s.start, s.stop) for s in spans] for spans in ranks],
         "model": model_digest,
         "options": options.model_dump(mode="json"),
+        **({"catalog": catalog_identity} if catalog_identity else {}),
     }
     if calibrated_on:
         content["calibrated_on"] = calibrated_on
@@ -214,8 +228,9 @@ def is_same_run(earlier: Plan, plan: Plan) -> bool:
     The ID of a plan from before files had identities was made of their paths and versions; such a plan is the same
     run if files, ranks, model and options are the same as then.
     """
-    return earlier.run_id == plan.run_id or (
+    return (earlier.run_id == plan.run_id and len(earlier.files) == len(plan.files)) or (
         (earlier.model_digest, earlier.job.options) == (plan.model_digest, plan.job.options)
+        and earlier.job.catalog is plan.job.catalog is None
         and has_same_files(earlier, plan)
         and earlier.ranks == plan.ranks
         and earlier.job.calibrate is None
@@ -236,10 +251,22 @@ def _is_same_file(earlier: FileLayout, file: FileLayout) -> bool:
 
 def relocated(earlier: Plan, plan: Plan) -> Plan:
     """The earlier plan of the same run, with the files where they lie now."""
-    if [(file.uri, file.etag) for file in earlier.files] == [(file.uri, file.etag) for file in plan.files]:
+    if list(map(_version, earlier.files)) == list(map(_version, plan.files)) and (
+        plan.catalog is None or _catalog_uris(earlier) == _catalog_uris(plan)
+    ):
         return earlier
-    job = earlier.job.model_copy(update={"dataset": plan.job.dataset, "model": plan.job.model})
+    moved = {"dataset": plan.job.dataset, "model": plan.job.model, "catalog": plan.job.catalog}
+    job = earlier.job.model_copy(update=moved)
     return earlier.model_copy(update={"files": plan.files, "job": job})
+
+
+def _version(file: FileLayout) -> tuple[str, str]:
+    return file.uri, file.etag
+
+
+def _catalog_uris(plan: Plan) -> set[str]:
+    """Where a catalogue's columns lie, once they are joined."""
+    return {spec.uri for file in plan.files for spec in file.tensors}
 
 
 def id_column(options: RunOptions, file: FileLayout) -> str | None:

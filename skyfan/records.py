@@ -128,6 +128,8 @@ class RankRecord(_Record):
     deviation: dict[str, float] | None = Field(
         default=None, description="measured deviation of a reduced-precision engine from float32"
     )
+    compiled: bool = Field(default=False, description="whether torch compiled the model, see --compile")
+    piece_samples: int | None = Field(default=None, description="samples that a GPU computed at once; None on CPUs")
     model_digest: str
     cold_start: bool
     collectives: Collectives | None = Field(default=None, description="None: the run is without --collectives")
@@ -234,6 +236,21 @@ class AnomaliesSummary(_Record):
     )
 
 
+class CatalogJoin(_Record):
+    """How the rows of the data and of a catalogue found each other."""
+
+    uri: str
+    identity: str = Field(description="of the catalogue's content")
+    joined_by: str | None = Field(description="the ID; None: by row number")
+    rows: int = Field(description="rows of the catalogue")
+    columns: tuple[str, ...] = Field(description="columns that the run takes from it")
+    samples_matched: int
+    samples_unmatched: int = Field(description="samples that the catalogue has no row for: its columns are empty there")
+    first_unmatched: tuple[str, ...] = Field(default=(), description="IDs of the first ten of them")
+    duplicates: int = Field(default=0, description="rows of the catalogue whose ID an earlier row has: not used")
+    unused_rows: int = Field(default=0, description="rows of the catalogue that no sample has the ID of")
+
+
 class CollectivesSummary(_Record):
     """How the collectives of this start's ranks went; their results are in the rank records."""
 
@@ -289,6 +306,8 @@ class Summary(_Record):
     )
     collectives: CollectivesSummary | None = Field(default=None, description="None: started without --collectives")
     ids: IdCounts | None = Field(default=None, description="None: no column of IDs was named")
+    catalog: CatalogJoin | None = Field(default=None, description="None: without --catalog")
+    left_out: tuple[str, ...] = Field(default=(), description="what the first file holds that is not read")
     replaced_values: dict[str, int] = Field(
         default_factory=dict, description="column → missing values in it that were replaced, see --missing"
     )

@@ -11,12 +11,21 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from annotated_types import Ge, Gt, Le
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from skyfan.aws_limits import LAMBDA_CONCURRENCY, LAMBDA_TIMEOUT_S
 from skyfan.errors import BadInput
 
 _Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+def _counts(value: object) -> object:
+    """`a=1,b=2` as a dictionary."""
+    if not isinstance(value, str):
+        return value
+    return dict(part.strip().partition("=")[::2] for part in value.split(",") if part.strip())
+
+
 _LowerCase = BeforeValidator(lambda text: text.lower() if isinstance(text, str) else text)
 
 
@@ -117,6 +126,17 @@ class FunctionSettings(Settings):
     map_concurrency: PositiveInt = Field(
         LAMBDA_CONCURRENCY, description="ranks at once that the deployment allows, whatever a job's `workers` asks for"
     )
+    computes: Annotated[dict[str, PositiveInt], NoDecode, BeforeValidator(_counts)] = Field(
+        {}, description="what is deployed beside Lambda, and its tasks at once: batch=64,batch-gpu=4,sagemaker=4"
+    )
+
+
+class SlurmSettings(Settings):
+    """`--on slurm`."""
+
+    model_config = SettingsConfigDict(env_prefix="SKYFAN_SLURM_")
+
+    config: Path | None = Field(None, description="a TOML file with the cluster's partition, account and so on")
 
 
 class CostSettings(Settings):

@@ -55,9 +55,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _own_environment() -> Iterator[None]:
-    """A test that calls the command line in this process leaves the environment of the next test as it was."""
-    before = dict(os.environ)
+    """A test that calls the command line in this process leaves environment and signals as they were."""
+    before, on_terminate = dict(os.environ), signal.getsignal(signal.SIGTERM)
     yield
+    signal.signal(signal.SIGTERM, on_terminate)
     for name in os.environ.keys() - before.keys():
         del os.environ[name]
     os.environ.update(before)

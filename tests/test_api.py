@@ -14,9 +14,12 @@ import pytest
 import skyfan
 from skyfan import api
 from skyfan.backends.base import Backend
+from skyfan.engines.device import available_device
 from skyfan.errors import BadInput, Interrupted, LocationError
-from skyfan.events import Planned, RankCommitted
+from skyfan.events import FilesRead, PhaseStarted, Planned, RankCommitted, RankProgress
 from tests.e2e.support import make_job
+
+pytestmark = pytest.mark.slow  # runs of whole jobs
 
 
 def test_every_public_name_is_there_documented_and_typed():
@@ -93,6 +96,18 @@ def test_a_job_says_what_is_wrong_with_it():
     assert skyfan.Job(dataset="data/sky.pt").output == "runs/sky"
 
 
+@pytest.mark.skipif(available_device() != "cpu", reason="compiles on a GPU")
+def test_compiling_without_a_gpu_is_refused_before_anything_is_written(sample, small_model, tmp_path):
+    with pytest.raises(BadInput, match="--compile is for GPUs and the model would run on the CPU; leave it out"):
+        skyfan.run(make_job(sample.path, small_model, tmp_path / "run", compile=True), on="process", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_compiling_is_part_of_a_runs_identity(sample, tmp_path):
+    plans = [skyfan.plan(skyfan.Job(dataset=str(sample.path), compile=compile_)) for compile_ in (False, True)]
+    assert plans[0].run_id != plans[1].run_id
+
+
 def test_a_folder_without_a_run_is_named(tmp_path):
     with pytest.raises(LocationError, match="holds no run"):
         skyfan.open_run(str(tmp_path))
@@ -117,6 +132,22 @@ def test_an_interrupt_keeps_what_is_committed_and_the_same_call_finishes(sample,
     assert skyfan.run(job, on="process", progress=events.append).summary.state == "complete"
     (planned,) = (event for event in events if isinstance(event, Planned))
     assert len(planned.committed_ranks) >= 1
+
+
+@pytest.mark.parametrize("kind", [PhaseStarted, FilesRead, RankProgress, RankCommitted])
+def test_an_error_of_the_listener_ends_the_run_and_is_the_callers(sample, small_model, tmp_path, kind):
+    job = make_job(sample.path, small_model, tmp_path / "run")
+
+    def listener(event):
+        if isinstance(event, kind):
+            raise ZeroDivisionError("a fault of the caller's own")
+
+    with pytest.raises(ZeroDivisionError, match="a fault of the caller's own"):
+        skyfan.run(job, on="process", progress=listener)
+    again = skyfan.run(job, on="process", progress=False)
+    assert again.summary.completeness.samples_missing == 0
+    if kind is RankCommitted:
+        assert again.summary.reused_ranks > 0
 
 
 def test_a_run_that_does_not_end_when_it_is_interrupted_is_left_behind(tmp_path):

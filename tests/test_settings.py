@@ -67,6 +67,7 @@ def test_a_secret_is_not_shown(monkeypatch):
     assert "between us" not in f"{found!r} {found}"
 
 
+@pytest.mark.slow
 def test_a_server_ends_with_exit_code_2_when_a_variable_cannot_be_used():
     done = subprocess.run(
         [sys.executable, "-m", "skyfan.serving", "partitioner", "--address", "127.0.0.1:0"],

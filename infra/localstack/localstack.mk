@@ -3,8 +3,7 @@
 .PHONY: localstack-up localstack-down
 
 # Where pip has a folder of wheels, the images are built from it as well, without PyTorch's index.
-LOCALSTACK_WHEELS = $(or $(WHEELS_DIR),$(firstword $(wildcard $(shell pip config get global.find-links 2>/dev/null))))
-LOCALSTACK_COMPOSE = $(if $(LOCALSTACK_WHEELS),WHEELS_DIR=$(LOCALSTACK_WHEELS) TORCH_INDEX=) \
+LOCALSTACK_COMPOSE = $(if $(COMPOSE_WHEELS),WHEELS_DIR=$(COMPOSE_WHEELS) TORCH_INDEX=) \
   docker compose --project-name skyfan-localstack --profile stepfunctions
 
 localstack-up: ## LocalStack with functions, state machine, buckets and s3://skyfan-data/demo.pt

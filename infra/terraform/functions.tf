@@ -46,6 +46,7 @@ resource "aws_lambda_function" "this" {
       each.key == "partitioner" ? {
         SKYFAN_RANK_LIMIT_S    = tostring(var.executor_timeout_s)
         SKYFAN_MAP_CONCURRENCY = tostring(var.map_concurrency)
+        SKYFAN_COMPUTES        = join(",", [for name, tasks in local.computes : "${name}=${tasks}"])
       } : {},
       lookup(local.rendezvous_environment, each.key, {}),
     )

@@ -178,6 +178,12 @@ data "aws_iam_policy_document" "pipeline_trust" {
 }
 
 data "aws_iam_policy_document" "pipeline" {
+  # What runs ranks beside Lambda, where it is deployed (batch.tf, sagemaker.tf).
+  source_policy_documents = concat(
+    values(data.aws_iam_policy_document.pipeline_batch)[*].json,
+    values(data.aws_iam_policy_document.pipeline_sagemaker)[*].json,
+  )
+
   #checkov:skip=CKV_AWS_356: only the log delivery actions have "*", and AWS defines no narrower resource for them
   #checkov:skip=CKV_AWS_111: the same log delivery actions; AWS offers no condition keys for them
   statement {

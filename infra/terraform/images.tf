@@ -3,7 +3,13 @@
 
 locals {
   source_dir = coalesce(var.source_dir, "${path.module}/../..")
-  services   = toset(concat(keys(local.functions), var.enable_rendezvous ? ["rendezvous"] : []))
+  # The image with CUDA is gigabytes large: built only where something runs it.
+  needs_gpu_image = length(local.batch_gpu) > 0 || (var.enable_sagemaker && local.sagemaker_image == "executor-gpu")
+  services = toset(concat(
+    keys(local.functions),
+    var.enable_rendezvous ? ["rendezvous"] : [],
+    local.needs_gpu_image ? ["executor-gpu"] : [],
+  ))
 
   # What services/Dockerfile.dockerignore lets into a build, less what Python and the package tools leave lying about.
   context_files = sort([
@@ -20,6 +26,15 @@ locals {
   image_uris = {
     for service in local.services : service =>
     var.build_images ? "${aws_ecr_repository.this[service].repository_url}:${local.image_tag}" : lookup(var.image_uris, service, "")
+  }
+
+  # For those who pull: an image that is given is <account>.dkr.ecr.<region>.amazonaws.com/<repository>:<tag>.
+  repository_arns = {
+    for service in local.services : service =>
+    var.build_images ? aws_ecr_repository.this[service].arn : try(
+      "arn:${local.partition}:ecr:${split(".", local.image_uris[service])[3]}:${split(".", local.image_uris[service])[0]}:repository/${regex("/([^:@]+)", local.image_uris[service])[0]}",
+      "arn:${local.partition}:ecr:${local.region}:${local.account_id}:repository/${local.name}-${service}",
+    )
   }
 }
 

@@ -2,7 +2,7 @@ output "run_command" {
   description = "What to type next."
   value = join(" ", compact([
     "AWS_REGION=${local.region} skyfan run --on aws",
-    local.name == "skyfan" ? "" : "--state-machine ${local.name}-pipeline", # skyfan-pipeline is the command's own default
+    local.name == "skyfan" ? "" : "--state-machine ${local.pipeline_name}", # skyfan-pipeline is the command's own default
     "--dataset s3://${local.bucket}/${var.data_prefixes[0]}/demo.pt",
     "--partition-size 2MB",
     "--workers ${var.map_concurrency}",

@@ -240,12 +240,9 @@ data "aws_iam_policy_document" "task_start" {
   }
 
   statement {
-    sid     = "PullImage"
-    actions = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
-    resources = [
-      var.build_images ? aws_ecr_repository.this["rendezvous"].arn :
-      "arn:${local.partition}:ecr:${split(".", local.image_uris["rendezvous"])[3]}:${split(".", local.image_uris["rendezvous"])[0]}:repository/${regex("/([^:@]+)", local.image_uris["rendezvous"])[0]}"
-    ]
+    sid       = "PullImage"
+    actions   = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+    resources = [local.repository_arns["rendezvous"]]
   }
 
   statement {

@@ -419,3 +419,100 @@ variable "rendezvous_vpc_cidr" {
     error_message = "rendezvous_vpc_cidr must be a CIDR range, as 10.77.0.0/24."
   }
 }
+
+# --- ranks beside Lambda ---------------------------------------------------------------------------------------------
+
+variable "enable_batch" {
+  description = "Make queues of AWS Batch for ranks that Lambda's 15 minutes do not suffice for (`--compute batch`, on Fargate at $0.20 a task and hour). Costs nothing while no job runs."
+  type        = bool
+  default     = false
+}
+
+variable "batch_max_tasks" {
+  description = "Tasks of 4 vCPUs and 8 GB that Batch runs at once on Fargate. A new account may have a quota of a few vCPUs only."
+  type        = number
+  default     = 64
+
+  validation {
+    condition     = var.batch_max_tasks >= 1 && var.batch_max_tasks <= 10000 && floor(var.batch_max_tasks) == var.batch_max_tasks
+    error_message = "batch_max_tasks must be a whole number from 1 to 10000."
+  }
+}
+
+variable "batch_gpu_instance_types" {
+  description = "Instance types with NVIDIA GPUs and at least 4 vCPUs and 16 GB a GPU for `--compute batch-gpu`, as [\"g5.xlarge\", \"g6.xlarge\"]; with enable_batch. Empty makes no GPU queue. x86_64 only."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for kind in var.batch_gpu_instance_types : can(regex("^[gp][0-9][a-z0-9-]*\\.[a-z0-9]+$", kind))])
+    error_message = "batch_gpu_instance_types must be types such as g5.xlarge or p5.4xlarge."
+  }
+}
+
+variable "batch_gpu_spot" {
+  description = "Take Spot instances, often at less than half the price; ranks that are interrupted are computed again."
+  type        = bool
+  default     = true
+}
+
+variable "batch_gpu_max_vcpus" {
+  description = "Most vCPUs of GPU instances at once, 4 a task. A new account has a quota of 0: ask for \"All G and VT Spot Instance Requests\" first."
+  type        = number
+  default     = 16
+
+  validation {
+    condition     = var.batch_gpu_max_vcpus >= 4 && floor(var.batch_gpu_max_vcpus) == var.batch_gpu_max_vcpus
+    error_message = "batch_gpu_max_vcpus must be a whole number of at least 4."
+  }
+}
+
+variable "batch_task_timeout_s" {
+  description = "Longest attempt of a task of Batch, in seconds."
+  type        = number
+  default     = 43200
+
+  validation {
+    condition     = var.batch_task_timeout_s >= 60 && var.batch_task_timeout_s <= 1209600
+    error_message = "batch_task_timeout_s must be from 60 to 1209600 (14 days)."
+  }
+}
+
+variable "batch_vpc_cidr" {
+  description = "IPv4 range of the network that Batch's tasks have for themselves; an address a task."
+  type        = string
+  default     = "10.78.0.0/18"
+
+  validation {
+    condition     = can(cidrhost(var.batch_vpc_cidr, 0)) && can(cidrsubnet(var.batch_vpc_cidr, 2, 0))
+    error_message = "batch_vpc_cidr must be a CIDR range, as 10.78.0.0/18."
+  }
+}
+
+variable "enable_sagemaker" {
+  description = "Let runs compute their ranks as processing jobs of SageMaker (`--compute sagemaker`). Costs nothing while no job runs."
+  type        = bool
+  default     = false
+}
+
+variable "sagemaker_instance_type" {
+  description = "Instance type of processing jobs: ml.c5.4xlarge ($0.82 an hour), or one with a GPU, as ml.g5.xlarge ($1.41)."
+  type        = string
+  default     = "ml.c5.4xlarge"
+
+  validation {
+    condition     = can(regex("^ml\\.[a-z0-9-]+\\.[a-z0-9]+$", var.sagemaker_instance_type))
+    error_message = "sagemaker_instance_type must be a type such as ml.c5.4xlarge."
+  }
+}
+
+variable "sagemaker_max_instances" {
+  description = "Instances of one processing job. Each type has a quota of its own in an account, often 0 for GPUs."
+  type        = number
+  default     = 4
+
+  validation {
+    condition     = var.sagemaker_max_instances >= 1 && var.sagemaker_max_instances <= 100 && floor(var.sagemaker_max_instances) == var.sagemaker_max_instances
+    error_message = "sagemaker_max_instances must be a whole number from 1 to 100."
+  }
+}

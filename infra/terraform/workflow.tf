@@ -1,9 +1,49 @@
-# The state machine is infra/stepfunctions/pipeline.asl.json, the file that the tests run offline too.
+# The state machine is infra/stepfunctions/pipeline.asl.json, the file that the tests run offline too; batch.asl.json and
+# sagemaker.asl.json beside it are merged in where they are deployed.
 
 locals {
   execution_arn = replace(local.pipeline_arn, ":stateMachine:", ":execution:")
 
-  definition = templatefile("${path.module}/../stepfunctions/pipeline.asl.json", {
+  # What computes ranks beside Lambda, and how many of its tasks run at once.
+  computes = merge(
+    var.enable_batch ? { batch = var.batch_max_tasks } : {},
+    length(local.batch_gpu) > 0 ? { batch-gpu = max(1, floor(var.batch_gpu_max_vcpus / local.batch_vcpus)) } : {},
+    var.enable_sagemaker ? { sagemaker = var.sagemaker_max_instances } : {},
+  )
+
+  # Of a run's time, what is left to plan before an array of tasks and to merge after it.
+  array_timeout_s = max(60, var.run_timeout_s - 3600)
+
+  # Their branches of the state machine. A branch that is not deployed must not be there: Step Functions makes a rule for
+  # each kind of job that it waits for, and the role may only make those that it needs.
+  branches = concat(
+    [for _ in keys(local.batch) : jsondecode(templatefile("${path.module}/../stepfunctions/batch.asl.json", {
+      batch_queue_arn     = local.batch_queue_arns["cpu"]
+      batch_job_arn       = local.batch_job_arns["executor"]
+      batch_torch_job_arn = local.batch_job_arns["executor-torch"]
+      batch_gpu_queue_arn = local.batch_queue_arns["gpu"]
+      batch_gpu_job_arn   = local.batch_job_arns["executor-gpu"]
+      batch_timeout_s     = local.array_timeout_s
+    }))],
+    [for _ in keys(local.sagemaker) : jsondecode(templatefile("${path.module}/../stepfunctions/sagemaker.asl.json", {
+      sagemaker_role_arn      = aws_iam_role.sagemaker["this"].arn
+      sagemaker_image_uri     = local.image_uris[local.sagemaker_image]
+      sagemaker_instance_type = var.sagemaker_instance_type
+      sagemaker_runtime_s     = min(432000, max(60, local.array_timeout_s - 600))
+      sagemaker_timeout_s     = local.array_timeout_s
+      log_level               = lower(var.log_level)
+    }))],
+  )
+  pipeline = try(jsondecode(local.pipeline_text), { States = { Convert = {} } })
+  choice = {
+    Convert      = merge(local.pipeline.States.Convert, { Next = "WhichCompute" })
+    WhichCompute = { Type = "Choice", Choices = flatten(local.branches[*].Choices), Default = "WhichExecutor" }
+  }
+  definition = length(local.branches) == 0 ? local.pipeline_text : jsonencode(merge(local.pipeline, {
+    States = merge(concat([local.pipeline.States], local.branches[*].States, [local.choice])...)
+  }))
+
+  pipeline_text = templatefile("${path.module}/../stepfunctions/pipeline.asl.json", {
     partitioner_arn    = aws_lambda_function.this["partitioner"].arn
     executor_arn       = aws_lambda_function.this["executor"].arn
     executor_torch_arn = aws_lambda_function.this["executor-torch"].arn

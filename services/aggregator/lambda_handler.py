@@ -6,8 +6,11 @@ from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from skyfan import store
+from skyfan.backends.retry_policy import exceeds_tolerance
 from skyfan.errors import BadInput, RunConflict
+from skyfan.planning import Plan
 from skyfan.reference_payload import parse_execution_input
+from skyfan.runs.commit import RunLedger
 from skyfan.runs.folder import RunFolder, write_json
 from skyfan.serving.lambda_dispatch import make_handler
 from skyfan.serving.lambda_events import (
@@ -23,14 +26,22 @@ from skyfan.serving.map_results import failed_ranks
 from skyfan.serving.stopped_runs import mark_stopped
 from skyfan.settings import FunctionSettings, read
 from skyfan.stages.aggregate import aggregate
+from skyfan.stages.failure_files import read_failures
 from skyfan.stages.items import ranks_to_compute
 from skyfan.stages.messages import AggregateRequest
+from skyfan.stages.starts import ranks_of, read_start
 
 
 def _aggregate(event: AggregateEvent, _context: LambdaContext, _metrics: Metrics) -> AggregateResult:
     job, plan, started_at = event.job, event.plan, event.execution.started_at
     folder = RunFolder(job.output)
-    reused = frozenset(folder.read_plan().working_ranks) - ranks_to_compute(folder)
+    planned = folder.read_plan()
+    to_compute, failures = (
+        _of_array(plan.array.start, RunLedger(job.output, planned.results_schema), planned)
+        if plan.array
+        else _of_map(event, folder)
+    )
+    reused = frozenset(planned.working_ranks) - to_compute
     summary = aggregate(
         AggregateRequest(
             output=job.output,
@@ -40,7 +51,7 @@ def _aggregate(event: AggregateEvent, _context: LambdaContext, _metrics: Metrics
             elapsed_s=max(0.0, (datetime.now(UTC) - started_at).total_seconds()),
             reused_ranks=tuple(sorted(reused)),
             plan_s=(plan.planned_at - started_at).total_seconds(),
-            failures=failed_ranks(f"s3://{plan.results.bucket}/{plan.results.prefix}", started_at),
+            failures=failures,
         )
     )
     return AggregateResult(
@@ -49,7 +60,22 @@ def _aggregate(event: AggregateEvent, _context: LambdaContext, _metrics: Metrics
         ranks_done=summary.completeness.ranks_present,
         samples_done=summary.completeness.samples_predicted,
         samples_total=summary.completeness.samples_planned,
+        too_many_failed=exceeds_tolerance(
+            len(summary.completeness.missing_ranks), max(1, plan.ranks_to_run), job.tolerated_failure_percentage
+        ),
     )
+
+
+def _of_map(event: AggregateEvent, folder: RunFolder) -> tuple[frozenset[int], dict[int, str]]:
+    """The ranks that the map was given, and those that failed, by the map's own account."""
+    results = event.plan.results
+    return ranks_to_compute(folder), failed_ranks(f"s3://{results.bucket}/{results.prefix}", event.execution.started_at)
+
+
+def _of_array(start: str, ledger: RunLedger, planned: Plan) -> tuple[frozenset[int], dict[int, str]]:
+    """The ranks of the start that the array was submitted for, and those that left a failure file."""
+    failures, _ = read_failures(ledger, start, frozenset(ledger.committed_of(planned)))
+    return ranks_of(ledger, read_start(ledger, start)), failures
 
 
 def _fail(event: FailEvent, _context: LambdaContext, _metrics: Metrics) -> FailResult:

@@ -10,7 +10,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from skyfan.aws_limits import LAMBDA_MB_PER_VCPU
-from skyfan.comm.check import RankReport, check_rank
+from skyfan.comm.check_messages import RankReport
 from skyfan.reference_payload import parse_execution_input
 from skyfan.rpc.service_token import fetch_service_token
 from skyfan.serving.lambda_dispatch import make_handler
@@ -23,11 +23,13 @@ from skyfan.serving.lambda_events import (
     PrepareResult,
 )
 from skyfan.serving.stopped_runs import stopped_with
+from skyfan.settings import FunctionSettings, read
 from skyfan.stages.infer import Control, infer
 from skyfan.stages.items import read_item
 from skyfan.stages.messages import ConvertRequest, InferRequest, ModelFile, PrepareRequest
 from skyfan.stages.model_cache import ModelCache
 from skyfan.stages.prepare import convert, prepare
+from skyfan.stages.starts import write_start
 
 _MS = 1000
 
@@ -49,7 +51,12 @@ def _prepare(event: PrepareEvent, _context: LambdaContext, _metrics: Metrics) ->
 
 
 def _convert(event: ConvertEvent, _context: LambdaContext, _metrics: Metrics) -> ModelFile:
-    return convert(ConvertRequest(job=event.job, model=event.model), _models)
+    model = convert(ConvertRequest(job=event.job, model=event.model), _models)
+    if event.array:
+        target = read(FunctionSettings).target
+        array = event.array
+        write_start(event.job, array.run_id, model, target=target, name=array.start, plan_s=array.plan_s)
+    return model
 
 
 def _infer(event: InferEvent, context: LambdaContext, metrics: Metrics) -> InferResult:
@@ -80,6 +87,8 @@ def _infer(event: InferEvent, context: LambdaContext, metrics: Metrics) -> Infer
 
 
 def _check_comm(event: CheckCommEvent, _context: LambdaContext, _metrics: Metrics) -> RankReport:
+    from skyfan.comm.check import check_rank
+
     fetch_service_token()
     return check_rank(event.work)
 

@@ -9,7 +9,7 @@ from skyfan.backends.compose import ComposeServices
 from skyfan.backends.grpc_services import call_unary
 from skyfan.backends.stepfunctions.access import aws_errors, open_access
 from skyfan.backends.stepfunctions.machine import find_machine
-from skyfan.comm.check import RankCheck, RankReport
+from skyfan.comm.check_messages import RankCheck, RankReport
 from skyfan.errors import BadInput, by_name
 
 if TYPE_CHECKING:

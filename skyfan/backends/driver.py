@@ -55,6 +55,7 @@ async def run_job(job: Job, services: Services, listener: Listener, started_s: f
     committed = frozenset(reply.committed_ranks)
     to_run = tuple(rank for rank in plan.working_ranks if rank not in committed)
     group = _group(job, services, len(to_run))
+    services.expect(len(to_run))
     listener(PhaseStarted("converting"))
     model = await services.convert(ConvertRequest(job=job, model=prepared))
     fan_out = _fan_out(job, services, plan, to_run, model, listener, group)

@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -19,12 +20,13 @@ from skyfan.backends.executor_pool import ExecutorPool
 from skyfan.backends.grpc_services import GrpcServices
 from skyfan.backends.service_backend import ServiceBackend
 from skyfan.backends.services import Services
-from skyfan.engines.device import DEVICE_VARIABLE
+from skyfan.engines.device import CPU, DEVICE_VARIABLE, VISIBLE_DEVICES, visible_gpus
 from skyfan.engines.threads import THREADS_VARIABLE, available_threads
 from skyfan.errors import SkyfanError
 from skyfan.job import Job
 from skyfan.rpc.credentials import TLS_VARIABLES, TOKEN_VARIABLE, open_channel, shared_token
 from skyfan.rpc.healthcheck import is_serving
+from skyfan.settings import ComputeSettings, read
 
 START_DEADLINE_S = 60.0
 # An interrupted run has five seconds in all (`Backend.cancel_deadline_s`).
@@ -164,10 +166,12 @@ async def _stop_all(children: list[Child]) -> None:
 
 
 class LocalServices(GrpcServices):
-    """Starts one partitioner, one aggregator and `workers` executors; one that dies is started again.
+    """Starts one partitioner, one aggregator and executors, up to `workers`; one that dies is started again.
 
-    A death is charged to the rank that was running: its attempts are limited, the restarts are not. With `collectives`
-    also the service through which ranks talk to each other.
+    Where there are GPUs, `workers` is their number by default, and each executor sees one of them. Executors beyond the
+    first `DEFAULT_WORKERS` start when the plan is known, and no more than it has ranks. A death is charged to the rank
+    that was running: its attempts are limited, the restarts are not. With `collectives` also the service through which
+    ranks talk to each other.
     """
 
     name = "local"
@@ -176,26 +180,34 @@ class LocalServices(GrpcServices):
     wait_for_ready = False
     scale_up_hint = "give --workers {ranks}"
 
-    def __init__(self, workers: int | None = None, *, collectives: bool = False, device: str | None = None) -> None:
-        self.concurrency = workers or DEFAULT_WORKERS
+    def __init__(
+        self,
+        workers: int | None = None,
+        *,
+        collectives: bool = False,
+        device: str | None = None,
+        gpus: Sequence[str] | None = None,
+    ) -> None:
+        """`gpus`: what `CUDA_VISIBLE_DEVICES` is for each GPU; by default those that this process may use."""
+        chosen = device or read(ComputeSettings).device
+        self._gpus = () if chosen == CPU else visible_gpus() if gpus is None else gpus
+        self.concurrency = workers or len(self._gpus) or DEFAULT_WORKERS
         self._collectives = collectives
         self._device = device
         self._stack = AsyncExitStack()
         self._children: list[Child] = []
+        self._logs = Path()
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="skyfan-")))
+            self._logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="skyfan-")))
             stack.enter_context(_LOOPBACK_TOKEN)
-            services = ["partitioner", "aggregator", *["executor"] * self.concurrency]
-            services += ["rendezvous"] * self._collectives
-            self._children = [
-                Child(service, logs / f"{service}-{number}.log", self._environment())
-                for number, service in enumerate(services)
-            ]
+            for service in ("partitioner", "aggregator", *["rendezvous"] * self._collectives):
+                self._children.append(Child(service, self._logs / f"{service}.log", self._environment()))
+            self._add_executors(min(self.concurrency, DEFAULT_WORKERS))
             stack.push_async_callback(_stop_all, self._children)
             await asyncio.gather(*(child.ensure_running() for child in self._children))
-            self.rendezvous = self._children[-1].address if self._collectives else None
+            self.rendezvous = next((one.address for one in self._children if one.service == "rendezvous"), None)
             self.pool = ExecutorPool(self._executor_addresses, plain=True)
             stack.push_async_callback(self.pool.stop)
             await self.pool.start()
@@ -206,6 +218,19 @@ class LocalServices(GrpcServices):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._stack.aclose()
+
+    def expect(self, _ranks: int) -> None:
+        """The executors that are still to start; the pool finds them when it looks again, within a second."""
+        self._add_executors(min(self.concurrency, _ranks))
+
+    def _executors(self) -> list[Child]:
+        return [child for child in self._children if child.service == "executor"]
+
+    def _add_executors(self, total: int) -> None:
+        """Executors that the pool starts, until there are `total`; the GPUs are given to them in turn."""
+        for number in range(len(self._executors()), total):
+            gpu = {VISIBLE_DEVICES: self._gpus[number % len(self._gpus)]} if self._gpus else {}
+            self._children.append(Child("executor", self._logs / f"executor-{number}.log", self._environment() | gpu))
 
     def _environment(self) -> dict[str, str]:
         threads = max(1, available_threads() // self.concurrency)
@@ -238,7 +263,7 @@ class LocalServices(GrpcServices):
         return how
 
     async def _executor_addresses(self) -> set[str]:
-        executors = [child for child in self._children if child.service == "executor"]
+        executors = self._executors()
         started = await asyncio.gather(*(child.ensure_running() for child in executors), return_exceptions=True)
         if failed := [error for error in started if isinstance(error, BaseException)]:
             if not any(child.running for child in executors):

@@ -11,6 +11,7 @@ BUILT_IN = {
     "process": "skyfan.backends.process:ProcessBackend",
     "local": "skyfan.backends.local:LocalBackend",
     "compose": "skyfan.backends.compose:ComposeBackend",
+    "slurm": "skyfan.backends.slurm.backend:SlurmBackend",
     "localstack": "skyfan.backends.stepfunctions.backend:LocalStackBackend",
     "aws": "skyfan.backends.stepfunctions.backend:AwsBackend",
 }

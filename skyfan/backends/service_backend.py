@@ -12,12 +12,12 @@ from skyfan.backends.finished import answer_from_folder
 from skyfan.backends.services import Services
 from skyfan.backends.threads import in_loop, on_thread
 from skyfan.errors import Interrupted, SkyfanError
-from skyfan.events import Listener
+from skyfan.events import Event, Listener
 from skyfan.job import Job
 from skyfan.records import Summary
 
-# The words of CPython and of the dynamic linker, by which alone these errors are told from others.
-_OUT_OF_MEMORY = ("can't start new thread", "failed to map segment")
+# The words of CPython, of the dynamic linker and of OpenVINO, by which alone these errors are told from others.
+_OUT_OF_MEMORY = ("can't start new thread", "failed to map segment", "can't alloc", "bad_alloc")
 NO_MEMORY = (
     "this process may not use more memory or threads (see ulimit -a); raise the limit, or use fewer --workers or a "
     "smaller --batch-size."
@@ -67,14 +67,33 @@ class ServiceBackend(Backend):
                 loop.call_soon_threadsafe(task.cancel)
 
     async def _run(self, job: Job, services: Services, listener: Listener) -> Summary:
-        task = asyncio.create_task(self._drive(job, services, listener, time.monotonic()))
+        failures: list[Exception] = []
+
+        def tell(event: Event) -> None:
+            """The first error of the listener ends the run: it is no failure of the rank that the event is of."""
+            if failures:
+                return
+            try:
+                listener(event)
+            except Exception as error:  # noqa: BLE001 (the caller's own, given back below)
+                failures.append(error)
+                task.cancel()
+
+        task = asyncio.create_task(self._drive(job, services, tell, time.monotonic()))
         self._running = asyncio.get_running_loop(), task
         if self._cancelled.is_set():
             task.cancel()
         try:
-            return await task
+            summary = await task
+        except BaseException:
+            if failures:
+                raise failures[0] from None
+            raise
         finally:
             self._running = None
+        if failures:  # at the last event, when there was nothing left to end
+            raise failures[0]
+        return summary
 
     @staticmethod
     async def _drive(job: Job, services: Services, listener: Listener, started_s: float) -> Summary:

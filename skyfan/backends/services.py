@@ -42,6 +42,10 @@ class Services(ABC):
         """How many ranks run side by side now, so that they can wait for each other."""
         return self.concurrency
 
+    def expect(self, _ranks: int) -> None:
+        """So many ranks will be asked for from now on: no more executors than these are needed."""
+        return
+
     @abstractmethod
     async def prepare(self, request: PrepareRequest, listener: Listener) -> PreparedModel:
         """Reads the model and tries it on the dataset's shapes; reports files where it can."""

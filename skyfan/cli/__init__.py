@@ -15,6 +15,7 @@ import typer
 
 from skyfan import __version__
 from skyfan.cli import comm, data, model, runs
+from skyfan.cli.aggregate import aggregate
 from skyfan.cli.analyse import analyse_command
 from skyfan.cli.bench import bench_command
 from skyfan.cli.console import err, out
@@ -25,6 +26,7 @@ from skyfan.cli.export import export
 from skyfan.cli.fetch import fetch
 from skyfan.cli.partition import partition
 from skyfan.cli.plan import plan
+from skyfan.cli.rank import rank
 from skyfan.cli.report import report
 from skyfan.cli.run import run
 from skyfan.errors import BadInput, Interrupted, SkyfanError
@@ -41,6 +43,8 @@ app.command()(run)
 app.command()(demo)
 app.command()(doctor)
 app.command()(plan)
+app.command()(rank)
+app.command()(aggregate)
 app.command()(partition)
 app.command()(report)
 app.command()(fetch)
@@ -87,7 +91,7 @@ def main() -> None:
 
 def _prepare_process() -> None:
     """What every command needs of its process, whatever the environment is."""
-    if threading.current_thread() is threading.main_thread():
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _interrupt)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name or a sign that the terminal's encoding lacks

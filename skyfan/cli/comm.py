@@ -20,8 +20,9 @@ from skyfan.backends.comm_check import check_in_containers, check_in_functions
 from skyfan.backends.stepfunctions.access import STEP_FUNCTIONS_TARGETS
 from skyfan.cli import options
 from skyfan.cli.console import err, out, print_json, say
-from skyfan.comm.check import RankCheck, RankReport, check_rank
-from skyfan.comm.connect import RENDEZVOUS_VARIABLE, TOKEN_VARIABLE
+from skyfan.comm.check import check_rank
+from skyfan.comm.check_messages import RankCheck, RankReport
+from skyfan.comm.connection import RENDEZVOUS_VARIABLE, TOKEN_VARIABLE
 from skyfan.comm.errors import CommError
 from skyfan.comm.model import CHANNELS
 from skyfan.errors import BadInput

@@ -1,4 +1,4 @@
-"""`skyfan data`: simulate, inspect, clean, pack and upload datasets."""
+"""`skyfan data`: simulate, inspect, clean, pack, fetch and upload datasets."""
 
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +18,7 @@ from skyfan.sky import Subset, load_catalog, subset_rows
 from skyfan.sky import simulate as simulate_sky
 from skyfan.units import counted, format_size
 
-app = typer.Typer(no_args_is_help=True, help="Simulate, inspect, clean, pack and upload datasets.")
+app = typer.Typer(no_args_is_help=True, help="Simulate, inspect, clean, pack, fetch and upload datasets.")
 
 
 @app.command()
@@ -68,7 +68,7 @@ def inspect(
                     f"({SENTINELS[tensor.name]}); `skyfan data clean` drops these samples"
                 )
         if report.skipped:
-            _tell(f"not read, because they are no tensors: {', '.join(report.skipped)}")
+            _tell(f"not read, as it is neither numbers nor text of every sample: {', '.join(report.skipped)}")
 
 
 @app.command()
@@ -129,6 +129,23 @@ def pack(
     )
     if report.missing:
         _tell(f"{counted(len(report.missing), 'object')} without a file, listed in {report.output}/missing.txt")
+
+
+@app.command()
+def fetch(
+    url: Annotated[str, typer.Argument(metavar="URL", help="https://… or a share link of Google Drive.")],
+    target: Annotated[str, typer.Argument(metavar="OUT", help="The file to write, or a folder.")] = ".",
+    sha256: Annotated[str | None, typer.Option(help="What the content must have; 64 hex digits.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Copy a file from the web to this machine. Stopped, the same command copies the rest."""
+    with progress_bar(f"copying {url}", quiet, in_bytes=True) as advance:
+        report = curation.fetch(url, target, sha256, advance)
+    if as_json:
+        print_json(report.model_dump(mode="json"))
+    else:
+        _tell(f"copied {report.path}: {format_size(report.size_bytes)}, SHA-256 {report.sha256}")
 
 
 @app.command()

@@ -16,8 +16,8 @@ from skyfan.runs.folder import RunFolder
 READERS = 8
 # The files that a run writes; no other file of a folder is fetched or removed.
 _OF_A_RUN = re.compile(
-    r"plan\.json|items\.jsonl?|\d+\.json|combined_data\.json|summary\.json|report\.html|predictions/rank-\d+\.parquet"
-    r"|model/[\w.]+(/[\w.]+)?"
+    r"plan(-\d+)?\.json|items\.jsonl?|\d+\.json|combined_data\.json|summary\.json|report\.html|predictions/rank-\d+\.parquet"
+    r"|model/[\w.]+(/[\w.]+)?|catalog/\w+\.npy"
 )
 # These two describe the other files, and so are copied after them.
 _LAST = ("summary.json", "report.html")

@@ -1,8 +1,10 @@
 """`skyfan plan --forecast` and `--calibrate`: time and cost of a run before it runs."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
+from rich import box
 from rich.table import Table
 
 from skyfan.aws_limits import LAMBDA_CONCURRENCY, LAMBDA_MAX_MEMORY_MB, LAMBDA_MAX_VCPUS_MB, LAMBDA_MB_PER_VCPU
@@ -15,12 +17,15 @@ from skyfan.planning import Plan
 from skyfan.runs.finding import find_runs
 from skyfan.studies.forecast import (
     Calibration,
+    ComputeForecast,
     Forecast,
     Limits,
     Recommendation,
     Workload,
     alternatives,
     calibrate,
+    choose_compute,
+    compare_computes,
     forecast,
     load_calibration,
     pareto,
@@ -43,14 +48,15 @@ def show_forecast(
     region: str = "us-east-1",
     concurrency: int = LAMBDA_CONCURRENCY,
     maps: int = 1,
+    workers: int | None = None,
     prices: Path | None = None,
     figure: Path | None = None,
     as_json: bool = False,
 ) -> None:
-    """Prints the plan's own forecast, a table of alternatives and the recommended ones.
+    """Prints the plan's own forecast, where else it could run, a table of alternatives and the recommended ones.
 
-    `calibration` is a packaged name or a file; `concurrency` the account's Lambda concurrency; `figure` a file
-    for the plot of the Pareto front.
+    `calibration` is a packaged name or a file; `concurrency` the account's Lambda concurrency; `workers` how many
+    tasks, instances or cores the other computes get; `figure` a file for the plot of the Pareto front.
 
     Raises:
         BadInput: the plan has no samples, or calibration or prices cannot be used.
@@ -61,8 +67,9 @@ def show_forecast(
     samples = [sum(span.samples for span in spans) for spans in plan.ranks if spans]
     if not samples:
         raise BadInput("the plan has no samples; there is nothing to forecast.")
+    work = Workload(samples, sample_bytes, memory_mb)
     own = forecast(
-        Workload(samples, sample_bytes, memory_mb),
+        work,
         known,
         listed,
         limits=limits,
@@ -70,6 +77,7 @@ def show_forecast(
         architecture=architecture,
         partition_size_bytes=plan.job.partition_size_bytes,
     )
+    computes = compare_computes(own, work, known, listed, workers=workers, region=region)
     others = alternatives(
         plan.samples,
         sample_bytes,
@@ -87,9 +95,11 @@ def show_forecast(
 
         plot_pareto(others, figure, title=f"{format_size(plan.data_bytes)}, {plan.samples:,} samples")
     if as_json:
-        print_json(_as_json(own, others, known))
+        print_json(_as_json(own, others, computes, known))
         return
-    show_table(_table("Forecast of this plan", [own], None))
+    show_table(_table("Forecast of this plan on Lambda", [own], None))
+    show_table(_computes_table(computes))
+    out.print(_advice(computes), highlight=False)
     show_table(_table("Alternatives that nothing beats in both time and cost", pareto(others), recommend(others)))
     out.print(f"Calibration: {known.source}. {known.fit}.", highlight=False)
 
@@ -139,8 +149,34 @@ def _note(one: Forecast, wishes: Recommendation | None) -> str:
     return ", ".join(name for name, chosen in named if chosen is one)
 
 
-def _as_json(own: Forecast, others: Sequence[Forecast], known: Calibration) -> dict[str, object]:
+def _computes_table(computes: Sequence[ComputeForecast]) -> Table:
+    table = Table(title="Where this plan could run (--compute; --on slurm)", title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("compute", "runs on", "wall time", "USD", "bound by"):
+        table.add_column(name, justify="right" if name in ("wall time", "USD") else "left", no_wrap=True)
+    for one in computes:
+        usd = "no price" if one.cost_usd is None else f"{one.cost_usd:.3g}"
+        binding = "too long" if one.warnings else one.binding
+        table.add_row(one.compute, one.runs_on, format_duration(one.wall_s), usd, binding)
+    return table
+
+
+def _advice(computes: Sequence[ComputeForecast]) -> str:
+    chosen = choose_compute(computes)
+    fastest, cheapest, trade_off = (
+        f"{one.compute} ({one.runs_on})" for one in (chosen.fastest, chosen.cheapest, chosen.trade_off)
+    )
+    return (
+        f"Recommended: --compute {trade_off}, the least time × cost. Fastest: {fastest}; cheapest: {cheapest}.\n"
+        "Starts of machines are assumptions, GPUs other than H100 and A100 estimates, EC2 at its on-demand price: "
+        "Spot is often less than half of it. Slurm without its queue's wait."
+    )
+
+
+def _as_json(
+    own: Forecast, others: Sequence[Forecast], computes: Sequence[ComputeForecast], known: Calibration
+) -> dict[str, object]:
     wishes = recommend(others)
+    chosen = choose_compute(computes)
     return {
         "schema": "skyfan.forecast/1",
         "plan": own.to_json_dict(),
@@ -149,5 +185,11 @@ def _as_json(own: Forecast, others: Sequence[Forecast], known: Calibration) -> d
         "cheapest": wishes.cheapest.to_json_dict(),
         "fastest": wishes.fastest.to_json_dict(),
         "best_trade_off": wishes.trade_off.to_json_dict(),
+        "computes": [asdict(one) for one in computes],
+        "recommended_compute": {
+            "fastest": asdict(chosen.fastest),
+            "cheapest": asdict(chosen.cheapest),
+            "best_trade_off": asdict(chosen.trade_off),
+        },
         "calibration": {"source": known.source, "fit": known.fit},
     }

@@ -25,16 +25,23 @@ app = typer.Typer(no_args_is_help=True, help="Inspect, convert, train and compar
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
-ModelArgument = Annotated[str, typer.Argument(metavar="FILE|URI", help="A checkpoint, a .pt2 program, or demo.")]
+ModelArgument = Annotated[str, typer.Argument(metavar="FILE|URI", help="A checkpoint, a .pt2 or .onnx file, or demo.")]
 Heads = Annotated[int | None, typer.Option(min=1, help="Attention heads, where the file does not name them.")]
 
 
 @app.command()
 def inspect(model: ModelArgument, as_json: Json = False) -> None:
-    """Show what a model file holds and where each setting was read from; nothing in it is executed."""
+    """Show what a model takes, gives, calls and costs, and which engine would run it here and why.
+
+    Nothing in the file is executed but tensor operations that are on Skyfan's lists, in a confined child process first.
+    """
+    from skyfan.engines.description import describe
     from skyfan.models.loading import load_model
 
-    facts = _facts(load_model(model))
+    loaded = load_model(model)
+    if loaded.config is None:
+        say("converting it and trying its engines")
+    facts = _facts(loaded) | describe(loaded)
     if as_json:
         print_json(facts)
         return

@@ -25,8 +25,16 @@ JOB_FIELDS = (
     *RunOptions.model_fields,
 )
 
-On = Annotated[str, typer.Option(help="Where to run: process, local, compose, localstack or aws.")]
+On = Annotated[str, typer.Option(help="Where to run: process, local, compose, slurm, localstack or aws.")]
+Start = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The start that `skyfan plan --write` named; the newest by default.")
+]
 StateMachine = Annotated[str, typer.Option(help="Name or ARN of the deployed pipeline, on localstack and aws.")]
+SlurmConfig = Annotated[Path | None, typer.Option(help="TOML file with what a Slurm cluster asks for.")]
+Slurm = Annotated[
+    list[str] | None, typer.Option(metavar="KEY=VALUE", help="The same, one by one: partition, account, gres, …")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="On slurm: print the scripts, and write and submit nothing.")]
 CopyTo = Annotated[Path | None, typer.Option(help="Copy the run's files to this folder when it is done.")]
 Model = Annotated[str, typer.Option(help="Checkpoint (.pt, .safetensors) or exported program (.pt2): path or URI.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")]

@@ -1,5 +1,6 @@
 """`skyfan plan`: the plan as a table, or what it would take and cost, without running anything."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,7 @@ import typer
 from rich.table import Table
 
 import skyfan
+from skyfan import logs
 from skyfan.aws_limits import LAMBDA_CONCURRENCY, LAMBDA_MAX_MEMORY_MB, LAMBDA_MIN_MEMORY_MB
 from skyfan.backends.stepfunctions.access import AWS, prepare_environment
 from skyfan.cli import options
@@ -14,6 +16,7 @@ from skyfan.cli.console import err, out, print_json, say
 from skyfan.cli.cost import known_architecture
 from skyfan.cli.forecast import run_calibration, show_forecast
 from skyfan.errors import BadInput
+from skyfan.job import Job
 from skyfan.planning import Plan
 from skyfan.progress.terminal import TerminalProgress
 from skyfan.units import counted, format_size
@@ -28,11 +31,11 @@ Calibrate = Annotated[
 ]
 
 
-@options.takes_job("dataset", "partition_size", "world_size", "file_limit")
+@options.takes_job(*options.JOB_FIELDS)
 def plan(
     fields: dict[str, object],
     on: Annotated[str, typer.Option(help="Where it would run; aws: with --forecast.")] = "local",
-    forecast: Annotated[bool, typer.Option("--forecast", help="Wall time and cost on AWS, and alternatives.")] = False,
+    forecast: Annotated[bool, typer.Option("--forecast", help="Wall time and cost on AWS and Slurm.")] = False,
     calibrate: Calibrate = None,
     calibration: Annotated[str, typer.Option(help="Of the forecast: skyfan, published, or a file (URI).")] = PACKAGED,
     memory: Annotated[
@@ -44,9 +47,15 @@ def plan(
     maps: Annotated[int, typer.Option(help="Distributed Maps side by side.", min=1)] = 1,
     prices: Annotated[Path | None, typer.Option(help="Another price file.")] = None,
     figure: Annotated[Path | None, typer.Option(help="Draw time against cost into this file (SVG, PDF, PNG).")] = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="Claim --output and leave there what `skyfan rank` needs.")
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Show which samples each rank would compute, or with --forecast what that takes. Reads metadata only."""
+    """Show which samples each rank would compute, or with --forecast what that takes. Reads metadata only.
+
+    With --write the run is prepared for any scheduler that can count: its tasks run `skyfan rank OUTPUT`.
+    """
     if calibrate:
         if calibration == PACKAGED:
             raise BadInput("--calibrate writes a calibration; name the file with --calibration FILE.")
@@ -56,6 +65,9 @@ def plan(
     if "dataset" not in fields:
         raise BadInput("name the data with --dataset FILE_OR_FOLDER.")
     prepare_environment(on)
+    if write:
+        _write(options.make_job(fields), as_json=as_json)
+        return
     with TerminalProgress(err, say, quiet=as_json) as listener:
         planned = skyfan.plan(options.make_job(fields), progress=listener)
     if forecast or on == AWS:
@@ -67,6 +79,7 @@ def plan(
             region=region,
             concurrency=concurrency,
             maps=maps,
+            workers=planned.job.workers,
             prices=prices,
             figure=_drawable(figure),
             as_json=as_json,
@@ -76,6 +89,28 @@ def plan(
         print_json(planned.model_dump(mode="json", by_alias=True, exclude={"run_id", "model_digest"}))
     else:
         out.print(_table(planned))
+
+
+def _write(job: Job, *, as_json: bool) -> None:
+    """Plans the run for a scheduler's array, and prints what to type next."""
+    # Loads engines, which a plan that is only looked at does not need.
+    from skyfan.backends.arrays import plan_array, prepare_array
+
+    logs.configure("driver", level=None if logs.as_json() else "warning")
+    with TerminalProgress(err, say, quiet=as_json) as listener:
+        prepared, models = prepare_array(job, listener)
+        start = plan_array(job, listener, target="array", prepared=prepared, models=models)
+    if as_json:
+        print_json({"output": job.output, "run_id": start.run_id, "start": start.name, "ranks": start.ranks})
+        return
+    command = f"{shlex.quote(job.output)} --start {start.name}"
+    out.print(
+        f"{counted(start.ranks, 'rank')} to do.\n"
+        f"each task of an array, counted from 0:  skyfan rank {command}\n"
+        f"when they have ended:                   skyfan aggregate {command}",
+        markup=False,
+        highlight=False,
+    )
 
 
 def _drawable(figure: Path | None) -> Path | None:

@@ -10,6 +10,7 @@ import skyfan
 from skyfan import logs
 from skyfan.backends.base import DEFAULT_STATE_MACHINE, BackendSettings
 from skyfan.backends.registry import create_backend
+from skyfan.backends.slurm.options import SlurmOptions, read_options
 from skyfan.cli import options
 from skyfan.cli.console import err, out, print_json, say
 from skyfan.cli.fetch import fetch
@@ -36,6 +37,9 @@ def run(
     payload: Payload = None,
     on: options.On = "local",
     state_machine: options.StateMachine = DEFAULT_STATE_MACHINE,
+    slurm_config: options.SlurmConfig = None,
+    slurm: options.Slurm = None,
+    dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
     copy_to: options.CopyTo = None,
@@ -50,12 +54,34 @@ def run(
         job = options.make_job(fields)
     else:
         raise BadInput("name the data with --dataset FILE_OR_FOLDER, or give a --payload FILE.")
-    summary = execute(job, on, quiet=quiet or as_json, state_machine=state_machine)
+    cluster = _cluster(on, slurm_config, slurm or [], dry_run=dry_run)
+    if dry_run and cluster:
+        _print_scripts(job, cluster)
+        return
+    summary = execute(job, on, quiet=quiet or as_json, state_machine=state_machine, slurm=cluster)
     if job.verify_reads and summary.verified_tensors is None:
         say("warning: nothing was compared: these ranks were computed without --verify-reads; add --no-resume.")
     if copy_to:
         fetch(job.output, copy_to, quiet=quiet or as_json)
     show(summary, as_json=as_json, quiet=quiet)
+
+
+def _cluster(on: str, config: Path | None, given: list[str], *, dry_run: bool) -> SlurmOptions | None:
+    """What a Slurm cluster is asked for; None elsewhere."""
+    if on == "slurm":
+        return read_options(config, given)
+    if config or given or dry_run:
+        raise BadInput(f"--slurm-config, --slurm and --dry-run are for --on slurm, not for --on {on}.")
+    return None
+
+
+def _print_scripts(job: Job, cluster: SlurmOptions) -> None:
+    # Loads engines, which other commands do not need.
+    from skyfan.backends.slurm.backend import dry_run
+
+    logs.configure("driver", level=None if logs.as_json() else "warning")
+    for script in dry_run(job, cluster):
+        out.print(script, markup=False, highlight=False)
 
 
 def _job_of_payload(path: Path, typed: dict[str, object]) -> Job:
@@ -77,7 +103,9 @@ def _job_of_payload(path: Path, typed: dict[str, object]) -> Job:
     return options.make_job(job.model_dump(by_alias=True) | typed)
 
 
-def execute(job: Job, on: str, *, quiet: bool, state_machine: str = DEFAULT_STATE_MACHINE) -> Summary:
+def execute(
+    job: Job, on: str, *, quiet: bool, state_machine: str = DEFAULT_STATE_MACHINE, slurm: SlurmOptions | None = None
+) -> Summary:
     """Runs the job and shows its progress; Ctrl-C and SIGTERM stop it cleanly.
 
     Where logs are asked to be JSON (in containers), progress is log lines too.
@@ -90,7 +118,8 @@ def execute(job: Job, on: str, *, quiet: bool, state_machine: str = DEFAULT_STAT
         shown.stop()
         return err.is_terminal and typer.confirm(f"Stop execution {execution.name}, too?", default=False, err=True)
 
-    backend = create_backend(on, BackendSettings(state_machine=state_machine, stop_execution=stop_execution))
+    settings = BackendSettings(state_machine=state_machine, stop_execution=stop_execution, slurm=slurm)
+    backend = create_backend(on, settings)
     with shown as listener:
         return skyfan.run(job, on=backend, progress=listener).summary
 

@@ -9,20 +9,24 @@
 See docs/explanation/communication.md for protocol, algorithms, limits and security.
 """
 
-from skyfan.comm.communicator import Communicator
-from skyfan.comm.connect import connect
-from skyfan.comm.errors import (
-    CollectiveMismatch,
-    CommError,
-    CommTimeout,
-    GroupIncomplete,
-    GroupLimit,
-    GroupRefused,
-    PeerLost,
-    RendezvousLost,
-)
-from skyfan.comm.model import Choice, choose
-from skyfan.comm.reduction import MAX, MEAN, MIN, PROD, SUM, Reduction, custom
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from skyfan.comm.communicator import Communicator
+    from skyfan.comm.connection import connect
+    from skyfan.comm.errors import (
+        CollectiveMismatch,
+        CommError,
+        CommTimeout,
+        GroupIncomplete,
+        GroupLimit,
+        GroupRefused,
+        PeerLost,
+        RendezvousLost,
+    )
+    from skyfan.comm.model import Choice, choose
+    from skyfan.comm.reduction import MAX, MEAN, MIN, PROD, SUM, Reduction, custom
 
 __all__ = [
     "MAX",
@@ -45,3 +49,28 @@ __all__ = [
     "connect",
     "custom",
 ]
+
+# Imported when they are first used (PEP 562): most ranks talk to no other.
+_MODULES = {
+    "communicator": ("Communicator",),
+    "connection": ("connect",),
+    "errors": (
+        "CollectiveMismatch",
+        "CommError",
+        "CommTimeout",
+        "GroupIncomplete",
+        "GroupLimit",
+        "GroupRefused",
+        "PeerLost",
+        "RendezvousLost",
+    ),
+    "model": ("Choice", "choose"),
+    "reduction": ("MAX", "MEAN", "MIN", "PROD", "SUM", "Reduction", "custom"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"skyfan.comm.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-from pydantic import BaseModel, Field
 
+from skyfan.comm.check_messages import CollectiveTime, PingPong, RankCheck, RankReport
 from skyfan.comm.communicator import Communicator
-from skyfan.comm.connect import connect
+from skyfan.comm.connection import connect
 from skyfan.comm.rank_group import group_token
 from skyfan.comm.values import Array
 from skyfan.errors import SkyfanError
@@ -28,55 +28,6 @@ STORE_PING_MAX_BYTES = 2 * 2**20
 STORE_COLLECTIVE_BYTES = (8, 64 * 2**10)
 _MAX_REPETITIONS = 50
 _WARM_UP = 2
-
-
-class RankCheck(BaseModel):
-    """One rank's part of a check.
-
-    `token` is the group's secret; without one the rank derives it from the services' token (`group_token`).
-    """
-
-    rank: int
-    world_size: int
-    run: str
-    channel: str
-    rendezvous: str | None = None
-    token: str | None = Field(default=None, repr=False)
-    store: str | None = None
-    join_timeout_s: float = 60.0
-    budget_s: float = 14.0
-
-
-class PingPong(BaseModel):
-    """Half a round trip between ranks 0 and 1; medians."""
-
-    size_bytes: int
-    latency_s: float
-    bandwidth_bytes_per_s: float
-    repetitions: int
-
-
-class CollectiveTime(BaseModel):
-    """The slowest rank's time; median over repetitions."""
-
-    name: str
-    size_bytes: int
-    time_s: float
-    repetitions: int
-
-
-class RankReport(BaseModel):
-    """What one rank measured. `joined_at` is Unix time; ping-pong and collectives are filled in by rank 0."""
-
-    rank: int
-    channel: str
-    why: str
-    joined_at: float
-    connect_s: float
-    formation_s: float
-    paths: dict[int, str]
-    ping_pong: list[PingPong] = []
-    collectives: list[CollectiveTime] = []
 
 
 def check_rank(work: RankCheck, cancelled: threading.Event | None = None) -> RankReport:

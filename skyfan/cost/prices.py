@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, ValidationError
 
 from skyfan.errors import BadInput
 from skyfan.settings import CostSettings, read, variable
@@ -41,6 +41,9 @@ class RegionPrices(_Frozen):
     logs_stored_gb_month: float = Field(ge=0)
     fargate_vcpu_h: float = Field(ge=0)
     fargate_gb_h: float = Field(ge=0)
+    ec2_h: dict[str, NonNegativeFloat] = Field({}, description="an instance by type, Linux, on demand")
+    sagemaker_processing_h: dict[str, NonNegativeFloat] = Field({}, description="an instance of a processing job")
+    public_ipv4_h: float = Field(0.0, ge=0, description="one public address in use")
 
 
 class Prices(_Frozen):

@@ -21,9 +21,9 @@ from skyfan import store
 from skyfan.curation.object_files import SUFFIXES, Columns, read_object
 from skyfan.errors import DatasetError, LocationError, RunConflict
 from skyfan.events import Progress
-from skyfan.formats.dataset import natural_order, open_dataset
+from skyfan.formats.dataset import natural_order
 from skyfan.formats.registry import suffix_of
-from skyfan.plain_text import first_line
+from skyfan.formats.tables import read_table
 
 SHARD_BYTES = 256 * 2**20
 ROW_GROUP_BYTES = 16 * 2**20
@@ -109,7 +109,7 @@ def _objects(folder: str, catalog: str | None, id_column: str) -> _Objects:
         by_name[stem] = uri
     if catalog is None:
         return _Objects(files, {ID: _ids(list(by_name))}, [])
-    columns = _catalog(catalog)
+    columns = read_table(catalog)
     if id_column not in columns:
         raise DatasetError(f"{catalog} has no column {id_column!r}; it holds {', '.join(columns)}. Name one with --id.")
     names = [str(name).strip() for name in columns[id_column].tolist()]
@@ -124,20 +124,6 @@ def _ids(names: Sequence[str]) -> NDArray[np.generic]:
     if all(name.isdecimal() and str(int(name)) == name and int(name) < 2**63 for name in names):
         return np.array([int(name) for name in names], np.int64)
     return np.array(names, object)
-
-
-def _catalog(uri: str) -> Columns:
-    if suffix_of(uri) != ".csv":
-        dataset = open_dataset(uri)
-        return dataset.read(0, dataset.samples)
-    import pyarrow as pa
-    from pyarrow import csv
-
-    try:
-        table = csv.read_csv(io.BytesIO(store.read(uri)))
-    except pa.ArrowException as error:
-        raise DatasetError(f"{uri} is not a CSV table: {first_line(error)}.") from error
-    return {name: table[name].to_numpy() for name in table.column_names}
 
 
 def _claim(target: str, objects: _Objects, form: str, step: int) -> None:

@@ -28,14 +28,17 @@ class Deviation:
     def between(cls, found: NDArray[np.float32], expected: NDArray[np.float32]) -> Self:
         """Of outputs [B, width] against those that they should be."""
         reference = expected.astype(np.float64).reshape(len(expected), -1)
-        difference = np.abs(found.astype(np.float64) - reference)
+        with np.errstate(invalid="ignore"):
+            difference = np.abs(found.astype(np.float64) - reference)
+        # what is not finite in the same way in both is no deviation: a logarithm of nothing, a row that holds NaN
+        difference[(found == reference) | (np.isnan(found) & np.isnan(reference))] = 0
         if not np.isfinite(difference).all():
             return cls(len(found), np.inf, np.inf, np.inf)
         return cls(
             samples=len(found),
             max_abs=float(difference.max()),
             p999_abs=float(np.quantile(difference, 0.999)),
-            relative=float((difference / np.maximum(1, np.abs(reference))).max()),
+            relative=float((difference / np.maximum(1, np.abs(np.nan_to_num(reference)))).max()),
         )
 
     def to_dict(self) -> dict[str, float]:

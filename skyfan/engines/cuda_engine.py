@@ -23,7 +23,7 @@ from skyfan.engines.check import Deviation, reference_outputs, require_equal
 from skyfan.engines.compile_cache import use_inductor_cache
 from skyfan.engines.device_slots import CUDA, SLOTS, Slot, Streams
 from skyfan.engines.torch_graph import MatrixAstroMAE
-from skyfan.errors import ModelError, Transient
+from skyfan.errors import DeviceLost, ModelError
 from skyfan.layout import OutputSpec
 from skyfan.models.astromae_matrix import matrix_form
 from skyfan.models.loading import LoadedModel
@@ -287,7 +287,7 @@ class CudaEngine(Engine):
         except RuntimeError as error:
             first = first_line(error)
             if isinstance(error, torch.AcceleratorError) or first.startswith("CUDA error"):
-                raise Transient(
+                raise DeviceLost(
                     f"{self.info.device} failed ({first}); the rank has to be tried again in a new process."
                 ) from error
             advice = "; try without --compile" if self._compiled else ""

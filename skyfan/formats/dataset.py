@@ -28,6 +28,8 @@ _SIGN_OF_LIFE_S = 1.0
 # https://www.ivoa.net/documents/Notes/HATS: dataset/Norder=4/Dir=0/Npix=7.parquet, or a folder of that name.
 _HATS_PARTITION = re.compile(r"/Norder=[0-9]+/Dir=[0-9]+/Npix=[0-9]+(/[^/]+)?\.parquet$")
 
+Beside = Callable[[FileLayout], FileLayout]
+"""Gives a file the columns that a catalogue has of its rows."""
 Advance = Callable[[int, int | None], None]
 """Called with how many files are found or read, and of how many: None while they are still being listed."""
 
@@ -161,7 +163,10 @@ def natural_order(uri: str) -> tuple[list[tuple[int, str]], str]:
 
 
 def read_layouts(
-    dataset: str, advance: Advance | None = None, columns: ColumnOptions | None = None
+    dataset: str,
+    advance: Advance | None = None,
+    columns: ColumnOptions | None = None,
+    beside: Beside | None = None,
 ) -> tuple[FileLayout, ...]:
     """Layouts of all files; they must hold the same tensors, or a rank would fail long after the start.
 
@@ -182,6 +187,8 @@ def read_layouts(
                 f"{file.uri} holds other tensors than {files[0].uri} ({_signature(file)}, not {first}); "
                 "put files of one kind into one folder."
             )
+    if beside:
+        files = tuple(map(beside, files))
     return tuple(mapped(file, columns) for file in files) if columns else files
 
 
@@ -203,7 +210,9 @@ def _refuse_objects(dataset: str, files: Sequence[FileLayout]) -> None:
         )
 
 
-def first_layout(dataset: str, columns: ColumnOptions, advance: Advance | None = None) -> FileLayout:
+def first_layout(
+    dataset: str, columns: ColumnOptions, advance: Advance | None = None, beside: Beside | None = None
+) -> FileLayout:
     """The layout of the dataset's first file as a job means its columns: enough to see whether a model fits.
 
     Raises:
@@ -212,7 +221,7 @@ def first_layout(dataset: str, columns: ColumnOptions, advance: Advance | None =
     """
     files = [open_file(uri) for uri in dataset_files(dataset, advance)[:2]]
     _refuse_objects(dataset, files)
-    return mapped(files[0], columns)
+    return mapped(beside(files[0]) if beside else files[0], columns)
 
 
 def _opened(uris: list[str], advance: Advance | None) -> tuple[FileLayout, ...]:

@@ -37,7 +37,9 @@ def open_file(uri: store.StrPath) -> FileLayout:
     info = store.head(uri)
     file = _opened(info)
     columns = [spec for name, kind in file.leaves if (spec := _column(info.uri, name, kind, file.groups))]
-    return layout(info, "parquet", columns, repr(file.leaves).encode())
+    held = {spec.name for spec in columns}
+    left_out = [f"{name} ({kind})" for name, kind in file.leaves if name not in held]
+    return layout(info, "parquet", columns, repr(file.leaves).encode(), left_out=left_out)
 
 
 def read_rows(
@@ -195,7 +197,7 @@ class _File:
             source = pa.PythonFile(store.RangeFile(self.info, stats), mode="r")
             file = pq.ParquetFile(source, metadata=self.metadata, pre_buffer=False)
             table = file.read_row_group(group, columns=[key], use_threads=False)
-            array = _member(table, key)
+            array = member(table, key)
             texts = np.array(array.to_pylist(), object) if spec.dtype == "string" else None
         except (pa.ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
             raise refusal(uri, f"is a damaged Parquet file ({first_line(error)[:200]}); copy it again") from error
@@ -204,7 +206,8 @@ class _File:
         return _numbers(uri, key, array, spec) if texts is None else texts
 
 
-def _member(table: pa.Table, key: str) -> pa.Array:
+def member(table: pa.Table, key: str) -> pa.Array:
+    """The column, or the member of a struct, that a layout calls so, as one array."""
     name, *members = [key] if key in table.column_names else key.split(".")
     array = table.column(name).combine_chunks()
     if isinstance(array, pa.ChunkedArray):

@@ -1,6 +1,7 @@
 """Reads rows of a dataset file: byte ranges where they are such, else through the format's library."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 import numpy as np
@@ -47,22 +48,26 @@ def read_batch(
         DatasetError: the file holds other rows than it told.
         store.PreconditionFailed: the file is no longer the version named by `etag`.
     """
-    needed_bytes = batch_bytes(specs, stop - start)
+    own = [spec for spec in specs if not spec.uri]
+    needed_bytes = batch_bytes(own, stop - start)
     data = np.empty(needed_bytes, np.uint8) if buffer is None else buffer[:needed_bytes]
     if len(data) < needed_bytes:
         raise ValueError(f"the buffer has {len(data)} bytes, {needed_bytes} are needed")
     # Widest elements first, so that every part is aligned; text needs none.
     ordered = sorted(
-        (spec for spec in specs if spec.storage == "bytes"),
+        (spec for spec in own if spec.storage == "bytes"),
         key=lambda spec: (spec.stride_bytes or 0, -spec.itemsize if spec.dtype != "string" else 0),
     )
     arrays = _read_ranges(uri, ordered, start, stop, data, etag, stats, on_stored)
-    others = sorted((spec for spec in specs if spec.storage != "bytes"), key=lambda spec: spec.storage)
+    others = sorted((spec for spec in own if spec.storage != "bytes"), key=lambda spec: spec.storage)
     for storage, group in groupby(others, key=lambda spec: spec.storage):
         of_library = list(group)
         found = library_format(storage).read_rows(uri, of_library, start, stop, etag, stats)
         for spec in of_library:
             arrays[spec.name] = spec.from_file(found[spec.name])
+    for catalog in sorted({spec.uri for spec in specs if spec.uri}):  # whose name is that of its content: no ETag
+        beside = [replace(spec, uri="") for spec in specs if spec.uri == catalog]
+        arrays |= read_batch(catalog, beside, start, stop, stats=stats)
     return {spec.name: arrays[spec.name] for spec in specs}
 
 
@@ -123,7 +128,7 @@ def _byte_range(group: Sequence[TensorSpec], start: int, stop: int) -> tuple[int
 def batch_bytes(specs: Sequence[TensorSpec], rows: int) -> int:
     """Bytes that `rows` rows of `specs` take while they are read."""
     total_bytes = 0
-    for group in _groups([spec for spec in specs if spec.storage == "bytes"]):
+    for group in _groups([spec for spec in specs if spec.storage == "bytes" and not spec.uri]):
         first, last = _byte_range(group, 0, min(rows, group[0].samples))
         total_bytes += last - first
     return total_bytes

@@ -7,7 +7,7 @@ import json
 import math
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -17,11 +17,8 @@ from safetensors.numpy import save as save_safetensors
 
 from skyfan.dtypes import numpy_dtype
 from skyfan.errors import ModelError
-from skyfan.formats.torch.unpickler import InertObject, TensorRef, describe
-from skyfan.models._inert import InertFile, load_inert
 from skyfan.models.config import UNSHAPED_FIELDS, AstroMAEConfig
 from skyfan.models.reference_outputs import binding_digest
-from skyfan.models.torch_weights import module_part, module_weights, to_arrays
 from skyfan.models.weight_names import STEM_ALIAS, plain_weights
 
 if TYPE_CHECKING:
@@ -53,9 +50,6 @@ _SAFETENSORS_DTYPES = {
     "U8": "uint8",
     "BOOL": "bool",
 }
-# Names under which training scripts keep the weights beside the optimiser's state.
-_NESTED_KEYS = ("state_dict", "model_state_dict", "model", "module", "net", "weights", "ema")
-_MAX_NESTING = 4
 
 
 @dataclass(frozen=True)
@@ -64,7 +58,7 @@ class Checkpoint:
 
     `attributes` holds those of `UNSHAPED_FIELDS` that the file tells, `metadata` its text entries
     (safetensors), `root` the class of a pickled module, `reference_outputs` what torch predicts on
-    `check_samples`, where the file holds that.
+    `check_samples`, where the file holds that, and `bound_outputs` whether a digest binds that to the weights.
     """
 
     format: CheckpointFormat
@@ -74,6 +68,7 @@ class Checkpoint:
     metadata: dict[str, str] = field(default_factory=dict)
     root: str = ""
     reference_outputs: tuple[float, ...] | None = None
+    bound_outputs: bool = False
 
 
 def read_safetensors(data: bytes, where: str) -> Checkpoint:
@@ -101,7 +96,13 @@ def read_safetensors(data: bytes, where: str) -> Checkpoint:
     attributes = {n: config[n] for n in UNSHAPED_FIELDS if isinstance(config.get(n), int | float)}
     metadata |= {name: str(value) for name, value in told.items()}
     return Checkpoint(
-        "safetensors", plain_weights(state)[0], attributes, "metadata", metadata, reference_outputs=outputs
+        "safetensors",
+        plain_weights(state)[0],
+        attributes,
+        "metadata",
+        metadata,
+        reference_outputs=outputs,
+        bound_outputs=binding is not None,
     )
 
 
@@ -142,35 +143,6 @@ def write_safetensors(
     return written
 
 
-def read_torch(data: bytes, where: str) -> Checkpoint:
-    """Weights of a `torch.save` file: a state dict, one inside a training checkpoint, or a whole module."""
-    file = load_inert(data, where)
-    found = file.tree
-    for _ in range(_MAX_NESTING):
-        if isinstance(found, InertObject) and isinstance(found.state.get("_modules"), dict):
-            return _from_module(found, file)
-        if not isinstance(found, Mapping):
-            break
-        if _looks_like_state_dict(found):
-            return _of_torch("state_dict", to_arrays(found, file))
-        key = next((key for key in _NESTED_KEYS if key in found), None)
-        if key is None:
-            break
-        found = found[key]
-    if isinstance(found, Mapping):
-        tensors = to_arrays(found, file)
-        if tensors:  # a state dict of one layer, or a dataset: its names say that it is no AstroMAE
-            return _of_torch("state_dict", tensors)
-    raise ModelError(
-        f"{where} holds neither a state dict nor a module ({describe(found)}); save model.state_dict() or "
-        "export the model with torch.export.save to a .pt2 file."
-    )
-
-
-def _looks_like_state_dict(found: Mapping[Any, Any]) -> bool:
-    return any(isinstance(value, TensorRef) and "." in str(name) for name, value in found.items())
-
-
 def _json_object(text: str, where: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
@@ -179,60 +151,3 @@ def _json_object(text: str, where: str) -> dict[str, Any]:
     if not isinstance(found, dict) or not isinstance(found.get(CONFIG_KEY, {}), dict):
         raise ModelError(f"the metadata of {where} holds no configuration.")
     return found
-
-
-def _from_module(root: InertObject, file: InertFile) -> Checkpoint:
-    module = root
-    for _ in range(_MAX_NESTING):
-        if module.path.startswith("torch.nn.parallel."):
-            wrapped = module_part(module, "_modules").get("module")
-            if not isinstance(wrapped, InertObject):
-                raise ModelError(f"{file.where} holds a {module.path} without a model in it.")
-            module = wrapped
-    weights = to_arrays(module_weights(module, file.where), file)
-    return replace(
-        _of_torch("module", weights), attributes=_module_attributes(module), attributes_from="module", root=module.path
-    )
-
-
-def _of_torch(kind: CheckpointFormat, weights: StateDict) -> Checkpoint:
-    state, left_out = plain_weights(weights)
-    return Checkpoint(kind, state, metadata={LEFT_OUT_KEY: ", ".join(left_out)} if left_out else {})
-
-
-def _child(module: InertObject, path: str) -> InertObject | None:
-    found: Any = module
-    for name in path.split("."):
-        found = module_part(found, "_modules").get(name) if isinstance(found, InertObject) else None
-    return found if isinstance(found, InertObject) else None
-
-
-def _module_attributes(module: InertObject) -> dict[str, float]:
-    """The values of `UNSHAPED_FIELDS` as the layers of a pickled AstroMAE hold them."""
-    places = {
-        "num_heads": ("blocks.0.attn", "num_heads"),
-        "norm_eps": ("blocks.0.norm1", "eps"),
-        "fc_norm_eps": ("fc_norm", "eps"),
-        "batch_norm_eps": ("blocks.0.PCM.1", "eps"),
-    }
-    found: dict[str, float] = {}
-    for name, (path, attribute) in places.items():
-        layer = _child(module, path)
-        value = layer.state.get(attribute) if layer else None
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            found[name] = value
-    _check_attention_scale(module, found)
-    return found
-
-
-def _check_attention_scale(module: InertObject, found: Mapping[str, float]) -> None:
-    attention = _child(module, "blocks.0.attn")
-    qkv = _child(module, "blocks.0.attn.qkv")
-    if attention is None or qkv is None or "num_heads" not in found:
-        return
-    weight = module_part(qkv, "_parameters").get("weight")
-    scale = attention.state.get("scale")
-    if isinstance(weight, TensorRef) and isinstance(scale, float):
-        usual = (weight.shape[0] / 3 / found["num_heads"]) ** -0.5
-        if abs(scale - usual) > 1e-6 * usual:
-            raise ModelError(f"the module scales its attention by {scale}, AstroMAE by {usual}; export it as .pt2.")

@@ -1,22 +1,22 @@
 """Finds the one model file in a folder, such as the reference system's `S3_object_name`."""
 
-import hashlib
-
 from skyfan import store
 from skyfan.errors import ModelError
 from skyfan.models import DEMO_MODEL, demo_model_path
+from skyfan.models.loading import file_digest
 
-MODEL_SUFFIXES = (".safetensors", ".pt2", ".pt", ".pth")
+MODEL_SUFFIXES = (".safetensors", ".pt2", ".onnx", ".pt", ".pth")
 _MAX_LISTED = 5
 
 
 def model_digest(uri: str) -> str:
-    """SHA-256 of the model file's bytes, in hex, as runs are identified by it; nothing of the file is parsed.
+    """SHA-256 of the model's file, in hex, as runs are identified by it; of an ONNX file with its external data.
 
     Raises:
         LocationError: there is no such file.
     """
-    return hashlib.sha256(store.read(str(demo_model_path()) if uri == DEMO_MODEL else uri)).hexdigest()
+    where = str(demo_model_path()) if uri == DEMO_MODEL else uri
+    return file_digest(store.read(where), where)
 
 
 def locate_model(uri: str | None) -> str:

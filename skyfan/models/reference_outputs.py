@@ -21,14 +21,20 @@ if TYPE_CHECKING:
 CHECKED_SAMPLES = 16
 
 
-def check_samples(inputs: Sequence[ModelInput], count: int = CHECKED_SAMPLES) -> list[NDArray[np.float32]]:
-    """Inputs to compare engines on: noise of the size of SDSS fluxes, magnitudes from 14 to 22; always the same."""
+def check_samples(inputs: Sequence[ModelInput], count: int = CHECKED_SAMPLES) -> list[NDArray[Any]]:
+    """Inputs to compare engines on, always the same; sizes that may be any are 1.
+
+    Noise of the size of SDSS fluxes, magnitudes from 14 to 22, small whole numbers where the model takes whole numbers.
+    """
     rng = np.random.default_rng(0)
     found = []
     for wanted in inputs:
         noise = rng.random((count, *(size or 1 for size in wanted.shape[1:])), dtype=np.float32)
-        values = 14 + 8 * noise if wanted.name == "magnitude" else np.expm1(4 * noise) / 10
-        found.append(values.astype(np.float32))
+        if "float" in wanted.dtype:
+            values = 14 + 8 * noise if wanted.name == "magnitude" else np.expm1(4 * noise) / 10
+        else:
+            values = 2 * noise
+        found.append(values.astype(wanted.numpy_dtype))
     return found
 
 

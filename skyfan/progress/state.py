@@ -59,7 +59,7 @@ class RunState:
         if self.map is None:
             return sum(self._done.values())
         counts = self.map
-        all_ranks = counts.pending + counts.running + counts.succeeded + counts.failed
+        all_ranks = counts.pending + (counts.running or 0) + counts.succeeded + counts.failed
         return (self.samples - self.reused_samples) * counts.succeeded // max(1, all_ranks)
 
     @property
@@ -87,10 +87,8 @@ class RunState:
             return f"ranks {self.ranks_done}/{self.ranks}"
         counts = self.map
         failed = f", {counts.failed} failed" if counts.failed else ""
-        return (
-            f"ranks {self.ranks_done + counts.succeeded}/{self.ranks} "
-            f"({counts.pending} pending, {counts.running} running{failed})"
-        )
+        running = "" if counts.running is None else f", {counts.running} running"
+        return f"ranks {self.ranks_done + counts.succeeded}/{self.ranks} ({counts.pending} pending{running}{failed})"
 
     def rate_line(self) -> str:
         """Throughput, time left and cost so far, as far as they are known; begins with a comma."""
@@ -102,7 +100,7 @@ class RunState:
             parts.append(f"{fresh / elapsed_s:,.0f} samples/s")
             if left:
                 parts.append(f"{format_duration(left / fresh * elapsed_s)} left")
-        if self.map is not None:
+        if self.map is not None and self.map.cost_usd is not None:
             parts.append(f"${self.map.cost_usd:.4f} so far")
         return "".join(f", {part}" for part in parts)
 

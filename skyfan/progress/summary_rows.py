@@ -24,6 +24,9 @@ def summary_rows(summary: Summary) -> list[tuple[str, str]]:
         rows.append(("collectives", f"{met.complete} of {met.ranks} ranks over {met.channel}{skew}"))
     if summary.verified_tensors is not None:
         rows.append(("reads verified", counted(summary.verified_tensors, "tensor")))
+    if join := summary.catalog:
+        matched = f"{join.samples_matched:,} of {join.samples_matched + join.samples_unmatched:,}"
+        rows.append(("catalogue, samples with a row", f"{matched} (by {join.joined_by or 'row number'})"))
     rows.append(("engine", ", ".join(summary.environment["engines"])))
     if summary.cost:
         rows.append(("on AWS Lambda (estimate)", f"${summary.cost.total_usd:.4f}"))

@@ -1,7 +1,8 @@
 """What a user should know of a finished run beside its numbers, each as one sentence."""
 
 from skyfan.missing import NOT_FINITE, SENTINEL
-from skyfan.records import Summary
+from skyfan.records import CatalogJoin, Summary
+from skyfan.units import counted
 
 # More samples than this without a prediction because of their inputs: probably a column that is like that.
 NOTICED_SHARE = 0.01
@@ -15,6 +16,12 @@ def warnings(summary: Summary) -> list[str]:
         for column, count in summary.undeclared_sentinels.items()
         if column == "magnitude"
     ]
+    found += _of_catalog(summary.catalog) if summary.catalog else []
+    if summary.left_out:
+        found.append(
+            f"not read, as it is neither numbers nor text of every sample: {', '.join(summary.left_out)}; what you "
+            "need of it belongs into columns of as many rows, or into a --catalog."
+        )
     ids = summary.ids
     if ids and ids.duplicates:
         found.append(f"{ids.duplicates:,} rows have an ID in {ids.column} that an earlier row has.")
@@ -27,6 +34,21 @@ def warnings(summary: Summary) -> list[str]:
             f"{met.ranks - met.complete} of {met.ranks} ranks ended without the others' results, such as rank {rank}: "
             f"{error} Predictions are not touched by that."
         )
+    return found
+
+
+def _of_catalog(join: CatalogJoin) -> list[str]:
+    """What a join left open on either side."""
+    found = []
+    if join.samples_unmatched:
+        named = ", ".join(join.first_unmatched)
+        more = ", …" if join.samples_unmatched > len(join.first_unmatched) else ""
+        found.append(
+            f"{counted(join.samples_unmatched, 'sample')} without a row in {join.uri}, whose columns are empty there: "
+            f"{join.joined_by} {named}{more}."
+        )
+    if join.duplicates:
+        found.append(f"{counted(join.duplicates, 'row')} of {join.uri} with an ID of an earlier row: not used.")
     return found
 
 

@@ -5,7 +5,7 @@ fails and the first one's record is the answer.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -19,10 +19,11 @@ from skyfan.errors import LocationError, RunConflict, Transient
 from skyfan.planning import Plan, has_same_files, is_same_run, relocated
 from skyfan.records import RankRecord
 from skyfan.runs import predictions
-from skyfan.runs.folder import RunFolder, json_bytes
+from skyfan.runs.folder import RunFolder, json_bytes, parse_document
 from skyfan.runs.predictions_writer import PredictionsWriter
 from skyfan.units import counted
 
+Grow = Callable[[Plan], Plan | None]
 _PREDICTIONS = {1: re.compile(r"rank-(0|[1-9][0-9]*)\.parquet"), 2: re.compile(r"rank-([0-9]{7})\.parquet")}
 """Names of rank files by the results' schema."""
 # How often a rank's file may vanish between two looks: each time is another start with --no-resume.
@@ -34,11 +35,12 @@ _REMOVERS = 16
 class RunLedger(RunFolder):
     """A run's folder with its commit protocol: which run has claimed it, and which ranks are committed."""
 
-    def claim(self, plan: Plan, *, resume: bool) -> tuple[Plan, list[int]]:
+    def claim(self, plan: Plan, *, resume: bool, grow: Grow = lambda _: None) -> tuple[Plan, list[int]]:
         """Writes plan.json; returns the plan that counts, and the ranks that this very run has committed before.
 
         Another run's folder is refused and left as it is. The same run keeps its plan, and reads its files where
-        they lie now. With `resume=False` it starts over: its earlier results are removed.
+        they lie now. With `resume=False` it starts over: its earlier results are removed. `grow` gives an earlier plan
+        the files that are new since, or None where `plan` is not of the same dataset grown.
 
         Raises:
             RunConflict: the folder belongs to another run; the sentence says what differs.
@@ -50,18 +52,50 @@ class RunLedger(RunFolder):
             store.put_new(self.plan_uri, _plan_bytes(plan))
         except store.AlreadyExists:
             earlier = self.read_plan()
-            if not is_same_run(earlier, plan):
+            if is_same_run(earlier, plan):
+                plan = relocated(earlier, plan)
+            elif (more := grow(earlier)) is not None:
+                plan = self._extended(earlier, more, plan, grow)
+            else:
                 raise RunConflict(
                     f"{self.uri} holds run {earlier.run_id} and this is run {plan.run_id}: "
                     f"{_difference(earlier, plan)}. Choose another --output; nothing was written."
                 ) from None
-            plan = relocated(earlier, plan)
             ledger = replace(self, results_schema=plan.results_schema)
             if plan is not earlier:
                 store.put(self.plan_uri, _plan_bytes(plan))
             if not resume:
                 ledger.remove_results(plan)
         return plan, ledger.committed_of(plan)
+
+    def _extended(self, earlier: Plan, more: Plan, plan: Plan, grow: Grow) -> Plan:
+        """The plan with the files that are new, claimed as the next generation by a create-only put.
+
+        Raises:
+            RunConflict: there are such files, and the job does not say to extend the run.
+        """
+        added = len(more.files) - len(earlier.files)
+        if not added:
+            return more
+        if not plan.job.extend:
+            raise RunConflict(
+                f"{self.uri} holds run {earlier.run_id} of {counted(len(earlier.files), 'file')}, and "
+                f"{plan.job.dataset} has {counted(added, 'file')} more: add --extend to predict only what is new, into "
+                "the same run, or choose another --output; nothing was written."
+            )
+        uri = self.generation_uri(len(more.generations))
+        try:
+            store.put_new(uri, _plan_bytes(more))
+        except store.AlreadyExists:
+            # Another start, or one that was killed before it wrote plan.json; the dataset may have grown again since.
+            found = parse_document(uri, store.read(uri), Plan)
+            again = grow(found)
+            if again is None:
+                raise RunConflict(
+                    f"{uri} was planned with other files than {plan.job.dataset} has; choose another --output."
+                ) from None
+            return self._extended(found, again, plan, grow)
+        return more
 
     def committed_of(self, plan: Plan) -> list[int]:
         """Ranks of the plan whose predictions are there, in order."""
@@ -168,6 +202,7 @@ def _difference(earlier: Plan, plan: Plan) -> str:
             ("partition size", before.partition_size, now.partition_size),
             ("file limit", before.file_limit, now.file_limit),
             ("calibration dataset", before.calibrate, now.calibrate),
+            ("catalogue", _catalog_of(earlier), _catalog_of(plan)),
             *_changed_options(earlier, plan),
         )
         if was != given
@@ -181,6 +216,11 @@ def _changed_files(earlier: Plan, plan: Plan) -> str:
     if earlier.job.dataset != plan.job.dataset:
         return f"dataset was {earlier.job.dataset}, is {plan.job.dataset}, which holds other files"
     return "the dataset's files changed"
+
+
+def _catalog_of(plan: Plan) -> str | None:
+    """Where the catalogue lies, and the beginning of its identity."""
+    return f"{plan.catalog.uri} ({plan.catalog.identity[:15]})" if plan.catalog else plan.job.catalog
 
 
 def _chosen_world_size(plan: Plan) -> int | None:

@@ -131,7 +131,10 @@ def classes(scores: NDArray[np.float32], wanted: ClassColumns, labels: NDArray[A
 
 
 def _numbers(labels: NDArray[Any], names: tuple[str, ...]) -> NDArray[np.int64]:
-    """Numbers of classes, or names, as numbers; −1 for what is neither."""
+    """Numbers of classes, or names, as numbers; −1 for what is neither, and where there is none."""
+    if isinstance(labels, np.ma.MaskedArray):
+        absent = np.ma.getmaskarray(labels).reshape(len(labels), -1)[:, 0]
+        return np.where(absent, -1, _numbers(labels.data, names))
     flat = labels.reshape(len(labels), -1)[:, 0]
     if flat.dtype.kind in "iufb":
         values = flat.astype(np.float64)

@@ -1,8 +1,15 @@
 """Where everything of one run lies, and how its documents are read.
 
 <output>/plan.json                         the plan; written once, claims the output
+<output>/plan-2.json, …                    the plan with a second generation of files (--extend), claimed like
+                                           plan.json, which is then a copy of the last
 <output>/items.jsonl, items.json           the same work as items for a Distributed Map
-<output>/model/<sha256>.safetensors        the model that ranks load, where it had to be converted
+<output>/starts/start-<start>.json         one start of the run for a scheduler's array, and the ranks that it has to do
+<output>/starts/todo-<start>.json          (`skyfan.stages.starts`)
+<output>/failures/<start>/rank-0000003-1.json  why rank 3 of that start failed for the first time
+<output>/catalog/<digest>.npy               with --catalog: its columns, one row a sample; written once
+<output>/model/<sha256>.safetensors        the AstroMAE that ranks load, where it had to be converted
+<output>/model/<sha256>/engine.json        of any other model: the engine that was chosen and the files that it loads
 <output>/predictions/rank-0000003.parquet  of rank 3, written once: this put is the rank's commit. Seven digits, so that
                                            the order of names is the dataset's; runs of schema 1 have `rank-3.parquet`
 <output>/<rank>.json                       the rank record, derived from the Parquet footer; with --collectives
@@ -39,6 +46,10 @@ class RunFolder:
         """plan.json."""
         return store.join(self.uri, "plan.json")
 
+    def generation_uri(self, number: int) -> str:
+        """The plan of generation `number`, 2 or later."""
+        return store.join(self.uri, f"plan-{number}.json")
+
     @property
     def items_uri(self) -> str:
         """The plan's items, one JSON line a rank."""
@@ -64,9 +75,34 @@ class RunFolder:
         """report.html."""
         return store.join(self.uri, "report.html")
 
+    @property
+    def starts_uri(self) -> str:
+        """The folder of the run's starts for a scheduler's array."""
+        return store.join(self.uri, "starts")
+
+    def start_uri(self, start: str) -> str:
+        """What every task of that start reads."""
+        return store.join(self.starts_uri, f"start-{start}.json")
+
+    def todo_uri(self, start: str) -> str:
+        """The ranks that that start has to do."""
+        return store.join(self.starts_uri, f"todo-{start}.json")
+
+    def failures_uri(self, start: str) -> str:
+        """The folder of that start's failure files."""
+        return store.join(self.uri, "failures", start)
+
     def model_uri(self, digest: str) -> str:
         """The model that was converted from the file of this SHA-256."""
         return store.join(self.uri, "model", f"{digest}.safetensors")
+
+    def catalog_uri(self, digest: str) -> str:
+        """The columns of a catalogue, joined."""
+        return store.join(self.uri, "catalog", f"{digest}.npy")
+
+    def engine_uri(self, digest: str) -> str:
+        """The engine of this run for the model of this SHA-256, see `skyfan.models.converted`."""
+        return store.join(self.uri, "model", digest, "engine.json")
 
     def record_uri(self, rank: int) -> str:
         """<rank>.json."""

@@ -143,16 +143,17 @@ def _pz_parts(
 
 
 def kept_column(values: NDArray[Any]) -> tuple[pa.Array, _Metadata]:
-    """A column of the dataset, [N] or [N, …], with its exact type, and the metadata of its field.
+    """A column of the dataset, [N] or [N, …], with its exact type, and the metadata of its field; null where masked.
 
     Types that Parquet lacks become ones that hold every value: bfloat16 and float8 become float32.
     """
     if values.dtype.kind == "V":
         values = values.astype(np.float32)
-    flat = np.ascontiguousarray(values).reshape(len(values), -1)
+    masked = np.ma.getmaskarray(values).reshape(len(values), -1)[:, 0] if np.ma.isMaskedArray(values) else None
+    flat = np.ascontiguousarray(np.ma.getdata(values)).reshape(len(values), -1)
     if values.dtype.kind in "OUST":
-        return pa.array([_text(value) for value in flat[:, 0].tolist()], pa.string()), None
-    return _vectors(flat, values.shape[1:], None)
+        return pa.array([_text(value) for value in flat[:, 0].tolist()], pa.string(), mask=masked), None
+    return _vectors(flat, values.shape[1:], masked)
 
 
 def _text(value: object) -> str | None:

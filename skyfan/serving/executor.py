@@ -1,6 +1,8 @@
 """The executor over gRPC: one rank at a time, progress as it goes, stopped by cancelling the call."""
 
 import asyncio
+import signal
+import sys
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -8,11 +10,11 @@ from contextlib import asynccontextmanager
 import structlog
 from grpc import aio
 
-from skyfan.comm.check import RankCheck, check_rank
+from skyfan.comm.check_messages import RankCheck
 from skyfan.comm.waiting import countdown
 from skyfan.engines.device import available_device
 from skyfan.engines.threads import available_threads
-from skyfan.errors import Busy
+from skyfan.errors import Busy, DeviceLost
 from skyfan.rpc.main import run_server
 from skyfan.rpc.messages import is_of, pack, unpack
 from skyfan.stages.infer import Control, infer
@@ -32,6 +34,9 @@ Context = aio.ServicerContext[Envelope, executor_pb2.InferEvent]
 
 class ExecutorServicer(executor_pb2_grpc.ExecutorServicer):
     """A thin layer over `skyfan.stages.prepare` and `skyfan.stages.infer`."""
+
+    device_lost = False
+    """Whether this process has to end because its GPU failed under it."""
 
     def __init__(self, models: ModelCache) -> None:
         self._models = models
@@ -78,6 +83,8 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServicer):
 
     async def CheckComm(self, request: Envelope, context: object) -> Envelope:
         """Is one rank of a communication check."""
+        from skyfan.comm.check import check_rank
+
         asked = unpack(request, RankCheck)
         async with self._free():
             cancelled = threading.Event()
@@ -92,7 +99,14 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServicer):
         if self._busy.locked():
             raise Busy("this executor is busy with another rank.")
         async with self._busy:
-            yield
+            try:
+                yield
+            except DeviceLost:
+                # What CUDA holds of a card that failed cannot be used again in this process. It drains and ends, and
+                # what watches it (the driver on local, a container's restart policy) starts another.
+                self.device_lost = True
+                signal.raise_signal(signal.SIGTERM)
+                raise
 
 
 def _asked(envelope: Envelope) -> InferRequest:
@@ -115,10 +129,12 @@ class _Progress:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Serves until told to stop."""
-    models = ModelCache(threads=available_threads(), device=available_device())
+    servicer = ExecutorServicer(ModelCache(threads=available_threads(), device=available_device()))
     run_server(
         SERVICE,
         FULL_NAME,
-        lambda server: executor_pb2_grpc.add_ExecutorServicer_to_server(ExecutorServicer(models), server),
+        lambda server: executor_pb2_grpc.add_ExecutorServicer_to_server(servicer, server),
         argv,
     )
+    if servicer.device_lost:
+        sys.exit(DeviceLost.exit_code)

@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from skyfan.comm.check import RankCheck
+from skyfan.comm.check_messages import RankCheck
 from skyfan.comm.rank_group import RankGroup
 from skyfan.job import Job
 from skyfan.stages.messages import ItemReference, ModelFile, PreparedModel
+from skyfan.stages.starts import StartName
 
 # EventBridge's own name for these events, its `detail-type`.
 STATUS_CHANGE = "Step Functions Execution Status Change"
@@ -74,8 +75,24 @@ class S3Prefix(_Value):
     prefix: str
 
 
+class ArrayJob(_Value):
+    """What Batch or SageMaker is asked for: `tasks` tasks or instances, each of which computes every `tasks`-th rank.
+
+    `start` names what they read (`skyfan.stages.starts`), `job_name` is the stem of the job's own name.
+    """
+
+    start: StartName
+    tasks: int = Field(ge=1)
+    job_name: str
+    run_id: str
+    plan_s: float
+
+
 class PlanResult(_Value):
-    """The plan in numbers, and what the map needs. `group` is None where ranks do not talk to each other."""
+    """The plan in numbers, and what the map needs. `group` is None where ranks do not talk to each other.
+
+    `array` is None where Lambda computes the ranks, or nothing is to be computed.
+    """
 
     run_id: str
     output: str
@@ -87,14 +104,16 @@ class PlanResult(_Value):
     max_concurrency: int
     tolerated_failure_percentage: int
     group: RankGroup | None
+    array: ArrayJob | None = None
 
 
 class ConvertEvent(_Event):
-    """Leave the model where ranks load it."""
+    """Leave the model where ranks load it, and for an array what its tasks read."""
 
     op: Literal["convert"]
     job: Job
     model: PreparedModel
+    array: ArrayJob | None = None
     execution: Execution
 
 
@@ -131,13 +150,14 @@ class AggregateEvent(_Event):
 
 
 class AggregateResult(_Value):
-    """The summary in numbers; `summary` is its URI."""
+    """The summary in numbers; `summary` is its URI. `too_many_failed`: more ranks than the job tolerates."""
 
     status: Literal["complete", "incomplete"]
     summary: str
     ranks_done: int
     samples_done: int
     samples_total: int
+    too_many_failed: bool
 
 
 class Failure(_Value):

@@ -141,6 +141,8 @@ def _summary(request: AggregateRequest, plan: Plan, merged: Merged, observed: Ob
         classes=classes_summary(merged.classes) if merged.classes else None,
         anomalies=merged.anomalies,
         ids=merged.ids,
+        catalog=plan.catalog,
+        left_out=plan.files[0].left_out,
         replaced_values=_total(record.replaced_values for record in merged.records),
         samples_replaced=sum(record.samples_replaced for record in merged.records),
         undeclared_sentinels=_total(record.undeclared_sentinels for record in merged.records),

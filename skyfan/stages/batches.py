@@ -23,10 +23,28 @@ NOT_FINITE_OUTPUT = "the model's output is not finite"
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns of the dataset that a rank reads beside the redshift: what the model takes, and what is kept."""
+    """Columns of the dataset that a rank reads beside the redshift: what the model takes, and what is kept.
+
+    `validities`: column → the one that is 0 where it has no value.
+    """
 
     inputs: tuple[str, ...]
     kept: tuple[str, ...]
+    validities: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> set[str]:
+        """All that are read."""
+        return {*self.inputs, *self.kept, *(self.validities[name] for name in self.kept if name in self.validities)}
+
+    def held(self, block: Block, rows: slice) -> dict[str, NDArray[Any]]:
+        """What is kept of these rows, masked where there is no value; copies, as the block is filled anew."""
+        held = {name: block.tensors[name][rows].copy() for name in self.kept}
+        for name in self.validities.keys() & held.keys():
+            absent = block.tensors[self.validities[name]][rows] == 0
+            shape = (len(absent), *(1,) * (held[name].ndim - 1))
+            held[name] = np.ma.masked_array(held[name], np.broadcast_to(absent.reshape(shape), held[name].shape))
+        return held
 
 
 @dataclass(frozen=True)
@@ -127,9 +145,7 @@ def batches(
             first_sample = block.first_sample + start
             given = [block.tensors[name][rows] for name in columns.inputs]
             tensors, reasons, replaced = missing_values.apply(columns.inputs, given, first_sample)
-            # Copies: the block is filled anew before the outputs are there.
-            held = {name: block.tensors[name][rows].copy() for name in columns.kept}
-            yield Batch(first_sample, reasons, replaced, _redshifts(block, rows), held), tensors
+            yield Batch(first_sample, reasons, replaced, _redshifts(block, rows), columns.held(block, rows)), tensors
 
 
 def _redshifts(block: Block, rows: slice) -> NDArray[np.float32] | None:

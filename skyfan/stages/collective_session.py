@@ -10,13 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from skyfan.comm import MAX, SUM, Communicator, connect, custom
 from skyfan.comm.rank_group import RankGroup, group_token
 from skyfan.comm.waiting import countdown
 from skyfan.errors import Interrupted, SkyfanError
@@ -24,6 +23,9 @@ from skyfan.records import Collectives, RankRecord, TimeOverRanks
 from skyfan.rpc.service_token import fetch_service_token
 from skyfan.science.metrics import as_json, merge_sums, metrics_of_sums
 from skyfan.stages.messages import InferRequest
+
+if TYPE_CHECKING:
+    from skyfan.comm import Communicator
 
 # Until all ranks have loaded their models: longer than a thousand functions take to start, at Lambda's 1,000 each 10 s.
 START_TIMEOUT_S = 60.0
@@ -35,8 +37,6 @@ END_MARGIN_S = 10.0
 _LEAST_S = 0.1
 # Keys of the rank record that are compared over ranks.
 TIMES = ("wall_s", "load_s", "read_s", "wait_s", "compute_s", "write_s")
-
-_MERGE = custom(merge_sums, commutative=True, associative=True)
 
 
 class CollectiveSession:
@@ -93,7 +93,8 @@ class CollectiveSession:
                 # All ranks leave the barrier at one moment, so that the longest wait was the first rank's; clocks of
                 # different machines are not compared.
                 waited_s = time.monotonic() - began
-                longest, shortest = self._ranks.allreduce(np.array([waited_s, -waited_s]), MAX, timeout_s=left_s())
+                extremes = np.array([waited_s, -waited_s])
+                longest, shortest = self._ranks.allreduce(extremes, "max", timeout_s=left_s())
                 skew_s = float(longest + shortest)
             self._note(start_s=time.monotonic() - began, launch_skew_s=skew_s)
         if self._cancelled.is_set():
@@ -111,9 +112,9 @@ class CollectiveSession:
         with self._going_on_alone():
             mine = np.array([getattr(record, name) for name in TIMES])
             ranks = self._ranks
-            whole = ranks.allreduce(sums, _MERGE, timeout_s=left_s()) if ranks else sums
-            total = ranks.reduce(mine, SUM, timeout_s=left_s()) if ranks else mine
-            most = ranks.reduce(mine, MAX, timeout_s=left_s()) if ranks else mine
+            whole = _merged(ranks, sums, left_s()) if ranks else sums
+            total = ranks.reduce(mine, "sum", timeout_s=left_s()) if ranks else mine
+            most = ranks.reduce(mine, "max", timeout_s=left_s()) if ranks else mine
             self._note(
                 state="complete",
                 end_s=time.monotonic() - began,
@@ -129,7 +130,9 @@ class CollectiveSession:
     ) -> None:
         self._leave(error)
 
-    def _connect(self, group: RankGroup, limit_s: float) -> Communicator:
+    def _connect(self, group: RankGroup, limit_s: float) -> "Communicator":
+        from skyfan.comm import connect
+
         fetch_service_token()
         return connect(
             group.group_rank,
@@ -178,3 +181,9 @@ def _over_ranks(
         name: TimeOverRanks(mean_s=float(total[number]) / members, max_s=float(most[number]))
         for number, name in enumerate(TIMES)
     }
+
+
+def _merged(ranks: "Communicator", sums: NDArray[np.float64], timeout_s: float) -> NDArray[np.float64]:
+    from skyfan.comm import custom
+
+    return ranks.allreduce(sums, custom(merge_sums, commutative=True, associative=True), timeout_s=timeout_s)

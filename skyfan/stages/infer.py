@@ -81,16 +81,17 @@ def infer(request: InferRequest, models: ModelCache, control: Control | None = N
         # Beside what is kept, labels: by them classes are judged.
         labels = label_column(job, item.files[0])
         kept = tuple(dict.fromkeys([*kept_columns(job, item.files[0], inputs), *([labels] if labels else [])]))
+        columns = Columns(inputs, kept, item.files[0].validities)
     with CollectiveSession(request, control.remaining_s, control.cancelled) as session, PredictionsWriter() as writer:
         session.start()
         read = checksums.ReadChecksums() if job.verify_reads else None
-        reader = ReadAhead(item, {*inputs, *kept, REDSHIFT}, job.batch_size, engine.allocate, checksums=read)
+        reader = ReadAhead(item, {*columns.names, REDSHIFT}, job.batch_size, engine.allocate, checksums=read)
         outputs = Outputs(
             functools.partial(result_columns, job, item.files[0], inputs, engine, half_width=file.half_width),
             writer,
             MissingValues(job),
         )
-        _predict_all(request, engine, Columns(inputs, kept), reader, outputs, watch, control)
+        _predict_all(request, engine, columns, reader, outputs, watch, control)
         if read:
             checksums.verify(item.files, read.ranges())
         with watch.phase("write"):
@@ -206,6 +207,8 @@ def _record(
         precision=info.precision,
         deviation=info.deviation,
         torch_version=info.torch_version,
+        compiled=info.compiled,
+        piece_samples=info.piece_samples,
         model_digest=request.model.source_digest,
         cold_start=cold_start,
         collectives=collectives,

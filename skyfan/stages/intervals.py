@@ -52,8 +52,10 @@ def calibrate(job: Job, engine: Engine, width: int) -> Calibration:
 
 def _scores(job: Job, engine: Engine, width: int, files: tuple[FileLayout, ...]) -> Iterator[NDArray[np.float64]]:
     inputs = engine.bind(files[0].names)
+    # Of the predictions only redshifts count here: what is kept beside them may be in the dataset alone.
+    options = job.options.model_copy(update={"id": None, "keep": (), "classes": (), "labels": None})
     # With an interval of no width of a point, and the model's own of p(z).
-    columns = result_columns(job, files[0], inputs, engine, width, half_width=0.0)
+    columns = result_columns(options, files[0], inputs, engine, width, half_width=0.0)
     reader = ReadAhead(_first_samples(files), {*inputs, REDSHIFT}, job.batch_size, engine.allocate)
     pending: deque[Batch] = deque()
 

@@ -1,6 +1,5 @@
 """What a run's ranks committed, folded together rank by rank: memory grows neither with rows nor with ranks."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -29,6 +28,7 @@ from skyfan.science.metrics import (
     science_sums,
 )
 from skyfan.science.quality import ScoreSums
+from skyfan.stages.id_keys import id_keys
 
 READERS = 16
 # Their residuals are held, 8 bytes each; of more labelled rows the files are read again for the median.
@@ -174,11 +174,7 @@ def _nmad(held: list[NDArray[np.float64]], again: Callable[[], Iterator[NDArray[
 
 
 def _count_ids(folder: RunLedger, plan: Plan) -> IdCounts | None:
-    """How many rows have an ID that an earlier row has, or none: exact, in passes of so many rows as are held.
-
-    Text is compared by 64 bits of its BLAKE2b hash, by which 10 million texts look like one more duplicate with a
-    probability of 3 in a million.
-    """
+    """How many rows have an ID that an earlier row has, or none: exact, in passes of so many rows as are held."""
     column = plan.id_column
     if column is None:
         return None
@@ -191,25 +187,10 @@ def _count_ids(folder: RunLedger, plan: Plan) -> IdCounts | None:
                 return None
             ids = table[column]
             nulls += ids.null_count if number == 0 else 0
-            keys = _keys(ids.drop_null())
+            keys = id_keys(ids.drop_null().to_numpy())
             held.append(keys if passes == 1 else keys[keys % np.uint64(passes) == number])
         keys = np.concatenate(held)
         held.clear()
         keys.sort()
         duplicates += int((keys[1:] == keys[:-1]).sum())
     return IdCounts(column=column, duplicates=duplicates, nulls=nulls)
-
-
-def _keys(ids: pa.ChunkedArray) -> NDArray[np.uint64]:
-    """A number for each ID, equal for equal ones."""
-    if pa.types.is_string(ids.type):
-        digests = (hashlib.blake2b(text.encode(), digest_size=8).digest() for text in ids.to_pylist())
-        return np.frombuffer(b"".join(digests), np.uint64)
-    values = ids.to_numpy()
-    if values.dtype.kind == "f":
-        values = values.astype(np.float64) + 0.0  # −0 becomes 0
-    elif values.dtype.kind == "i":
-        values = values.astype(np.int64)
-    else:
-        values = values.astype(np.uint64)
-    return np.asarray(values.view(np.uint64))

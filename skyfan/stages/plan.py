@@ -1,5 +1,7 @@
 """Planning: files → layouts → partitions → ranks, from metadata alone."""
 
+import functools
+
 import structlog
 
 from skyfan import store
@@ -18,6 +20,8 @@ from skyfan.planning import (
     run_identity,
 )
 from skyfan.runs.commit import RunLedger
+from skyfan.stages.catalog import joined, open_catalog
+from skyfan.stages.extension import grown
 from skyfan.stages.items import write_items
 from skyfan.stages.messages import PlanReply, PlanRequest
 from skyfan.units import format_duration, format_size
@@ -37,7 +41,10 @@ def plan(request: PlanRequest, advance: Advance | None = None) -> PlanReply:
     planned = planned.model_copy(update={"calibration": request.model.calibration})
     _check_rank_time(planned, request)
     ledger = RunLedger(request.job.output)
-    planned, committed = ledger.claim(planned, resume=request.job.resume)
+    with joined(planned, open_catalog(request.job), ledger) as (planned, write_catalog):
+        grow = functools.partial(grown, plan=planned, result_row_bytes=request.model.result_row_bytes)
+        planned, committed = ledger.claim(planned, resume=request.job.resume, grow=grow)
+        write_catalog()
     write_items(planned, ledger, frozenset(committed))
     structlog.get_logger("partitioner").info(
         "planned",
@@ -66,7 +73,8 @@ def draft(job: Job, model_digest: str, result_row_bytes: int = 0, advance: Advan
     Raises:
         RankTooLarge: the job asks for so few ranks that one would have too large results.
     """
-    files = read_layouts(job.dataset, advance, columns=job)
+    catalog = open_catalog(job)
+    files = read_layouts(job.dataset, advance, columns=job, beside=catalog.planned if catalog else None)
     partitions = make_partitions(files, job.partition_size, result_row_bytes)
     if job.file_limit is not None:
         partitions = partitions[: job.file_limit]
@@ -80,7 +88,14 @@ def draft(job: Job, model_digest: str, result_row_bytes: int = 0, advance: Advan
             f"{len(partitions)}."
         )
     return Plan(
-        run_id=run_identity(files, ranks, model_digest, job.options, _calibrated_on(job, files)),
+        run_id=run_identity(
+            files,
+            ranks,
+            model_digest,
+            job.options,
+            _calibrated_on(job, files),
+            catalog.table.identity if catalog else None,
+        ),
         job=job,
         model_digest=model_digest,
         world_size=world_size,
@@ -121,5 +136,5 @@ def _check_rank_time(planned: Plan, request: PlanRequest) -> None:
     raise RankTooLarge(
         f"rank {samples.index(largest)} would take about {format_duration(needed_s)} at {samples_per_s:.0f} samples/s, "
         f"more than the {format_duration(request.rank_limit_s)} that a rank has; plan partitions of at most "
-        f"{format_size(size_bytes)} with one partition a rank."
+        f"{format_size(size_bytes)} with one partition a rank, or take --compute batch, which has no such limit."
     )

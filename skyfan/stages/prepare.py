@@ -1,5 +1,7 @@
 """Before the fan-out: read the model and try it, and leave it where ranks load it."""
 
+import hashlib
+import os
 import time
 from dataclasses import replace
 
@@ -9,12 +11,17 @@ from numpy.typing import NDArray
 from skyfan import store
 from skyfan.dtypes import numpy_dtype
 from skyfan.engines import Engine
+from skyfan.engines.conversion import convert_model
 from skyfan.errors import DatasetError, LocationError, ModelError
 from skyfan.formats.dataset import Advance, first_layout
+from skyfan.job import Job
 from skyfan.layout import FileLayout, TensorSpec
-from skyfan.models.loading import load_model
+from skyfan.models.converted import CHOICE, write_choice
+from skyfan.models.loading import CPU, LoadedModel, load_model
 from skyfan.models.locating import locate_model
 from skyfan.runs.folder import RunFolder
+from skyfan.stages.calibration import first_samples
+from skyfan.stages.catalog import open_catalog
 from skyfan.stages.intervals import calibrate
 from skyfan.stages.known_redshifts import require_real_redshifts
 from skyfan.stages.messages import ConvertRequest, ModelFile, PreparedModel, PrepareRequest
@@ -36,7 +43,7 @@ def prepare(request: PrepareRequest, models: ModelCache, advance: Advance | None
     """
     job = request.job
     model = models.model(locate_model(job.model))
-    layout = first_layout(job.dataset, job, advance)
+    layout = _first_layout(job, advance)
     require_real_redshifts([layout])
     engine = models.engine(model.uri, model.digest, job.options, layout)
     bound, width = _try_out(engine, layout)
@@ -49,7 +56,7 @@ def prepare(request: PrepareRequest, models: ModelCache, advance: Advance | None
         digest=model.digest,
         format=model.format,
         parameters=model.parameters,
-        needs_conversion=model.config is not None and model.reference_outputs is None,
+        needs_conversion=_needs_conversion(model),
         result_row_bytes=row_bytes(columns, layout),
         samples_per_s=_rate(engine, bound, job.batch_size) if request.measure_rate else None,
         calibration=calibration,
@@ -63,8 +70,11 @@ def convert(request: ConvertRequest, models: ModelCache) -> ModelFile:
     it is.
     """
     source = request.model
-    uri, digest = _converted(request, models) if source.needs_conversion else (source.uri, source.digest)
-    layout = first_layout(request.job.dataset, request.job)
+    layout = _first_layout(request.job)
+    uri, digest = source.uri, source.digest
+    if source.needs_conversion:
+        is_other = source.format in ("program", "onnx")
+        uri, digest = _with_engine(request, models, layout) if is_other else _converted(request, models)
     engine = models.engine(uri, digest, request.job.options, layout)
     _try_out(engine, layout)
     return ModelFile(
@@ -82,6 +92,36 @@ def _half_width(request: ConvertRequest) -> float | None:
         return None
     calibration = RunFolder(request.job.output).read_plan().calibration
     return calibration.half_width if calibration else None
+
+
+def _first_layout(job: Job, advance: Advance | None = None) -> FileLayout:
+    catalog = open_catalog(job)
+    return first_layout(job.dataset, job, advance, catalog.planned if catalog else None)
+
+
+def _needs_conversion(model: LoadedModel) -> bool:
+    """Whether ranks would each need torch, or the packages of ONNX, to load the file and to choose its engine."""
+    if model.config is not None:
+        return model.reference_outputs is None
+    return model.device == CPU or model.onnx is not None
+
+
+def _with_engine(request: ConvertRequest, models: ModelCache, layout: FileLayout) -> tuple[str, str]:
+    """URI and SHA-256 of the run's choice of an engine; one that an earlier start made is kept."""
+    source = request.model
+    uri = RunFolder(request.job.output).engine_uri(source.digest)
+    if not store.exists(uri):
+        model = models.model(source.uri, source.digest)
+        conversion = convert_model(
+            model,
+            store.read(source.uri),
+            request.job.options,
+            threads=models.threads,
+            samples=first_samples(layout, model),
+            timed="AWS_LAMBDA_FUNCTION_NAME" not in os.environ,
+        )
+        write_choice(uri.removesuffix(f"/{CHOICE}"), conversion.choice, conversion.files)
+    return uri, hashlib.sha256(store.read(uri)).hexdigest()
 
 
 def _converted(request: ConvertRequest, models: ModelCache) -> tuple[str, str]:

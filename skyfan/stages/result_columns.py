@@ -162,7 +162,8 @@ def kept_columns(options: RunOptions, layout: FileLayout, inputs: Sequence[str])
     Raises:
         DatasetError: there is no such column, or it cannot be in a table.
     """
-    names = [name for name in layout.names if name not in inputs] if ALL in options.keep else list(options.keep)
+    hidden = {*inputs, *layout.validities.values()}
+    names = [name for name in layout.names if name not in hidden] if ALL in options.keep else list(options.keep)
     ids = id_column(options, layout)
     if ids is not None and (ids == options.id or ids not in inputs):
         names = [ids, *names]
@@ -171,8 +172,9 @@ def kept_columns(options: RunOptions, layout: FileLayout, inputs: Sequence[str])
     for name in names:
         if name not in layout.names:
             option = "--id" if name == options.id else "--keep"
+            left_out = f" Not read: {', '.join(layout.left_out)}." if layout.left_out else ""
             raise DatasetError(
-                f"{layout.uri} has no column {name}, which {option} names; it has {', '.join(layout.names)}."
+                f"{layout.uri} has no column {name}, which {option} names; it has {', '.join(layout.names)}.{left_out}"
             )
         if layout.tensor(name).dtype.startswith("complex"):
             raise DatasetError(

@@ -1,4 +1,4 @@
-"""Objects by URI: plain paths, `file://`, `s3://bucket/key` and `memory://key` (of this process).
+"""Objects by URI: plain paths, `file://`, `s3://`, `gs://`, `az://`, `https://`, `hf://`, and this process's `memory://`.
 
 Calls block and are thread-safe; S3 clients are made once per bucket. S3 honours `AWS_ENDPOINT_URL(_S3)`,
 `AWS_REGION`, `AWS_PROFILE` and the rest of boto3's credential chain. Errors are `LocationError` (fix the

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from skyfan.errors import LocationError
-from skyfan.store import _s3
+from skyfan.store import _clouds, _s3
 from skyfan.store._local import LocalBackend
 from skyfan.store._location import Location, StrPath, parse
 from skyfan.store._objects import PART_BYTES, Clients, ObjectBackend
@@ -144,7 +144,7 @@ def delete(uri: StrPath) -> None:
 def _object(uri: StrPath) -> tuple[Location, Backend]:
     location = parse(uri)
     if not location.key:
-        raise LocationError(f"{location.uri} names no object; write {location.scheme}://…/name.")
+        raise LocationError(f"{location.uri} names no object; write {location.uri.rstrip('/')}/…/name.")
     return location, _backend(location)
 
 
@@ -153,10 +153,11 @@ def _backend(location: Location) -> Backend:
         return _LOCAL
     if location.scheme == "memory":
         return _memory()
-    identity = (location.bucket, *(os.environ.get(name) for name in _s3.ENVIRONMENT))
+    cloud = _s3 if location.scheme == "s3" else _clouds
+    identity = (location.scheme, location.bucket, *(os.environ.get(name) for name in cloud.ENVIRONMENT))
     with _buckets_lock:
         if identity not in _buckets:
-            _buckets[identity] = _s3.open_bucket(location.with_key(""))
+            _buckets[identity] = cloud.open_bucket(location.with_key(""))
         return _buckets[identity]
 
 

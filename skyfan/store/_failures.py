@@ -100,12 +100,17 @@ def _skyfan_error(uri: str, error: Exception, status: int, code: str, answered: 
             "then start again: what is done is kept."
         )
     if isinstance(error, PermissionDeniedError) or status == 403:
-        return AccessDenied(
-            f"{uri}: access denied; these AWS credentials lack permission here: set AWS_PROFILE or change the policy."
-        )
+        return AccessDenied(f"{uri}: access denied; {_credentials(uri)}")
     if "redirect" in text or status in (301, 307) or code in ("AuthorizationHeaderMalformed", "PermanentRedirect"):
         return WrongRegion(f"{uri}: the bucket is in another region; set AWS_REGION to the bucket's.")
     return _other_error(uri, error, status, code, answered)
+
+
+def _credentials(uri: str) -> str:
+    """What to do where access is denied."""
+    if uri.startswith("s3://"):
+        return "these AWS credentials lack permission here, or none were found: set AWS_PROFILE or change the policy."
+    return "it is not public, or the credentials in the environment lack permission here."
 
 
 def _other_error(uri: str, error: Exception, status: int, code: str, answered: bool) -> SkyfanError:
@@ -117,12 +122,18 @@ def _other_error(uri: str, error: Exception, status: int, code: str, answered: b
         )
     if status == 416 or code == "InvalidRange" or "Invalid range" in text or "OutOfRange" in text:
         return RangeRefused(f"{uri} is shorter than the bytes asked for; it is truncated or was replaced.")
+    if "RangeNotSupported" in text:
+        return LocationError(
+            f"{uri}: this server ignores ranges, so that rows cannot be read one by one; copy the file here with "
+            f"`skyfan data fetch {uri}`."
+        )
     if "NotPartial" in text or "Requested " in text:
         return RangeRefused(f"{uri}: the store answers other bytes than the range asked for; use another server.")
     if isinstance(error, ValueError):
         return LocationError(f"{uri} is not a valid object name: {_first_line(text)}")
     if not (answered or status) and _UNREACHABLE.search(text):
-        return LocationError(f"{uri} cannot be reached; check the network and AWS_ENDPOINT_URL.")
+        endpoint = " and AWS_ENDPOINT_URL" if uri.startswith("s3://") else " and the address"
+        return LocationError(f"{uri} cannot be reached; check the network{endpoint}.")
     broken = any(sign in text for sign in ("HttpError", "kind: ", "invalid list response"))
     # 409: S3's OperationAborted, another operation on the same object is under way.
     if status in (408, 409, 429) or status >= 500 or code in _BUSY or broken:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import obstore
 
@@ -19,9 +19,9 @@ from skyfan.store._types import AlreadyExists, ByteRange, NotFound, NotListed, O
 
 if TYPE_CHECKING:
     from obstore import GetOptions, SuffixRange
-    from obstore.store import MemoryStore, S3Store
+    from obstore.store import AzureStore, GCSStore, HTTPStore, MemoryStore, S3Store
 
-    Client = S3Store | MemoryStore
+Client: TypeAlias = "S3Store | GCSStore | AzureStore | HTTPStore | MemoryStore"
 
 PART_BYTES = 8 * 2**20
 """One S3 connection gives about 90 MB/s, so that large reads are cut into parts of this size."""
@@ -286,7 +286,9 @@ class ObjectBackend:
         return self._root.with_key(key).uri
 
     def _info(self, meta: Any) -> ObjectInfo:
-        return ObjectInfo(self._uri(meta["path"]), meta["size"], meta["e_tag"] or "")
+        etag = meta["e_tag"] or ""
+        # A weak one (RFC 9110, 8.8.1) never fulfils If-Match: such a server cannot tell of a change.
+        return ObjectInfo(self._uri(meta["path"]), meta["size"], "" if etag.startswith("W/") else etag)
 
 
 def _parts(ranges: Sequence[ByteRange]) -> Iterator[_Part]:

@@ -3,16 +3,17 @@
 import importlib.util
 import os
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from skyfan.errors import LocationError
+from skyfan.store._clients import make_clients
 from skyfan.store._location import Location
-from skyfan.store._objects import PART_BYTES, Clients, ObjectBackend
+from skyfan.store._objects import Clients, ObjectBackend
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, RetryConfig, S3Store
+    from obstore.store import ClientConfig, RetryConfig
 
 ENVIRONMENT = (
     "AWS_ENDPOINT_URL_S3",
@@ -30,24 +31,6 @@ ENVIRONMENT = (
 """The variables that decide which client a bucket gets; a changed value gets a new client."""
 
 _DEFAULT_REGION = "us-east-1"
-# Of obstore's own tries. Those of `_calls.Retries` come on top, within its budget of time.
-_EAGER: "RetryConfig" = {
-    "max_retries": 2,
-    "retry_timeout": timedelta(seconds=5),
-    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=1), "base": 2},
-}
-_PATIENT: "RetryConfig" = {
-    "max_retries": 8,
-    "retry_timeout": timedelta(seconds=60),
-    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=10), "base": 2},
-}
-_ONCE: "RetryConfig" = {"max_retries": 0}
-
-# So long may pass without a byte before a request is given up and made again.
-_READ_TIMEOUT_S = 20
-# The answer to a put comes after its last byte: a part of 8 MiB at 0.14 MB/s, a larger body at 1 MB/s.
-_WRITE_TIMEOUT_S = 60
-_SLOWEST_PUT_BYTES_PER_S = 1_000_000
 
 
 def open_bucket(root: Location) -> ObjectBackend:
@@ -62,32 +45,13 @@ def open_bucket(root: Location) -> ObjectBackend:
 
 
 def _clients(root: Location, config: dict[str, Any]) -> Clients:
-    creating = _store(root, config, _ONCE, _WRITE_TIMEOUT_S)
-
-    def creating_client(size_bytes: int) -> "S3Store":
-        if size_bytes <= PART_BYTES:
-            return creating
-        return _store(root, config, _ONCE, _WRITE_TIMEOUT_S + size_bytes // _SLOWEST_PUT_BYTES_PER_S)
-
-    return Clients(
-        eager=_store(root, config, _EAGER, read_timeout_s=5),
-        reading=_store(root, config, _PATIENT, _READ_TIMEOUT_S),
-        writing=_store(root, config, _PATIENT, _WRITE_TIMEOUT_S),
-        creating=creating_client,
-    )
-
-
-def _store(root: Location, config: dict[str, Any], retry: "RetryConfig", read_timeout_s: int) -> "S3Store":
     from obstore.store import S3Store
 
-    client: ClientConfig = {
-        "connect_timeout": timedelta(seconds=2),
-        "read_timeout": timedelta(seconds=read_timeout_s),
-        "timeout": timedelta(seconds=600 + read_timeout_s),
-        "allow_http": config.get("endpoint", "").startswith("http://"),
-    }
-    # One object a request: not every server has the call that deletes several.
-    return S3Store(root.bucket, **config, disable_bulk_delete=True, client_options=client, retry_config=retry)
+    def make(client: "ClientConfig", retry: "RetryConfig") -> S3Store:
+        # One object a request: not every server has the call that deletes several.
+        return S3Store(root.bucket, **config, disable_bulk_delete=True, client_options=client, retry_config=retry)
+
+    return make_clients(make, plain_http=config.get("endpoint", "").startswith("http://"))
 
 
 def server_time(root: Location) -> datetime | None:
@@ -131,9 +95,11 @@ def _config(root: Location) -> dict[str, Any]:
     config = _address()
     region = config["region"]
     if not (_static_credentials() or _unsigned()) and importlib.util.find_spec("boto3"):
-        provider = _boto3_provider(root)
-        config["credential_provider"] = provider
-        region = region or provider.config.get("region")
+        if provider := _boto3_provider(root):
+            config["credential_provider"] = provider
+            region = region or provider.config.get("region")
+        else:
+            config["skip_signature"] = True  # a public bucket, or one that then denies access
     config["region"] = region or _DEFAULT_REGION
     return config
 
@@ -155,13 +121,15 @@ def _unsigned() -> bool:
 
 
 def _boto3_provider(root: Location) -> Any:
-    """Profiles, SSO, web identity, container and instance roles, as boto3 finds them."""
+    """Profiles, SSO, web identity, container and instance roles, as boto3 finds them; None where there are none."""
     from botocore.exceptions import BotoCoreError
     from obstore.auth.boto3 import Boto3CredentialProvider
 
     try:
         return Boto3CredentialProvider()
-    except (ValueError, BotoCoreError) as error:
+    except ValueError:
+        return None
+    except BotoCoreError as error:  # a profile that is named and not there, or a damaged file of them
         raise LocationError(
             f"{root.uri}: no AWS credentials were found; set AWS_PROFILE or AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY (AWS_SKIP_SIGNATURE=true for a public bucket)."

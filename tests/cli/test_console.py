@@ -68,6 +68,7 @@ def test_logs_for_people_escape_names_and_errors(capsys, monkeypatch):
     assert "\x9b" not in written
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [b"\x1b[31mred.pt", b"\xff\xfe.pt", "\u202etp.x".encode()])
 @pytest.mark.parametrize("command", ["inspect", "clean"])
 def test_file_names_of_the_command_line(tmp_path, name, command):

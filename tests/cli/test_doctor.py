@@ -19,6 +19,7 @@ def doctor(monkeypatch, capsys):
     return call
 
 
+@pytest.mark.slow
 def test_a_line_a_subject_and_the_way_out_of_what_fails(doctor, tmp_path):
     code, printed = doctor("--output", tmp_path)
     assert code == 0

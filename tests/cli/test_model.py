@@ -3,13 +3,17 @@
 import json
 from pathlib import Path
 
+import onnx
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from skyfan.cli.model import app
 from skyfan.errors import BadInput
 from skyfan.models import demo_model_path, load_model
 from tests.conftest import make_sample
+from tests.models.onnx.models import perceptron
+from tests.models.programs.corpus import export
 from tests.models.support import saved, tiny_model
 
 pytestmark = pytest.mark.slow
@@ -23,9 +27,37 @@ def test_inspect_says_what_is_in_a_model_and_where_it_was_read():
     assert facts["architecture"] == "AstroMAE"
     assert facts["inputs"] == {"image": "float32 [any, 5, 32, 32]", "magnitude": "float32 [any, 5]"}
     assert facts["configuration"]["num_heads"] == "4 (from the file's metadata)"
+    assert facts["outputs"] == {"z_pred": "float32 [any]"}
+    assert int(facts["flop_per_sample"].replace(",", "")) > 1_000_000
+    assert facts["engine"]["name"] == "openvino"
     table = run.invoke(app, ["inspect", str(demo_model_path())], catch_exceptions=False).stdout
     assert "AstroMAE" in table
     assert load_model("demo").digest in table
+
+
+def test_inspect_shows_what_an_onnx_model_calls_costs_and_runs_on(tmp_path: Path):
+    onnx.save(perceptron(), tmp_path / "m.onnx")
+    shown = run.invoke(app, ["inspect", str(tmp_path / "m.onnx"), "--json"], catch_exceptions=False)
+    facts = json.loads(shown.stdout)
+    assert facts["architecture"] == "ONNX model"
+    assert facts["inputs"] == {"magnitude": "float32 [any, 5]"}
+    assert facts["outputs"] == {"features": "float32 [any, 3]", "z_pred": "float32 [any, 1]"}
+    assert facts["operators"] == {"Gemm": 1, "MatMul": 2, "Tanh": 1}
+    assert facts["flop_per_sample"] == f"{2 * (5 * 32 + 32 * 3 + 32):,}"
+    assert facts["engine"]["name"] in ("openvino", "onnxruntime")
+    assert facts["engine"]["reason"].startswith("auto: ")
+
+
+def test_inspect_shows_what_a_program_calls_costs_and_runs_on(tmp_path: Path):
+    data = export(torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.ReLU()), (torch.rand(4, 5),))
+    (tmp_path / "m.pt2").write_bytes(data)
+    shown = run.invoke(app, ["inspect", str(tmp_path / "m.pt2"), "--json"], catch_exceptions=False)
+    facts = json.loads(shown.stdout)
+    assert facts["outputs"] == {"output_0": "float32 [any, 8]"}
+    assert facts["operators"] == {"aten.linear.default": 1, "aten.relu.default": 1}
+    assert facts["flop_per_sample"] == "80"
+    assert facts["engine"]["name"] in ("openvino", "torch")
+    assert facts["engine"]["reason"].startswith("auto: ")
 
 
 def test_convert_writes_safetensors_and_refuses_another_name(tmp_path: Path):

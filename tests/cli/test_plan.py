@@ -26,6 +26,15 @@ def test_plan_forecasts_time_and_cost(sample: Sample, tmp_path: Path):
     assert found["plan"]["ranks"] == 2
     assert found["plan"]["cost_usd"] > 0
     assert figure.exists()
+    assert {one["compute"] for one in found["computes"]} == {"lambda", "batch", "batch-gpu", "sagemaker", "slurm"}
+    assert found["recommended_compute"]["fastest"]["compute"] == "lambda"
+
+
+def test_the_table_of_computes_fits_80_columns(sample: Sample):
+    text = skyfan("plan", "--dataset", sample.path, "--partition-size", "1MB", "--forecast", "--workers", 3)
+    table = text.partition("Where this plan could run")[2].partition("Recommended:")[0]
+    assert "3 × g5.xlarge" in table
+    assert max(len(line.rstrip()) for line in table.splitlines()) <= 80
 
 
 @pytest.mark.parametrize(

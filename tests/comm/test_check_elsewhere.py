@@ -9,7 +9,7 @@ import pytest
 
 from skyfan.backends.comm_check import MAX_FUNCTIONS, check_event, check_in_containers, check_in_functions
 from skyfan.backends.compose import ComposeServices
-from skyfan.comm.check import RankCheck
+from skyfan.comm.check_messages import RankCheck
 from skyfan.errors import BadInput, LocationError
 
 pytestmark = pytest.mark.slow

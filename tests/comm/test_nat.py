@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from skyfan.comm.check import RankCheck, RankReport
+from skyfan.comm.check_messages import RankCheck, RankReport
 from tests.comm.netns import PUBLIC_V4, PUBLIC_V6, Network, two_nats
 from tests.comm.worlds import TOKEN
 

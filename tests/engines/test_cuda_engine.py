@@ -11,7 +11,7 @@ from torch import nn
 
 from skyfan.engines import create_engine
 from skyfan.engines.cuda_engine import PRECISIONS, CudaEngine
-from skyfan.errors import BadInput, ModelError, Transient
+from skyfan.errors import BadInput, DeviceLost, ModelError
 from skyfan.job import RunOptions
 from skyfan.models.loading import LoadedModel
 from tests.engines.support import inputs, loaded_model
@@ -157,8 +157,8 @@ class _Failing(nn.Module):
 @pytest.mark.parametrize(
     ("error", "expected", "message"),
     [
-        (torch.AcceleratorError("CUDA error: unspecified launch failure"), Transient, "tried again in a new process"),
-        (RuntimeError("CUDA error: an illegal memory access was encountered\nmore"), Transient, "illegal memory"),
+        (torch.AcceleratorError("CUDA error: unspecified launch failure"), DeviceLost, "tried again in a new process"),
+        (RuntimeError("CUDA error: an illegal memory access was encountered\nmore"), DeviceLost, "illegal memory"),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), ModelError, "the model failed on cpu: mat1"),
     ],
 )
@@ -186,7 +186,7 @@ def test_what_does_not_fit_the_device_is_refused(loaded: LoadedModel) -> None:
         with pytest.raises(BadInput, match="arithmetic of GPUs"):
             create_engine(loaded, RunOptions.model_validate({"precision": precision}), threads=1)
     with pytest.raises(BadInput, match="--compile is for GPUs"):
-        create_engine(loaded, RunOptions(), threads=1, compiled=True)
+        create_engine(loaded, RunOptions(compile=True), threads=1)
 
 
 class _Brightness(nn.Module):

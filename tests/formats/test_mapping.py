@@ -35,6 +35,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunks", [None, (10, 20, 48, 6)])
 def test_a_survey_file_is_predicted_as_the_images_that_it_holds(sample, small_model, tmp_path, chunks):
     steps = survey_file(sample, tmp_path / "survey.h5", chunks)

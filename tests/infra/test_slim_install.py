@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # a process a command
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/how-to/deploy.md").read_text()
 EXTRAS = {"aws", "report", "sky"}

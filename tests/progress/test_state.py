@@ -27,6 +27,7 @@ def test_files_are_counted_while_they_are_listed_and_read(event, line):
     assert "files" not in state.line()
 
 
+@pytest.mark.slow
 def test_a_plan_and_a_run_tell_how_many_files_they_have_read(sample, tmp_path):
     data = tmp_path / "data"
     data.mkdir()

@@ -2,13 +2,16 @@
 
 import asyncio
 import contextlib
+import json
 import logging
+import subprocess
+import sys
 
 import pytest
 from grpc import aio
 
 from skyfan.backends.process import ProcessServices
-from skyfan.errors import RankTooLarge
+from skyfan.errors import DeviceLost, RankTooLarge
 from skyfan.job import Job
 from skyfan.records import RankRecord
 from skyfan.rpc.errors import error_of
@@ -66,6 +69,7 @@ def test_a_rank_that_cannot_end_within_its_deadline_is_refused_at_once(request_,
         asyncio.run(go())
 
 
+@pytest.mark.slow
 def test_an_item_that_is_too_large_for_a_message_is_read_from_the_runs_folder(request_):
     sent = by_reference(request_)
     assert pack(sent).ByteSize() < pack(request_).ByteSize()
@@ -77,6 +81,7 @@ def test_an_item_that_is_too_large_for_a_message_is_read_from_the_runs_folder(re
     assert unpack(asyncio.run(go()).record, RankRecord).samples == 101
 
 
+@pytest.mark.slow
 def test_a_cancelled_rank_leaves_no_complaint_behind(request_, caplog):
     async def go():
         async with ProcessServices() as target:
@@ -91,3 +96,36 @@ def test_a_cancelled_rank_leaves_no_complaint_behind(request_, caplog):
     with caplog.at_level(logging.ERROR, "asyncio"):
         assert asyncio.run(go())
     assert "never retrieved" not in caplog.text
+
+
+LOST_GPU = """
+import sys
+from skyfan.errors import DeviceLost
+from skyfan.serving import executor
+
+class LostGpu(executor.ModelCache):
+    def model(self, *_):
+        raise DeviceLost("cuda failed (CUDA error: unspecified launch failure); try again in a new process.")
+
+executor.ModelCache = LostGpu
+executor.main(["--address", "127.0.0.1:0", "--announce"])
+"""
+
+
+@pytest.mark.slow
+def test_an_executor_whose_gpu_is_lost_reports_it_and_ends(request_):
+    """What CUDA holds of the card is of no use any more; on local the driver starts a new executor."""
+    command = [sys.executable, "-c", LOST_GPU]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        port = json.loads(process.stdout.readline())["port"]
+
+        async def go():
+            async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                with pytest.raises(aio.AioRpcError) as caught:
+                    await ExecutorStub(channel).Prepare(pack(PrepareRequest(job=request_.job)))
+                return error_of(caught.value, "executor")
+
+        error = asyncio.run(go())
+        assert isinstance(error, DeviceLost)
+        assert "CUDA error" in str(error)
+        assert process.wait(30) == DeviceLost.exit_code

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from skyfan.comm.check import RankCheck
+from skyfan.comm.check_messages import RankCheck
 from skyfan.errors import BadInput
 from skyfan.job import Job
 from skyfan.layout import FileLayout, TensorSpec

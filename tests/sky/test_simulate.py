@@ -34,6 +34,7 @@ def tensors(path):
         return [tensor.numpy() for tensor in torch.load(path, weights_only=True).tensors]
 
 
+@pytest.mark.slow
 def test_layout_is_the_references(dataset):
     image, magnitude, redshift = tensors(dataset)
     assert (image.shape, magnitude.shape, redshift.shape) == ((90, 5, 32, 32), (90, 5), (90,))
@@ -56,6 +57,7 @@ def test_later_rounds_are_new_galaxies_within_the_measured_errors(dataset, small
     assert not np.allclose(signal[:40], signal[40:80], atol=0.2)
 
 
+@pytest.mark.slow
 def test_no_two_galaxies_share_their_randomness(tmp_path, small_catalog):
     one_row = small_catalog.take(np.array([0]))
     image = tensors(simulated(tmp_path / "sky.pt", one_row, n=130))[0]
@@ -111,6 +113,7 @@ def test_bad_arguments_are_one_sentence(tmp_path, small_catalog, arguments, mess
         simulate(**(good | arguments))
 
 
+@pytest.mark.slow
 def test_workers_do_not_load_torch():
     code = "import sys, skyfan.sky.simulate; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -57,6 +57,7 @@ def predictions(sample: Sample, model: Path, output: Path, batch_size: int, piec
     return {name: table[name].to_numpy() for name in ("sample_index", "z_pred", "z_spec")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", [3, 16, 64, 1024])
 def test_rows_are_the_same_whatever_pieces_they_were_computed_in(
     damaged: Sample, small_model: Path, tmp_path: Path, piece: int

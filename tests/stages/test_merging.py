@@ -27,6 +27,7 @@ def merged(run):
     return merge(RunLedger(run.uri), run.plan)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("held_rows", [10**7, 40, 1])
 def test_metrics_are_those_of_all_rows_whether_they_are_held_or_read_again(run, monkeypatch, held_rows):
     monkeypatch.setattr(merging, "MAX_HELD_ROWS", held_rows)

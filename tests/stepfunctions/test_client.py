@@ -9,6 +9,7 @@ import boto3
 import pytest
 from skyfan_compose.definition import Variables, render
 
+import skyfan
 from skyfan import store
 from skyfan.backends.stepfunctions.access import open_access, prepare_environment
 from skyfan.backends.stepfunctions.backend import console_url
@@ -45,6 +46,17 @@ def test_what_the_user_has_set_stays(bare):
     bare.setenv("AWS_REGION", "eu-west-1")
     prepare_environment("localstack")
     assert (os.environ["AWS_ENDPOINT_URL"], os.environ["AWS_DEFAULT_REGION"]) == ("http://elsewhere:1", "eu-west-1")
+
+
+def test_what_localstack_needed_is_gone_when_the_process_goes_to_aws(bare):
+    bare.setenv("AWS_REGION", "eu-west-1")
+    prepare_environment("localstack")
+    bare.setenv("AWS_ACCESS_KEY_ID", "mine")  # set since, so it stays
+    prepare_environment("aws")
+    assert {name: os.environ[name] for name in SETTINGS if name in os.environ} == {
+        "AWS_REGION": "eu-west-1",
+        "AWS_ACCESS_KEY_ID": "mine",
+    }
 
 
 def test_aws_is_left_to_boto3(bare):
@@ -125,6 +137,11 @@ def test_a_state_machine_is_found_by_name_or_arn_and_its_absence_says_how_to_mak
     for name in ("nowhere", made["stateMachineArn"] + "x"):
         with pytest.raises(BadInput, match=r"there is no state machine .*`make localstack-up` makes it"):
             find_machine(access, name)
+
+
+def test_the_front_door_names_the_state_machine(moto):
+    with pytest.raises(BadInput, match="there is no state machine mine"):
+        skyfan.run(job(), on="localstack", progress=False, state_machine="mine")
 
 
 def test_somebody_elses_state_machine_is_refused(moto):

@@ -10,8 +10,8 @@ import pytest
 
 from skyfan import store
 from skyfan.backends.comm_check import check_event
-from skyfan.comm.check import RankCheck
-from skyfan.comm.connect import RENDEZVOUS_VARIABLE
+from skyfan.comm.check_messages import RankCheck
+from skyfan.comm.connection import RENDEZVOUS_VARIABLE
 from skyfan.comm.rank_group import group_token
 from skyfan.rpc.credentials import TOKEN_VARIABLE
 from skyfan.runs.folder import RunFolder

@@ -18,6 +18,7 @@ def aws(monkeypatch):
         yield
 
 
+@pytest.mark.slow
 def test_an_account_without_the_pipeline_ends_with_how_to_make_it(aws):
     account, pipeline = examine_account("aws", "skyfan-pipeline", 1000, together=False)
     assert (account.subject, account.state) == ("account", OK)

@@ -107,6 +107,7 @@ def test_account_settings_that_may_not_be_read_say_which_policy_helps(asked: tup
         read_account_limits(access)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("variables", "allowed"), [({"SKYFAN_MAP_CONCURRENCY": "40"}, 40), ({}, None)])
 def test_the_deployments_limit_is_its_partitioners(
     asked: tuple[Any, Stubber, Stubber], variables: dict[str, str], allowed: int | None

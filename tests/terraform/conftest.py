@@ -66,6 +66,7 @@ def moto_url() -> Iterator[str]:
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line a request would bury what a failing test says
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MOTO_ECS_SERVICE_RUNNING", "1")  # else moto starts no task, for which the module waits
+        patch.setenv("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")  # else AWS's own policies cannot be attached
         with moto_server() as url:
             yield url
 

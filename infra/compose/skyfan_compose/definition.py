@@ -1,7 +1,7 @@
-"""Render the state machine's template, as Terraform's `templatefile` renders it.
+"""Render the state machine's templates, as Terraform's `templatefile` renders them.
 
-The template is Amazon States Language (https://states-language.net) with `${name}` in place of what differs
-between deployments. Terraform and Python read the same file, so that what is tested is what is deployed.
+The templates are Amazon States Language (https://states-language.net) with `${name}` in place of what differs
+between deployments. Terraform and Python read the same files, so that what is tested is what is deployed.
 """
 
 import json
@@ -13,8 +13,12 @@ from typing import Any
 from skyfan.aws_limits import LAMBDA_TIMEOUT_S
 from skyfan.errors import LocationError, SkyfanError
 
-TEMPLATE = Path(__file__).parents[2] / "stepfunctions" / "pipeline.asl.json"
+FOLDER = Path(__file__).parents[2] / "stepfunctions"
+TEMPLATE = FOLDER / "pipeline.asl.json"
 _TASK_TIMEOUT_S = LAMBDA_TIMEOUT_S + 90
+_RUN_TIMEOUT_S = 86_400
+# Of the run's time, what is left to plan before an array and to merge after it (infra/terraform/workflow.tf).
+_ARRAY_TIMEOUT_S = _RUN_TIMEOUT_S - 3_600
 _PLACEHOLDER = re.compile(r"\$\{(\w+)\}")
 
 
@@ -32,16 +36,67 @@ class Variables:
     partitioner_timeout_s: int = _TASK_TIMEOUT_S
     executor_timeout_s: int = _TASK_TIMEOUT_S
     aggregator_timeout_s: int = _TASK_TIMEOUT_S
-    execution_timeout_s: int = 86_400
+    execution_timeout_s: int = _RUN_TIMEOUT_S
 
 
-def render(variables: Variables, template: Path = TEMPLATE) -> str:
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Ranks on AWS Batch beside Lambda: queues and job definitions, by ARN or name."""
+
+    batch_queue_arn: str
+    batch_job_arn: str
+    batch_torch_job_arn: str
+    batch_gpu_queue_arn: str = ""
+    batch_gpu_job_arn: str = ""
+    batch_timeout_s: int = _ARRAY_TIMEOUT_S
+
+
+@dataclass(frozen=True, slots=True)
+class SageMaker:
+    """Ranks on SageMaker beside Lambda."""
+
+    sagemaker_role_arn: str
+    sagemaker_image_uri: str
+    sagemaker_instance_type: str = "ml.c5.4xlarge"
+    sagemaker_runtime_s: int = _ARRAY_TIMEOUT_S - 600
+    sagemaker_timeout_s: int = _ARRAY_TIMEOUT_S
+    log_level: str = "info"
+
+
+def render(
+    variables: Variables, template: Path = TEMPLATE, *, batch: Batch | None = None, sagemaker: SageMaker | None = None
+) -> str:
     """The definition as JSON text, ready for `create_state_machine`.
 
     Raises:
         LocationError: the template is not there (an installed package does not carry it).
         SkyfanError: the template names a variable that `variables` lacks, or the other way round.
     """
+    base = _filled(template, asdict(variables))
+    parts = []
+    if batch:
+        parts.append(_filled(FOLDER / "batch.asl.json", asdict(batch)))
+    if sagemaker:
+        parts.append(_filled(FOLDER / "sagemaker.asl.json", asdict(sagemaker)))
+    return _with(base, parts) if parts else base
+
+
+def _with(base: str, parts: list[str]) -> str:
+    """The pipeline with a choice of what computes the ranks, as infra/terraform/workflow.tf merges it."""
+    machine, added = json.loads(base), [json.loads(part) for part in parts]
+    states = machine["States"]
+    states["Convert"]["Next"] = "WhichCompute"
+    states["WhichCompute"] = {
+        "Type": "Choice",
+        "Choices": [choice for part in added for choice in part["Choices"]],
+        "Default": "WhichExecutor",
+    }
+    for part in added:
+        states |= part["States"]
+    return json.dumps(machine)
+
+
+def _filled(template: Path, values: dict[str, Any]) -> str:
     try:
         text = template.read_text(encoding="utf-8")
     except OSError as error:
@@ -49,7 +104,6 @@ def render(variables: Variables, template: Path = TEMPLATE) -> str:
             f"The state machine's template {template} cannot be read ({error.strerror}); "
             "run from a checkout of the repository or name the file."
         ) from error
-    values: dict[str, Any] = asdict(variables)
     wanted = set(_PLACEHOLDER.findall(text))
     if wanted != values.keys():
         raise SkyfanError(f"{template.name} and its variables differ in {', '.join(sorted(wanted ^ values.keys()))}.")

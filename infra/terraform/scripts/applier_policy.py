@@ -44,6 +44,16 @@ ACTIONS: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "arn:{partition}:iam::{account}:policy/{global_name}-*",
         ("*Policy", "*PolicyVersion", "*PolicyVersions", "ListPolicyTags"),
     ),
+    "aws_iam_instance_profile": (
+        "iam",
+        "arn:{partition}:iam::{account}:instance-profile/{global_name}-*",
+        ("*InstanceProfile", "*RoleToInstanceProfile", "*RoleFromInstanceProfile", "*InstanceProfileTags"),
+    ),
+    "aws_batch_job_definition": (
+        "batch",
+        "*",
+        ("*ComputeEnvironment", "*JobQueue", "*JobDefinition", "Describe*", *_TAGS),
+    ),
     "aws_lambda_function": (
         "lambda",
         "arn:{partition}:lambda:{region}:{account}:function:{name}-*",
@@ -100,7 +110,8 @@ ACTIONS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "aws_vpc": (
         "ec2",
         "*",
-        ("*Vpc", "*VpcAttribute", "*Subnet", "*InternetGateway", "*RouteTable", "*Route", "*SecurityGroup",
+        ("*Vpc", "*VpcAttribute", "*VpcEndpoint", "*VpcEndpoints", "*Subnet", "*SubnetAttribute",
+         "*InternetGateway", "*RouteTable", "*Route", "*SecurityGroup",
          "*SecurityGroupIngress", "*SecurityGroupEgress", "*SecurityGroupRules", "Describe*", "CreateTags",
          "DeleteTags"),
     ),
@@ -108,6 +119,7 @@ ACTIONS: dict[str, tuple[str, str, tuple[str, ...]]] = {
 # Covered by the entry of what they belong to.
 PART_OF = {
     "aws_s3_bucket_": "aws_s3_bucket",
+    "aws_batch_": "aws_batch_job_definition",
     "aws_ecr_": "aws_ecr_repository",
     "aws_iam_role_policy": "aws_iam_role",
     "aws_lambda_permission": "aws_lambda_function",
@@ -126,6 +138,7 @@ _WHOLE = {
         "logs:CreateLogDelivery", "logs:DescribeResourcePolicies", "logs:PutResourcePolicy", "logs:ListLogDeliveries",
         "logs:GetLogDelivery", "logs:UpdateLogDelivery", "logs:DeleteLogDelivery",
     ),
+    "aws_batch_job_definition": ("iam:CreateServiceLinkedRole",),
     "aws_ecs_service": ("iam:CreateServiceLinkedRole",),
 }  # fmt: skip
 _FORCE_DESTROYED = ("DeleteObject", "DeleteObjectVersion", "ListBucketVersions")

@@ -27,6 +27,18 @@ mock_provider "aws" {
   mock_resource "aws_sfn_state_machine" {
     defaults = { arn = "arn:aws:states:eu-west-1:123456789012:stateMachine:mock" }
   }
+  mock_data "aws_availability_zones" {
+    defaults = { names = ["eu-west-1a", "eu-west-1b"] }
+  }
+  mock_resource "aws_iam_instance_profile" {
+    defaults = { arn = "arn:aws:iam::123456789012:instance-profile/mock" }
+  }
+  mock_resource "aws_batch_compute_environment" {
+    defaults = { arn = "arn:aws:batch:eu-west-1:123456789012:compute-environment/mock" }
+  }
+  mock_resource "aws_batch_job_definition" {
+    defaults = { arn = "arn:aws:batch:eu-west-1:123456789012:job-definition/mock:1" }
+  }
   mock_resource "aws_lb" {
     defaults = { arn = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/net/mock/0123456789abcdef" }
   }
@@ -43,6 +55,7 @@ variables {
     executor-torch = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/t:v1"
     aggregator     = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/a:v1"
     rendezvous     = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/r:v1"
+    executor-gpu   = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/g:v1"
   }
 }
 
@@ -70,7 +83,7 @@ run "defaults_suit_a_new_account" {
     error_message = "the bucket is private"
   }
   assert {
-    condition     = length(aws_ecs_service.rendezvous) == 0 && length(aws_vpc.rendezvous) == 0 && length(aws_lb.rendezvous) == 0
+    condition     = length(aws_ecs_service.rendezvous) == 0 && length(aws_vpc.rendezvous) == 0 && length(aws_lb.rendezvous) == 0 && length(aws_batch_compute_environment.cpu) == 0 && length(aws_vpc.batch) == 0
     error_message = "nothing that costs by the hour unless asked for"
   }
   assert {
@@ -209,6 +222,13 @@ run "bad_values_are_refused" {
     rendezvous_memory_mb          = 100
     rendezvous_allowed_cidrs      = ["everyone"]
     rendezvous_vpc_cidr           = "10.0.0.0"
+    batch_max_tasks               = 0
+    batch_gpu_instance_types      = ["optimal"]
+    batch_gpu_max_vcpus           = 2
+    batch_task_timeout_s          = 30
+    batch_vpc_cidr                = "10.0.0.0"
+    sagemaker_instance_type       = "c5.4xlarge"
+    sagemaker_max_instances       = 101
   }
 
   expect_failures = [
@@ -236,6 +256,13 @@ run "bad_values_are_refused" {
     var.rendezvous_memory_mb,
     var.rendezvous_allowed_cidrs,
     var.rendezvous_vpc_cidr,
+    var.batch_max_tasks,
+    var.batch_gpu_instance_types,
+    var.batch_gpu_max_vcpus,
+    var.batch_task_timeout_s,
+    var.batch_vpc_cidr,
+    var.sagemaker_instance_type,
+    var.sagemaker_max_instances,
   ]
 }
 
@@ -383,5 +410,89 @@ run "no_run_gets_more_ranks_at_once_than_the_deployment_allows" {
   assert {
     condition     = aws_lambda_function.this["partitioner"].environment[0].variables.SKYFAN_MAP_CONCURRENCY == "40"
     error_message = "the partitioner caps what a run asks for"
+  }
+}
+
+run "without_batch_and_sagemaker_the_state_machine_waits_for_neither" {
+  command = apply
+
+  assert {
+    condition     = !strcontains(aws_sfn_state_machine.pipeline.definition, ".sync") && !strcontains(aws_sfn_state_machine.pipeline.definition, "WhichCompute")
+    error_message = "a branch that is not deployed would need rights that the role lacks"
+  }
+  assert {
+    condition     = aws_lambda_function.this["partitioner"].environment[0].variables.SKYFAN_COMPUTES == ""
+    error_message = "the partitioner refuses what is not deployed"
+  }
+}
+
+run "batch_scales_to_zero_and_lets_nothing_in" {
+  command = apply
+
+  variables {
+    enable_batch             = true
+    batch_gpu_instance_types = ["g5.xlarge", "g6.xlarge"]
+    enable_sagemaker         = true
+  }
+
+  assert {
+    condition     = aws_batch_compute_environment.gpu["this"].compute_resources[0].min_vcpus == 0 && aws_batch_compute_environment.gpu["this"].compute_resources[0].type == "SPOT"
+    error_message = "no machine without a job"
+  }
+  assert {
+    condition     = aws_batch_compute_environment.cpu["this"].compute_resources[0].max_vcpus == 256
+    error_message = "64 tasks of 4 vCPUs"
+  }
+  assert {
+    condition     = length(aws_vpc_endpoint.batch_s3) == 1 && aws_vpc_endpoint.batch_s3["this"].vpc_endpoint_type == "Gateway"
+    error_message = "S3 is reached without NAT"
+  }
+  assert {
+    condition     = alltrue([for one in values(aws_batch_job_definition.this) : one.retry_strategy[0].evaluate_on_exit[0].on_exit_code == "75" && one.retry_strategy[0].evaluate_on_exit[3].action == "EXIT"])
+    error_message = "75 is tried again, what a rank will not survive is not"
+  }
+  assert {
+    condition     = contains(jsondecode(aws_batch_job_definition.this["executor-gpu"].container_properties).resourceRequirements[*].type, "GPU") && jsondecode(aws_batch_job_definition.this["executor"].container_properties).networkConfiguration.assignPublicIp == "ENABLED"
+    error_message = "a GPU where one is needed, an address where there is no NAT"
+  }
+  assert {
+    condition     = aws_lambda_function.this["partitioner"].environment[0].variables.SKYFAN_COMPUTES == "batch=64,batch-gpu=4,sagemaker=4"
+    error_message = "what is deployed, and how many tasks at once"
+  }
+  assert {
+    condition     = jsondecode(aws_sfn_state_machine.pipeline.definition).States.Convert.Next == "WhichCompute" && length(jsondecode(aws_sfn_state_machine.pipeline.definition).States.WhichCompute.Choices) == 4
+    error_message = "the branches are merged in"
+  }
+  assert {
+    condition     = jsondecode(aws_sfn_state_machine.pipeline.definition).States.BatchArray.Resource == "arn:aws:states:::batch:submitJob.sync" && jsondecode(aws_sfn_state_machine.pipeline.definition).States.OnFargate.Result.queue == "arn:aws:batch:eu-west-1:123456789012:job-queue/skyfan-cpu"
+    error_message = "jobs go to this deployment's queue"
+  }
+  assert {
+    condition     = jsondecode(aws_sfn_state_machine.pipeline.definition).States.BatchArray.TimeoutSeconds < jsondecode(aws_sfn_state_machine.pipeline.definition).TimeoutSeconds
+    error_message = "there is time left to merge"
+  }
+  assert {
+    condition     = alltrue([for role in [aws_iam_role.batch_rank["this"], aws_iam_role.batch_start["this"], aws_iam_role.batch_instance["this"], aws_iam_role.sagemaker["this"]] : strcontains(role.name, "eu-west-1") && length(role.name) <= 64])
+    error_message = "IAM knows no regions"
+  }
+}
+
+run "the_image_with_cuda_is_needed_for_gpus_only" {
+  command = plan
+
+  variables {
+    enable_batch     = true
+    enable_sagemaker = true
+    image_uris = {
+      partitioner    = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/p:v1"
+      executor       = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/e:v1"
+      executor-torch = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/t:v1"
+      aggregator     = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/a:v1"
+    }
+  }
+
+  assert {
+    condition     = length(aws_batch_job_definition.this) == 2 && length(aws_batch_compute_environment.gpu) == 0
+    error_message = "no GPU queue without instance types"
   }
 }

@@ -35,9 +35,20 @@ _NOT_THERE = {
 _BUSY = {"ThrottlingException", "TooManyRequestsException", "ServiceUnavailable", "InternalFailure", "InternalError"}
 
 
+_ours: dict[str, str] = {}
+"""What `prepare_environment` has set."""
+
+
 def prepare_environment(on: str) -> None:
-    """Sets LocalStack's defaults where nothing else is set; call it before the store's or boto3's first use."""
+    """Sets LocalStack's defaults where nothing else is set; call it before the store's or boto3's first use.
+
+    They stay after a run, whose results are read with them, until this process goes to AWS.
+    """
     if on != LOCALSTACK:
+        for name, value in _ours.items():
+            if os.environ.get(name) == value:
+                del os.environ[name]
+        _ours.clear()
         return
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or LOCALSTACK_REGION
     defaults = {
@@ -49,7 +60,7 @@ def prepare_environment(on: str) -> None:
     }
     for name, value in defaults.items():
         if not os.environ.get(name):
-            os.environ[name] = value
+            os.environ[name] = _ours[name] = value
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from skyfan.backends.stepfunctions.request import check_places, execution_name, 
 from skyfan.cost import load_prices, priced_region
 from skyfan.errors import Interrupted
 from skyfan.events import ExecutionStarted, Listener, PhaseStarted
-from skyfan.job import Job
+from skyfan.job import LAMBDA, Job
 from skyfan.records import Summary
+from skyfan.serving.array_jobs import not_deployed
 
 _CONSOLES = {"aws-cn": "console.amazonaws.cn", "aws-us-gov": "console.amazonaws-us-gov.com"}
 
@@ -24,6 +25,7 @@ class StepFunctionsBackend(Backend):
 
     on: ClassVar[str]
     cancel_deadline_s = None
+    takes_compute = True
 
     def __init__(self, settings: BackendSettings | None = None) -> None:
         super().__init__(settings)
@@ -40,13 +42,17 @@ class StepFunctionsBackend(Backend):
         check_places(job, self.on)
         access = open_access(self.on)
         machine = find_machine(access, self.settings.state_machine)
+        if job.compute != LAMBDA and job.compute not in machine.computes:
+            raise not_deployed(job.compute)
         listener(PhaseStarted("uploading"))
         placed = placed_job(job, self.on)
         arn, started = start(access, machine, placed)
         listener(started)
         prices = load_prices()
         meter = CostMeter(machine, prices, priced_region(prices, access.region))
-        follower = Follower(access, arn, placed.output, meter, listener, sleep=self._cancelled.wait)
+        follower = Follower(
+            access, arn, placed.output, meter, listener, sleep=self._cancelled.wait, compute=job.compute
+        )
         found = follower.to_end(self._cancelled.is_set)
         if found is None:
             raise self._interrupted(access, arn, started)

@@ -5,10 +5,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from skyfan import store
 from skyfan.backends.stepfunctions.access import Access, aws_errors
 from skyfan.backends.stepfunctions.meter import CostMeter
 from skyfan.errors import DeadlineExceeded, Transient
 from skyfan.events import Listener, MapProgress, PhaseStarted, Planned
+from skyfan.job import LAMBDA, Compute
+from skyfan.runs.commit import RunLedger
 from skyfan.runs.folder import RunFolder
 from skyfan.stages.items import ranks_to_compute
 
@@ -33,9 +36,11 @@ class Follower:
     listener: Listener
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], object] = time.sleep
+    compute: Compute = LAMBDA
     _phase: str = ""
     _map_run_arn: str | None = None
     _shown: MapProgress | None = field(default=None)
+    _reused: int = 0
 
     def to_end(self, cancelled: Callable[[], bool] = lambda: False) -> "DescribeExecutionOutputTypeDef | None":
         """DescribeExecution once the status is no longer RUNNING; None when `cancelled` was true before that.
@@ -63,6 +68,9 @@ class Follower:
     def _look(self) -> "DescribeExecutionOutputTypeDef":
         with aws_errors(self.access.on, "look at the execution"):
             found = self.access.states.describe_execution(executionArn=self.execution_arn)
+            if self.compute != LAMBDA:
+                self._look_at_array()
+                return found
             self._map_run_arn = self._map_run_arn or self._find_map_run()
             if self._map_run_arn is None:
                 self._enter("preparing")
@@ -77,6 +85,22 @@ class Follower:
             self._enter("aggregating")
         return found
 
+    def _look_at_array(self) -> None:
+        """Ranks on Batch or SageMaker are followed by what they commit; whether one is at work is not known here."""
+        folder = RunFolder(self.output)
+        # The start has the execution's name, which this command chose (skyfan.serving.array_jobs).
+        if not store.exists(folder.start_uri(self.execution_arn.rpartition(":")[2])):
+            self._enter("preparing")
+            return
+        if self._phase in ("", "preparing"):
+            self._tell_plan()
+            self._enter("inferring")
+        plan = folder.read_plan()
+        total, committed = len(plan.working_ranks), len(RunLedger(self.output, plan.results_schema).committed_of(plan))
+        self._tell(MapProgress(total - committed, None, committed - self._reused, 0, None))
+        if committed == total:
+            self._enter("aggregating")
+
     def _find_map_run(self) -> str | None:
         runs = self.access.states.list_map_runs(executionArn=self.execution_arn)["mapRuns"]
         return runs[0]["mapRunArn"] if runs else None
@@ -90,7 +114,9 @@ class Follower:
         failed = counts["failed"] + counts["timedOut"] + counts["aborted"]
         ended = counts["succeeded"] + failed
         cost_usd = self.meter.cost_usd(counts["running"], ended, self.clock())
-        progress = MapProgress(counts["pending"], counts["running"], counts["succeeded"], failed, cost_usd)
+        self._tell(MapProgress(counts["pending"], counts["running"], counts["succeeded"], failed, cost_usd))
+
+    def _tell(self, progress: MapProgress) -> None:
         if progress != self._shown:
             self._shown = progress
             self.listener(progress)
@@ -100,7 +126,9 @@ class Follower:
         folder = RunFolder(self.output)
         plan = folder.read_plan()
         to_run = ranks_to_compute(folder)
-        self.listener(Planned(plan, tuple(rank for rank in plan.working_ranks if rank not in to_run)))
+        reused = tuple(rank for rank in plan.working_ranks if rank not in to_run)
+        self._reused = len(reused)
+        self.listener(Planned(plan, reused))
 
 
 def _pauses(clock: Callable[[], float]) -> Iterator[float]:

@@ -15,7 +15,10 @@ _EXECUTOR_STATE = "ExecutorWithoutTorch"
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The state machine, the functions that it calls, and its executor with its size: the largest if not told."""
+    """The state machine, the functions that it calls, and its executor with its size: the largest if not told.
+
+    `computes`: what can compute ranks beside Lambda, as far as the definition tells.
+    """
 
     arn: str
     name: str
@@ -23,6 +26,7 @@ class Machine:
     memory_mb: int = LAMBDA_MAX_MEMORY_MB
     architecture: Architecture = "x86_64"
     functions: tuple[str, ...] = ()
+    computes: frozenset[str] = frozenset()
 
 
 def find_machine(access: Access, name_or_arn: str = DEFAULT_STATE_MACHINE) -> Machine:
@@ -40,7 +44,9 @@ def find_machine(access: Access, name_or_arn: str = DEFAULT_STATE_MACHINE) -> Ma
     if executor is None:
         raise BadInput(f"this state machine has no state {_EXECUTOR_STATE}: it is not Skyfan's pipeline.")
     memory_mb, architecture = _size(access, executor)
-    return Machine(arn, found["name"], executor, memory_mb, architecture, _functions_of(definition))
+    return Machine(
+        arn, found["name"], executor, memory_mb, architecture, _functions_of(definition), _computes_of(definition)
+    )
 
 
 def _arn_of(access: Access, name: str) -> str:
@@ -92,6 +98,13 @@ def _functions_of(definition: dict[str, Any]) -> tuple[str, ...]:
     called = (state.get("Parameters", {}).get("FunctionName") or state.get("Result") for state in states)
     # "arn:aws:lambda:region:account:function:name", perhaps with a version behind it; a plain name on LocalStack.
     return tuple(dict.fromkeys(_name_of(arn) for arn in called if isinstance(arn, str)))
+
+
+def _computes_of(definition: dict[str, Any]) -> frozenset[str]:
+    """What the choice of a compute knows (infra/stepfunctions/batch.asl.json, sagemaker.asl.json)."""
+    choices = definition["States"].get("WhichCompute", {}).get("Choices", ())
+    rules = (rule for choice in choices for rule in choice.get("And", [choice]))
+    return frozenset(rule["StringEquals"] for rule in rules if rule.get("Variable") == "$.prepared.job.compute")
 
 
 def _name_of(function: str) -> str:

@@ -10,7 +10,7 @@ from skyfan import store
 from skyfan.aws_limits import LAMBDA_CONCURRENCY
 from skyfan.backends.stepfunctions.access import LOCALSTACK
 from skyfan.errors import BadInput, LocationError
-from skyfan.job import DEMO_MODEL, Job
+from skyfan.job import DEMO_MODEL, LAMBDA, Job
 
 # Ranks at once where nothing is asked for: Lambda's default concurrency, and a few containers of LocalStack's.
 DEFAULT_CONCURRENCY = {LOCALSTACK: 8}
@@ -27,12 +27,19 @@ def check_places(job: Job, on: str) -> None:
         LocationError: dataset or output is not in S3.
         BadInput: the tolerated percentage is not a whole number, or a device is asked for.
     """
+    if job.compute != LAMBDA and job.collectives:
+        raise BadInput(f"--collectives needs all ranks at once, which --compute {job.compute} does not promise.")
     if job.device is not None:
-        raise BadInput(f"--device is for process and local; functions, as of --on {on}, compute on CPUs.")
+        raise BadInput(f"--device is for process and local; --on {on} chooses by --compute: batch-gpu has GPUs.")
     if not job.dataset.startswith("s3://"):
         raise LocationError(
             f"--dataset {job.dataset} is not in S3, where {on} reads: upload it with "
             f"`skyfan data upload {job.dataset} s3://BUCKET/KEY` and name that."
+        )
+    if job.catalog and not job.catalog.startswith("s3://"):
+        raise LocationError(
+            f"--catalog {job.catalog} is not in S3, where {on} reads: upload it with "
+            f"`skyfan data upload {job.catalog} s3://BUCKET/KEY` and name that."
         )
     if not job.output.startswith("s3://"):
         raise LocationError(f"--output {job.output} is not in S3, where {on} writes: name s3://BUCKET/FOLDER.")
@@ -45,7 +52,9 @@ def check_places(job: Job, on: str) -> None:
 def placed_job(job: Job, on: str) -> Job:
     """The job as functions can run it; a model that is a local file is uploaded if it is not there yet."""
     check_places(job, on)
-    workers = job.workers or DEFAULT_CONCURRENCY.get(on, LAMBDA_CONCURRENCY)
+    # How many tasks of Batch or SageMaker run at once is the deployment's to say.
+    lambdas = DEFAULT_CONCURRENCY.get(on, LAMBDA_CONCURRENCY) if job.compute == LAMBDA else None
+    workers = job.workers or lambdas
     return job.model_copy(update={"output": job.output.rstrip("/"), "model": _placed_model(job), "workers": workers})
 
 

@@ -29,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from skyfan import store
 from skyfan.errors import BadInput
+from skyfan.job import WHOLE_FILES
 from skyfan.units import parse_size
 from skyfan.validation import first_problem
 
@@ -41,7 +42,6 @@ PACKAGED = (
     "data-access",
     "local-vs-distributed",
 )
-WHOLE_FILES = "file"
 
 
 class Setting(BaseModel):

@@ -13,13 +13,13 @@ import jinja2
 
 from skyfan import store
 from skyfan.cost import Prices
+from skyfan.job import WHOLE_FILES
 from skyfan.report.drawing import Figure
 from skyfan.report.figures import page_svg, style, to_svg
 from skyfan.studies import text_tables
 from skyfan.studies.bench import study_figures as figures
 from skyfan.studies.bench import study_tables as tables
 from skyfan.studies.bench.measurements import STUDY_FILE, Measurement, read_measurements
-from skyfan.studies.bench.study import WHOLE_FILES
 from skyfan.studies.bench.study_tables import Row
 
 

@@ -1,5 +1,6 @@
-"""Time and cost of a run before it runs: a simulated Distributed Map, calibrated by measured runs."""
+"""Time and cost of a run before it runs: a simulated Distributed Map and other workers, calibrated by measured runs."""
 
+from skyfan.studies.forecast.computes import ComputeForecast, choose_compute, compare_computes
 from skyfan.studies.forecast.forecast_calibration import Calibration, Spread, load_calibration
 from skyfan.studies.forecast.map_simulation import Limits, Outcome, Workload, simulate
 from skyfan.studies.forecast.measured_calibration import calibrate
@@ -15,6 +16,7 @@ from skyfan.studies.forecast.predict import (
 
 __all__ = [
     "Calibration",
+    "ComputeForecast",
     "Forecast",
     "Limits",
     "Outcome",
@@ -23,6 +25,8 @@ __all__ = [
     "Workload",
     "alternatives",
     "calibrate",
+    "choose_compute",
+    "compare_computes",
     "even_ranks",
     "forecast",
     "load_calibration",

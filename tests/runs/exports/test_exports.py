@@ -124,6 +124,7 @@ def test_without_positions_there_is_no_hats_and_nothing_is_left(tmp_path, sample
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_what_is_incomplete_exists_or_is_unknown_is_refused(run, tmp_path):
     with pytest.raises(Incomplete, match=r"is not finished; run the same command again, or .*--allow-missing"):
         run.export(tmp_path / "sky.csv")

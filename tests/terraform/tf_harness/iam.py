@@ -14,6 +14,7 @@ Document = dict[str, Any]
 
 # Actions for which AWS defines no resource narrower than "*" (Service Authorization Reference).
 NO_NARROWER_RESOURCE = {
+    "batch:DescribeJobs",
     "ecr:GetAuthorizationToken",
     "lambda:GetAccountSettings",
     "logs:CreateLogDelivery",

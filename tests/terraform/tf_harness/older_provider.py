@@ -67,8 +67,8 @@ def _end(lines: list[str], start: int) -> int:
 
 
 SERVICES = (
-    "budgets", "cloudwatch", "cloudwatchevents", "cloudwatchlogs", "ec2", "ecr", "ecs", "elb", "iam", "lambda", "s3",
-    "secretsmanager", "sns", "stepfunctions", "sts",
+    "batch", "budgets", "cloudwatch", "cloudwatchevents", "cloudwatchlogs", "ec2", "ecr", "ecs", "elb", "iam", "lambda",
+    "s3", "secretsmanager", "sns", "stepfunctions", "sts",
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from skyfan_localstack.stepfunctions import (
+    batch_client,
     definition,
     item_reader,
     json_path,
@@ -19,6 +20,15 @@ def apply_all() -> Iterator[str]:
     Raises:
         AttributeError: LocalStack has no such class or method any more.
     """
-    for module in (definition, item_reader, json_path, lambda_client, map_run, map_run_api, result_writer):
+    for module in (
+        batch_client,
+        definition,
+        item_reader,
+        json_path,
+        lambda_client,
+        map_run,
+        map_run_api,
+        result_writer,
+    ):
         module.apply_patch()
         yield (module.__doc__ or "").splitlines()[0]

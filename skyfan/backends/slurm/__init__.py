@@ -1,0 +1,1 @@
+"""`--on slurm`: ranks as tasks of a cluster's own scheduler."""

@@ -1,0 +1,66 @@
+"""A dataset that grew: the plan of its run with ranks for the files that are new, and nothing else changed."""
+
+from collections import Counter
+
+from skyfan.layout import FileLayout
+from skyfan.planning import Generation, Plan, Span, distribute, make_partitions
+
+
+def grown(earlier: Plan, plan: Plan, result_row_bytes: int = 0) -> Plan | None:
+    """The earlier plan with all files of `plan`, those that it lacks as ranks of their own after its ranks.
+
+    Old files keep their samples' numbers, wherever they lie now. The catalogue is the one of `plan`: it may have grown,
+    too. None where this is no extension: files of the earlier plan are gone or changed, or anything else differs.
+    """
+    if not _is_same_but_for_files(earlier, plan):
+        return None
+    waiting = [file.identity for file in earlier.files]
+    here: dict[str, list[FileLayout]] = {}
+    for file in plan.files:
+        here.setdefault(file.identity, []).append(file)
+    if Counter(waiting) - Counter(file.identity for file in plan.files):
+        return None
+    old = tuple(here[identity].pop(0) for identity in waiting)
+    new = tuple(file for file in plan.files if any(file is left for left in here[file.identity]))
+    job = plan.job.model_copy(update={"output": earlier.job.output})
+    if not new:
+        return earlier.model_copy(update={"files": old, "job": job, "catalog": plan.catalog})
+    partitions = make_partitions(new, plan.job.partition_size, result_row_bytes)
+    ranks = distribute(partitions, plan.job.world_size or len(partitions))
+    samples = sum(file.samples for file in new)
+    generation = Generation(files=len(new), ranks=len(ranks), samples=samples)
+    first = Generation(files=len(earlier.files), ranks=len(earlier.ranks), samples=earlier.samples)
+    return earlier.model_copy(
+        update={
+            "job": job,
+            "files": (*old, *new),
+            "ranks": (*earlier.ranks, *(_after(spans, earlier) for spans in ranks)),
+            "world_size": earlier.world_size + len(ranks),
+            "samples": earlier.samples + samples,
+            "data_bytes": earlier.data_bytes + sum(file.samples * file.sample_bytes for file in new),
+            "partitions": earlier.partitions + len(partitions),
+            "generations": (*(earlier.generations or (first,)), generation),
+            "catalog": plan.catalog,
+        }
+    )
+
+
+def _is_same_but_for_files(earlier: Plan, plan: Plan) -> bool:
+    before, now = earlier.job, plan.job
+    return (
+        earlier.model_digest == plan.model_digest
+        and before.options == now.options
+        and before.partition_size == now.partition_size
+        and before.file_limit is now.file_limit is None
+        and bool(before.catalog) == bool(now.catalog)
+        and all(file.identity for file in earlier.files)
+    )
+
+
+def _after(spans: tuple[Span, ...], earlier: Plan) -> tuple[Span, ...]:
+    """Spans of the new files as they are counted behind the old ones."""
+    files = len(earlier.files)
+    return tuple(
+        span.model_copy(update={"file": span.file + files, "first_sample": span.first_sample + earlier.samples})
+        for span in spans
+    )

@@ -1,0 +1,101 @@
+"""`python -m tests.faults.soak [--minutes N] [--seed N]`: runs one after the other in one process, faults at random.
+
+A line a run: resident memory, descriptors and threads of this process when the run has ended. At the end the medians
+of the second quarter of the runs beside those of the last, and 1 where memory or descriptors have grown.
+"""
+
+import argparse
+import os
+import random
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import psutil
+
+import skyfan
+from skyfan.errors import SkyfanError
+from tests.conftest import make_sample, make_small_model
+from tests.faults.child import Trigger
+from tests.faults.faults import DUPLICATE, fault_in_process
+from tests.faults.oracle import look, wrong_after_first
+
+FAULTS = ("kill-partitioner", "kill-aggregator", "kill-executor", "kill-executors", "stop-executor", "duplicate")
+MOMENTS = ("planning", "inferring", "committed", "aggregating")
+SAMPLES, RANKS = 24, 6
+# One more descriptor a run would show; the allocator's own steps do not.
+GROWN_MB, GROWN_DESCRIPTORS = 20.0, 3.0
+Row = tuple[float, float, float]
+
+
+def one_run(folder: Path, number: int, fault: str | None, rng: random.Random, expected: dict[int, float]) -> list[str]:
+    """What is wrong after one run with this fault, or with none; the first one without gives the expected values."""
+    fields = {
+        "dataset": str(folder / "data.pt"),
+        "model": str(folder / "model.pt"),
+        "output": str(folder / f"run-{number}"),
+    }
+    size = {"world_size": RANKS, "partition_size": 4 * 20504 + 2048, "batch_size": 2}
+    job = skyfan.Job.model_validate(fields | size)
+    on = "process" if fault in ("duplicate", None) else "local"
+    listener = Trigger(rng.choice(MOMENTS), fault_in_process(fault, job, rng), rng) if fault else False
+    code = 0
+    try:
+        state = skyfan.run(job, on=on, progress=listener).summary.state
+        code = 0 if state == "complete" else 3
+    except SkyfanError as error:
+        code = error.exit_code
+    for thread in threading.enumerate():
+        if thread.name == DUPLICATE:
+            thread.join(60)
+    left = look(job.output)
+    if not expected:
+        expected |= left.values
+    wrong = wrong_after_first(left, code, expected)
+    return [f"run {number}, {fault}: {sentence}" for sentence in wrong]
+
+
+def measured() -> Row:
+    """Resident megabytes, descriptors, threads."""
+    me = psutil.Process()
+    return me.memory_info().rss / 2**20, float(me.num_fds()), float(me.num_threads())
+
+
+def medians(rows: list[Row]) -> Row:
+    """Of each figure."""
+    memory, descriptors, threads = (statistics.median(column) for column in zip(*rows, strict=True))
+    return memory, descriptors, threads
+
+
+def main() -> int:
+    """1 where a run is wrong, or memory or descriptors grow."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--seed", type=int, default=1)
+    asked = parser.parse_args()
+    rng, rows, wrong = random.Random(asked.seed), [], []
+    os.environ["SKYFAN_THREADS"] = "1"
+    expected: dict[int, float] = {}
+    end_s = time.monotonic() + 60 * asked.minutes
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_sample(folder / "data.pt", SAMPLES)
+        make_small_model(folder / "model.pt")
+        wrong += one_run(folder, 0, None, rng, expected)
+        while time.monotonic() < end_s:
+            wrong += one_run(folder, len(rows) + 1, rng.choice((*FAULTS, None)), rng, expected)
+            rows.append(measured())
+            print("run {} {:.0f} MB, {:.0f} descriptors, {:.0f} threads".format(len(rows), *rows[-1]), flush=True)
+    quarter = max(1, len(rows) // 4)
+    before, after = medians(rows[quarter : 2 * quarter] or rows), medians(rows[-quarter:])
+    print("second quarter {:.0f} MB, {:.0f} descriptors, {:.0f} threads".format(*before))
+    print("last quarter   {:.0f} MB, {:.0f} descriptors, {:.0f} threads".format(*after))
+    print(f"{len(rows)} runs, {len(wrong)} wrong", *wrong, sep="\n")
+    return int(bool(wrong) or after[0] > before[0] + GROWN_MB or after[1] > before[1] + GROWN_DESCRIPTORS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

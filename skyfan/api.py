@@ -135,8 +135,9 @@ class Run:
         """Writes all predictions as one table and returns its number of rows; `skyfan export` does the same.
 
         Args:
-            path: a name that ends in `.parquet`, `.fits`, `.csv` or `.ecsv`; without a suffix a folder for HATS.
-            kind: `parquet`, `fits`, `csv`, `ecsv` or `hats` for any name.
+            path: a name that ends in `.parquet`, `.fits`, `.csv` or `.ecsv`, `.hdf5` for a qp ensemble of
+                p(z); without a suffix a folder for HATS.
+            kind: `parquet`, `fits`, `csv`, `ecsv`, `qp` or `hats` for any name.
             allow_missing: also where samples have no prediction.
 
         Raises:

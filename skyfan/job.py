@@ -23,6 +23,7 @@ from skyfan.aws_limits import MAP_CONCURRENCY
 from skyfan.columns import ColumnOptions
 from skyfan.errors import BadInput
 from skyfan.missing import parse_missing
+from skyfan.pz_form import parse_pz
 from skyfan.units import parse_size
 
 JOB_SCHEMA: Literal["skyfan.job/1"] = "skyfan.job/1"
@@ -31,6 +32,10 @@ DEMO_MODEL = "demo"
 WHOLE_FILES = "file"
 """As a partition size: each file is one partition."""
 
+MAX_CLASSES = 1000
+"""A confusion matrix of more is no use to a reader, and large."""
+
+PointEstimate = Literal["auto", "median", "mean", "mode"]
 Precision = Literal["float32", "tf32", "fp16", "bf16", "int8", "auto"]
 Device = Literal["auto", "cpu", "cuda"]
 Compute = Literal["lambda", "batch", "batch-gpu", "sagemaker"]
@@ -68,6 +73,21 @@ def _one_or_several(value: object) -> object:
     return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
 
 
+def _pz(text: str | None) -> str | None:
+    return None if text is None else str(parse_pz(text))
+
+
+def _class_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The classes' names; a number alone is how many there are."""
+    if len(names) == 1 and names[0].isdecimal():
+        if not 2 <= int(names[0]) <= MAX_CLASSES:
+            raise ValueError(f"write names, or a number of classes from 2 to {MAX_CLASSES:,}")
+        return tuple(map(str, range(int(names[0]))))
+    if len(names) == 1 or len(names) > MAX_CLASSES or len(set(names)) < len(names):
+        raise ValueError(f"write 2 to {MAX_CLASSES:,} names, each once, or how many classes there are")
+    return names
+
+
 Count = Annotated[int, Field(ge=1)]
 Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_listed)]
 PartitionSize = Annotated[Annotated[int, Field(ge=1)] | Literal["file"], BeforeValidator(_size_bytes)]
@@ -91,6 +111,24 @@ class RunOptions(ColumnOptions):
     id: str | None = Field(None, min_length=1, description="the dataset's column of object IDs, kept in the results")
     keep: Names = Field((), description="further columns of the dataset to keep in the results, or all")
     outputs: Names = Field((), description="outputs of the model to keep, by name; all by default")
+    pz: Annotated[str | None, AfterValidator(_pz)] = Field(
+        None,
+        description="form of p(z) that the model gives: grid=LOW:HIGH:POINTS, bins=LOW:HIGH:COUNT, "
+        "quantiles=LEVEL:LEVEL:…, samples, or mixture (of its outputs z_mean, z_sigma, z_weight)",
+    )
+    point_estimate: PointEstimate = Field(
+        "auto",
+        description="what z_pred is of a p(z): its median, mean or mode (the results have all three); auto is the "
+        "model's own redshift, or the median where it gives none",
+    )
+    classes: Annotated[Names, AfterValidator(_class_names)] = Field(
+        (), description="names of the classes that the model scores, or how many there are"
+    )
+    labels: str | None = Field(
+        None,
+        min_length=1,
+        description="the dataset's column of known classes (numbers from 0, or names); label by default",
+    )
     missing: Annotated[Names, AfterValidator(_policies)] = Field(
         (), description="what to do with missing values: [COLUMN=]skip, zero, fail or quantile:Q; skip by default"
     )
@@ -149,6 +187,12 @@ class Job(RunOptions):
         0.0, ge=0, le=100, description="percentage of ranks that may fail before the run is a failure"
     )
     resume: bool = Field(True, description="reuse what an earlier start of this very run committed")
+    calibrate: str | None = Field(
+        None,
+        min_length=1,
+        description="a dataset with known redshifts, none of them the dataset's: intervals z_low to z_high are "
+        "calibrated on it, to hold 68% of the redshifts",
+    )
     extend: bool = Field(
         False, description="of a dataset that grew, predict only the files that are new, into the same run"
     )

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator
 
 from skyfan.comm.rank_group import RankGroup
 from skyfan.job import Job
-from skyfan.planning import PlanItem, RunId
+from skyfan.planning import Calibration, PlanItem, RunId
 
 
 class _Message(BaseModel):
@@ -48,6 +48,7 @@ class PreparedModel(ModelPart):
     result_row_bytes: int = Field(default=0, ge=0)
     samples_per_s: float | None = Field(default=None, gt=0)
     warnings: tuple[str, ...] = ()
+    calibration: Calibration | None = None
     parts: tuple["PreparedModel", ...] = ()
 
 
@@ -79,11 +80,13 @@ class ConvertRequest(_Message):
 class ModelFile(ModelPart):
     """The file that ranks load, or several; `source_digest` is that of the file that the run was planned with.
 
-    `engine` runs it: what only `torch` runs needs an executor that has torch.
+    `engine` runs it: what only `torch` runs needs an executor that has torch. `half_width` is that of the run's
+    calibrated intervals, in units of 1 + z_pred.
     """
 
     source_digest: str
     engine: str
+    half_width: FiniteFloat | None = None
     parts: tuple["ModelFile", ...] = ()
 
 

@@ -4,6 +4,7 @@ import hashlib
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from skyfan.models.locating import NamedModel, joint_digest, locate_models
 from skyfan.runs.folder import RunFolder
 from skyfan.stages.calibration import first_samples
 from skyfan.stages.catalog import open_catalog
+from skyfan.stages.intervals import calibrate
 from skyfan.stages.known_redshifts import require_real_redshifts
 from skyfan.stages.messages import ConvertRequest, ModelFile, PreparedModel, PrepareRequest
 from skyfan.stages.model_cache import ModelCache
@@ -50,8 +52,12 @@ def prepare(request: PrepareRequest, models: ModelCache, advance: Advance | None
     bound, width = _try_out(engine, layout)
     Preprocessing(job).check(layout, [spec.name for spec in bound])
     columns = result_columns(job, layout, [spec.name for spec in bound], engine, width)
+    calibration = calibrate(job, engine, width) if job.calibrate is not None else None
+    if calibration is not None:
+        columns = replace(columns, half_width=calibration.half_width)
     rate = _rate(engine, bound, job.batch_size) if request.measure_rate else None
-    return model.model_copy(update={"result_row_bytes": row_bytes(columns, layout), "samples_per_s": rate})
+    measured = {"result_row_bytes": row_bytes(columns, layout), "samples_per_s": rate, "calibration": calibration}
+    return model.model_copy(update=measured)
 
 
 def _found(named: NamedModel, models: ModelCache) -> PreparedModel:
@@ -97,7 +103,16 @@ def convert(request: ConvertRequest, models: ModelCache) -> ModelFile:
         model = model.model_copy(update={"uri": "", "name": "", "digest": digest, "parts": tuple(files)})
     engine = models.engine(model.uri, model.digest, job.options, layout, model.parts)
     _try_out(engine, layout)
-    return model.model_copy(update={"engine": TORCH if TORCH in engine.info.name else engine.info.name})
+    name = TORCH if TORCH in engine.info.name else engine.info.name
+    return model.model_copy(update={"engine": name, "half_width": _half_width(request)})
+
+
+def _half_width(request: ConvertRequest) -> float | None:
+    """That of the claimed plan: an earlier start may have computed it, on another machine."""
+    if request.model.calibration is None:
+        return None
+    calibration = RunFolder(request.job.output).read_plan().calibration
+    return calibration.half_width if calibration else None
 
 
 def _first_layout(job: Job, advance: Advance | None = None) -> FileLayout:

@@ -19,7 +19,7 @@ def call(*arguments: str) -> str:
 
 
 def test_analyse_prints_tables_verdict_and_flags(tmp_path):
-    text = call("analyse", str(PUBLISHED), "--output", str(tmp_path))
+    text = call("analyse", str(PUBLISHED), "--output", str(tmp_path), "--full")
     assert "result_stats.csv: 33 of 33 rows reproduced to the printed digits; 43 more have no run here" in text
     assert "batch_varying_results.csv: 20 of 20 rows" in text
     assert "18036934171.84" in text
@@ -28,6 +28,15 @@ def test_analyse_prints_tables_verdict_and_flags(tmp_path):
     assert "122 of 130 ranks" in text
     printed = (PUBLISHED / "results/batch_varying_results.csv").read_text().splitlines()
     assert (tmp_path / "batch_varying_results.csv").read_text().splitlines() == printed
+
+
+def test_analyse_summarises_first_and_names_the_rest():
+    lines = call("analyse", str(PUBLISHED)).splitlines()
+    assert lines[0] == "55 runs: 27 complete, 28 incomplete"
+    assert any("9.5×" in line for line in lines)
+    assert lines[-1].endswith("every run and the published tables: --full")
+    assert len(lines) < 60
+    assert max(map(len, lines)) <= 80
 
 
 def test_analyse_as_json():

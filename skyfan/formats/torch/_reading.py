@@ -45,6 +45,7 @@ def open_tensorfile(uri: store.StrPath, *, stats: store.ReadStats | None = None)
         samples=_samples(tensors, archive),
         tensors=tensors,
         identity=archive.identity(),
+        note=archive.note,
         left_out=tuple(members.skipped[:MAX_LEFT_OUT]),
     )
 

@@ -94,6 +94,15 @@ def test_a_folder_may_move_between_plan_and_ranks(planned, tmp_path, expected_z)
     assert_equal_z(predictions(there), expected_z)
 
 
+def test_several_models_are_found_where_the_run_is(sample, small_model, tmp_path):
+    other = tmp_path / "other.pt"
+    other.write_bytes(small_model.read_bytes())
+    output = tmp_path / "run"
+    plan(sample, small_model, output, "--model", other)
+    there = output.rename(tmp_path / "elsewhere")
+    assert run_rank_job(str(there), index=0) == 0
+
+
 def test_a_dataset_that_changed_is_bad_input_and_the_aggregator_tells(planned, sample):
     assert run_rank_job(str(planned), index=0) == 0
     content = bytearray(sample.path.read_bytes())

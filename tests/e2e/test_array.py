@@ -142,9 +142,10 @@ def test_a_position_beyond_the_ranks_is_refused(planned, monkeypatch, capsys):
     assert "task 5 has no rank: 5 are to do" in capsys.readouterr().err
 
 
-def test_ranks_that_talk_to_each_other_are_refused_and_nothing_is_written(sample, small_model, tmp_path):
-    with pytest.raises(BadInput, match="--collectives"):
-        plan(sample, small_model, tmp_path / "run", "--collectives")
+@pytest.mark.parametrize("asked", [("--collectives",), ("--compute", "batch")])
+def test_what_an_array_does_not_promise_is_refused_and_nothing_is_written(sample, small_model, tmp_path, asked):
+    with pytest.raises(BadInput, match=asked[0]):
+        plan(sample, small_model, tmp_path / "run", *asked)
     assert not (tmp_path / "run").exists()
 
 

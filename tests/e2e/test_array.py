@@ -15,7 +15,7 @@ from skyfan.errors import BadInput, LocationError, SkyfanError
 from skyfan.runs.folder import RunFolder
 from skyfan.serving.rank_job import run_rank_job
 from skyfan.stages.failure_files import RankFailure, read_failures, write_failure
-from skyfan.stages.starts import read_start
+from skyfan.stages.starts import read_start, write_start
 from tests.e2e.support import assert_equal_z, make_job, predictions, run
 
 RANKS = 5
@@ -85,6 +85,16 @@ def test_another_start_lists_what_is_left_and_the_first_one_still_counts(planned
     assert run_rank_job(str(planned)) == 0  # rank 2, the second that is left
     assert sorted(path.stem for path in (planned / "predictions").iterdir()) == ["rank-0000001", "rank-0000002"]
     assert run_rank_job(str(planned), index=1) == 0  # no rank of this start, as it is done
+
+
+def test_a_start_may_be_written_twice_and_another_of_its_name_is_refused(planned):
+    start = read_start(RunFolder(str(planned)))
+    again = {"target": start.target, "name": start.name}
+    assert write_start(start.job, start.run_id, start.model, **again).ranks == RANKS
+    items = planned / "items.json"
+    items.write_text(json.dumps(json.loads(items.read_text())[1:]))
+    with pytest.raises(LocationError, match=start.name):
+        write_start(start.job, start.run_id, start.model, **again)
 
 
 def test_a_folder_may_move_between_plan_and_ranks(planned, tmp_path, expected_z):

@@ -3,7 +3,7 @@
 REQUIRED = {
     "prepare": {"op", "input", "execution", "attempt"},
     "plan": {"op", "job", "model", "execution", "attempt"},
-    "convert": {"op", "job", "model", "execution", "attempt"},
+    "convert": {"op", "job", "model", "array", "execution", "attempt"},
     "infer": {"op", "run_id", "rank", "item", "job", "model", "group", "execution", "attempt"},
     "aggregate": {"op", "job", "plan", "map", "map_ended_at", "execution", "attempt"},
     "fail": {"op", "input", "failure", "execution", "attempt"},
@@ -44,6 +44,7 @@ def plan(event):
         "max_concurrency": job["max_concurrency"],
         "tolerated_failure_percentage": job["tolerated_failure_percentage"],
         "group": None,
+        "array": None,
     }
 
 
@@ -69,6 +70,7 @@ def aggregate(event):
         "ranks_done": 0,
         "samples_done": 0,
         "samples_total": 0,
+        "too_many_failed": kind == "failed",
     }
 
 

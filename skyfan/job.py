@@ -23,6 +23,7 @@ from skyfan.aws_limits import MAP_CONCURRENCY
 from skyfan.columns import ColumnOptions
 from skyfan.errors import BadInput
 from skyfan.missing import parse_missing
+from skyfan.pz_form import parse_pz
 from skyfan.units import parse_size
 
 JOB_SCHEMA: Literal["skyfan.job/1"] = "skyfan.job/1"
@@ -31,6 +32,10 @@ DEMO_MODEL = "demo"
 WHOLE_FILES = "file"
 """As a partition size: each file is one partition."""
 
+MAX_CLASSES = 1000
+"""A confusion matrix of more is no use to a reader, and large."""
+
+PointEstimate = Literal["auto", "median", "mean", "mode"]
 Precision = Literal["float32", "tf32", "fp16", "bf16", "int8", "auto"]
 Device = Literal["auto", "cpu", "cuda"]
 Compute = Literal["lambda", "batch", "batch-gpu", "sagemaker"]
@@ -63,6 +68,26 @@ def _policies(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _one_or_several(value: object) -> object:
+    """A list of one is that one."""
+    return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
+
+
+def _pz(text: str | None) -> str | None:
+    return None if text is None else str(parse_pz(text))
+
+
+def _class_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The classes' names; a number alone is how many there are."""
+    if len(names) == 1 and names[0].isdecimal():
+        if not 2 <= int(names[0]) <= MAX_CLASSES:
+            raise ValueError(f"write names, or a number of classes from 2 to {MAX_CLASSES:,}")
+        return tuple(map(str, range(int(names[0]))))
+    if len(names) == 1 or len(names) > MAX_CLASSES or len(set(names)) < len(names):
+        raise ValueError(f"write 2 to {MAX_CLASSES:,} names, each once, or how many classes there are")
+    return names
+
+
 Count = Annotated[int, Field(ge=1)]
 Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_listed)]
 PartitionSize = Annotated[Annotated[int, Field(ge=1)] | Literal["file"], BeforeValidator(_size_bytes)]
@@ -80,9 +105,30 @@ class RunOptions(ColumnOptions):
         False, description="compile the model for the GPU with torch: about 20 s more at the start, faster from then on"
     )
     z_column: int | None = Field(None, ge=0, description="which output column is redshift (not needed for AstroMAE)")
+    augment: Literal["none", "symmetries"] = Field(
+        "none", description="symmetries: predict each image turned and mirrored, 8 times; mean and standard deviation"
+    )
     id: str | None = Field(None, min_length=1, description="the dataset's column of object IDs, kept in the results")
     keep: Names = Field((), description="further columns of the dataset to keep in the results, or all")
     outputs: Names = Field((), description="outputs of the model to keep, by name; all by default")
+    pz: Annotated[str | None, AfterValidator(_pz)] = Field(
+        None,
+        description="form of p(z) that the model gives: grid=LOW:HIGH:POINTS, bins=LOW:HIGH:COUNT, "
+        "quantiles=LEVEL:LEVEL:…, samples, or mixture (of its outputs z_mean, z_sigma, z_weight)",
+    )
+    point_estimate: PointEstimate = Field(
+        "auto",
+        description="what z_pred is of a p(z): its median, mean or mode (the results have all three); auto is the "
+        "model's own redshift, or the median where it gives none",
+    )
+    classes: Annotated[Names, AfterValidator(_class_names)] = Field(
+        (), description="names of the classes that the model scores, or how many there are"
+    )
+    labels: str | None = Field(
+        None,
+        min_length=1,
+        description="the dataset's column of known classes (numbers from 0, or names); label by default",
+    )
     missing: Annotated[Names, AfterValidator(_policies)] = Field(
         (), description="what to do with missing values: [COLUMN=]skip, zero, fail or quantile:Q; skip by default"
     )
@@ -112,8 +158,11 @@ class Job(RunOptions):
         "--inputs; joined by row number, or by --id where the data has that column",
     )
     output: str = Field("", description="the run's folder (path or URI); runs/<dataset> by default")
-    model: str = Field(
-        DEMO_MODEL, min_length=1, description="checkpoint (.pt, .safetensors) or exported program (.pt2): path or URI"
+    model: Annotated[str | tuple[str, ...], BeforeValidator(_one_or_several)] = Field(
+        DEMO_MODEL,
+        min_length=1,
+        description="checkpoint (.pt, .safetensors), program (.pt2) or ONNX file: path or URI; several, or a folder of "
+        "them, all predict",
     )
     partition_size: PartitionSize = Field(
         25 * 2**20,
@@ -125,7 +174,7 @@ class Job(RunOptions):
     workers: Annotated[int, Field(ge=1, le=MAP_CONCURRENCY)] | None = Field(
         None,
         validation_alias=AliasChoices("workers", "max_concurrency"),
-        description="ranks at once; by default 2 on local, or the number of GPUs where there are any; 1,000 on aws",
+        description="ranks at once; by default as many as cores, memory and GPUs feed; 1,000 on aws",
     )
     device: Device | None = Field(
         None, description="compute device on process and local: auto, cpu or cuda; auto is the GPU if there is one"
@@ -138,6 +187,12 @@ class Job(RunOptions):
         0.0, ge=0, le=100, description="percentage of ranks that may fail before the run is a failure"
     )
     resume: bool = Field(True, description="reuse what an earlier start of this very run committed")
+    calibrate: str | None = Field(
+        None,
+        min_length=1,
+        description="a dataset with known redshifts, none of them the dataset's: intervals z_low to z_high are "
+        "calibrated on it, to hold 68% of the redshifts",
+    )
     extend: bool = Field(
         False, description="of a dataset that grew, predict only the files that are new, into the same run"
     )
@@ -157,6 +212,11 @@ class Job(RunOptions):
             return fields
         stem = PurePath(fields["dataset"].strip().rstrip("/")).stem
         return {**fields, "output": f"runs/{'run' if stem in ('', '.', '..') else stem}"}
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """All models that the job names."""
+        return (self.model,) if isinstance(self.model, str) else self.model
 
     @property
     def options(self) -> RunOptions:

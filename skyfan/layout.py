@@ -11,6 +11,9 @@ from skyfan.dtypes import DTYPES, STRING, as_dtype, is_stored_dtype, numpy_dtype
 from skyfan.errors import DatasetError
 
 MAX_DIMENSIONS = 32
+MAX_NOTE = 500
+"""Characters of what a dataset file says of itself."""
+MAX_LEFT_OUT = 20
 # Of a string of a library's file, for plans: how long it is, only reading it tells.
 _STRING_BYTES = 16
 
@@ -215,7 +218,8 @@ class FileLayout(BaseModel):
 
     `etag` names the version; reads that carry it fail once the file has changed. `identity` names the content: it is
     equal for copies, and empty in plans from before there were identities. `format` is the module of `skyfan.formats`
-    that opened it.
+    that opened it. `note` is what the file itself says of its data, such as that it is simulated;
+    `left_out` names the first of what it holds beside these columns, which is not read.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -227,6 +231,8 @@ class FileLayout(BaseModel):
     tensors: tuple[TensorSpec, ...]
     identity: str = ""
     format: str = "torch"
+    note: Annotated[str, Field(max_length=MAX_NOTE)] = ""
+    left_out: Annotated[tuple[str, ...], Field(max_length=MAX_LEFT_OUT)] = ()
 
     @model_validator(mode="after")
     def _lies_within_the_file(self) -> Self:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, model_validator
 
 from skyfan.errors import BadInput
 from skyfan.job import WHOLE_FILES, Job, PartitionSize, RunOptions
@@ -107,6 +107,18 @@ class PlanItem(_Frozen):
         return f"{self.files[span.file].uri}[{span.start}:{span.stop}]{more}"
 
 
+class Calibration(_Frozen):
+    """How intervals are calibrated: on `samples` galaxies of the dataset at `uri`, see `skyfan.science.conformal`.
+
+    `identity` names that dataset's content; `half_width` is in units of 1 + z_pred.
+    """
+
+    uri: str
+    identity: str
+    samples: int = Field(ge=1)
+    half_width: FiniteFloat
+
+
 class Generation(_Frozen):
     """What one start with --extend added to a run: files, ranks and samples, each after those before."""
 
@@ -133,6 +145,7 @@ class Plan(_Frozen):
     files: tuple[FileLayout, ...]
     ranks: tuple[tuple[Span, ...], ...]
     results_schema: ResultsSchema = RESULTS_SCHEMA
+    calibration: Calibration | None = None
     catalog: CatalogJoin | None = None
     generations: tuple[Generation, ...] = ()
 
@@ -182,21 +195,31 @@ def run_identity(
     ranks: tuple[tuple[Span, ...], ...],
     model_digest: str,
     options: RunOptions,
+    calibrated_on: str = "",
     catalog_identity: str | None = None,
 ) -> str:
     """16 hex digits that name what is computed: contents of the files, who computes which samples, model, options.
 
+    `calibrated_on` is the identity of the dataset that intervals are calibrated on (`dataset_identity`): what is
+    computed of it differs in its last digits from machine to machine, and is stored with the plan.
     Where the files lie, and where and how fast it runs (backend, workers, threads, output), is no part of it.
     """
-    content = {
+    content: dict[str, object] = {
         "files": [file.identity for file in files],
         "ranks": [[(s.file, s.start, s.stop) for s in spans] for spans in ranks],
         "model": model_digest,
         "options": options.model_dump(mode="json"),
         **({"catalog": catalog_identity} if catalog_identity else {}),
     }
+    if calibrated_on:
+        content["calibrated_on"] = calibrated_on
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def dataset_identity(files: tuple[FileLayout, ...]) -> str:
+    """Names the content of these files together."""
+    return hashlib.sha256("\n".join(file.identity for file in files).encode()).hexdigest()[:16]
 
 
 def is_same_run(earlier: Plan, plan: Plan) -> bool:
@@ -210,6 +233,8 @@ def is_same_run(earlier: Plan, plan: Plan) -> bool:
         and earlier.job.catalog is plan.job.catalog is None
         and has_same_files(earlier, plan)
         and earlier.ranks == plan.ranks
+        and earlier.job.calibrate is None
+        and plan.job.calibrate is None
     )
 
 

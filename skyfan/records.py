@@ -200,6 +200,42 @@ class IdCounts(_Record):
     nulls: int = Field(description="rows without an ID")
 
 
+class ScienceBin(_Record):
+    """Metrics of the galaxies with `low` ≤ x ≤ `high`, where x is what `by` names."""
+
+    by: str = Field(description="z_spec, r magnitude, or a colour such as g - r")
+    low: float
+    high: float
+    metrics: dict[str, float | None]
+    errors: dict[str, float | None] = Field(description="standard errors, by bootstrap")
+
+
+class ClassesSummary(_Record):
+    """Predicted classes, and how right they are where the true ones are known."""
+
+    names: tuple[str, ...]
+    counts: tuple[int, ...] = Field(description="predicted, by class")
+    confidence: tuple[int, ...] = Field(
+        description="samples in equal bins of the likeliest class's probability, 0 to 1"
+    )
+    labelled: int = Field(description="samples whose class is known")
+    accuracy: float | None
+    calibration_error: float | None = Field(description="expected calibration error (ECE), 15 bins")
+    confusion: tuple[tuple[int, ...], ...] | None = Field(description="true class → predicted class → samples")
+    calibration: tuple[tuple[int, float, float], ...] = Field(
+        description="by bin of confidence: samples, mean confidence, accuracy"
+    )
+
+
+class AnomaliesSummary(_Record):
+    """The samples whose embedding is farthest from the others'."""
+
+    output: str = Field(description="the output that is taken for an embedding")
+    samples: tuple[tuple[int, float], ...] = Field(
+        description="sample index and Mahalanobis distance, the farthest first"
+    )
+
+
 class CatalogJoin(_Record):
     """How the rows of the data and of a catalogue found each other."""
 
@@ -249,9 +285,29 @@ class Summary(_Record):
     throughput: Throughput
     cost: Cost | None
     science: dict[str, float | None] | None
+    science_errors: dict[str, float | None] = Field(
+        default_factory=dict, description="standard errors of the metrics, by Poisson bootstrap"
+    )
+    science_bins: tuple[ScienceBin, ...] = Field(
+        default=(), description="metrics in bins with equally many galaxies, where magnitudes can be read by these too"
+    )
+    pit_counts: tuple[int, ...] | None = Field(
+        default=None, description="galaxies in equal bins of PIT from 0 to 1; None without p(z) or known redshifts"
+    )
+    caveats: tuple[str, ...] = Field(
+        default=(), description="what the dataset's files say of themselves, such as that their pixels are simulated"
+    )
+    calibration: dict[str, float | int | str] | None = Field(
+        default=None, description="what intervals were calibrated on; None without --calibrate"
+    )
+    classes: ClassesSummary | None = Field(default=None, description="None: no classes were named")
+    anomalies: AnomaliesSummary | None = Field(
+        default=None, description="None: the model gives redshifts or classes, or no embedding"
+    )
     collectives: CollectivesSummary | None = Field(default=None, description="None: started without --collectives")
     ids: IdCounts | None = Field(default=None, description="None: no column of IDs was named")
     catalog: CatalogJoin | None = Field(default=None, description="None: without --catalog")
+    left_out: tuple[str, ...] = Field(default=(), description="what the first file holds that is not read")
     replaced_values: dict[str, int] = Field(
         default_factory=dict, description="column → missing values in it that were replaced, see --missing"
     )
@@ -268,6 +324,11 @@ class Summary(_Record):
     )
     environment: dict[str, Any]
     created_at: str
+
+    @property
+    def ran_on_aws(self) -> bool:
+        """Whether its cost is that of this run, and not what AWS would bill for one like it."""
+        return self.target in ("aws", "localstack")
 
     def to_json_dict(self) -> dict[str, Any]:
         """The dictionary that `summary.json` holds."""

@@ -146,7 +146,8 @@ def test_an_error_of_the_listener_ends_the_run_and_is_the_callers(sample, small_
         skyfan.run(job, on="process", progress=listener)
     again = skyfan.run(job, on="process", progress=False)
     assert again.summary.completeness.samples_missing == 0
-    assert (len(again.summary.reused_ranks) > 0) == (kind is RankCommitted)
+    if kind is RankCommitted:
+        assert again.summary.reused_ranks > 0
 
 
 def test_a_run_that_does_not_end_when_it_is_interrupted_is_left_behind(tmp_path):

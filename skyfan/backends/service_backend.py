@@ -16,8 +16,8 @@ from skyfan.events import Event, Listener
 from skyfan.job import Job
 from skyfan.records import Summary
 
-# The words of CPython and of the dynamic linker, by which alone these errors are told from others.
-_OUT_OF_MEMORY = ("can't start new thread", "failed to map segment")
+# The words of CPython, of the dynamic linker and of OpenVINO, by which alone these errors are told from others.
+_OUT_OF_MEMORY = ("can't start new thread", "failed to map segment", "can't alloc", "bad_alloc")
 NO_MEMORY = (
     "this process may not use more memory or threads (see ulimit -a); raise the limit, or use fewer --workers or a "
     "smaller --batch-size."

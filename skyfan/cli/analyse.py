@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from skyfan import store
@@ -13,11 +14,13 @@ from skyfan.cli.console import out, print_json, say
 from skyfan.cli.printing import show_table
 from skyfan.cost import load_prices
 from skyfan.studies.published import Analysis, Corrected, TableCheck, analyse
+from skyfan.studies.published.cluster_results import ClusterResult
 from skyfan.studies.published.corrected import Configuration
 from skyfan.studies.published.published_tables import Cell, Row
 from skyfan.studies.text_tables import write_csv
-from skyfan.units import format_duration
+from skyfan.units import counted, format_duration, format_size
 
+_SHOWN_FLAGS = 5
 # Headings that fit a terminal; CSV and JSON keep the published names.
 _SHORT = {
     "partition (MB)": "MB",
@@ -42,9 +45,10 @@ def analyse_command(
     output: Annotated[Path | None, typer.Option(help="Also write each table as a CSV file here.")] = None,
     region: Annotated[str, typer.Option(help="AWS region whose prices to use.")] = "us-east-1",
     prices: Annotated[Path | None, typer.Option(help="Another price file.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="All tables, with a row for each run.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No messages on standard error.")] = False,
 ) -> None:
-    """Print the published tables, recomputed, then each run's true throughput, completeness and cost."""
+    """Print how complete and how fast the runs truly were; with --full the published tables and every run, too."""
     analysis = analyse(path, load_prices(prices), region)
     if output:
         for name, rows in analysis.tables.items():
@@ -53,22 +57,53 @@ def analyse_command(
     if json:
         print_json(analysis.to_json_dict())
         return
-    _print(analysis)
-    if not quiet and not analysis.incomplete:
+    if full:
+        _print_full(analysis)
+    else:
+        _print_summary(analysis)
+    if not quiet and analysis.corrected and not analysis.incomplete:
         say("All runs are complete.")
 
 
-def _print(analysis: Analysis) -> None:
+def _print_summary(analysis: Analysis) -> None:
+    rows = analysis.corrected
+    complete = sum(row.complete is True for row in rows)
+    state = f"{complete} complete, {len(analysis.incomplete)} incomplete"
+    if unknown := len(rows) - complete - len(analysis.incomplete):
+        state += f", {unknown} of unknown size"
+    samples, size_bytes = sum(row.samples for row in rows), round(sum(row.bits for row in rows) / 8)
+    if rows:
+        out.print(f"{counted(len(rows), 'run')}: {state}", highlight=False)
+        out.print(f"{samples:,} samples, {format_size(size_bytes)} of tensors", highlight=False)
+    if costs := [row.cost_usd for row in rows if row.cost_usd is not None]:
+        out.print(f"cost as Lambda bills: {_usd(sum(costs))} for {counted(len(costs), 'run')}", highlight=False)
+    for check in analysis.checks:
+        out.print(_verdict(check), highlight=False)
+    if analysis.clusters:
+        show_table(_cluster_table(analysis.clusters))
+    if analysis.configurations:
+        show_table(_configuration_table(analysis.configurations))
+    flags = [f"{row.run}: {flag}" for row in rows for flag in row.flags]
+    for flag in flags[:_SHOWN_FLAGS]:
+        out.print(f"[yellow]![/] {escape(flag)}", highlight=False)
+    hidden = f"{len(flags) - _SHOWN_FLAGS} more remarks, " if len(flags) > _SHOWN_FLAGS else ""
+    out.print(f"{hidden}every run and the published tables: --full", highlight=False)
+
+
+def _print_full(analysis: Analysis) -> None:
     for name, rows in analysis.tables.items():
         show_table(_table(name, rows))
     for check in analysis.checks:
         out.print(_verdict(check))
-    show_table(_corrected_table(analysis.corrected))
+    if analysis.clusters:
+        show_table(_cluster_table(analysis.clusters))
+    if analysis.corrected:
+        show_table(_corrected_table(analysis.corrected))
     if analysis.configurations:
         show_table(_configuration_table(analysis.configurations))
     for row in analysis.corrected:
         for flag in row.flags:
-            out.print(f"[yellow]![/] {row.run}: {flag}", highlight=False)
+            out.print(f"[yellow]![/] {escape(f'{row.run}: {flag}')}", highlight=False)
 
 
 def _table(title: str, rows: Sequence[Row]) -> Table:
@@ -115,6 +150,27 @@ def _corrected_table(rows: Sequence[Corrected]) -> Table:
             _usd(row.cost_usd),
             _usd(row.cost_at_most_usd),
             style="yellow" if row.complete is False else None,
+        )
+    return table
+
+
+def _cluster_table(rows: Sequence[ClusterResult]) -> Table:
+    title = "Clusters: the published sum of the jobs' rates beside samples ÷ wall time (median of the runs)"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("where")
+    for name in ("data", "tasks", "runs", "wall", "published samples/s", "true samples/s", "overstated"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        published, overstated = row.published_samples_per_s, row.overstated
+        table.add_row(
+            row.where,
+            f"{row.data_gb:g} GB",
+            f"{row.tasks:,}",
+            f"{row.runs}",
+            format_duration(row.wall_s),
+            "" if published is None else f"{published:,.0f}",
+            f"{row.samples_per_s:,.0f}",
+            "" if overstated is None else f"{overstated:.1f}×",
         )
     return table
 

@@ -68,7 +68,7 @@ def inspect(
                     f"({SENTINELS[tensor.name]}); `skyfan data clean` drops these samples"
                 )
         if report.skipped:
-            _tell(f"not read, because they are no tensors: {', '.join(report.skipped)}")
+            _tell(f"not read, as it is neither numbers nor text of every sample: {', '.join(report.skipped)}")
 
 
 @app.command()

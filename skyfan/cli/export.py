@@ -17,13 +17,16 @@ AllowMissing = Annotated[bool, typer.Option("--allow-missing", help="Also where 
 def export(
     output: Annotated[str, typer.Argument(metavar="RUN", help="The run's folder (path or URI).")],
     path: Annotated[
-        Path, typer.Argument(metavar="OUT", help="sky.parquet, sky.fits, sky.csv, sky.ecsv, or a folder for HATS.")
+        Path,
+        typer.Argument(
+            metavar="OUT", help="sky.parquet, sky.fits, sky.csv, sky.ecsv, sky.hdf5 (qp), or a folder for HATS."
+        ),
     ],
     kind: Format = None,
     allow_missing: AllowMissing = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write all predictions of a run as one table: Parquet with a VOTable header, FITS, CSV, ECSV or HATS."""
+    """Write all predictions of a run as one table: Parquet with a VOTable header, FITS, CSV, ECSV, HATS, or qp."""
     rows = skyfan.open_run(output).export(path, kind, allow_missing=allow_missing)
     if not quiet:
         say(f"{rows:,} rows in {path}")

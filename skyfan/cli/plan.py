@@ -18,7 +18,9 @@ from skyfan.cli.forecast import run_calibration, show_forecast
 from skyfan.errors import BadInput
 from skyfan.job import Job
 from skyfan.planning import Plan
+from skyfan.preprocessing import parse_steps
 from skyfan.progress.terminal import TerminalProgress
+from skyfan.studies.forecast.forecast_calibration import MeasuredRate
 from skyfan.units import counted, format_size
 
 MAX_LISTED_RANKS = 20
@@ -65,15 +67,17 @@ def plan(
     if "dataset" not in fields:
         raise BadInput("name the data with --dataset FILE_OR_FOLDER.")
     prepare_environment(on)
+    job = options.make_job(fields)
     if write:
-        _write(options.make_job(fields), as_json=as_json)
+        _write(job, as_json=as_json)
         return
     with TerminalProgress(err, say, quiet=as_json) as listener:
-        planned = skyfan.plan(options.make_job(fields), progress=listener)
+        planned = skyfan.plan(job, progress=listener)
     if forecast or on == AWS:
         show_forecast(
             planned,
             calibration=calibration,
+            rate=_rate(job) if "model" in fields else None,
             memory_mb=memory,
             architecture=known_architecture(arch),
             region=region,
@@ -89,6 +93,8 @@ def plan(
         print_json(planned.model_dump(mode="json", by_alias=True, exclude={"run_id", "model_digest"}))
     else:
         out.print(_table(planned))
+        for step in parse_steps(planned.job.preprocess):
+            out.print(f"before the model: {step}", markup=False, highlight=False)
 
 
 def _write(job: Job, *, as_json: bool) -> None:
@@ -111,6 +117,12 @@ def _write(job: Job, *, as_json: bool) -> None:
         markup=False,
         highlight=False,
     )
+
+
+def _rate(job: Job) -> MeasuredRate:
+    from skyfan.studies.forecast.model_rate import measure_rate  # loads an engine
+
+    return measure_rate(job)
 
 
 def _drawable(figure: Path | None) -> Path | None:

@@ -1,5 +1,6 @@
 """`skyfan report`: the tables and the page of a run or a study again, from what is in its folder."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -13,20 +14,40 @@ from skyfan.cli.console import print_json, say
 from skyfan.cli.printing import show_table
 from skyfan.cli.run import show
 from skyfan.cost import load_prices
+from skyfan.progress.comparison import compare, same_work
 from skyfan.studies.bench.measurements import STUDY_FILE, read_measurements
 
 
 def report(
     output: Annotated[str, typer.Argument(metavar="OUTPUT", help="The folder of a run or a study (path or URI).")],
+    other: Annotated[
+        str | None, typer.Argument(metavar="[OTHER]", help="Another run's folder: both side by side, nothing written.")
+    ] = None,
     prices: Annotated[Path | None, typer.Option(help="Another price file, for a study's costs.")] = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Print a run's summary or a study's tables, and write the report page again."""
-    if store.exists(store.join(output, STUDY_FILE)):
+    """Print a run's summary or a study's tables, and write the report page again; or put two runs side by side."""
+    if other is not None:
+        _compare(output, other, quiet=quiet, as_json=as_json)
+    elif store.exists(store.join(output, STUDY_FILE)):
         _report_study(output, prices, quiet=quiet, as_json=as_json)
     else:
         show(skyfan.open_run(output).write_report(), as_json=as_json, quiet=quiet)
+
+
+def _compare(output: str, other: str, *, quiet: bool, as_json: bool) -> None:
+    summaries = [skyfan.open_run(each).summary for each in (output, other)]
+    rows = compare(*summaries)
+    if as_json:
+        runs = [{"output": one.output, "run_id": one.run_id, "target": one.target} for one in summaries]
+        print_json({"schema": "skyfan.comparison/1", "runs": runs, "rows": [asdict(row) for row in rows]})
+    elif not quiet:
+        headings = [f"{one.output} ({one.target})" for one in summaries]
+        table = Table("", *headings, "ratio", title=same_work(*summaries), title_justify="left")
+        for row in rows:
+            table.add_row(row.metric, row.shown[0], row.shown[1], "" if row.ratio is None else f"{row.ratio:.3g}")
+        show_table(table)
 
 
 def _report_study(folder: str, prices: Path | None, *, quiet: bool, as_json: bool) -> None:

@@ -10,7 +10,6 @@ from skyfan.curation._blocks import blocks, digests, repeats
 from skyfan.events import Progress
 from skyfan.formats.registry import open_file
 from skyfan.formats.row_values import real_values
-from skyfan.formats.torch import skipped_members
 from skyfan.layout import FileLayout, TensorSpec
 from skyfan.science.sentinels import sentinels
 from skyfan.store import StrPath
@@ -80,7 +79,7 @@ def _report(file: FileLayout, tallies: Mapping[str, "_Tally"], repeated: NDArray
         tensors=[tally.report() for tally in tallies.values()],
         duplicates=len(repeated),
         first_duplicates=repeated[:_DUPLICATES_LISTED].tolist(),
-        skipped=list(skipped_members(file.uri)) if file.format == "torch" else [],
+        skipped=list(file.left_out),
     )
 
 

@@ -28,14 +28,17 @@ class Deviation:
     def between(cls, found: NDArray[np.float32], expected: NDArray[np.float32]) -> Self:
         """Of outputs [B, width] against those that they should be."""
         reference = expected.astype(np.float64).reshape(len(expected), -1)
-        difference = np.abs(found.astype(np.float64) - reference)
+        with np.errstate(invalid="ignore"):
+            difference = np.abs(found.astype(np.float64) - reference)
+        # what is not finite in the same way in both is no deviation: a logarithm of nothing, a row that holds NaN
+        difference[(found == reference) | (np.isnan(found) & np.isnan(reference))] = 0
         if not np.isfinite(difference).all():
             return cls(len(found), np.inf, np.inf, np.inf)
         return cls(
             samples=len(found),
             max_abs=float(difference.max()),
             p999_abs=float(np.quantile(difference, 0.999)),
-            relative=float((difference / np.maximum(1, np.abs(reference))).max()),
+            relative=float((difference / np.maximum(1, np.abs(np.nan_to_num(reference)))).max()),
         )
 
     def to_dict(self) -> dict[str, float]:
@@ -59,10 +62,10 @@ def require_equal(deviation: Deviation, engine: str) -> None:
 
 
 def reference_outputs(model: LoadedModel) -> tuple[list[NDArray[np.float32]], NDArray[np.float32]]:
-    """Samples, and what torch predicts on them [B, 1]: from the model's file, or from torch itself."""
+    """Samples, and what torch predicts on them [B, width]: from the model's file, or from torch itself."""
     outputs = model.reference_outputs
     if outputs is not None:
-        return check_samples(model.inputs, len(outputs)), np.array(outputs, np.float32)[:, None]
+        return check_samples(model.inputs, len(outputs)), np.array(outputs, np.float32)
     import torch
 
     samples = check_samples(model.inputs)

@@ -5,53 +5,28 @@ Samples are computed in micro-batches of one fixed size, one a thread, each smal
 so that a sample's result does not depend on the batch that it is in.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
-from numpy.typing import NDArray
 
 from skyfan.engines.base import Engine, EngineInfo
 from skyfan.engines.check import Deviation, reference_outputs, require_equal
 from skyfan.engines.openvino_graph import GraphBuilder, Ranges
 from skyfan.engines.openvino_import import openvino
+from skyfan.engines.openvino_lanes import Array, Floats, Lanes, Run, Stage
 from skyfan.errors import ModelError
+from skyfan.layout import OutputSpec
 from skyfan.models.astromae_matrix import MatrixForm, matrix_form
 from skyfan.models.loading import LoadedModel
+from skyfan.models.mixture import head_outputs
 
 # Measured (benchmarks/NOTES.md): from 32 to 128 the rate differs by 5%, with its best at 64.
 MICRO_BATCH = 64
 # Quantiles would clip the few large activations that carry the answer; 1/50 of room for what the sample lacks.
 RANGE_MARGIN = 1.02
-Array = NDArray[np.generic]
-Floats = NDArray[np.float32]
-Run = Callable[[Sequence[Array]], list[Floats]]
-
-
-class Stage:
-    """One compiled graph of fixed shapes."""
-
-    def __init__(self, core: openvino.Core, graph: openvino.Model, *, threads: int, bf16: bool = False) -> None:
-        settings = {
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": threads,
-            "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
-            # Where ranks share a machine, the scheduler places threads better than a fixed pin.
-            "ENABLE_CPU_PINNING": False,
-        }
-        self._compiled = core.compile_model(graph, "CPU", settings)
-
-    def request(self) -> Run:
-        """A function with memory of its own that runs this graph; one for every thread."""
-        request = self._compiled.create_infer_request()
-
-        def run(inputs: Sequence[Array]) -> list[Floats]:
-            result = request.infer(list(inputs), share_inputs=True, share_outputs=True)
-            return [result[place] for place in range(len(result))]
-
-        return run
 
 
 def supported_precisions() -> tuple[str, ...]:
@@ -81,20 +56,20 @@ class OpenVINOEngine(Engine):
         if model.config is None:
             raise ModelError("the openvino engine runs AstroMAE only; use --engine torch for exported programs")
         self._call = model.call
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="skyfan-openvino")
+        self._width = model.config.head_width
         compiler = _Compiler(openvino.Core(), matrix_form(model.weights, model.config), threads)
         checked, expected = reference_outputs(model)
         if precision == "float32":
-            self._runs = compiler.float32()
-            self.deviation = Deviation.between(self._compute(checked), expected)
+            self._lanes = compiler.float32()
+            self.deviation = Deviation.between(self._lanes.compute(checked), expected)
             require_equal(self.deviation, "openvino")
         else:
             exact = compiler.observer()
             require_equal(Deviation.between(exact(checked), expected), "openvino")
             probes = [np.asarray(values, np.float32) for values in samples or checked]
             wanted = exact(probes)
-            self._runs = compiler.reduced(precision, exact.ranges())
-            self.deviation = Deviation.between(self._compute(probes), wanted)
+            self._lanes = compiler.reduced(precision, exact.ranges())
+            self.deviation = Deviation.between(self._lanes.compute(probes), wanted)
         self.info = EngineInfo(
             name="openvino",
             version=openvino.__version__.partition("-")[0],
@@ -111,13 +86,17 @@ class OpenVINOEngine(Engine):
         return self._call.bind(tensor_names)
 
     def predict(self, inputs: Sequence[Array]) -> Floats:
-        """Outputs [B, 1]."""
-        return self._compute(self._floats(inputs))
+        """Outputs [B, width]."""
+        return self._lanes.compute(self._floats(inputs))
+
+    def outputs(self, width: int) -> tuple[OutputSpec, ...]:
+        """The redshift, and what describes its p(z)."""
+        return head_outputs(width)
 
     def output_width(self, blank: Sequence[Array]) -> int:
-        """One: no micro-batch is computed to find that out."""
+        """That of the model's head: no micro-batch is computed to find that out."""
         self._floats(blank)
-        return 1
+        return self._width
 
     def _floats(self, inputs: Sequence[Array]) -> list[Floats]:
         """The inputs as the graph takes them; ModelError where they don't fit."""
@@ -125,24 +104,6 @@ class OpenVINOEngine(Engine):
             raise ModelError("the model takes real numbers and a tensor of the dataset holds complex ones.")
         self._call.check_shapes(inputs)
         return [np.ascontiguousarray(values, dtype=np.float32) for values in inputs]
-
-    def _compute(self, inputs: Sequence[Floats]) -> Floats:
-        out = np.empty((len(inputs[0]), 1), np.float32)
-        starts = range(0, len(out), MICRO_BATCH)
-        # Lanes take the next micro-batch when they are free: on a busy machine no lane waits for a slower one's share.
-        # (`next` of a range's iterator is one step of the interpreter, so that lanes can share it.)
-        shared = iter(starts)
-        work = [self._pool.submit(self._lane, run, shared, inputs, out) for run in self._runs[: len(starts)]]
-        wait(work)  # all of them: a lane that goes on would hold its request beyond this call
-        for part in work:
-            part.result()
-        return out
-
-    def _lane(self, runs: Sequence[Run], starts: Iterator[int], inputs: Sequence[Floats], out: Floats) -> None:
-        for start in starts:
-            rows = out[start : start + MICRO_BATCH]
-            values = [_padded(tensor[start : start + MICRO_BATCH]) for tensor in inputs]
-            rows[:] = _chain(runs, values)[: len(rows)]
 
 
 @dataclass(frozen=True)
@@ -156,23 +117,23 @@ class _Compiler:
     form: MatrixForm
     threads: int
 
-    def float32(self) -> list[list[Run]]:
+    def float32(self) -> Lanes:
         """The graphs to run one after the other, once for every thread."""
-        return self._runs([self._stage(self._graph().whole())])
+        return self._lanes([self._stage(self._graph().whole())])
 
-    def reduced(self, precision: str, ranges: Ranges) -> list[list[Run]]:
+    def reduced(self, precision: str, ranges: Ranges) -> Lanes:
         """The same in int8 between `ranges`, or in bf16, where precision is a setting of a whole graph."""
         if precision == "int8":
-            return self._runs([self._stage(self._graph(ranges=ranges).whole())])
+            return self._lanes([self._stage(self._graph(ranges=ranges).whole())])
         graph = self._graph()
         middle = self._stage(graph.middle(), bf16=True)
-        return self._runs([self._stage(graph.before()), middle, self._stage(graph.after())])
+        return self._lanes([self._stage(graph.before()), middle, self._stage(graph.after())])
 
     def observer(self) -> "RangeObserver":
         """Float32 on one thread, that shows what goes into each matrix product."""
         graph = self._graph(tap=True)
         stage = Stage(self.core, graph.whole(), threads=1)
-        return RangeObserver(stage.request(), tuple(graph.taps))
+        return RangeObserver(stage.request(), tuple(graph.taps), self.form.config.head_width)
 
     def _graph(self, *, ranges: Ranges | None = None, tap: bool = False) -> GraphBuilder:
         return GraphBuilder(self.form, MICRO_BATCH, ranges=ranges, tap=tap)
@@ -180,23 +141,25 @@ class _Compiler:
     def _stage(self, graph: openvino.Model, *, bf16: bool = False) -> Stage:
         return Stage(self.core, graph, threads=self.threads, bf16=bf16)
 
-    def _runs(self, stages: Sequence[Stage]) -> list[list[Run]]:
-        return [[stage.request() for stage in stages] for _ in range(self.threads)]
+    def _lanes(self, stages: Sequence[Stage]) -> Lanes:
+        chains = [[stage.request() for stage in stages] for _ in range(self.threads)]
+        return Lanes([functools.partial(_chain, runs) for runs in chains], MICRO_BATCH, self.form.config.head_width)
 
 
 class RangeObserver:
     """Float32 predictions, and the range of what entered each matrix product of the blocks meanwhile."""
 
-    def __init__(self, run: Run, names: Sequence[str]) -> None:
+    def __init__(self, run: Run, names: Sequence[str], width: int) -> None:
         self._run = run
+        self._width = width
         self._names = names
         self._low = dict.fromkeys(names, np.inf)
         self._high = dict.fromkeys(names, -np.inf)
 
     def __call__(self, inputs: Sequence[Floats]) -> Floats:
-        """Outputs [B, 1]; the ranges are those of these inputs alone."""
+        """Outputs [B, width]; the ranges are those of these inputs alone."""
         self._low, self._high = dict.fromkeys(self._names, np.inf), dict.fromkeys(self._names, -np.inf)
-        out = np.empty((len(inputs[0]), 1), np.float32)
+        out = np.empty((len(inputs[0]), self._width), np.float32)
         for start in range(0, len(out), MICRO_BATCH):
             rows = out[start : start + MICRO_BATCH]
             z, *values = self._run([_repeated(tensor[start : start + MICRO_BATCH]) for tensor in inputs])
@@ -221,19 +184,10 @@ def _torch_version() -> str | None:
 
 def _chain(runs: Sequence[Run], values: Sequence[Array]) -> Floats:
     if len(runs) == 1:
-        return runs[0](values)[0]
+        return runs[0](values)[0]  # type: ignore[return-value] # these graphs put out float32
     before, middle, after = runs
     tokens, local = before(values)
-    return after([*middle([tokens]), local])[0]
-
-
-def _padded(values: Floats) -> Floats:
-    """A micro-batch that is not full, filled up with zeros."""
-    if len(values) == MICRO_BATCH:
-        return values
-    full = np.zeros((MICRO_BATCH, *values.shape[1:]), np.float32)
-    full[: len(values)] = values
-    return full
+    return after([*middle([tokens]), local])[0]  # type: ignore[return-value]
 
 
 def _repeated(values: Floats) -> Floats:

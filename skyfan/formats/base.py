@@ -11,7 +11,7 @@ from skyfan import store
 from skyfan.dtypes import STRING, is_stored_dtype
 from skyfan.errors import DatasetError
 from skyfan.formats.identity import content_identity
-from skyfan.layout import MAX_DIMENSIONS, FileLayout, StoredForm, TensorSpec
+from skyfan.layout import MAX_DIMENSIONS, MAX_LEFT_OUT, FileLayout, StoredForm, TensorSpec
 from skyfan.plain_text import printable
 
 MAX_COLUMNS = 10_000
@@ -111,8 +111,11 @@ def layout(
     columns: Sequence[TensorSpec],
     header: bytes = b"",
     identity: str | None = None,
+    left_out: Sequence[str] = (),
 ) -> FileLayout:
     """The layout of a file with these columns; `identity` is the one that its format has, where it has one.
+
+    `left_out`: what the file holds beside them, a phrase each.
 
     Raises:
         DatasetError: it has no columns or rows, columns of several lengths, or columns that end after the file.
@@ -140,6 +143,7 @@ def layout(
         tensors=tuple(columns),
         identity=identity or content_identity(info, header),
         format=form,
+        left_out=tuple(printable(phrase) for phrase in left_out[:MAX_LEFT_OUT]),
     )
 
 

@@ -67,7 +67,8 @@ def open_file(uri: store.StrPath) -> FileLayout:
     found = [columns for hdu in hdus if (columns := _columns(info.uri, hdu))]
     largest = max(found, key=lambda specs: specs[0].samples * specs[0].distance_bytes, default=[])
     kept = [spec for specs in found for spec in specs if spec.samples == largest[0].samples]
-    return layout(info, "fits", kept, repr([hdu.header for hdu in hdus]).encode())
+    left_out = [f"{spec.name} ({spec.samples} rows)" for specs in found for spec in specs if spec not in kept]
+    return layout(info, "fits", kept, repr([hdu.header for hdu in hdus]).encode(), left_out=left_out)
 
 
 def _hdus(info: store.ObjectInfo) -> Iterator[_Hdu]:

@@ -37,7 +37,9 @@ def open_file(uri: store.StrPath) -> FileLayout:
     info = store.head(uri)
     file = _opened(info)
     columns = [spec for name, kind in file.leaves if (spec := _column(info.uri, name, kind, file.groups))]
-    return layout(info, "parquet", columns, repr(file.leaves).encode())
+    held = {spec.name for spec in columns}
+    left_out = [f"{name} ({kind})" for name, kind in file.leaves if name not in held]
+    return layout(info, "parquet", columns, repr(file.leaves).encode(), left_out=left_out)
 
 
 def read_rows(

@@ -24,6 +24,11 @@ class ModelInput:
     shape: tuple[int | None, ...]
     dtype: str
 
+    @property
+    def numpy_dtype(self) -> str:
+        """The dtype in which numpy passes it to an engine: numpy itself has no bfloat16."""
+        return "float32" if self.dtype == "bfloat16" else self.dtype
+
 
 @dataclass(frozen=True)
 class ModelInputs:

@@ -17,6 +17,11 @@ def warnings(summary: Summary) -> list[str]:
         if column == "magnitude"
     ]
     found += _of_catalog(summary.catalog) if summary.catalog else []
+    if summary.left_out:
+        found.append(
+            f"not read, as it is neither numbers nor text of every sample: {', '.join(summary.left_out)}; what you "
+            "need of it belongs into columns of as many rows, or into a --catalog."
+        )
     ids = summary.ids
     if ids and ids.duplicates:
         found.append(f"{ids.duplicates:,} rows have an ID in {ids.column} that an earlier row has.")

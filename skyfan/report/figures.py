@@ -25,6 +25,7 @@ PHASES = (("load", GREY), ("wait", ORANGE), ("compute", BLUE), ("write", GREEN))
 _MAX_SHAPES = 400
 # More ticks than this do not fit an axis.
 _MAX_LABELLED = 8
+_MAX_NAMED_RANKS = 12
 _INK = "#1c2430"
 _STYLE = {
     "font.size": 10,
@@ -64,6 +65,8 @@ def page_svg(figure: Figure, name: str, alt: str) -> Markup:
     """
     with style():
         figure.set_facecolor("none")
+        for axes in figure.axes:
+            axes.set_facecolor("none")
         text = to_svg(figure)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text).replace(_INK, "currentColor")
@@ -103,7 +106,10 @@ def timeline_figure(records: Sequence[Mapping[str, Any]], size: tuple[float, flo
             xlabel="time since the first rank began (s)",
             ylabel="ranks, by start",
         )
-        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        if len(order) <= _MAX_NAMED_RANKS:
+            axes.set(ylabel="rank", yticks=range(len(order)), yticklabels=[records[row]["rank"] for row in order])
+        else:
+            axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
         return figure
 

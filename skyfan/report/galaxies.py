@@ -5,9 +5,9 @@ are read of a few dozen galaxies and magnitudes of a bounded number, by byte ran
 cannot be read, the page gives the reason and shows everything else.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Self, TypeVar
 
@@ -19,7 +19,9 @@ from skyfan.errors import SkyfanError
 from skyfan.formats.rows import read_batch
 from skyfan.layout import FileLayout, TensorSpec
 from skyfan.planning import Plan
+from skyfan.report.shown_rows import ShownRow
 from skyfan.science.metrics import delta_z
+from skyfan.science.quality import SCORES, Labelled
 from skyfan.science.sentinels import known_redshifts, sentinels
 
 T = TypeVar("T")
@@ -33,21 +35,18 @@ MAX_MAGNITUDE_READS = 64
 MAX_CUTOUT_BYTES = 2**20
 _READERS = 8
 _SHOWN_TYPES = {"sample_index": pa.int64(), "z_pred": pa.float64(), "z_spec": pa.float64()}
+SHOWN_COLUMNS = (*_SHOWN_TYPES, *SCORES)
+"""Of the results, those that the page shows."""
 # The reference layout's bands are u g r i z.
 R_BAND = 2
 
 
-@dataclass(frozen=True)
-class Galaxies:
-    """Galaxies with a prediction and a spectroscopic redshift: arrays of shape [N], in dataset order."""
-
-    index: NDArray[np.int64]
-    z_pred: NDArray[np.float64]
-    z_spec: NDArray[np.float64]
+class Galaxies(Labelled):
+    """Galaxies with a prediction and a spectroscopic redshift, in dataset order."""
 
     def to_table(self) -> pa.Table:
-        """As rows of these three columns."""
-        return pa.table({"sample_index": self.index, "z_pred": self.z_pred, "z_spec": self.z_spec})
+        """As rows of these columns."""
+        return pa.table({"sample_index": self.index, "z_pred": self.z_pred, "z_spec": self.z_spec, **self.scores})
 
     @cached_property
     def residual(self) -> NDArray[np.float64]:
@@ -76,7 +75,7 @@ class RedshiftSample:
 
     def add(self, predictions: pa.Table) -> None:
         """The rows of the next rank."""
-        names = [name for name in _SHOWN_TYPES if name in predictions.column_names]
+        names = [name for name in SHOWN_COLUMNS if name in predictions.column_names]
         if "z_pred" not in names:
             return
         rows = predictions.select(names).replace_schema_metadata(None)
@@ -86,7 +85,7 @@ class RedshiftSample:
         self._tables.append(rows.filter(rows["sample_index"].to_numpy() % self._step == 0))
         known = known_galaxies(rows)
         if known is not None:
-            found = pa.concat_tables([self._worst, known.to_table()])
+            found = pa.concat_tables([self._worst, known.to_table()], promote_options="default")
             residual = np.abs(delta_z(found["z_pred"].to_numpy(), found["z_spec"].to_numpy()))
             self._worst = found.take(np.argsort(-residual, kind="stable")[:MAX_CUTOUTS])
 
@@ -105,64 +104,84 @@ class RedshiftSample:
 
 def _joined(tables: Sequence[pa.Table]) -> Galaxies | None:
     """Each galaxy once, in dataset order."""
-    rows = pa.concat_tables(tables)
+    rows = pa.concat_tables(tables, promote_options="default")
     index, first = np.unique(rows["sample_index"].to_numpy(), return_index=True)
     if not len(index):
         return None
-    return Galaxies(index, rows["z_pred"].to_numpy()[first], rows["z_spec"].to_numpy()[first])
+    columns = {name: rows[name].to_numpy()[first] for name in rows.column_names[1:]}
+    return Galaxies(index, columns.pop("z_pred"), columns.pop("z_spec"), columns)
 
 
 @dataclass(frozen=True)
 class Outlier:
-    """One of the galaxies with the largest |Δz|; `cutout` has shape [bands, height, width]."""
+    """One of the galaxies with the largest |Δz|, or with the most unusual embedding (`distance`).
+
+    `cutout` has shape [bands, height, width].
+    """
 
     index: int
-    z_pred: float
-    z_spec: float
-    residual: float
     r_magnitude: float | None
     cutout: NDArray[np.floating] | None
+    z_pred: float | None = None
+    z_spec: float | None = None
+    residual: float | None = None
+    distance: float | None = None
 
 
 @dataclass(frozen=True)
 class Observed:
-    """What was read from the dataset: the outliers, and r magnitudes of the galaxies in `rows` of `Galaxies`.
+    """What was read from the dataset: the outliers, and magnitudes [M, bands] of the galaxies in `rows` of `Galaxies`.
 
-    `note` explains why nothing could be read.
+    `note` explains why nothing could be read. `rows_of` has, by sample index, what the results hold of the outliers.
     """
 
     outliers: tuple[Outlier, ...] = ()
     rows: NDArray[np.int64] | None = None
-    r_magnitude: NDArray[np.float64] | None = None
+    magnitudes: NDArray[np.float64] | None = None
     note: str = ""
+    rows_of: Mapping[int, ShownRow] = field(default_factory=dict)
+
+    @property
+    def r_magnitude(self) -> NDArray[np.float64] | None:
+        """Shape [M]."""
+        return None if self.magnitudes is None else self.magnitudes[:, R_BAND]
 
 
 def known_galaxies(predictions: pa.Table | None) -> Galaxies | None:
     """The galaxies whose predicted and spectroscopic redshift are both known; None if there is none."""
     if predictions is None or not {"z_pred", "z_spec"} <= set(predictions.column_names):
         return None
-    rows = predictions.select(["sample_index", "z_pred", "z_spec"]).drop_null()
+    names = [name for name in SHOWN_COLUMNS if name in predictions.column_names]
+    rows = predictions.select(names).drop_null()
     z_spec = known_redshifts(rows["z_spec"].to_numpy())
     known = np.isfinite(z_spec)
     if not known.any():
         return None
     z_pred = rows["z_pred"].to_numpy().astype(np.float64)
-    return Galaxies(rows["sample_index"].to_numpy()[known], z_pred[known], z_spec[known])
+    scores = {name: rows[name].to_numpy()[known] for name in names if name in SCORES}
+    return Galaxies(rows["sample_index"].to_numpy()[known], z_pred[known], z_spec[known], scores)
 
 
-def observe(plan: Plan, galaxies: Galaxies | None) -> Observed:
-    """Reads the outliers' cut-outs and a part of the magnitudes; `note` explains what could not be read."""
-    if galaxies is None:
+def observe(plan: Plan, galaxies: Galaxies | None, anomalies: Sequence[tuple[int, float]] = ()) -> Observed:
+    """Reads cut-outs of the outliers, or anomalies, and a part of the magnitudes.
+
+    `anomalies` are sample indices and distances. `note` explains what could not be read.
+    """
+    if galaxies is None and not anomalies:
         return Observed()
-    worst = np.argsort(-np.abs(galaxies.residual), kind="stable")[:MAX_CUTOUTS]
+    found = [Outlier(index, None, None, distance=distance) for index, distance in anomalies]
+    if galaxies is not None:
+        worst = np.argsort(-np.abs(galaxies.residual), kind="stable")[:MAX_CUTOUTS]
+        found = [_outlier(galaxies, int(row)) for row in worst]
     source = _Source(plan.files)
     try:
-        outliers = _each(lambda row: _outlier(galaxies, int(row), source), worst)
+        outliers = tuple(_each(lambda one: _seen(one, source), found))
+        if galaxies is None:
+            return Observed(outliers)
         rows, magnitude = _magnitudes(galaxies, source, plan.samples)
     except SkyfanError as error:
-        outliers = [_outlier(galaxies, int(row), None) for row in worst]
-        return Observed(tuple(outliers), note=f"The dataset could not be read for this page: {error}")
-    return Observed(tuple(outliers), rows, magnitude) if len(rows) else Observed(tuple(outliers))
+        return Observed(tuple(found), note=f"The dataset could not be read for this page: {error}")
+    return Observed(outliers, rows, magnitude) if len(rows) else Observed(outliers)
 
 
 @dataclass(frozen=True)
@@ -194,35 +213,43 @@ def _is_usable(spec: TensorSpec) -> bool:
     return len(spec.row_shape) == 1 and spec.row_shape[0] > R_BAND
 
 
-def _outlier(galaxies: Galaxies, row: int, source: _Source | None) -> Outlier:
-    index = int(galaxies.index[row])
-    magnitude = source.read("magnitude", index, 1) if source else None
-    cutout = source.read("image", index, 1) if source else None
+def _outlier(galaxies: Galaxies, row: int) -> Outlier:
     return Outlier(
-        index=index,
+        index=int(galaxies.index[row]),
+        r_magnitude=None,
+        cutout=None,
         z_pred=float(galaxies.z_pred[row]),
         z_spec=float(galaxies.z_spec[row]),
         residual=float(galaxies.residual[row]),
-        r_magnitude=None if magnitude is None or not np.isfinite(magnitude[0, R_BAND]) else float(magnitude[0, R_BAND]),
+    )
+
+
+def _seen(one: Outlier, source: _Source) -> Outlier:
+    """With its magnitude and cut-out."""
+    magnitude, cutout = source.read("magnitude", one.index, 1), source.read("image", one.index, 1)
+    known = magnitude is not None and np.isfinite(magnitude[0, R_BAND])
+    return replace(
+        one,
+        r_magnitude=float(magnitude[0, R_BAND]) if magnitude is not None and known else None,
         cutout=None if cutout is None else cutout[0],
     )
 
 
 def _magnitudes(galaxies: Galaxies, source: _Source, samples: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """(rows of `galaxies`, their r magnitudes) of stretches spread evenly over the dataset."""
+    """(rows of `galaxies`, their magnitudes [M, bands]) of stretches spread evenly over the dataset."""
     stretch = MAX_MAGNITUDES // MAX_MAGNITUDE_READS
     reads = min(MAX_MAGNITUDE_READS, -(-samples // stretch))
     firsts = [samples * number // reads for number in range(reads)]
     lengths = [min(stretch, stop - first) for first, stop in zip(firsts, [*firsts[1:], samples], strict=True)]
     found = _each(lambda piece: source.read("magnitude", *piece), list(zip(firsts, lengths, strict=True)))
-    rows_of, magnitudes = [np.empty(0, np.int64)], [np.empty(0)]
+    rows_of, magnitudes = [np.empty(0, np.int64)], []
     for first, rows in zip(firsts, found, strict=True):
         if rows is None:
             continue
         start, stop = np.searchsorted(galaxies.index, [first, first + len(rows)])
         rows_of.append(np.arange(start, stop))
-        magnitudes.append(rows[galaxies.index[start:stop] - first, R_BAND])
-    return np.concatenate(rows_of), np.concatenate(magnitudes)
+        magnitudes.append(rows[galaxies.index[start:stop] - first])
+    return np.concatenate(rows_of), np.concatenate(magnitudes) if magnitudes else np.empty((0, R_BAND + 1))
 
 
 def _each(task: Callable[[T], R], pieces: Iterable[T]) -> list[R]:

@@ -201,6 +201,7 @@ def _difference(earlier: Plan, plan: Plan) -> str:
         for what, was, given in (
             ("partition size", before.partition_size, now.partition_size),
             ("file limit", before.file_limit, now.file_limit),
+            ("calibration dataset", before.calibrate, now.calibrate),
             ("catalogue", _catalog_of(earlier), _catalog_of(plan)),
             *_changed_options(earlier, plan),
         )

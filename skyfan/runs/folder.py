@@ -7,8 +7,9 @@
 <output>/starts/start-<start>.json         one start of the run for a scheduler's array, and the ranks that it has to do
 <output>/starts/todo-<start>.json          (`skyfan.stages.starts`)
 <output>/failures/<start>/rank-0000003-1.json  why rank 3 of that start failed for the first time
-<output>/model/<sha256>.safetensors        the model that ranks load, where it had to be converted
 <output>/catalog/<digest>.npy               with --catalog: its columns, one row a sample; written once
+<output>/model/<sha256>.safetensors        the AstroMAE that ranks load, where it had to be converted
+<output>/model/<sha256>/engine.json        of any other model: the engine that was chosen and the files that it loads
 <output>/predictions/rank-0000003.parquet  of rank 3, written once: this put is the rank's commit. Seven digits, so that
                                            the order of names is the dataset's; runs of schema 1 have `rank-3.parquet`
 <output>/<rank>.json                       the rank record, derived from the Parquet footer; with --collectives
@@ -98,6 +99,10 @@ class RunFolder:
     def catalog_uri(self, digest: str) -> str:
         """The columns of a catalogue, joined."""
         return store.join(self.uri, "catalog", f"{digest}.npy")
+
+    def engine_uri(self, digest: str) -> str:
+        """The engine of this run for the model of this SHA-256, see `skyfan.models.converted`."""
+        return store.join(self.uri, "model", digest, "engine.json")
 
     def record_uri(self, rank: int) -> str:
         """<rank>.json."""

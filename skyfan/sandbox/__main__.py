@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from skyfan.sandbox.child import MAX_REPORT_BYTES, REPORT
+from skyfan.sandbox.child import REPORT
 from skyfan.sandbox.landlock import restrict_process
 from skyfan.sandbox.network import leave_network
 
@@ -16,13 +16,13 @@ _SET_DEATH_SIGNAL = 1
 
 
 def main() -> None:
-    """`python -m skyfan.sandbox module:function FOLDER MEMORY_BYTES`; the bytes to work on come in on stdin."""
-    entry, folder, memory = sys.argv[1:]
+    """`python -m skyfan.sandbox module:function FOLDER MEMORY_BYTES FILE_BYTES`; stdin holds the bytes to work on."""
+    entry, folder, memory, file_size = sys.argv[1:]
     if sys.platform.startswith("linux"):  # the child does not outlive who asked
         ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
     for limit, value in (
         (resource.RLIMIT_AS, int(memory)),
-        (resource.RLIMIT_FSIZE, MAX_REPORT_BYTES),
+        (resource.RLIMIT_FSIZE, int(file_size)),
         (resource.RLIMIT_CORE, 0),
     ):
         _, hard = resource.getrlimit(limit)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,11 @@ _ENVIRONMENT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "OMP_
 
 @dataclass(frozen=True)
 class Limits:
-    """What a child may take: wall-clock seconds and bytes of address space."""
+    """What a child may take: wall-clock seconds, bytes of address space, bytes of each file that it writes."""
 
     deadline_s: float = 300
     memory_bytes: int = 8 * 2**30
+    file_bytes: int = MAX_REPORT_BYTES
 
 
 class ChildDied(BadInput):
@@ -37,15 +39,19 @@ class ChildDied(BadInput):
     cure = "Export the model again with the supported operators; the file as it is cannot be used."
 
 
-def run_in_child(entry: str, data: bytes, limits: Limits, pass_fds: Sequence[int] = ()) -> Any:
+def run_in_child(
+    entry: str, data: bytes, limits: Limits, pass_fds: Sequence[int] = (), folder: Path | None = None
+) -> Any:
     """What `entry` (`package.module:function`) makes of the bytes in a confined child, a JSON value.
 
-    The child keeps the file descriptors `pass_fds`, such as one end of a socket pair. Raises `ChildDied` with how it
-    ended: by a signal, at its deadline, out of memory, with an exception.
+    The child keeps the file descriptors `pass_fds`, such as one end of a socket pair. It works in `folder`, where the
+    caller finds what it wrote, or in one that is removed afterwards. Raises `ChildDied` with how it ended: by a signal,
+    at its deadline, out of memory, with an exception.
     """
-    with tempfile.TemporaryDirectory(prefix="skyfan-") as name:
+    with tempfile.TemporaryDirectory(prefix="skyfan-") if folder is None else nullcontext(str(folder)) as name:
         folder = Path(name)
-        command = [sys.executable, "-P", "-m", "skyfan.sandbox", entry, name, str(limits.memory_bytes)]
+        sizes = [str(limits.memory_bytes), str(limits.file_bytes)]
+        command = [sys.executable, "-P", "-m", "skyfan.sandbox", entry, name, *sizes]
         environment = {key: os.environ[key] for key in _ENVIRONMENT if key in os.environ}
         environment |= {"HOME": name, "TMPDIR": name}
         with (folder / ERRORS).open("wb") as errors:

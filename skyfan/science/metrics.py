@@ -7,6 +7,7 @@ MAD with 1.48 as well) and |Δz| > 0.05 (used for low-redshift samples such as t
 Pasquet et al. 2019, A&A 621, A26).
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -129,15 +130,29 @@ SCIENCE_LABELS = (
     ("mse", "MSE of z", "{:.6f}"),
     ("r2", "R²", "{:.4f}"),
     ("outlier_fraction_005", "|Δz| > 0.05", "{:.2%}"),
-    ("outlier_fraction_015", "|Δz| > 0.15", "{:.2%}"),
+    ("outlier_fraction_015", "catastrophic outliers, |Δz| > 0.15", "{:.2%}"),
+    ("sigma68", "σ68, half of the 16th to 84th percentile of Δz", "{:.5f}"),
+    ("coverage", "z_spec in z_low to z_high (68% is meant)", "{:.1%}"),
+    ("crps", "CRPS", "{:.5f}"),
+    ("cde_loss", "CDE loss", "{:.3f}"),
+    ("pit_ks", "KS distance of PIT from uniform", "{:.4f}"),
+    ("pit_ks_p", "  its probability if PIT is uniform", "{:.3g}"),
 )
 
 
-def science_rows(science: dict[str, float | None] | None) -> list[tuple[str, str]]:
-    """Label and value of each science metric, for pages and terminals."""
-    if science is None:
-        return []
+def science_rows(
+    science: Mapping[str, float | None] | None, errors: Mapping[str, float | None] | None = None
+) -> list[tuple[str, str]]:
+    """Label and value ± error of each science metric that there is, for pages and terminals."""
     return [
-        (label, form.format(value) if (value := science.get(key)) is not None else "not defined")
+        (label, with_error(form, science[key], (errors or {}).get(key)))
         for key, label, form in SCIENCE_LABELS
+        if science is not None and key in science
     ]
+
+
+def with_error(form: str, value: float | None, error: float | None) -> str:
+    """`0.01428 ± 0.00072`, both in the value's form; no error where it is not known, or no replicate differs."""
+    if value is None:
+        return "not defined"
+    return form.format(value) if not error else f"{form.format(value)} ± {form.replace('+', '').format(error)}"

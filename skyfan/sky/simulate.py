@@ -27,6 +27,11 @@ from skyfan.sky.render import render
 from skyfan.sky.survey import SEEING_LN_SCATTER, STAMP_PIXELS, nanomaggies, observe
 from skyfan.store import StrPath
 
+SIMULATED = (
+    "Simulated pixels: magnitudes and redshifts are those measured by SDSS, the images are rendered from them. "
+    "Accuracy on them is not accuracy on the sky."
+)
+"""What files of simulated galaxies say of themselves."""
 _LAYOUT = [("float32", (5, STAMP_PIXELS, STAMP_PIXELS)), ("float32", (5,)), ("float32", ())]
 _CHUNK_GALAXIES = 64
 _CHUNKS_IN_FLIGHT_PER_PROCESS = 3
@@ -83,7 +88,10 @@ def simulate(
         raise BadInput(f"seed {seed} must not be negative.")
     workers = processes or (1 if n < _SERIAL_BELOW_GALAXIES else _cpus())
     done = 0
-    with TensorFileWriter(out, n, _LAYOUT) as writer, closing(_rendered(_chunks(n, seed, chosen), workers)) as parts:
+    with (
+        TensorFileWriter(out, n, _LAYOUT, note=SIMULATED) as writer,
+        closing(_rendered(_chunks(n, seed, chosen), workers)) as parts,
+    ):
         for part in parts:
             writer.write(part.image, part.magnitude, part.redshift)
             done += len(part.redshift)

@@ -6,6 +6,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -28,13 +29,15 @@ from skyfan.records import (
     Throughput,
     Timing,
 )
-from skyfan.report import observe, render_run
+from skyfan.report import Observed, observe, render_run
+from skyfan.report.shown_rows import shown_rows
 from skyfan.runs.commit import RunLedger
 from skyfan.runs.folder import RunFolder, write_json
-from skyfan.science.metrics import as_json
+from skyfan.stages.judging import classes_summary, judge
 from skyfan.stages.merging import Merged, merge
 from skyfan.stages.messages import AggregateRequest
 
+MAX_CAVEATS = 5
 ABSENT = "rank is missing"
 ENDED_EARLY = "the rank ended between its commit and the end of the collectives"
 
@@ -55,9 +58,10 @@ def aggregate(request: AggregateRequest) -> Summary:
     merged = merge(folder, plan)
     verified = _verified_tensors(plan, merged.records)
     write_json(folder.combined_uri, [record.to_json_dict() for record in merged.records])
-    summary = _summary(request, plan, merged, start).model_copy(update={"verified_tensors": verified})
+    observed = _observe(folder, plan, merged)
+    summary = _summary(request, plan, merged, observed, start).model_copy(update={"verified_tensors": verified})
     # The summary comes last: with it the run is finished, and nothing is left for another start to do.
-    _put_report(folder, plan, summary, merged)
+    _put_report(folder, summary, merged, observed)
     write_json(folder.summary_uri, summary.to_json_dict())
     structlog.get_logger("aggregator").info(
         "aggregated",
@@ -79,11 +83,19 @@ def aggregate_again(ledger: RunLedger) -> Summary:
 
 def write_report(folder: RunLedger, plan: Plan, summary: Summary) -> None:
     """Writes report.html again, from a summary that exists."""
-    _put_report(folder, plan, summary, merge(folder, plan))
+    merged = merge(folder, plan)
+    _put_report(folder, summary, merged, _observe(folder, plan, merged))
 
 
-def _put_report(folder: RunFolder, plan: Plan, summary: Summary, merged: Merged) -> None:
-    observed = observe(plan, merged.redshifts.galaxies)
+def _observe(folder: RunLedger, plan: Plan, merged: Merged) -> Observed:
+    anomalies = merged.anomalies.samples if merged.anomalies else ()
+    observed = observe(plan, merged.redshifts.galaxies, anomalies)
+    names = [name for name in (plan.id_column, "ra", "dec") if name is not None]
+    rows = shown_rows(folder, plan, [one.index for one in observed.outliers], names)
+    return replace(observed, rows_of=rows)
+
+
+def _put_report(folder: RunFolder, summary: Summary, merged: Merged, observed: Observed) -> None:
     store.put(folder.report_uri, render_run(summary, merged.records, merged.redshifts, observed).encode())
 
 
@@ -98,18 +110,19 @@ def _verified_tensors(plan: Plan, records: Sequence[RankRecord]) -> int | None:
         raise DatasetError(f"{error} Then run again with --no-resume: the predictions are of damaged data.") from error
 
 
-def _summary(request: AggregateRequest, plan: Plan, merged: Merged, start: float) -> Summary:
+def _summary(request: AggregateRequest, plan: Plan, merged: Merged, observed: Observed, start: float) -> Summary:
     completeness = account(plan, merged.records)
     state: Literal["complete", "incomplete", "failed"] = (
         "complete" if completeness.complete else "incomplete" if merged.records else "failed"
     )
     fresh = _fresh(request, merged.records)
+    judged = judge(merged, observed)
     timing = _timing(request, fresh, time.perf_counter() - start)
     return Summary(
         run_id=plan.run_id,
         state=state,
         dataset=plan.job.dataset,
-        model=plan.job.model,
+        model=", ".join(plan.job.models),
         model_digest=plan.model_digest,
         output=request.output,
         target=request.target,
@@ -123,9 +136,14 @@ def _summary(request: AggregateRequest, plan: Plan, merged: Merged, start: float
         timing=timing,
         throughput=_throughput(fresh, timing),
         cost=estimate_cost(merged.records, request, plan.job.compute),
-        science=as_json(merged.science),
+        **judged,
+        caveats=tuple(dict.fromkeys(file.note for file in plan.files if file.note))[:MAX_CAVEATS],
+        calibration=plan.calibration.model_dump() if plan.calibration else None,
+        classes=classes_summary(merged.classes) if merged.classes else None,
+        anomalies=merged.anomalies,
         ids=merged.ids,
         catalog=plan.catalog,
+        left_out=plan.files[0].left_out,
         replaced_values=_total(record.replaced_values for record in merged.records),
         samples_replaced=sum(record.samples_replaced for record in merged.records),
         undeclared_sentinels=_total(record.undeclared_sentinels for record in merged.records),
@@ -140,6 +158,8 @@ def _summary(request: AggregateRequest, plan: Plan, merged: Merged, start: float
             "system": platform.system(),
             "cpus": os.cpu_count(),
             "engines": sorted({f"{r.engine} {r.engine_version}" for r in merged.records}),
+            "threads": sorted({r.threads for r in merged.records}),
+            "devices": sorted({r.device for r in merged.records}),
             "hosts": count_hosts(merged.records),
         },
         created_at=datetime.now(UTC).isoformat(),
@@ -256,6 +276,7 @@ def estimate_cost(records: tuple[RankRecord, ...], request: AggregateRequest, co
     """An estimate of the ranks' cost on what computed them, or on Lambda, from their records; None without records.
 
     Memory size, architecture and region are those in the records; without them Lambda's largest size in us-east-1.
+    `skyfan cost` gives the same number.
     """
     if not records:
         return None

@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 
 from skyfan.columns import REDSHIFT
 from skyfan.formats.row_values import finite_rows
+from skyfan.runs.estimates import NO_DISTRIBUTION
 from skyfan.runs.predictions_writer import PredictionsWriter
 from skyfan.runs.result_rows import ResultColumns, Rows
 from skyfan.science.metrics import merge_sums, science_sums
 from skyfan.stages.measure import Stopwatch
 from skyfan.stages.missing_values import MissingValues
+from skyfan.stages.preprocess import Preprocessing
 from skyfan.stages.read_ahead import Block
 
 MAX_LISTED_MISSING = 100
@@ -29,12 +31,14 @@ class Columns:
 
     inputs: tuple[str, ...]
     kept: tuple[str, ...]
+    preprocessing: Preprocessing
     validities: dict[str, str] = field(default_factory=dict)
 
     @property
-    def names(self) -> set[str]:
+    def read(self) -> frozenset[str]:
         """All that are read."""
-        return {*self.inputs, *self.kept, *(self.validities[name] for name in self.kept if name in self.validities)}
+        validities = (self.validities[name] for name in self.kept if name in self.validities)
+        return frozenset({*self.inputs, *self.kept, *validities, *self.preprocessing.columns, REDSHIFT})
 
     def held(self, block: Block, rows: slice) -> dict[str, NDArray[Any]]:
         """What is kept of these rows, masked where there is no value; copies, as the block is filled anew."""
@@ -90,14 +94,17 @@ class Outputs:
         reasons = batch.reasons.copy()
         for row in np.flatnonzero(~finite_rows(output[:, columns.used])).tolist():
             reasons[row] = reasons[row] or NOT_FINITE_OUTPUT
+        redshifts = columns.redshifts(output, batch.z_spec)
+        for row in np.flatnonzero(~redshifts.valid).tolist() if redshifts and columns.pz else ():
+            reasons[row] = reasons[row] or NO_DISTRIBUTION
         for row, reason in enumerate(reasons):
             if reason is not None:
                 self.reasons[reason] = self.reasons.get(reason, 0) + 1
                 if len(self.missing) < MAX_LISTED_MISSING:
                     self.missing.append(batch.first_sample + row)
         present = np.array([reason is None for reason in reasons], np.bool_)
-        if batch.z_spec is not None and columns.z_column is not None:
-            part = science_sums(output[present, columns.z_column], batch.z_spec[present])
+        if batch.z_spec is not None and redshifts is not None:
+            part = science_sums(redshifts.columns["z_pred"][present], batch.z_spec[present])
             self.sums = merge_sums(self.sums, part)
         rows = Rows(
             sample_index=np.arange(batch.first_sample, batch.first_sample + len(output), dtype=np.int64),
@@ -106,6 +113,7 @@ class Outputs:
             z_spec=batch.z_spec,
             kept=batch.kept,
             replaced_values=batch.replaced_values,
+            redshifts=redshifts,
         )
         self.writer.write(rows.to_table(columns))
         self.batches += 1
@@ -140,6 +148,8 @@ def batches(
             first_sample = block.first_sample + start
             given = [block.tensors[name][rows] for name in columns.inputs]
             tensors, reasons, replaced = missing_values.apply(columns.inputs, given, first_sample)
+            beside = {name: block.tensors[name][rows] for name in columns.preprocessing.columns}
+            tensors = columns.preprocessing.apply(columns.inputs, tensors, beside, reasons)
             yield Batch(first_sample, reasons, replaced, _redshifts(block, rows), columns.held(block, rows)), tensors
 
 

@@ -53,8 +53,13 @@ def _is_same_but_for_files(earlier: Plan, plan: Plan) -> bool:
         and before.partition_size == now.partition_size
         and before.file_limit is now.file_limit is None
         and bool(before.catalog) == bool(now.catalog)
+        and _calibrated_on(earlier) == _calibrated_on(plan)
         and all(file.identity for file in earlier.files)
     )
+
+
+def _calibrated_on(plan: Plan) -> str | None:
+    return plan.calibration.identity if plan.calibration else None
 
 
 def _after(spans: tuple[Span, ...], earlier: Plan) -> tuple[Span, ...]:

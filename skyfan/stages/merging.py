@@ -6,14 +6,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from skyfan import store
 from skyfan.errors import LocationError
 from skyfan.planning import Plan
-from skyfan.records import IdCounts, RankRecord
-from skyfan.report.galaxies import RedshiftSample
+from skyfan.records import AnomaliesSummary, IdCounts, RankRecord
+from skyfan.report.galaxies import MAX_CUTOUTS, SHOWN_COLUMNS, RedshiftSample, known_galaxies
 from skyfan.runs.commit import RunLedger
+from skyfan.runs.estimates import CLASS_COLUMNS
+from skyfan.science.anomalies import MAX_WIDTH, Vectors, most_unusual
+from skyfan.science.classification import ClassTally
 from skyfan.science.medians import streamed_median
 from skyfan.science.metrics import (
     NMAD_SCALE,
@@ -23,6 +27,7 @@ from skyfan.science.metrics import (
     metrics_of_sums,
     science_sums,
 )
+from skyfan.science.quality import ScoreSums
 from skyfan.stages.id_keys import id_keys
 
 READERS = 16
@@ -38,6 +43,9 @@ class Merged:
     science: ScienceMetrics | None
     redshifts: RedshiftSample
     ids: IdCounts | None
+    scores: ScoreSums
+    classes: ClassTally | None = None
+    anomalies: AnomaliesSummary | None = None
 
 
 def merge(folder: RunLedger, plan: Plan) -> Merged:
@@ -48,10 +56,15 @@ def merge(folder: RunLedger, plan: Plan) -> Merged:
     """
     records: list[RankRecord] = []
     sums, held, held_rows = science_sums(np.empty(0), np.empty(0)), [np.empty(0)], 0
-    redshifts = RedshiftSample(plan.samples)
-    for table, record in _each_rank(folder, plan, ("sample_index", "z_pred", "z_spec"), folder.reconcile_record):
+    redshifts, scores = RedshiftSample(plan.samples), ScoreSums()
+    classes = ClassTally(plan.job.classes) if plan.job.classes else None
+    for table, record in _each_rank(folder, plan, (*SHOWN_COLUMNS, *CLASS_COLUMNS), folder.reconcile_record):
         records.append(record)
         redshifts.add(table)
+        if classes:
+            _tally(classes, table)
+        if (galaxies := known_galaxies(table)) is not None:
+            scores.add(galaxies)
         pair = _redshifts(table)
         if pair is None:
             continue
@@ -65,7 +78,53 @@ def merge(folder: RunLedger, plan: Plan) -> Merged:
     science = metrics_of_sums(sums)
     if science is not None:
         science = replace(science, nmad=_nmad(held, lambda: _residuals(folder, plan)))
-    return Merged(tuple(records), science, redshifts, ids)
+    anomalies = None if classes or len(redshifts.z_pred) else _anomalies(folder, plan)
+    return Merged(tuple(records), science, redshifts, ids, scores, classes, anomalies)
+
+
+def _tally(classes: ClassTally, table: pa.Table) -> None:
+    rows = table.filter(table["class"].is_valid()) if "class" in table.column_names else table.slice(0, 0)
+    if not len(rows):
+        return
+    names = pa.array(classes.names, pa.string())
+    numbers = [
+        pc.index_in(rows[name], names).fill_null(-1).to_numpy().astype(np.int64)
+        if name in rows.column_names
+        else np.full(len(rows), -1)
+        for name in ("class", "true_class")
+    ]
+    classes.add(numbers[0], rows["confidence"].to_numpy(), numbers[1])
+
+
+def _anomalies(folder: RunLedger, plan: Plan) -> AnomaliesSummary | None:
+    """The samples farthest from the others by the first output that can be an embedding; None without one."""
+    name = _embedding(folder, plan)
+    if name is None:
+        return None
+
+    def vectors() -> Iterator[Vectors]:
+        for table, _ in _each_rank(folder, plan, ("sample_index", name), lambda record: record):
+            rows = table.filter(table[name].is_valid())
+            column = rows[name].combine_chunks()
+            flat = column.flatten().to_numpy().reshape(len(rows), -1)
+            yield rows["sample_index"].to_numpy(), flat
+
+    width = folder.open_predictions(folder.committed_of(plan)[0], plan.run_id).schema_arrow.field(name).type.list_size
+    found = most_unusual(vectors, width, MAX_CUTOUTS)
+    return AnomaliesSummary(output=name, samples=tuple((one.index, one.distance) for one in found)) if found else None
+
+
+def _embedding(folder: RunLedger, plan: Plan) -> str | None:
+    ranks = folder.committed_of(plan)
+    if not ranks:
+        return None
+    for field in folder.open_predictions(ranks[0], plan.run_id).schema_arrow:
+        kind = field.type
+        if not pa.types.is_fixed_size_list(kind) or not pa.types.is_floating(kind.value_type):
+            continue
+        if field.name not in plan.files[0].names and 2 <= kind.list_size <= MAX_WIDTH:
+            return str(field.name)
+    return None
 
 
 def _each_rank(

@@ -5,13 +5,15 @@ import functools
 import structlog
 
 from skyfan import store
-from skyfan.errors import RankTooLarge
+from skyfan.errors import BadInput, RankTooLarge
 from skyfan.formats.dataset import Advance, read_layouts
 from skyfan.job import Job
+from skyfan.layout import FileLayout
 from skyfan.planning import (
     CONTAINER_OVERHEAD_BYTES,
     MAX_RESULT_BYTES,
     Plan,
+    dataset_identity,
     distribute,
     make_partitions,
     max_rank_samples,
@@ -36,6 +38,7 @@ def plan(request: PlanRequest, advance: Advance | None = None) -> PlanReply:
         RankTooLarge: a rank would not end within its time limit.
     """
     planned = draft(request.job, request.model.digest, request.model.result_row_bytes, advance)
+    planned = planned.model_copy(update={"calibration": request.model.calibration})
     _check_rank_time(planned, request)
     ledger = RunLedger(request.job.output)
     with joined(planned, open_catalog(request.job), ledger) as (planned, write_catalog):
@@ -85,7 +88,14 @@ def draft(job: Job, model_digest: str, result_row_bytes: int = 0, advance: Advan
             f"{len(partitions)}."
         )
     return Plan(
-        run_id=run_identity(files, ranks, model_digest, job.options, catalog.table.identity if catalog else None),
+        run_id=run_identity(
+            files,
+            ranks,
+            model_digest,
+            job.options,
+            _calibrated_on(job, files),
+            catalog.table.identity if catalog else None,
+        ),
         job=job,
         model_digest=model_digest,
         world_size=world_size,
@@ -95,6 +105,21 @@ def draft(job: Job, model_digest: str, result_row_bytes: int = 0, advance: Advan
         files=files,
         ranks=ranks,
     )
+
+
+def _calibrated_on(job: Job, files: tuple[FileLayout, ...]) -> str:
+    """The identity of what intervals are calibrated on, which is none of the dataset's files."""
+    if job.calibrate is None:
+        return ""
+    others = read_layouts(job.calibrate, columns=job)
+    known = {file.identity for file in files}
+    for file in others:
+        if file.identity in known:
+            raise BadInput(
+                f"--calibrate {file.uri} is one of the dataset's files: intervals calibrated on the galaxies that they "
+                "are for look better than they are. Take a file of other galaxies."
+            )
+    return dataset_identity(others)
 
 
 def _check_rank_time(planned: Plan, request: PlanRequest) -> None:

@@ -4,20 +4,32 @@ import math
 from collections.abc import Sequence
 
 from skyfan.engines import Engine
+from skyfan.engines.combined import redshift_column
 from skyfan.errors import BadInput, DatasetError, ModelError
 from skyfan.job import RunOptions
 from skyfan.layout import FileLayout, OutputSpec
 from skyfan.missing import parse_missing
 from skyfan.planning import id_column
-from skyfan.runs.result_rows import OWN_COLUMNS, OutputColumn, ResultColumns
+from skyfan.pz_form import MIXTURE_OUTPUTS, parse_pz
+from skyfan.runs.estimates import ClassColumns, PzColumns
+from skyfan.runs.result_rows import OutputColumn, ResultColumns
 
 ALL = "all"
+CUSTOMARY_LABELS = "label"
+"""A dataset's column of this name has known classes."""
 
 
 def result_columns(
-    options: RunOptions, layout: FileLayout, inputs: Sequence[str], engine: Engine, width: int
+    options: RunOptions,
+    layout: FileLayout,
+    inputs: Sequence[str],
+    engine: Engine,
+    width: int,
+    half_width: float | None = None,
 ) -> ResultColumns:
     """The columns of the results, after the engine has told that it gives `width` columns.
+
+    `half_width` is that of calibrated intervals, if there are any.
 
     Raises:
         DatasetError: the dataset lacks a column that is to be kept, or a policy for missing values is for none of the
@@ -26,25 +38,32 @@ def result_columns(
         BadInput: two columns would have one name.
     """
     outputs = _laid_out(engine.outputs(width))
-    z_column = _redshift_column(options, engine, outputs, width)
+    chosen = _chosen(options, outputs)
+    pz = _pz_columns(options, engine, chosen)
+    z_column = redshift_column(engine, options.z_column, width) if pz is None else pz.own
+    if half_width is not None and pz is None and z_column is None:
+        raise BadInput("--calibrate makes intervals of redshifts, and the model gives none; name one with --z-column.")
+    classes = _class_columns(options, layout, chosen)
     kept = kept_columns(options, layout, inputs)
     for column in parse_missing(options.missing):
         if column and column not in inputs:
             raise DatasetError(
                 f"--missing names the column {column}, which is none of the model's inputs: {', '.join(inputs)}."
             )
-    chosen = _chosen(options, outputs)
-    if z_column is not None:  # an output that is the redshift alone is the column z_pred
-        chosen = tuple(one for one in chosen if (one.columns.start, one.columns.stop) != (z_column, z_column + 1))
-    names = [*OWN_COLUMNS, *kept, *(one.name for one in chosen)]
+    # An output that is the redshift alone is the column z_pred; p(z) and scores are columns as results hold them.
+    shown = [*(pz.parts if pz else ()), *([classes.columns] if classes else ())]
+    shown += [] if z_column is None else [slice(z_column, z_column + 1)]
+    chosen = tuple(one for one in chosen if one.columns not in shown)
+    replaces = any(policy.action in ("zero", "quantile") for policy in parse_missing(options.missing).values())
+    found = ResultColumns(chosen, kept, z_column, replaces, pz, half_width, classes)
+    names = [*found.own, *kept, *(one.name for one in chosen), *(pz.names if pz else ())]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise BadInput(
             f"two columns of the results would be called {twice}; leave one out with --keep or --outputs, or rename it "
             "in the dataset or the model."
         )
-    replaces = any(policy.action in ("zero", "quantile") for policy in parse_missing(options.missing).values())
-    return ResultColumns(chosen, kept, z_column, counts_replaced=replaces)
+    return found
 
 
 def _laid_out(specs: Sequence[OutputSpec]) -> tuple[OutputColumn, ...]:
@@ -55,16 +74,66 @@ def _laid_out(specs: Sequence[OutputSpec]) -> tuple[OutputColumn, ...]:
     return tuple(found)
 
 
-def _redshift_column(options: RunOptions, engine: Engine, outputs: Sequence[OutputColumn], width: int) -> int | None:
-    """The model's own word, the user's, or the output that is called z_pred."""
-    if engine.z_column is not None:
-        return engine.z_column
-    if options.z_column is None:
-        named = [one.columns for one in outputs if one.name == "z_pred"]
-        return named[0].start if named and named[0].stop == named[0].start + 1 else None
-    if options.z_column >= width:
-        raise ModelError(f"the model gives {width} columns, so that --z-column {options.z_column} is not one of them.")
-    return options.z_column
+def _pz_columns(options: RunOptions, engine: Engine, chosen: Sequence[OutputColumn]) -> PzColumns | None:
+    """Where p(z) is: as the job says, or three outputs that are called as those of a mixture are."""
+    by_name = {one.name: one for one in chosen}
+    if options.pz is None and (options.z_column is not None or not set(MIXTURE_OUTPUTS) <= by_name.keys()):
+        return None
+    form = parse_pz(options.pz or "mixture")
+    if form.kind == "mixture":
+        parts = [by_name[name] for name in MIXTURE_OUTPUTS if name in by_name]
+        widths = {one.columns.stop - one.columns.start for one in parts}
+        if len(parts) < len(MIXTURE_OUTPUTS) or len(widths) > 1:
+            raise ModelError(
+                f"--pz mixture takes three outputs of one width, {', '.join(MIXTURE_OUTPUTS)}; the model gives "
+                f"{_described(chosen)}. Name them so in the model."
+            )
+        return PzColumns(form, tuple(one.columns for one in parts), options.point_estimate, engine.z_column)
+    one = _of_width(chosen, form.width, f"--pz {form}")
+    return PzColumns(form, (one.columns,), options.point_estimate, engine.z_column)
+
+
+def _class_columns(options: RunOptions, layout: FileLayout, chosen: Sequence[OutputColumn]) -> ClassColumns | None:
+    """Where the scores of classes are, and the dataset's column of true ones."""
+    if not options.classes:
+        if options.labels is not None:
+            raise BadInput("--labels names known classes; give the model's own with --classes NAMES or --classes N.")
+        return None
+    one = _of_width(chosen, len(options.classes), f"--classes with {len(options.classes)} classes")
+    labels = label_column(options, layout)
+    if labels is not None:
+        if labels not in layout.names:
+            raise DatasetError(
+                f"{layout.uri} has no column {labels}, which --labels names; it has {', '.join(layout.names)}."
+            )
+        if math.prod(layout.tensor(labels).row_shape) != 1 or layout.tensor(labels).dtype.startswith("complex"):
+            raise DatasetError(f"--labels {labels} is no column of one class a row.")
+    return ClassColumns(options.classes, one.columns, labels)
+
+
+def label_column(options: RunOptions, layout: FileLayout) -> str | None:
+    """The dataset's column of known classes; None where there is none, or classes are not meant."""
+    customary = CUSTOMARY_LABELS if CUSTOMARY_LABELS in layout.names else None
+    return (options.labels or customary) if options.classes else None
+
+
+def _of_width(chosen: Sequence[OutputColumn], width: int | None, option: str) -> OutputColumn:
+    """The only output with so many values a row; None: with more than one."""
+    fitting = [one for one in chosen if width in (None, one.columns.stop - one.columns.start)]
+    if width is None and len(fitting) > 1:
+        fitting = [one for one in fitting if one.columns.stop - one.columns.start > 1]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise ModelError(
+            f"{option} fits several outputs of the model ({', '.join(one.name for one in fitting)}); name the one that "
+            "is meant, and others to keep, with --outputs."
+        )
+    raise ModelError(f"{option} fits none of the model's outputs; it gives {_described(chosen)}.")
+
+
+def _described(outputs: Sequence[OutputColumn]) -> str:
+    return ", ".join(f"{one.name} of width {one.columns.stop - one.columns.start}" for one in outputs)
 
 
 def _chosen(options: RunOptions, outputs: tuple[OutputColumn, ...]) -> tuple[OutputColumn, ...]:
@@ -91,8 +160,9 @@ def kept_columns(options: RunOptions, layout: FileLayout, inputs: Sequence[str])
     for name in names:
         if name not in layout.names:
             option = "--id" if name == options.id else "--keep"
+            left_out = f" Not read: {', '.join(layout.left_out)}." if layout.left_out else ""
             raise DatasetError(
-                f"{layout.uri} has no column {name}, which {option} names; it has {', '.join(layout.names)}."
+                f"{layout.uri} has no column {name}, which {option} names; it has {', '.join(layout.names)}.{left_out}"
             )
         if layout.tensor(name).dtype.startswith("complex"):
             raise DatasetError(
@@ -103,7 +173,9 @@ def kept_columns(options: RunOptions, layout: FileLayout, inputs: Sequence[str])
 
 def row_bytes(columns: ResultColumns, layout: FileLayout) -> int:
     """About how many bytes a row of results has before it is compressed."""
-    own = 8 + 4 * 3 + 8
+    own = 8 + 8
     kept: int = sum(layout.tensor(name).row_bytes for name in columns.kept)
-    width: int = sum(one.columns.stop - one.columns.start for one in columns.outputs)
-    return own + kept + 4 * width
+    parts = [one.columns for one in columns.outputs] + [*(columns.pz.parts if columns.pz else ())]
+    parts += [columns.classes.columns] if columns.classes else []
+    width: int = sum(part.stop - part.start for part in parts)
+    return own + kept + 4 * (width + len(columns.own))

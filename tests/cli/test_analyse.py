@@ -19,7 +19,7 @@ def call(*arguments: str) -> str:
 
 
 def test_analyse_prints_tables_verdict_and_flags(tmp_path):
-    text = call("analyse", str(PUBLISHED), "--output", str(tmp_path))
+    text = call("analyse", str(PUBLISHED), "--output", str(tmp_path), "--full")
     assert "result_stats.csv: 33 of 33 rows reproduced to the printed digits; 43 more have no run here" in text
     assert "batch_varying_results.csv: 20 of 20 rows" in text
     assert "18036934171.84" in text
@@ -30,10 +30,40 @@ def test_analyse_prints_tables_verdict_and_flags(tmp_path):
     assert (tmp_path / "batch_varying_results.csv").read_text().splitlines() == printed
 
 
+def test_analyse_summarises_first_and_names_the_rest():
+    lines = call("analyse", str(PUBLISHED)).splitlines()
+    assert lines[0] == "55 runs: 27 complete, 28 incomplete"
+    assert any("9.5×" in line for line in lines)
+    assert lines[-1].endswith("every run and the published tables: --full")
+    assert len(lines) < 60
+    assert max(map(len, lines)) <= 80
+
+
 def test_analyse_as_json():
     found = json.loads(call("analyse", str(PUBLISHED), "--json"))
     assert found["schema"] == "skyfan.analysis/1"
     assert sum(run["complete"] is False for run in found["runs"]) == 28
+    assert found["checks"][1]["differences"] == []
+
+
+def test_analyse_tells_what_clusters_did():
+    found = json.loads(call("analyse", str(PUBLISHED.with_name("hpc")), "--json"))
+    largest = next(row for row in found["clusters"] if row["data_gb"] == 512)
+    assert largest["published_samples_per_s"] == 962218.27
+    files = 5243  # of 100 MB in 512 GB
+    assert largest["samples_per_s"] == pytest.approx(files * 5113 / (12 * 60 + 58))
+    assert largest["overstated"] == pytest.approx(27.9, abs=0.1)
+    gpu = [row for row in found["clusters"] if "cuda" in row["where"]]
+    assert [row["overstated"] for row in gpu] == pytest.approx([1, 1], rel=1e-3)
+    text = call("analyse", str(PUBLISHED.with_name("hpc")))
+    line = next(line for line in text.splitlines() if "512 GB" in line)
+    assert line.split()[-3:] == ["962,218", "34,457", "27.9×"]
+
+
+def test_analyse_keeps_clusters_and_functions_apart():
+    found = json.loads(call("analyse", str(PUBLISHED.parent), "--json"))
+    assert len(found["clusters"]) == 9
+    assert len(found["runs"]) == 55
     assert found["checks"][1]["differences"] == []
 
 

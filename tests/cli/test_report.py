@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from skyfan.cli import app
 from skyfan.studies.bench import Setting, Study, run_study
 from skyfan.studies.bench.measurements import CellResult
+from tests.e2e.support import make_job, run
 
 pytestmark = pytest.mark.slow
 
@@ -46,3 +47,18 @@ def test_report_of_a_study_prints_its_tables_and_writes_its_page_again(tmp_path:
     found = json.loads(skyfan("report", tmp_path, "--json"))
     assert [row["batch_size"] for row in found["tables"]["batch-sizes"]] == [64, 512]
     assert page.exists()
+
+
+def test_two_runs_are_put_side_by_side(tmp_path: Path, sample, small_model):
+    for name, size in (("one", 40), ("other", 20)):
+        job = make_job(sample.path, small_model, tmp_path / name, partition_size_bytes=size * 20504)
+        run(job)
+    text = skyfan("report", tmp_path / "one", tmp_path / "other")
+    assert "The runs differ in number of ranks" in text
+    found = json.loads(skyfan("report", tmp_path / "one", tmp_path / "other", "--json"))
+    rows = {row["metric"]: row for row in found["rows"]}
+    assert rows["samples predicted"]["values"] == [101, 101]
+    assert rows["ranks"]["values"] == [3, 6]
+    assert rows["R²"]["values"][0] == pytest.approx(rows["R²"]["values"][1], rel=1e-3)
+    same = json.loads(skyfan("report", tmp_path / "one", tmp_path / "one", "--json"))
+    assert {row["values"][0] for row in same["rows"]} == {row["values"][1] for row in same["rows"]}

@@ -71,7 +71,7 @@ def test_a_dataset_that_grew_is_told_with_the_option(nights, small_model, tmp_pa
     run(job_of(tmp_path, small_model))
     nights("n2")
     before = sorted(path for path in (tmp_path / "run").rglob("*"))
-    with pytest.raises(RunConflict, match="of 1 file, and .*nights has 1 file more: add --extend"):
+    with pytest.raises(RunConflict, match=r"of 1 file, and .*nights has 1 file more: add --extend"):
         run(job_of(tmp_path, small_model))
     assert sorted(path for path in (tmp_path / "run").rglob("*")) == before
 
@@ -84,7 +84,7 @@ def test_what_differs_otherwise_is_no_extension(nights, small_model, tmp_path, c
     if change == "gone":
         (tmp_path / "nights" / "n1.npz").unlink()
         nights("n0")
-    with pytest.raises(RunConflict, match="holds run .* and this is run"):
+    with pytest.raises(RunConflict, match=r"holds run .* and this is run"):
         run(job_of(tmp_path, small_model, extend=True, **options))
 
 

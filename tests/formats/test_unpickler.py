@@ -12,13 +12,15 @@ import subprocess
 import sys
 import tracemalloc
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 
 from skyfan.errors import BadInput, DatasetError, ModelError
-from skyfan.formats.torch import open_tensorfile, skipped_members
+from skyfan.formats.rows import read_rows
+from skyfan.formats.torch import open_tensorfile
 from skyfan.formats.torch.unpickler import InertObject, Opaque, OpaqueKey, describe, load_tree
 from skyfan.formats.torch.unpickler.objects import OBJECT_INSTRUCTIONS
 from skyfan.formats.torch.unpickler.scalars import SCALAR_INSTRUCTIONS
@@ -122,19 +124,42 @@ def test_what_lies_beside_the_tensors_is_left_out_by_name(tmp_path, protocol):
     content = {"image": torch.zeros(3, 2)} | {name: value for name, (value, _) in EXTRAS.items()}
     torch.save(content, tmp_path / "x.pt", pickle_protocol=protocol)
     assert open_tensorfile(tmp_path / "x.pt").names == ("image",)
-    assert skipped_members(tmp_path / "x.pt") == tuple(f"{name} ({kind})" for name, (_, kind) in EXTRAS.items())
+    assert open_tensorfile(tmp_path / "x.pt").left_out == tuple(
+        f"{name} ({kind})" for name, (_, kind) in EXTRAS.items()
+    )
+
+
+class Pair(NamedTuple):
+    image: torch.Tensor
+    magnitude: torch.Tensor
+
+
+@dataclass
+class Sky:
+    image: torch.Tensor
+    magnitude: torch.Tensor
+    survey: str
+
+
+def test_tensors_of_dataclasses_and_named_tuples_are_read_without_their_code(tmp_path):
+    image, magnitude = torch.rand(3, 5, 4, 4), torch.rand(3, 5)
+    for content, left_out in ((Pair(image, magnitude), ()), (Sky(image, magnitude, "sdss"), ("survey (a str)",))):
+        torch.save(content, tmp_path / "x.pt")
+        file = open_tensorfile(tmp_path / "x.pt")
+        assert (file.names, file.left_out) == (("image", "magnitude"), left_out)
+        np.testing.assert_array_equal(read_rows(file, "image", 1, 3), image[1:])
 
 
 def test_names_of_what_is_left_out_are_paths(tmp_path):
     torch.save({"sdss": {"image": torch.zeros(3, 2), "note": "x"}, "1": [torch.zeros(3), 7]}, tmp_path / "x.pt")
     assert open_tensorfile(tmp_path / "x.pt").names == ("sdss.image", "1.0")
-    assert skipped_members(tmp_path / "x.pt") == ("sdss.note (a str)", "1.1 (an int)")
+    assert open_tensorfile(tmp_path / "x.pt").left_out == ("sdss.note (a str)", "1.1 (an int)")
 
 
 @pytest.mark.slow
 def test_a_long_list_of_names_is_one_member(tmp_path):
     torch.save({"image": torch.zeros(3, 2), "ids": [str(number) for number in range(200_000)]}, tmp_path / "x.pt")
-    assert skipped_members(tmp_path / "x.pt") == ("ids (a list)",)
+    assert open_tensorfile(tmp_path / "x.pt").left_out == ("ids (a list)",)
 
 
 def test_keys_that_are_no_names_are_kept_apart():

@@ -117,8 +117,8 @@ def test_outputs_of_other_weights_are_refused(tmp_path):
         load_model(str(tmp_path / "m.safetensors"))
 
 
-def test_files_of_before_the_binding_still_load(tmp_path):
-    data = model_bytes(tiny_model(), {})
+def _without_binding(data: bytes) -> bytes:
+    """The file as it was written before the digest."""
     (length,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + length])
     told = json.loads(header["__metadata__"]["skyfan"])
@@ -126,5 +126,19 @@ def test_files_of_before_the_binding_still_load(tmp_path):
     header["__metadata__"]["skyfan"] = json.dumps(told)
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    (tmp_path / "m.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
-    assert len(load_model(str(tmp_path / "m.safetensors")).reference_outputs or ()) == CHECKED_SAMPLES
+    return struct.pack("<Q", len(text)) + text + data[8 + length :]
+
+
+def test_files_of_before_the_binding_still_load(tmp_path):
+    (tmp_path / "m.safetensors").write_bytes(_without_binding(model_bytes(tiny_model(), {})))
+    loaded = load_model(str(tmp_path / "m.safetensors"))
+    assert len(loaded.reference_outputs or ()) == CHECKED_SAMPLES
+    assert create_engine(loaded, RunOptions(), threads=1).info.name == "openvino"
+
+
+def test_outputs_without_the_binding_that_do_not_fit_are_refused_not_replaced_by_torch(tmp_path):
+    wrong = write_safetensors(tiny_model().state_dict(), TINY, {}, [1.0] * CHECKED_SAMPLES)
+    (tmp_path / "m.safetensors").write_bytes(_without_binding(wrong))
+    loaded = load_model(str(tmp_path / "m.safetensors"))
+    with pytest.raises(ModelError, match=r"no digest that binds them to its weights.*skyfan model convert"):
+        create_engine(loaded, RunOptions(), threads=1)

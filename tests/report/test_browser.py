@@ -42,7 +42,7 @@ def sorted_as(page: Page) -> list[str]:
 
 def test_nothing_is_asked_of_the_network_and_nothing_complains(page: Page, file: Path):
     page.open(file)
-    assert page.value("document.querySelectorAll('svg').length") == 4
+    assert page.value("document.querySelectorAll('svg').length") == 5
     assert page.complaints == []
 
 
@@ -83,6 +83,12 @@ def test_pictures_and_figures_are_described(page: Page, file: Path):
 def test_a_narrow_window_never_scrolls_the_page_sideways(page: Page, file: Path, width: int):
     page.open(file, width=width)
     assert page.value("document.documentElement.scrollWidth") <= width
+
+
+def test_no_table_is_cut_on_a_phone(page: Page, file: Path):
+    page.open(file, width=400)
+    cut = "[...document.querySelectorAll('.scroll')].filter((one) => one.scrollWidth > one.clientWidth + 1).length"
+    assert page.value(cut) == 0
 
 
 @pytest.mark.parametrize("dark", [False, True])

@@ -6,7 +6,11 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
+from skyfan.records import ClassesSummary, ScienceBin
 from skyfan.report import RedshiftSample, known_galaxies, observe, render_run
+from skyfan.report.galaxies import Observed, Outlier
+from skyfan.report.redshift_figures import redshift_figure, residual_figure
+from skyfan.report.shown_rows import ShownRow
 from skyfan.science.metrics import science_metrics
 from tests.conftest import Sample
 from tests.report.runs import make_plan, make_predictions, make_record, make_summary
@@ -27,7 +31,8 @@ def page_of(sample: Sample, **change) -> str:
 def assert_well_formed(page: str) -> None:
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids)), "two elements of one id"
-    assert not re.search(r'(?:src|href)="(?:https?:)?//', page)
+    assert not re.search(r'src="(?:https?:)?//', page)
+    assert set(re.findall(r'href="(https?://[^/"]+)', page)) <= {"https://www.legacysurvey.org"}  # followed by readers
     assert set(re.findall(r'href="#([^"]+)"', page)) <= set(ids)
     assert set(re.findall(r"url\(#([^)]+)\)", page)) <= set(ids)
     assert page.count("<svg") == page.count('<svg role="img" aria-label="')
@@ -40,6 +45,7 @@ def test_a_whole_run_shows_science_outliers_cost_and_ranks(sample: Sample):
         "Predicted against spectroscopic redshift",
         "Residuals against redshift",
         "Residuals against magnitude",
+        "N(z), predicted over spectroscopic",
         "When each rank ran",
     ):
         assert f"<figcaption>{title}</figcaption>" in page
@@ -48,7 +54,9 @@ def test_a_whole_run_shows_science_outliers_cost_and_ranks(sample: Sample):
     assert "What is missing" not in page
     assert "NMAD" in page
     assert "$0.001700" in page
-    assert page.count("<tr><td>") == 9 + 1  # ranks, and the cost's total
+    assert page.count('<tr><td data-label="rank">') == 9
+    assert "<title>Photo-z of sky.pt: 101 galaxies, NMAD 0.0" in page
+    assert "on AWS Lambda (estimate, not billed)" in page
     assert "demo &lt;b&gt;" in page
 
 
@@ -102,8 +110,8 @@ def test_few_and_many_ranks(sample: Sample, ranks: int):
     assert f"Timeline of {ranks:,} ranks" in page
     if ranks > 1000:
         assert "The 1,000 slowest of 5,000 ranks" in page
-        assert "<td>996</td>" in page
-        assert "<td>0</td><td>12</td>" not in page
+        assert '<td data-label="rank">996</td>' in page
+        assert '<td data-label="rank">0</td>' not in page
 
 
 def test_one_galaxy_and_equal_redshifts_can_be_drawn(sample: Sample):
@@ -131,5 +139,58 @@ def test_an_unreachable_dataset_leaves_numbers_without_pictures(sample: Sample):
     )
     assert "The dataset could not be read for this page" in page
     assert "<img" not in page
-    assert page.count("<li>") == 24
+    assert page.count("<li><figure>") == 24
     assert "Residuals against magnitude" not in page
+
+
+def test_no_galaxy_is_clipped_without_a_word():
+    rng = np.random.default_rng(3)
+    z_spec = rng.uniform(0.02, 0.2, 2000)
+    z_pred = z_spec + rng.normal(0, 0.01, 2000)
+    z_pred[[3, 4]] = 1.7, -0.9
+    for figure in (
+        redshift_figure(z_pred, z_spec),
+        residual_figure(z_spec, (z_pred - z_spec) / (1 + z_spec), "redshift"),
+    ):
+        axes = figure.axes[0]
+        counted = int(re.search(r"([\d,]+) galax", axes.get_xlabel()).group(1))
+        marked = sum(len(line.get_xdata()) for line in axes.lines if line.get_marker() in "^v<>")
+        drawn = sum(float(np.nansum(mesh.get_array())) for mesh in axes.collections if mesh.get_array() is not None)
+        assert marked == counted >= 2
+        assert counted + drawn == 2000
+
+
+def test_p_z_bins_ids_and_the_sky_are_shown_where_they_are_known(sample: Sample):
+    plan = make_plan(sample.path)
+    curve = (np.linspace(0, 1, 50), np.ones(50))
+    row = ShownRow({"objid": 1237648720693755918, "ra": 150.5, "dec": -1.25}, curve)
+    seen = Observed((Outlier(7, 17.0, None, z_pred=0.2, z_spec=0.1, residual=0.09),), rows_of={7: row})
+    bins = (ScienceBin(by="z_spec", low=0, high=1, metrics={"samples": 50, "nmad": 0.01}, errors={"nmad": 0.002}),)
+    science = {"samples": 101, "nmad": 0.0143}
+    summary = make_summary(
+        plan, (make_record(0),), science=science, science_errors={"nmad": 0.0007}, science_bins=bins,
+        pit_counts=(5,) * 20, caveats=("Simulated pixels.",),
+        calibration={"uri": "spec.pt", "samples": 60, "half_width": 0.02},
+    )  # fmt: skip
+    page = render_run(summary, (make_record(0),), RedshiftSample(0), seen)
+    assert_well_formed(page)
+    assert "<h1>Photo-z of sky.pt: 12 galaxies, NMAD 0.0143 ± 0.0007</h1>" in page
+    for text in ("Simulated pixels.", "objid 1237648720693755918", "ra=150.500000&amp;dec=-1.250000", "0.0100 ± 0.0020",
+                 'aria-label="p(z) of sample 7"', "PIT: is p(z)", "60 galaxies of spec.pt"):  # fmt: skip
+        assert text in page
+
+
+def test_classes_and_anomalies_have_their_own_sections(sample: Sample):
+    plan = make_plan(sample.path)
+    classes = ClassesSummary(
+        names=("spiral", "<b>"), counts=(9, 3), confidence=(0,) * 19 + (12,), labelled=12, accuracy=0.75,
+        calibration_error=0.2, confusion=((8, 2), (1, 1)), calibration=((12, 0.95, 0.75),),
+    )  # fmt: skip
+    anomalies = {"output": "embedding", "samples": ((7, 12.5),)}
+    summary = make_summary(plan, (make_record(0),), classes=classes, anomalies=anomalies)
+    page = render_run(summary, (make_record(0),), RedshiftSample(0), observe(plan, None, ((7, 12.5),)))
+    assert_well_formed(page)
+    assert "Classes of sky.pt: 12 samples, accuracy 75.0%" in page
+    assert re.search(r'<th scope="row">&lt;b&gt;</th><td>1</td><td>1</td>', page)
+    assert "Most unusual by embedding" in page
+    assert page.count('<img src="data:image/png;base64,') == 1

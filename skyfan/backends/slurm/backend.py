@@ -14,11 +14,19 @@ from skyfan.backends.arrays import (
 )
 from skyfan.backends.base import Backend, BackendSettings
 from skyfan.backends.finished import answer_from_folder
-from skyfan.backends.slurm.commands import Queued, cancel, look, max_array_size, require_slurm, submit
+from skyfan.backends.slurm.commands import (
+    DEFAULT_MAX_ARRAY_SIZE,
+    Queued,
+    cancel,
+    look,
+    max_array_size,
+    require_slurm,
+    submit,
+)
 from skyfan.backends.slurm.options import SlurmOptions, read_options
 from skyfan.backends.slurm.request import task_request
 from skyfan.backends.slurm.scripts import Scripts
-from skyfan.errors import DeadlineExceeded, Interrupted, Transient
+from skyfan.errors import BadInput, DeadlineExceeded, Interrupted, SkyfanError, Transient
 from skyfan.events import ExecutionStarted, Listener, PhaseStarted, RankCommitted
 from skyfan.job import DEMO_MODEL, Job
 from skyfan.planning import Plan
@@ -63,6 +71,7 @@ class SlurmBackend(Backend):
         require_slurm()
         check_array_job(job)
         job = placed(job)
+        logs = logs_folder(job, options)
         finished = answer_from_folder(job, listener)
         if finished:
             return finished
@@ -73,7 +82,7 @@ class SlurmBackend(Backend):
             return aggregate_array(job.output, start.name)
         plan = RunFolder(job.output).read_plan()
         request = task_request(job, plan, start.ranks, prepared, options, longest)
-        scripts = Scripts(job, start.name, options, request, logs_folder(job, options))
+        scripts = Scripts(job, start.name, options, request, logs)
         before = _etag(RunFolder(job.output).summary_uri)
         jobs = self._submit(scripts, job)
         listener(ExecutionStarted(f"{NAME} jobs {' and '.join(jobs)}", f"scancel {' '.join(jobs)}", None))
@@ -140,23 +149,34 @@ def dry_run(job: Job, options: SlurmOptions) -> tuple[str, str]:
     job = placed(job)
     prepared, _ = prepare_array(job, lambda _event: None, measure_rate=True)
     plan = draft(job, prepared.digest, prepared.result_row_bytes)
-    request = task_request(job, plan, len(plan.working_ranks), prepared, options, max_array_size())
+    try:
+        longest = max_array_size()
+    except (SkyfanError, FileNotFoundError):  # not on the cluster
+        longest = DEFAULT_MAX_ARRAY_SIZE
+    request = task_request(job, plan, len(plan.working_ranks), prepared, options, longest)
     scripts = Scripts(job, new_start_name(), options, request, logs_folder(job, options))
     return scripts.ranks(), scripts.aggregation()
 
 
 def placed(job: Job) -> Job:
     """The job with absolute paths, as tasks may start in other folders."""
-    model = job.model if job.model == DEMO_MODEL else store.canonical(job.model)
-    places = {"dataset": store.canonical(job.dataset), "output": store.canonical(job.output), "model": model}
-    return job.model_copy(update=places)
+    models = tuple(model if model == DEMO_MODEL else store.canonical(model) for model in job.models)
+    places = {"dataset": store.canonical(job.dataset), "output": store.canonical(job.output)}
+    catalog = job.catalog and store.canonical(job.catalog)
+    return job.model_copy(update={**places, "catalog": catalog, "model": models if len(models) > 1 else models[0]})
 
 
 def logs_folder(job: Job, options: SlurmOptions) -> str:
-    """Where the tasks' output goes: beside the results, or where the user is when those are not in a file system."""
-    if options.logs is not None:
-        return store.canonical(options.logs)
-    return store.canonical(store.join(job.output, NAME) if store.local_path(job.output) else ".")
+    """Where the tasks' output goes: beside the results, or where the user is when those are not in a file system.
+
+    Raises:
+        BadInput: sbatch could not read its name.
+    """
+    beside = store.join(job.output, NAME) if store.local_path(job.output) else "."
+    folder = store.canonical(options.logs or beside)
+    if any(sign in folder for sign in '"\\\n\r'):
+        raise BadInput(f"sbatch cannot write to the folder {folder}; name another with --slurm logs=FOLDER.")
+    return folder
 
 
 def _phase(ranks: Queued, *, started: bool) -> str:

@@ -47,9 +47,11 @@ def require_slurm() -> None:
 
 
 def max_array_size() -> int:
-    """How many tasks an array may have here; Slurm's default where nobody can be asked."""
-    if shutil.which("scontrol") is None:
-        return DEFAULT_MAX_ARRAY_SIZE
+    """How many tasks an array may have here.
+
+    Raises:
+        Transient: the controller does not answer.
+    """
     found = re.search(r"^MaxArraySize\s*=\s*(\d+)", _run(["scontrol", "show", "config"]), re.MULTILINE)
     return int(found[1]) if found else DEFAULT_MAX_ARRAY_SIZE
 

@@ -25,13 +25,20 @@ def open_file(uri: store.StrPath) -> FileLayout:
         DatasetError: it is no HDF5 file, keeps values in other files, or compresses them by a filter not known here.
     """
     info = store.head(uri)
-    found = [one for one in described(info) if one["shape"] and one["dtype"] != "O"]
+    everything = described(info)
+    found = [one for one in everything if one["shape"] and one["dtype"] != "O"]
     largest = max(found, key=lambda one: math.prod(one["shape"]) * one["itemsize"], default=None)
     columns: list[TensorSpec] = []
     for one in found:
         if largest is not None and one["shape"][0] == largest["shape"][0]:
             columns += _columns(info.uri, one)
-    return layout(info, "hdf5", columns, json.dumps(found, sort_keys=True).encode())
+    held = {spec.name for spec in columns}
+    left_out = [
+        f"{one['name']} ({one['dtype']} {list(one['shape'])})"
+        for one in everything
+        if one["name"] not in held and not any(name.startswith(f"{one['name']}.") for name in held)
+    ]
+    return layout(info, "hdf5", columns, json.dumps(found, sort_keys=True).encode(), left_out=left_out)
 
 
 def _columns(uri: str, one: dict[str, Any]) -> list[TensorSpec]:

@@ -4,7 +4,7 @@ A `.pt` file is a ZIP whose entries are stored uncompressed, so a tensor's rows 
 """
 
 from skyfan.formats.torch._archive import Archive
-from skyfan.formats.torch._reading import open_tensorfile, skipped_members
+from skyfan.formats.torch._reading import open_tensorfile
 from skyfan.formats.torch._reading import open_tensorfile as open_file
 from skyfan.formats.torch._spec import reference_names
 from skyfan.formats.torch._writing import TensorFileWriter, write_tensorfile
@@ -15,6 +15,5 @@ __all__ = [
     "open_file",
     "open_tensorfile",
     "reference_names",
-    "skipped_members",
     "write_tensorfile",
 ]

@@ -9,6 +9,7 @@ from skyfan import store
 from skyfan.errors import BadInput, DatasetError
 from skyfan.formats.identity import content_identity, zip_identity
 from skyfan.formats.torch.unpickler import MAX_PICKLE_BYTES
+from skyfan.layout import MAX_NOTE
 from skyfan.plain_text import printable
 
 _TAIL_BYTES = 64 * 2**10
@@ -57,6 +58,12 @@ class Archive:
         self.entries = {name.removeprefix(folder): entry for name, entry in entries.items()}
         if any(name.startswith("code/") for name in self.entries):
             raise self.refuse("is a TorchScript program, not saved tensors or a saved module")
+
+    @property
+    def note(self) -> str:
+        """The archive's comment, printable and no longer than `MAX_NOTE`."""
+        end = self._tail.rfind(b"PK\x05\x06") + _END.size
+        return printable(self._tail[end:].decode("utf-8", "replace"))[:MAX_NOTE]
 
     def identity(self) -> str:
         """What copies of this file have in common, and no other content has."""

@@ -100,20 +100,26 @@ def read_members(tree: object, where: str) -> Members:
     listed = ", ".join(
         f"{str(key)[:60]} ({describe(value)})" for key, value in _first(tree) if isinstance(key, str | int)
     )
-    raise DatasetError(printable(f"{where} holds no tensors{f', but {listed}' if listed else ''}."))
+    arrays = "; save them as tensors, or with numpy.savez" if "numpy array" in listed else ""
+    raise DatasetError(printable(f"{where} holds no tensors{f', but {listed}' if listed else ''}{arrays}."))
 
 
 def _sized(value: object) -> tuple[object, ...] | list[object] | dict[object, object]:
-    """The container itself, or the one in a TensorDataset."""
-    if isinstance(value, InertObject) and value.path == _DATASET_CLASS:
-        value = value.state.get("tensors")
+    """The container itself, or the one in a TensorDataset, a dataclass or a named tuple, which hold tensors alone.
+
+    Of a named tuple the file has no names: they are in its class, which is not imported.
+    """
+    if isinstance(value, InertObject):
+        inside = value.state.get("tensors") if value.path == _DATASET_CLASS else value.state or value.arguments
+        held = inside.values() if isinstance(inside, dict) else inside if isinstance(inside, tuple | list) else ()
+        value = inside if value.path == _DATASET_CLASS or any(isinstance(one, TensorRef) for one in held) else ()
     return value if isinstance(value, tuple | list | dict) else ()
 
 
 def _members(value: object) -> Iterator[tuple[object, object]] | None:
     """Key and value of each member of a container; None for anything else."""
     found = _sized(value)
-    if found is value or (isinstance(value, InertObject) and value.path == _DATASET_CLASS):
+    if found is value or found or (isinstance(value, InertObject) and value.path == _DATASET_CLASS):
         return iter(found.items()) if isinstance(found, dict) else iter(enumerate(found))
     return None
 

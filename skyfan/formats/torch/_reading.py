@@ -6,10 +6,10 @@ from skyfan import store
 from skyfan.dtypes import numpy_dtype
 from skyfan.errors import DatasetError
 from skyfan.formats.torch._archive import Archive
-from skyfan.formats.torch._members import REMEDY, Members, read_members
+from skyfan.formats.torch._members import REMEDY, read_members
 from skyfan.formats.torch._spec import reference_names, spec_of
 from skyfan.formats.torch.unpickler import UNTYPED, TensorRef, load_tree
-from skyfan.layout import FileLayout, TensorSpec
+from skyfan.layout import MAX_LEFT_OUT, FileLayout, TensorSpec
 
 # A storage may be seen by more than one tensor, but a few bytes of names must not unfold to gigabytes of rows.
 _MAX_UNFOLDING = 4
@@ -23,7 +23,8 @@ def open_tensorfile(uri: store.StrPath, *, stats: store.ReadStats | None = None)
     anything that is not a dataset of at least one row, `LocationError` where the file cannot be read.
     """
     archive = Archive(uri, stats=stats)
-    refs = _members(archive).tensors
+    members = read_members(load_tree(archive.read("data.pkl"), archive.uri, DatasetError, REMEDY), archive.uri)
+    refs = members.tensors
     names = reference_names({name: ref.shape for name, ref in refs.items()})
     refs = {names.get(name, name): ref for name, ref in refs.items()}
     offsets = storage_offsets(archive, refs)
@@ -44,20 +45,9 @@ def open_tensorfile(uri: store.StrPath, *, stats: store.ReadStats | None = None)
         samples=_samples(tensors, archive),
         tensors=tensors,
         identity=archive.identity(),
+        note=archive.note,
+        left_out=tuple(members.skipped[:MAX_LEFT_OUT]),
     )
-
-
-def skipped_members(uri: store.StrPath) -> tuple[str, ...]:
-    """What a dataset file holds beside tensors, which is not read: one phrase a member, such as `note (a str)`.
-
-    Raises `DatasetError` and `LocationError` as `open_tensorfile` does.
-    """
-    return tuple(_members(Archive(uri)).skipped)
-
-
-def _members(archive: Archive) -> Members:
-    tree = load_tree(archive.read("data.pkl"), archive.uri, DatasetError, REMEDY)
-    return read_members(tree, archive.uri)
 
 
 def storage_offsets(archive: Archive, refs: dict[str, TensorRef]) -> dict[str, int]:

@@ -80,7 +80,8 @@ class TensorFileWriter:
                 writer.write(image, magnitude)
 
     The file appears, complete, when the block is left without an error and all rows were written; else
-    there is nothing. A file that is not local is assembled in the temporary folder and uploaded at the end.
+    there is nothing. A file that is not local is assembled in the temporary folder and uploaded at the end. `note` is
+    what readers of results should know of the data: the archive's comment, which reports of runs show.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class TensorFileWriter:
         tensors: Sequence[tuple[str, tuple[int, ...]]],
         *,
         progress: store.Progress | None = None,
+        note: str = "",
     ) -> None:
         if samples < 1 or not tensors:
             raise DatasetError(f"{os.fspath(uri)}: a dataset has at least one sample and one tensor.")
@@ -102,6 +104,7 @@ class TensorFileWriter:
         self._samples = samples
         self._tensors = tensors
         self._progress = progress
+        self._note = note.encode()
         self._written = 0
         target = store.local_path(uri)
         self._target = target
@@ -156,7 +159,7 @@ class TensorFileWriter:
         entries = [*self._before, *self._storages, *self._after]
         for stored in entries:
             _write_at(self._file, stored.header_at, stored.header())
-        _write_at(self._file, entries[-1].end, _directory(entries))
+        _write_at(self._file, entries[-1].end, _directory(entries, self._note))
         os.fsync(self._file.fileno())
         if self._target is None:
             store.copy_in(self._temporary, self._uri, self._progress)
@@ -214,7 +217,7 @@ def _write_at(file: BinaryIO, at: int, data: bytes | memoryview) -> None:
         at, rest = at + count, rest[count:]
 
 
-def _directory(entries: Sequence[_Stored]) -> bytes:
+def _directory(entries: Sequence[_Stored], note: bytes) -> bytes:
     """The ZIP directory and its end records, in the 64-bit form where a 32-bit one cannot say it."""
     directory = b"".join(entry.directory_entry() for entry in entries)
     count, size_bytes, offset = len(entries), len(directory), entries[-1].end
@@ -223,8 +226,8 @@ def _directory(entries: Sequence[_Stored]) -> bytes:
         end += b"PK\x06\x06" + struct.pack("<Q2H2L4Q", 44, 45, 45, 0, 0, count, count, size_bytes, offset)
         end += b"PK\x06\x07" + struct.pack("<LQL", 0, offset + size_bytes, 1)
     count16 = min(count, 0xFFFF)
-    end += b"PK\x05\x06" + struct.pack("<4H2LH", 0, 0, count16, count16, size_bytes, min(offset, _MAX32), 0)
-    return directory + end
+    end += b"PK\x05\x06" + struct.pack("<4H2LH", 0, 0, count16, count16, size_bytes, min(offset, _MAX32), len(note))
+    return directory + end + note
 
 
 def write_tensorfile(

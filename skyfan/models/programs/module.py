@@ -57,6 +57,22 @@ class ProgramModule(nn.Module):
         threads = torch.get_num_threads()  # a setting of the calling thread
         return self._thread.run(lambda: self._predict(tensors, threads))
 
+    @property
+    def targets(self) -> list[str]:
+        """The full name of every call, in order."""
+        return [node.target for _, node in self._calls]
+
+    def count_flop(self, *tensors: Tensor) -> int:
+        """Floating-point operations of one call with these tensors, as torch counts matrix products and the like."""
+        from torch.utils.flop_counter import FlopCounterMode
+
+        def counted() -> int:
+            with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+                self._columns(tensors)
+            return int(counter.get_total_flops())
+
+        return self._thread.run(counted)
+
     def _predict(self, tensors: Sequence[Tensor], threads: int) -> Tensor:
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)

@@ -5,7 +5,8 @@ What the graph's check cannot see (means over the batch, weights that change) sh
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 
 from skyfan.errors import ModelError
 from skyfan.models.programs.checked import CheckedProgram, checked_program
+from skyfan.models.programs.fields import Refusal
+from skyfan.models.programs.reference import check_reference
+from skyfan.models.reference_outputs import check_samples
 from skyfan.sandbox import ChildDied, Limits, run_in_child
 
 ROWS = 7
@@ -39,13 +43,18 @@ def tried(data: bytes) -> str | None:
     (seed,) = _SEED.unpack_from(data)
     random_seed = None if seed < 0 else seed
     try:
-        _try_rows(checked_program(data[_SEED.size :], "it", random=random_seed is not None), random_seed)
+        outputs = _try_rows(checked_program(data[_SEED.size :], "it", random=random_seed is not None), random_seed)
+        if random_seed is None:
+            check_reference(data[_SEED.size :], outputs)
     except ModelError as error:
         return str(error)
+    except Refusal as refusal:
+        return f"the program {refusal}."
     return None
 
 
-def _try_rows(checked: CheckedProgram, random_seed: int | None) -> None:
+def _try_rows(checked: CheckedProgram, random_seed: int | None) -> NDArray[np.float64]:
+    """The outputs on `example_rows` [ROWS, columns]."""
     import torch
 
     from skyfan.models.programs.module import ProgramModule
@@ -57,38 +66,40 @@ def _try_rows(checked: CheckedProgram, random_seed: int | None) -> None:
         outputs: NDArray[np.float64] = module(*(torch.from_numpy(values) for values in rows)).double().numpy()
         return outputs
 
-    rows = example_rows(checked)
+    return require_own_rows(example_rows(checked), predicted, seeded=random_seed is not None)
+
+
+def require_own_rows(
+    rows: Sequence[NDArray[Any]], predicted: Callable[[Sequence[NDArray[Any]]], NDArray[Any]], *, seeded: bool = False
+) -> NDArray[Any]:
+    """The predictions; raises `ModelError` unless a row's is the same the second time and the same alone.
+
+    `seeded`: a row's random numbers depend on where in its batch it is.
+    """
     among = predicted(rows)
     if not _same(among, predicted(rows)):
         raise ModelError(
             "the program gives the same rows other predictions the second time, as dropout that is left on or weights "
             "that change do; call .eval() before exporting."
         )
-    if random_seed is not None:
-        return  # a row's random numbers depend on where in its batch it is
-    alone = np.concatenate([predicted([values[at : at + 1] for values in rows]) for at in range(ROWS)])
+    if seeded:
+        return among  # a row's random numbers depend on where in its batch it is
+    alone = np.concatenate([predicted([values[at : at + 1] for values in rows]) for at in range(len(rows[0]))])
     if not _same(among, alone):
         raise ModelError(
             "the program gives a row another prediction alone than among others, as batch norm in training mode or a "
             "mean over the batch does; call .eval() before exporting, and let no row see another."
         )
+    return among
 
 
-def example_rows(checked: CheckedProgram) -> list[NDArray[Any]]:
-    """`ROWS` rows for every input: noise of the size of fluxes, magnitudes from 14 to 22, small whole numbers."""
-    rng = np.random.default_rng(0)
-    found = []
-    for taken, shape in zip(checked.inputs, checked.example_shapes, strict=True):
-        noise = rng.random((ROWS, *shape[1:]), dtype=np.float32)
-        if "float" in taken.dtype:
-            values = 14 + 8 * noise if taken.name == "magnitude" else np.expm1(4 * noise) / 10
-        else:
-            values = 2 * noise
-        found.append(values.astype("float32" if taken.dtype == "bfloat16" else taken.dtype))
-    return found
+def example_rows(checked: CheckedProgram, count: int = ROWS) -> list[NDArray[Any]]:
+    """Rows for every input, see `check_samples`; sizes that may be any are those of the program's export."""
+    shapes = zip(checked.inputs, checked.example_shapes, strict=True)
+    return check_samples([replace(taken, shape=shape) for taken, shape in shapes], count)
 
 
-def _same(found: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+def _same(found: NDArray[Any], other: NDArray[Any]) -> bool:
     if found.shape != other.shape:
         return False
     return bool(np.isclose(found, other, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True).all())

@@ -19,7 +19,11 @@ _WRITERS = {
     "csv": ("text", "write_csv"),
     "ecsv": ("text", "write_ecsv"),
     "hats": ("hats", "write_hats"),
+    "qp": ("qp", "write_qp"),
 }
+# Suffixes that are not the format's name.
+_SUFFIXES = {"hdf5": "qp", "h5": "qp", "": "hats"}
+_EXTRAS = {"qp": "pz"}
 FORMATS = tuple(_WRITERS)
 
 
@@ -28,14 +32,15 @@ def export_run(
 ) -> int:
     """Writes all rows of the run to `path` and returns their number.
 
-    The format is that of the name's suffix (`.parquet`, `.fits`, `.csv`, `.ecsv`), HATS for a name without one, or
-    `kind`.
+    The format is that of the name's suffix (`.parquet`, `.fits`, `.csv`, `.ecsv`, `.hdf5` for a qp ensemble), HATS for
+    a name without one, or `kind`.
 
     Raises:
         Incomplete: samples have no prediction, and `allow_missing` is false.
         BadInput: the format is unknown or needs what is not installed, or `path` exists.
     """
-    chosen = kind or path.suffix.removeprefix(".").lower() or "hats"
+    suffix = path.suffix.removeprefix(".").lower()
+    chosen = kind or _SUFFIXES.get(suffix, suffix)
     write = _writer(chosen)
     if path.exists():
         raise BadInput(f"{path} exists already; remove it or choose another name.")
@@ -66,7 +71,8 @@ def _writer(kind: str) -> Writer:
         if kind == "hats":
             importlib.import_module("cdshealpix")
     except ModuleNotFoundError as error:
-        raise BadInput(f"a table in the format {kind} needs {error.name}; install skyfan[catalogues].") from error
+        extra = _EXTRAS.get(kind, "catalogues")
+        raise BadInput(f"a table in the format {kind} needs {error.name}; install skyfan[{extra}].") from error
     return found
 
 

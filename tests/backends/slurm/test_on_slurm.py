@@ -104,7 +104,7 @@ def test_ranks_in_one_allocation_share_the_work_and_failures_are_told(cluster, s
         if isinstance(event, ExecutionStarted):
             damage.write_bytes(damage.read_bytes() + b"more")
 
-    with pytest.raises(SkyfanError, match=r"rank 1 failed: .*2\.pt.* 1 of 4 ranks are missing"):
+    with pytest.raises(SkyfanError, match=r"rank 1 failed: .*2\.pt.*\(1 of 4 ranks are missing"):
         skyfan.run(job, on=on_slurm(layout="allocation"), progress=listener)
     summary = skyfan.open_run(str(output)).summary
     assert summary.completeness.missing_ranks == (1,)

@@ -1,0 +1,85 @@
+"""What a summary says of how good predictions are: metrics, their errors, metrics in bins, classes."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skyfan.records import ClassesSummary, ScienceBin
+from skyfan.report import Observed
+from skyfan.report.galaxies import R_BAND, Galaxies
+from skyfan.science.classification import ClassTally
+from skyfan.science.quality import errors_of, in_bins, ks_test, sigma68
+from skyfan.stages.merging import Merged
+
+_G_BAND = R_BAND - 1
+
+
+class Judged(TypedDict):
+    """Fields of a summary."""
+
+    science: dict[str, float | None] | None
+    science_errors: dict[str, float | None]
+    science_bins: tuple[ScienceBin, ...]
+    pit_counts: tuple[int, ...] | None
+
+
+def judge(merged: Merged, observed: Observed) -> Judged:
+    """The metrics of all labelled rows; errors, σ68 and the KS test of those that are held (`RedshiftSample`)."""
+    galaxies = merged.redshifts.galaxies
+    if merged.science is None or galaxies is None:
+        return Judged(science=None, science_errors={}, science_bins=(), pit_counts=None)
+    total = merged.science.samples
+    science = asdict(merged.science) | {"sigma68": sigma68(galaxies.residual)} | merged.scores.metrics()
+    pit = galaxies.scores.get("pit")
+    if pit is not None:
+        science["pit_ks"], science["pit_ks_p"] = ks_test(pit)
+    return Judged(
+        science=_finite(science),
+        science_errors=_finite(errors_of(galaxies, total)),
+        science_bins=tuple(_bins(galaxies, observed, total)),
+        pit_counts=None if pit is None else tuple(merged.scores.pit_counts.tolist()),
+    )
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    """An undefined number is null."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def _bins(galaxies: Galaxies, observed: Observed, total: int) -> Iterator[ScienceBin]:
+    everywhere: dict[str, NDArray[np.float64]] = {"z_spec": galaxies.z_spec}
+    if observed.rows is not None and observed.magnitudes is not None:
+        everywhere["r magnitude"] = _spread(observed.magnitudes[:, R_BAND], observed.rows, len(galaxies.index))
+        colour = observed.magnitudes[:, _G_BAND] - observed.magnitudes[:, R_BAND]
+        everywhere["g - r"] = _spread(colour, observed.rows, len(galaxies.index))
+    for by, values in everywhere.items():
+        for one in in_bins(galaxies, values, total):
+            yield ScienceBin(
+                by=by, low=one.low, high=one.high, metrics=_finite(one.metrics), errors=_finite(one.errors)
+            )
+
+
+def _spread(values: NDArray[np.float64], rows: NDArray[np.int64], count: int) -> NDArray[np.float64]:
+    """Values of some of the rows as those of all, NaN elsewhere."""
+    found = np.full(count, np.nan)
+    found[rows] = values
+    return found
+
+
+def classes_summary(tally: ClassTally) -> ClassesSummary:
+    """The counts as the summary holds them."""
+    filled = tally.of_bins[tally.of_bins[:, 0] > 0]
+    return ClassesSummary(
+        names=tuple(tally.names),
+        counts=tuple(tally.counts.tolist()),
+        confidence=tuple(tally.confidence.tolist()),
+        labelled=tally.labelled,
+        accuracy=tally.accuracy,
+        calibration_error=tally.calibration_error,
+        confusion=tuple(map(tuple, tally.confusion.tolist())) if tally.labelled else None,
+        calibration=tuple((int(count), sure / count, right / count) for count, sure, right in filled.tolist()),
+    )

@@ -308,6 +308,9 @@ class Summary(_Record):
     ids: IdCounts | None = Field(default=None, description="None: no column of IDs was named")
     catalog: CatalogJoin | None = Field(default=None, description="None: without --catalog")
     left_out: tuple[str, ...] = Field(default=(), description="what the first file holds that is not read")
+    trained_samples: int = Field(
+        default=0, description="samples with the redshift of a galaxy that the packaged model was trained on"
+    )
     replaced_values: dict[str, int] = Field(
         default_factory=dict, description="column → missing values in it that were replaced, see --missing"
     )

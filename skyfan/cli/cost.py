@@ -134,13 +134,12 @@ def _recorded_usage(run: RecordedRun, memory_mb: int | None, architecture: Archi
         compute=compute,
     )
     kept_bytes = sum(info.size_bytes for info in store.list(run.name))
-    without = "Lambda's own initialisation, which plan --forecast adds"
-    if compute != LAMBDA:
-        without = f"the start and idling of {compute}'s machines"
     basis = (
-        f"wall seconds of the rank records, without {without}; storage of the results, {format_size(kept_bytes)}, is "
-        "not in it"
+        "wall seconds of the rank records, without Lambda's own initialisation, which plan --forecast adds"
+        if compute == LAMBDA
+        else f"wall seconds of the rank records on {compute}, without the machines' start and idling"
     )
+    basis += f"; storage of the results, {format_size(kept_bytes)}, is not in it"
     if (run.summary or {}).get("target") != "aws":
         basis += "; the run was not on AWS: this is what its ranks would be billed if they took as long there"
     return usage, basis

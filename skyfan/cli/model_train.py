@@ -62,9 +62,8 @@ def train(
     """
     import torch
 
-    from skyfan.training.loop import train as train_model
     from skyfan.training.samples import read_digest, read_samples
-    from skyfan.training.saving import TrainingFiles, trained_bytes
+    from skyfan.training.saving import TrainingFiles
     from skyfan.training.settings import TrainingSettings
 
     on = available_device(checked_device(device, "--device"))
@@ -85,20 +84,43 @@ def train(
         mixed_precision=mixed_precision and on == CUDA,
     )
     files, digest = TrainingFiles(output), read_digest(dataset)
-    if _is_done(files, settings, digest, force=force):
+    sizes = initial.config if initial and initial.config else SIZES[size or "small"]
+    if _is_done(files, settings, digest, sizes, force=force):
         return
-    if not resume or force:
+    if not resume:
         files.discard()
     if threads:
         torch.set_num_threads(threads)
     samples = read_samples(dataset)
     if samples.dropped:
         say(f"left {samples.dropped:,} samples out: image, magnitude or redshift not finite or not measured")
+    model = _module(initial) if initial else _config(size, samples)
+    trained = _run(files, settings, digest, samples, model, on, quiet=quiet)
+    _tell(output, trained, as_json=as_json)
+
+
+def _run(
+    files: "TrainingFiles",
+    settings: "TrainingSettings",
+    digest: str,
+    samples: "Samples",
+    model: "AstroMAE | AstroMAEConfig",
+    device: str,
+    *,
+    quiet: bool,
+) -> "Trained":
+    """Trains and leaves all files; Ctrl-C ends it between two steps.
+
+    Raises:
+        Interrupted: the sentence tells how to go on.
+    """
+    from skyfan.training.loop import train as train_model
+    from skyfan.training.saving import trained_bytes
+
     if not quiet:
         say(f"{'continuing from' if files.state.exists() else 'checkpoints and the curve are in'} {files.folder}")
     with progress_bar("training", quiet) as advance, _stop_signal() as stopping:
         report = _reporter(files, settings, digest, quiet=quiet)
-        model = _module(initial) if initial else _config(size, samples)
         try:
             trained = train_model(
                 samples,
@@ -108,12 +130,12 @@ def train(
                 report=report,
                 progress=advance,
                 stopping=stopping,
-                device=on,
+                device=device,
             )
         except Interrupted as error:
             raise Interrupted(f"{error} The same command continues from {files.state}.") from error
     files.finish(trained, trained_bytes(trained, settings, digest))
-    _tell(output, trained, as_json=as_json)
+    return trained
 
 
 def _loss(name: str) -> "Loss":
@@ -160,7 +182,9 @@ def _config(size: Size | None, samples: "Samples") -> "AstroMAEConfig":
     return replace(SIZES[size or "small"], channels=channels, image_size=image_size, magnitudes=magnitudes)
 
 
-def _is_done(files: "TrainingFiles", settings: "TrainingSettings", digest: str, *, force: bool) -> bool:
+def _is_done(
+    files: "TrainingFiles", settings: "TrainingSettings", digest: str, sizes: "AstroMAEConfig", *, force: bool
+) -> bool:
     """Whether this very training wrote the model that is there; told to the user.
 
     Raises:
@@ -176,7 +200,7 @@ def _is_done(files: "TrainingFiles", settings: "TrainingSettings", digest: str, 
     if force or not output.exists():
         return False
     try:
-        same = is_result_of(load_model(str(output)), settings, digest)
+        same = is_result_of(load_model(str(output)), settings, digest, sizes)
     except ModelError:
         same = False  # whatever it is, it is not ours to replace
     if not same:

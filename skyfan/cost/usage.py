@@ -105,42 +105,40 @@ def usage_of_ranks(
     extra = max(0, (attempts or len(ranks)) - len(ranks))
     invocations = [Invocation(rank.wall_s, memory_mb=memory_mb or rank.memory_mb) for rank in ranks]
     invocations += [Invocation(statistics.median(rank.wall_s for rank in ranks))] * extra
-    usage = run_usage(
+    return run_usage(
         invocations,
         len(ranks),
         reads=sum(rank.requests for rank in ranks),
         memory_mb=memory_mb or _most_common(rank.memory_mb for rank in ranks) or LAMBDA_MAX_MEMORY_MB,
         architecture=architecture or _most_common(rank.architecture for rank in ranks) or "x86_64",
-    )
-    return usage if compute == LAMBDA else _on_machines(usage, compute)
-
-
-def _on_machines(usage: Usage, compute: Compute) -> Usage:
-    """The same seconds as hours of tasks or instances; the state machine has no map then."""
-    hours = math.fsum(one.duration_s * one.count for one in usage.invocations) / 3600
-    return dataclasses.replace(
-        usage,
-        invocations=(),
-        transitions=PIPELINE_STATES,
-        fargate_h=hours if compute == "batch" else 0.0,
-        instance_type=USUAL_INSTANCES.get(compute),
-        instance_h=hours if compute in USUAL_INSTANCES else 0.0,
+        compute=compute,
     )
 
 
 def run_usage(
-    invocations: Sequence[Invocation], ranks: int, *, reads: int, memory_mb: int, architecture: Architecture
+    invocations: Sequence[Invocation],
+    ranks: int,
+    *,
+    reads: int,
+    memory_mb: int,
+    architecture: Architecture,
+    compute: Compute = LAMBDA,
 ) -> Usage:
     """What a run of so many ranks uses beside its invocations: the one count for runs that were, and forecasts.
 
     `reads` are the ranks' own requests to S3. Keeping the results is not in it.
     """
     attempts = sum(one.count for one in invocations)
+    on_lambda = compute == LAMBDA
+    hours = 0.0 if on_lambda else math.fsum(one.duration_s * one.count for one in invocations) / 3600
     return Usage(
-        invocations=invocations,
+        fargate_h=hours if compute == "batch" else 0.0,
+        instance_type=USUAL_INSTANCES.get(compute),
+        instance_h=hours if compute in USUAL_INSTANCES else 0.0,
+        invocations=invocations if on_lambda else [],
         memory_mb=memory_mb,
         architecture=architecture,
-        transitions=pipeline_transitions(ranks, max(0, attempts - ranks)),
+        transitions=pipeline_transitions(ranks, max(0, attempts - ranks)) if on_lambda else PIPELINE_STATES,
         s3_puts=_RUN_PUTS + RANK_PUTS * ranks,
         s3_gets=reads + _RANK_GETS_BY_AGGREGATOR * ranks,
         log_bytes=LOG_BYTES_PER_INVOCATION * attempts,

@@ -144,6 +144,7 @@ def _summary(request: AggregateRequest, plan: Plan, merged: Merged, observed: Ob
         ids=merged.ids,
         catalog=plan.catalog,
         left_out=plan.files[0].left_out,
+        trained_samples=merged.trained_samples,
         replaced_values=_total(record.replaced_values for record in merged.records),
         samples_replaced=sum(record.samples_replaced for record in merged.records),
         undeclared_sentinels=_total(record.undeclared_sentinels for record in merged.records),

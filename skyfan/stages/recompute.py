@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from skyfan.engines.check import TOLERANCE
 from skyfan.errors import BadInput
-from skyfan.models.locating import locate_models, models_digest
+from skyfan.models.locating import locate_model
 from skyfan.planning import Plan, PlanItem
 from skyfan.records import RankRecord
 from skyfan.runs.commit import RunLedger
@@ -72,27 +72,14 @@ class Recomputer:
 
     def _compute(self, item: PlanItem, engine: str, precision: str) -> pa.Table:
         plan = self._plan
+        digest = plan.model_digest
         changes = {"engine": engine, "precision": precision, "device": "cpu", "collectives": False, "resume": True}
-        model = _own_files(plan).model_copy(update={"engine": engine})
+        model = ModelFile(uri=locate_model(plan.job.model), digest=digest, source_digest=digest, engine=engine)
         with tempfile.TemporaryDirectory(prefix="skyfan-") as folder:
             job = plan.job.model_copy(update={**changes, "output": folder})
             infer(InferRequest(run_id=plan.run_id, job=job, model=model, item=item), self._models, Control())
             table, _ = RunLedger(folder, item.results_schema).read_predictions(item.rank, plan.run_id)
         return table
-
-
-def _own_files(plan: Plan) -> ModelFile:
-    """The model files that the job names, not what was converted of them."""
-    models = locate_models(plan.job.models)
-    digests = [models_digest([one]) for one in models]
-    files = tuple(
-        ModelFile(name=one.name, uri=one.uri, digest=digest, source_digest=digest, engine="")
-        for one, digest in zip(models, digests, strict=True)
-    )
-    if len(files) == 1:
-        return files[0]
-    digest = plan.model_digest
-    return ModelFile(uri="", digest=digest, source_digest=digest, engine="", parts=files)
 
 
 def chosen_item(plan: Plan, rows: dict[int, NDArray[np.int64]]) -> PlanItem:
@@ -153,10 +140,9 @@ def _is_numeric(kind: pa.DataType) -> bool:
 
 def _numbers(column: pa.Array) -> NDArray[np.float64]:
     """[N, width] with NaN for null."""
-    width = column.type.list_size if pa.types.is_fixed_size_list(column.type) else 1
-    values = column if width == 1 and not pa.types.is_fixed_size_list(column.type) else column.values
-    values = values.slice(column.offset * width if values is not column else 0, len(column) * width)
-    numbers: NDArray[np.float64] = values.to_numpy(zero_copy_only=False).astype(np.float64)
-    numbers = numbers.reshape(len(column), width)
+    is_list = pa.types.is_fixed_size_list(column.type)
+    width = column.type.list_size if is_list else 1
+    values = column.values.slice(column.offset * width, len(column) * width) if is_list else column
+    numbers: NDArray[np.float64] = values.to_numpy(zero_copy_only=False).astype(np.float64).reshape(len(column), width)
     numbers[~column.is_valid().to_numpy(zero_copy_only=False)] = np.nan
     return numbers

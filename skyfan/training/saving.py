@@ -7,13 +7,14 @@
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 
 from skyfan import store
 from skyfan._version import __version__
+from skyfan.models.config import AstroMAEConfig
 from skyfan.models.conversion import model_bytes
 from skyfan.models.loading import LoadedModel
 from skyfan.training.curve import curve_csv, curve_png
@@ -76,7 +77,21 @@ def trained_bytes(trained: Trained, settings: TrainingSettings, dataset_sha256: 
     return model_bytes(trained.model, extra)
 
 
-def is_result_of(model: LoadedModel, settings: TrainingSettings, dataset_sha256: str) -> bool:
-    """Whether the model was trained on this data with these settings."""
+def is_result_of(model: LoadedModel, settings: TrainingSettings, dataset_sha256: str, sizes: AstroMAEConfig) -> bool:
+    """Whether the model was trained on this data with these settings, and has these sizes beside those of the data."""
     told = json.loads(model.metadata.get(TRAINING_KEY, "{}"))
+    if model.config is None or _beside_data(model.config) != _beside_data(sizes):
+        return False
     return bool(told.get("settings") == asdict(settings) and told.get("dataset_sha256") == dataset_sha256)
+
+
+def _beside_data(config: AstroMAEConfig) -> AstroMAEConfig:
+    """The sizes without those that follow from the data and the loss."""
+    given = AstroMAEConfig()
+    return replace(
+        config,
+        channels=given.channels,
+        image_size=config.patch_size * 4,
+        magnitudes=given.magnitudes,
+        mixture=given.mixture,
+    )

@@ -111,6 +111,8 @@ def test_the_same_training_again_is_done_and_another_is_refused(tmp_path: Path):
     assert out.read_bytes() == content
     with pytest.raises(BadInput, match="is not of this data and these settings"):
         run.invoke(app, [*arguments, "--seed", "8"], catch_exceptions=False)
+    with pytest.raises(BadInput, match="is not of this data and these settings"):
+        run.invoke(app, [*arguments, "--size", "reference"], catch_exceptions=False)
     head = ["--from", str(out), "--loss", "mixture", "--head-only", "--components", "2"]
     mixture = tmp_path / "mixture.safetensors"
     run.invoke(app, [*arguments[:3], str(mixture), *arguments[4:], *head], catch_exceptions=False)

@@ -48,9 +48,12 @@ def plan(event):
     }
 
 
+NO_MORE = {"half_width": None, "parts": []}
+
+
 def convert(event):
     digest, engine = event["model"]["digest"], event["job"].get("options", {}).get("engine", "openvino")
-    return {"uri": "s3://models/x", "digest": digest, "source_digest": digest, "engine": engine}
+    return {"uri": "s3://models/x", "digest": digest, "source_digest": digest, "engine": engine, **NO_MORE}
 
 
 def infer(event):

@@ -48,7 +48,7 @@ def plan(event):
     }
 
 
-NO_MORE = {"half_width": None, "parts": []}
+NO_MORE = {"name": "", "half_width": None, "parts": []}
 
 
 def convert(event):

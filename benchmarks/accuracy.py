@@ -3,6 +3,7 @@
 `python -m benchmarks.accuracy` renders them as the demo does and writes benchmarks/results/accuracy.json.
 """
 
+import functools
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,8 @@ def measure(dataset: str) -> dict[str, Any]:
     found: dict[str, Any] = {"samples": file.samples, "float32": {"nmad": nmad(exact, z_spec)}}
     for precision in REDUCED:
         options = RunOptions.model_validate({"engine": "openvino", "precision": precision})
-        engine = create_engine(model, options, threads=1, samples=lambda: first_samples(file, model))
+        samples = functools.partial(first_samples, file, model, options)
+        engine = create_engine(model, options, threads=1, samples=samples)
         z = engine.predict([image, magnitude])[:, 0]
         difference = np.abs(z - exact)
         found[precision] = {

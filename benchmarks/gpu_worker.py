@@ -34,11 +34,11 @@ class GpuCache(ModelCache):
 
     compiled: bool = False
 
-    def engine(self, uri: str, digest: str, options: RunOptions, file: FileLayout) -> Engine:
+    def engine(self, uri: str, digest: str, options: RunOptions, file: FileLayout, *_parts: object) -> Engine:
         """Made once."""
         if self._engine is None:
             model = load_model(uri, device=self.device)
-            samples, reduced = first_samples(file, model), (options.precision,)
+            samples, reduced = first_samples(file, model, options), (options.precision,)
             made = CudaEngine(model, precisions=reduced, reason="bench", samples=samples, compiled=self.compiled)
             self._engine = ((digest, options, ""), made)
         return self._engine[1]

@@ -32,6 +32,7 @@ from skyfan.v1.partitioner_pb2_grpc import PartitionerStub
 
 RANKS = (250, 500, 1000, 2000)
 CLIENTS = (64, 128)
+"""Of one service at once; the aggregator, each of whose calls draws a report, gets the fewer ones only."""
 WORKERS = 2
 CALL_DEADLINE_S = 120.0
 
@@ -81,7 +82,9 @@ def summed_up(service: str, found: list[tuple[float, str]]) -> Found:
     return row | {"errors": sorted({error for _, error in found if error})}
 
 
-async def clients(service: str, requests: Callable[[int], BaseModel], reply: type[BaseModel]) -> list[Found]:
+async def clients(
+    service: str, requests: Callable[[int], BaseModel], reply: type[BaseModel], counts: tuple[int, ...] = CLIENTS
+) -> list[Found]:
     """A row for each number of clients, each with its own connection, all at one service of its own process."""
     command = [sys.executable, "-P", "-m", "skyfan.serving", service, "--announce", "--address", "127.0.0.1:0"]
     pipe = asyncio.subprocess.PIPE
@@ -102,7 +105,7 @@ async def clients(service: str, requests: Callable[[int], BaseModel], reply: typ
 
     rows = []
     try:
-        for count in CLIENTS:
+        for count in counts:
             all_ready = asyncio.Barrier(count)
             found = await asyncio.gather(*(one(number, all_ready) for number in range(count)))
             rows.append(summed_up(service, found))
@@ -131,7 +134,7 @@ async def all_clients(folder: Path) -> list[Found]:
     return [
         *await clients("partitioner", plan, PlanReply),
         *await clients("executor", lambda _: prepare, PreparedModel),
-        *await clients("aggregator", lambda _: merge, Summary),
+        *await clients("aggregator", lambda _: merge, Summary, CLIENTS[:1]),
     ]
 
 

@@ -8,6 +8,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, TypeAdapter
 
+from skyfan.preprocessing import parse_steps
+
 REDSHIFT = "redshift"
 AXES = "CHW"
 _SIZE = TypeAdapter(Annotated[int, Field(ge=0, lt=2**31)])
@@ -93,6 +95,11 @@ def _of(parse: Callable[[str], object]) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _steps(given: tuple[str, ...]) -> tuple[str, ...]:
+    parse_steps(given)
+    return given
+
+
 def _target(text: str | None) -> str | None:
     return None if text is None else parse_target(text)
 
@@ -125,4 +132,9 @@ class ColumnOptions(BaseModel):
     )
     scale: Annotated[_Texts, _of(parse_scale)] = Field(
         (), description="what stored numbers are multiplied by, and what is added, as image=0.0039 or image=0.0039,-1"
+    )
+    preprocess: Annotated[_Texts, AfterValidator(_steps)] = Field(
+        (),
+        description="what is done with an input before any model, in order: COLUMN=asinh:SCALE, log:OFFSET, "
+        "clip:LOW,HIGH, standardise:MEANS;DEVIATIONS, deredden:COLUMN;R,… or deredden-flux:COLUMN;R,…",
     )

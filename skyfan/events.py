@@ -30,6 +30,13 @@ class ExecutionStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class Warned:
+    """What the user should know before ranks begin, as one sentence."""
+
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
 class FilesRead:
     """`done` of the dataset's `total` files are read for the plan; None while they are still being listed."""
 
@@ -99,6 +106,7 @@ class MapProgress:
 Event = (
     PhaseStarted
     | ExecutionStarted
+    | Warned
     | FilesRead
     | Planned
     | RankProgress

@@ -83,6 +83,11 @@ def _class_names(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+def _one_or_several(value: object) -> object:
+    """A list of one is that one."""
+    return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
+
+
 Count = Annotated[int, Field(ge=1)]
 Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_listed)]
 PartitionSize = Annotated[Annotated[int, Field(ge=1)] | Literal["file"], BeforeValidator(_size_bytes)]
@@ -100,6 +105,9 @@ class RunOptions(ColumnOptions):
         False, description="compile the model for the GPU with torch: about 20 s more at the start, faster from then on"
     )
     z_column: int | None = Field(None, ge=0, description="which output column is redshift (not needed for AstroMAE)")
+    augment: Literal["none", "symmetries"] = Field(
+        "none", description="symmetries: predict each image turned and mirrored, 8 times; mean and standard deviation"
+    )
     id: str | None = Field(None, min_length=1, description="the dataset's column of object IDs, kept in the results")
     keep: Names = Field((), description="further columns of the dataset to keep in the results, or all")
     outputs: Names = Field((), description="outputs of the model to keep, by name; all by default")
@@ -148,8 +156,11 @@ class Job(RunOptions):
         "--inputs; joined by row number, or by --id where the data has that column",
     )
     output: str = Field("", description="the run's folder (path or URI); runs/<dataset> by default")
-    model: str = Field(
-        DEMO_MODEL, min_length=1, description="checkpoint (.pt, .safetensors), program (.pt2) or ONNX file: path or URI"
+    model: Annotated[str | tuple[str, ...], BeforeValidator(_one_or_several)] = Field(
+        DEMO_MODEL,
+        min_length=1,
+        description="checkpoint (.pt, .safetensors), program (.pt2) or ONNX file: path or URI; several, or a folder of "
+        "them, all predict",
     )
     partition_size: PartitionSize = Field(
         25 * 2**20,
@@ -199,6 +210,11 @@ class Job(RunOptions):
             return fields
         stem = PurePath(fields["dataset"].strip().rstrip("/")).stem
         return {**fields, "output": f"runs/{'run' if stem in ('', '.', '..') else stem}"}
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """All models that the job names."""
+        return (self.model,) if isinstance(self.model, str) else self.model
 
     @property
     def options(self) -> RunOptions:

@@ -11,7 +11,7 @@ from skyfan.backends.finished import finished_summary
 from skyfan.backends.services import Services
 from skyfan.comm.rank_group import RankGroup, form_group
 from skyfan.errors import SkyfanError
-from skyfan.events import Listener, PhaseStarted, Planned
+from skyfan.events import Listener, PhaseStarted, Planned, Warned
 from skyfan.job import Job
 from skyfan.planning import Plan, PlanItem
 from skyfan.records import MAX_LISTED_FAILURES, RankRecord, Summary
@@ -38,6 +38,8 @@ async def run_job(job: Job, services: Services, listener: Listener, started_s: f
     """
     listener(PhaseStarted("preparing"))
     prepared = await services.prepare(PrepareRequest(job=job), listener)
+    for warning in prepared.warnings:
+        listener(Warned(warning))
     listener(PhaseStarted("planning"))
     plan_start = time.perf_counter()
     request = PlanRequest(job=job, model=prepared)

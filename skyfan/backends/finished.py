@@ -4,7 +4,7 @@ from skyfan import store
 from skyfan.errors import SkyfanError
 from skyfan.events import FilesRead, Listener, PhaseStarted, Planned
 from skyfan.job import Job
-from skyfan.models.locating import locate_model, model_digest
+from skyfan.models.locating import locate_models, models_digest
 from skyfan.planning import relocated
 from skyfan.records import Summary
 from skyfan.runs.commit import RunLedger
@@ -36,7 +36,7 @@ def answer_from_folder(job: Job, listener: Listener) -> Summary | None:
         return None
     listener(PhaseStarted("planning"))
     try:
-        digest = model_digest(locate_model(job.model))
+        digest = models_digest(locate_models(job.models))
         plan = draft(job, digest, advance=lambda done, total: listener(FilesRead(done, total)))
         earlier = folder.read_plan()
     except SkyfanError:

@@ -14,6 +14,7 @@ from skyfan.cli.console import out, print_json, say
 from skyfan.cli.printing import show_table
 from skyfan.cost import load_prices
 from skyfan.studies.published import Analysis, Corrected, TableCheck, analyse
+from skyfan.studies.published.cluster_results import ClusterResult
 from skyfan.studies.published.corrected import Configuration
 from skyfan.studies.published.published_tables import Cell, Row
 from skyfan.studies.text_tables import write_csv
@@ -60,7 +61,7 @@ def analyse_command(
         _print_full(analysis)
     else:
         _print_summary(analysis)
-    if not quiet and not analysis.incomplete:
+    if not quiet and analysis.corrected and not analysis.incomplete:
         say("All runs are complete.")
 
 
@@ -91,7 +92,10 @@ def _print_full(analysis: Analysis) -> None:
         show_table(_table(name, rows))
     for check in analysis.checks:
         out.print(_verdict(check))
-    show_table(_corrected_table(analysis.corrected))
+    if analysis.clusters:
+        show_table(_cluster_table(analysis.clusters))
+    if analysis.corrected:
+        show_table(_corrected_table(analysis.corrected))
     if analysis.configurations:
         show_table(_configuration_table(analysis.configurations))
     for row in analysis.corrected:
@@ -143,6 +147,27 @@ def _corrected_table(rows: Sequence[Corrected]) -> Table:
             _usd(row.cost_usd),
             _usd(row.cost_at_most_usd),
             style="yellow" if row.complete is False else None,
+        )
+    return table
+
+
+def _cluster_table(rows: Sequence[ClusterResult]) -> Table:
+    title = "Clusters: the published sum of the jobs' rates beside samples ÷ wall time (median of the runs)"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("where")
+    for name in ("data", "tasks", "runs", "wall", "published samples/s", "true samples/s", "overstated"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        published, overstated = row.published_samples_per_s, row.overstated
+        table.add_row(
+            row.where,
+            f"{row.data_gb:g} GB",
+            f"{row.tasks:,}",
+            f"{row.runs}",
+            format_duration(row.wall_s),
+            "" if published is None else f"{published:,.0f}",
+            f"{row.samples_per_s:,.0f}",
+            "" if overstated is None else f"{overstated:.1f}×",
         )
     return table
 

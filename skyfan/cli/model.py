@@ -1,4 +1,4 @@
-"""`skyfan model`: inspect, convert, train and compare models. torch is imported only when a command runs."""
+"""`skyfan model`: inspect, export, convert, train and compare models. torch is imported only when a command runs."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +11,7 @@ from rich.table import Table
 
 from skyfan import store
 from skyfan.cli.console import out, print_json, progress_bar, say
+from skyfan.cli.model_export import export
 from skyfan.errors import BadInput
 from skyfan.models.sizes import SIZES, Size
 from skyfan.science.metrics import ScienceMetrics
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from skyfan.training.comparison import Comparison
     from skyfan.training.loop import EpochResult
 
-app = typer.Typer(no_args_is_help=True, help="Inspect, convert, train and compare models.")
+app = typer.Typer(no_args_is_help=True, help="Inspect, export, convert, train and compare models.")
+app.command()(export)
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
@@ -39,6 +41,8 @@ def inspect(model: ModelArgument, as_json: Json = False) -> None:
     from skyfan.models.loading import load_model
 
     loaded = load_model(model)
+    for warning in loaded.warnings:
+        say(f"warning: {warning}")
     if loaded.config is None:
         say("converting it and trying its engines")
     facts = _facts(loaded) | describe(loaded)

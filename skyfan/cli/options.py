@@ -8,7 +8,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 
 import typer
 
@@ -86,9 +86,10 @@ def _parameter(name: str) -> inspect.Parameter:
 
 def _typed(name: str) -> Any:
     """What the command line reads; words and sizes are text, which the job checks. Lists may be given in parts."""
-    if isinstance(Job.model_fields[name].default, tuple):
+    field = Job.model_fields[name]
+    if isinstance(field.default, tuple) or any(get_origin(part) is tuple for part in get_args(field.annotation)):
         return list[str]
-    kinds = set(_kinds(Job.model_fields[name].annotation)) - {type(None)}
+    kinds = set(_kinds(field.annotation)) - {type(None)}
     return kinds.pop() if kinds in ({bool}, {float}, {int}) else str
 
 

@@ -18,6 +18,7 @@ from skyfan.cli.forecast import run_calibration, show_forecast
 from skyfan.errors import BadInput
 from skyfan.job import Job
 from skyfan.planning import Plan
+from skyfan.preprocessing import parse_steps
 from skyfan.progress.terminal import TerminalProgress
 from skyfan.units import counted, format_size
 
@@ -89,6 +90,8 @@ def plan(
         print_json(planned.model_dump(mode="json", by_alias=True, exclude={"run_id", "model_digest"}))
     else:
         out.print(_table(planned))
+        for step in parse_steps(planned.job.preprocess):
+            out.print(f"before the model: {step}", markup=False, highlight=False)
 
 
 def _write(job: Job, *, as_json: bool) -> None:

@@ -11,9 +11,15 @@ from dataclasses import dataclass
 from skyfan.errors import ModelError
 from skyfan.formats.torch.unpickler import MAX_PICKLE_BYTES, load_tree
 from skyfan.formats.zipfiles import ARCHIVE_ERRORS, is_plain
+from skyfan.models.exporting.command import EXPORT_COMMAND
 
 LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 _REMEDY = ", so it was not loaded; if you trust where it is from, save the model's state_dict() there and use that."
+# torch.jit.load runs what is in the archive: for the user to do, with a file of their own.
+_EXPORT_SCRIPTED = (
+    'if it is yours, save its weights (torch.save(torch.jit.load("FILE").state_dict(), "weights.pt")) and run '
+    f"{EXPORT_COMMAND.format(weights='weights.pt')}"
+)
 _LOCAL_HEADER_BYTES = 30
 
 
@@ -46,6 +52,8 @@ def open_archive(data: bytes, where: str) -> zipfile.ZipFile:
     except ARCHIVE_ERRORS as error:
         kind = "is truncated or damaged" if data.startswith(b"PK") else "is not a model file"
         raise ModelError(f"{where} {kind}: {error}.") from error
+    if any(name.count("/") == 1 and name.endswith("/constants.pkl") for name in archive.namelist()):
+        raise ModelError(f"{where} is a TorchScript archive, which holds code and is not loaded; {_EXPORT_SCRIPTED}.")
     _check_entries(archive, len(data), where)
     return archive
 
@@ -80,11 +88,6 @@ def load_inert(data: bytes, where: str) -> InertFile:
     if len(pickles) != 1:
         raise ModelError(f"{where} is a ZIP archive but holds nothing that torch.save wrote.")
     folder = pickles[0].removesuffix("data.pkl")
-    if f"{folder}constants.pkl" in names:
-        raise ModelError(
-            f"{where} is a TorchScript archive, which holds code; export the model with torch.export.save "
-            "to a .pt2 file."
-        )
     if f"{folder}byteorder" in names and read_entry(archive, f"{folder}byteorder", where) != b"little":
         raise ModelError(f"{where} was written on a big-endian machine; save it again on a little-endian one.")
     if archive.getinfo(pickles[0]).file_size > MAX_PICKLE_BYTES:

@@ -73,17 +73,7 @@ class Checkpoint:
 
 def read_safetensors(data: bytes, where: str) -> Checkpoint:
     """Weights and metadata of a safetensors file."""
-    if not data:
-        raise ModelError(f"{where} is empty.")
-    try:
-        entries = deserialize(data)  # type: ignore[no-untyped-call] # the library's one function without types
-        state = {name: _from_safetensors(entry, name, where) for name, entry in entries}
-        (length,) = struct.unpack("<Q", data[:8])
-        header = json.loads(data[8 : 8 + length])
-    except (SafetensorError, ValueError, struct.error) as error:
-        raise ModelError(
-            f"{where} is no checkpoint of torch.save, no .pt2 program and no complete safetensors file: {error}."
-        ) from error
+    state, header = read_arrays(data, where)
     metadata = {str(key): str(value) for key, value in (header.get("__metadata__") or {}).items()}
     told = _json_object(metadata.pop(METADATA_KEY, "{}"), where)
     config, binding = told.pop(CONFIG_KEY, {}), told.pop(BINDING_KEY, None)
@@ -104,6 +94,21 @@ def read_safetensors(data: bytes, where: str) -> Checkpoint:
         reference_outputs=outputs,
         bound_outputs=binding is not None,
     )
+
+
+def read_arrays(data: bytes, where: str) -> tuple[StateDict, dict[str, Any]]:
+    """The tensors of a safetensors file and its header."""
+    if not data:
+        raise ModelError(f"{where} is empty.")
+    try:
+        entries = deserialize(data)  # type: ignore[no-untyped-call] # the library's one function without types
+        state = {name: _from_safetensors(entry, name, where) for name, entry in entries}
+        (length,) = struct.unpack("<Q", data[:8])
+        return state, json.loads(data[8 : 8 + length])
+    except (SafetensorError, ValueError, struct.error) as error:
+        raise ModelError(
+            f"{where} is no checkpoint of torch.save, no .pt2 program and no complete safetensors file: {error}."
+        ) from error
 
 
 def _from_safetensors(entry: Mapping[str, Any], name: str, where: str) -> Array:

@@ -23,6 +23,7 @@ from skyfan.models.checkpoint import (
 )
 from skyfan.models.config import UNSHAPED_FIELDS, AstroMAEConfig, config_from_shapes
 from skyfan.models.converted import ConvertedModel, is_choice, read_converted
+from skyfan.models.exporting.command import EXPORT_COMMAND
 from skyfan.models.inputs import ModelInput, ModelInputs
 from skyfan.models.onnx import is_onnx
 from skyfan.models.programs.archive import is_program
@@ -105,6 +106,17 @@ class LoadedModel:
         if self.config is None:
             raise ModelError(f"{self.uri} is an {self.architecture}, which torch does not run.")
         return astromae_module(self.config, self.weights).to(self.device)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user should know before they run it, each as one sentence."""
+        batch = None if self.program is None else self.program.fixed_batch
+        if batch is None:
+            return ()
+        return (
+            f"{self.uri} was exported for {batch} samples at a time, so that smaller batches are filled up to that; "
+            f"export it with a free number: {EXPORT_COMMAND.format(weights='CKPT')}.",
+        )
 
     def bind(self, tensor_names: Sequence[str]) -> tuple[str, ...]:
         """The dataset tensors to call the model with, see `ModelInputs.bind`."""
@@ -267,8 +279,8 @@ def _check_against(wanted: Mapping[str, tuple[int, ...]], checkpoint: Checkpoint
     for name in sorted(wanted.keys() ^ checkpoint.state.keys()):
         what = "lacks" if name in wanted else "has the unexpected"
         raise ModelError(
-            f"{where} {what} weight {name} for an AstroMAE; export a model of another architecture with "
-            "torch.export.save to a .pt2 file."
+            f"{where} {what} weight {name} for an AstroMAE; a model of another architecture is exported once: "
+            f"{EXPORT_COMMAND.format(weights=where)}."
         )
     for name, expected in wanted.items():
         found = checkpoint.state[name]

@@ -7,7 +7,8 @@ from typing import Any
 from skyfan.errors import ModelError
 from skyfan.formats.torch.unpickler import InertObject, TensorRef, describe
 from skyfan.models._inert import InertFile, load_inert
-from skyfan.models.checkpoint import LEFT_OUT_KEY, Checkpoint, CheckpointFormat, StateDict
+from skyfan.models.checkpoint import LEFT_OUT_KEY, Checkpoint, CheckpointFormat, StateDict, read_arrays
+from skyfan.models.exporting.command import EXPORT_COMMAND
 from skyfan.models.torch_weights import module_part, module_weights, to_arrays
 from skyfan.models.weight_names import plain_weights
 
@@ -19,14 +20,29 @@ _MAX_NESTING = 4
 def read_torch(data: bytes, where: str) -> Checkpoint:
     """Weights of a `torch.save` file: a state dict, one inside a training checkpoint, or a whole module."""
     file = load_inert(data, where)
+    found = _weights_in(file)
+    return _from_module(found, file) if isinstance(found, InertObject) else _of_torch("state_dict", found)
+
+
+def raw_weights(data: bytes, where: str) -> StateDict:
+    """The weights of any checkpoint format under the file's own names, whatever the architecture."""
+    if not data.startswith((b"PK", b"\x80")):
+        return read_arrays(data, where)[0]
+    file = load_inert(data, where)
+    found = _weights_in(file)
+    return to_arrays(module_weights(found, where), file) if isinstance(found, InertObject) else found
+
+
+def _weights_in(file: InertFile) -> InertObject | StateDict:
+    """The module in the file, or its tensors by name."""
     found = file.tree
     for _ in range(_MAX_NESTING):
         if isinstance(found, InertObject) and isinstance(found.state.get("_modules"), dict):
-            return _from_module(found, file)
+            return found
         if not isinstance(found, Mapping):
             break
         if _looks_like_state_dict(found):
-            return _of_torch("state_dict", to_arrays(found, file))
+            return to_arrays(found, file)
         key = next((key for key in _NESTED_KEYS if key in found), None)
         if key is None:
             break
@@ -34,10 +50,10 @@ def read_torch(data: bytes, where: str) -> Checkpoint:
     if isinstance(found, Mapping):
         tensors = to_arrays(found, file)
         if tensors:  # a state dict of one layer, or a dataset: its names say that it is no AstroMAE
-            return _of_torch("state_dict", tensors)
+            return tensors
     raise ModelError(
-        f"{where} holds neither a state dict nor a module ({describe(found)}); save model.state_dict() or "
-        "export the model with torch.export.save to a .pt2 file."
+        f"{file.where} holds neither a state dict nor a module ({describe(found)}); save model.state_dict() and "
+        f"run {EXPORT_COMMAND.format(weights='CKPT')}."
     )
 
 

@@ -18,6 +18,7 @@ from skyfan.events import (
     RankFailed,
     RankProgress,
     RankRetried,
+    Warned,
 )
 from skyfan.progress.state import RunState
 
@@ -52,6 +53,8 @@ class LogProgress:
                 self._log.info(name)
             case ExecutionStarted():
                 self._log.info("execution started", **asdict(event))
+            case Warned(sentence):
+                self._log.warning(sentence)
             case Planned(plan, committed):
                 self._log.info(
                     "planned",

@@ -7,7 +7,7 @@ from typing import Self
 
 from IPython.display import HTML, DisplayHandle, display
 
-from skyfan.events import Event, ExecutionStarted, RankFailed, RankRetried
+from skyfan.events import Event, ExecutionStarted, RankFailed, RankRetried, Warned
 from skyfan.progress.state import RunState
 
 _SHOWN_EVERY_S = 0.5
@@ -36,6 +36,8 @@ class NotebookProgress:
         """Shows one event."""
         self._state.update(event)
         match event:
+            case Warned(sentence):
+                self._troubles.append(sentence)
             case RankRetried(rank, attempt, _, error):
                 self._troubles.append(f"rank {rank}, attempt {attempt}: {error}")
             case RankFailed(rank, error):

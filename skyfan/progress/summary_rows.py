@@ -1,5 +1,6 @@
 """A run's summary as rows of two cells, for tables and notebooks."""
 
+from skyfan.preprocessing import parse_steps
 from skyfan.records import ClassesSummary, Summary
 from skyfan.science.metrics import science_rows
 from skyfan.units import counted, format_duration, format_size
@@ -30,6 +31,7 @@ def summary_rows(summary: Summary) -> list[tuple[str, str]]:
     rows.append(("engine", ", ".join(summary.environment["engines"])))
     if summary.cost:
         rows.append(("on AWS Lambda (estimate)", f"${summary.cost.total_usd:.4f}"))
+    rows += [("before the model", str(step)) for step in parse_steps(summary.options.get("preprocess", ()))]
     rows += [(f"replaced values: {column}", f"{count:,}") for column, count in summary.replaced_values.items()]
     rows += [(f"missing: {reason}", f"{count:,}") for reason, count in done.missing_reasons.items()]
     rows += [("about the data", note) for note in summary.caveats]

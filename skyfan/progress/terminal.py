@@ -9,7 +9,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from skyfan.events import Event, ExecutionStarted, FilesRead, PhaseStarted, Planned, RankFailed, RankRetried
+from skyfan.events import Event, ExecutionStarted, FilesRead, PhaseStarted, Planned, RankFailed, RankRetried, Warned
 from skyfan.progress.state import RunState, plan_sentence
 
 LINE_EVERY_S = 2.0
@@ -68,6 +68,8 @@ class TerminalProgress:
                 self._print(f"execution {name}")
                 if console_url:
                     self._print(console_url)
+            case Warned(sentence):
+                self._say(f"warning: {sentence}")
             case RankRetried(rank, attempt, delay_s, error):
                 self._say(f"rank {rank}, attempt {attempt}: {error} Again in {delay_s:.1f} s.")
             case RankFailed(rank, error):

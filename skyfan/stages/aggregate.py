@@ -121,7 +121,7 @@ def _summary(request: AggregateRequest, plan: Plan, merged: Merged, observed: Ob
         run_id=plan.run_id,
         state=state,
         dataset=plan.job.dataset,
-        model=plan.job.model,
+        model=", ".join(plan.job.models),
         model_digest=plan.model_digest,
         output=request.output,
         target=request.target,

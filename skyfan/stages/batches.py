@@ -15,6 +15,7 @@ from skyfan.runs.result_rows import ResultColumns, Rows
 from skyfan.science.metrics import merge_sums, science_sums
 from skyfan.stages.measure import Stopwatch
 from skyfan.stages.missing_values import MissingValues
+from skyfan.stages.preprocess import Preprocessing
 from skyfan.stages.read_ahead import Block
 
 MAX_LISTED_MISSING = 100
@@ -30,12 +31,14 @@ class Columns:
 
     inputs: tuple[str, ...]
     kept: tuple[str, ...]
+    preprocessing: Preprocessing
     validities: dict[str, str] = field(default_factory=dict)
 
     @property
-    def names(self) -> set[str]:
+    def read(self) -> frozenset[str]:
         """All that are read."""
-        return {*self.inputs, *self.kept, *(self.validities[name] for name in self.kept if name in self.validities)}
+        validities = (self.validities[name] for name in self.kept if name in self.validities)
+        return frozenset({*self.inputs, *self.kept, *validities, *self.preprocessing.columns, REDSHIFT})
 
     def held(self, block: Block, rows: slice) -> dict[str, NDArray[Any]]:
         """What is kept of these rows, masked where there is no value; copies, as the block is filled anew."""
@@ -145,6 +148,8 @@ def batches(
             first_sample = block.first_sample + start
             given = [block.tensors[name][rows] for name in columns.inputs]
             tensors, reasons, replaced = missing_values.apply(columns.inputs, given, first_sample)
+            beside = {name: block.tensors[name][rows] for name in columns.preprocessing.columns}
+            tensors = columns.preprocessing.apply(columns.inputs, tensors, beside, reasons)
             yield Batch(first_sample, reasons, replaced, _redshifts(block, rows), columns.held(block, rows)), tensors
 
 

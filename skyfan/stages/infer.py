@@ -14,7 +14,6 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from skyfan.columns import REDSHIFT
 from skyfan.engines import Engine
 from skyfan.errors import Interrupted, RankTooLarge
 from skyfan.events import Progress
@@ -30,6 +29,7 @@ from skyfan.stages.measure import Stopwatch, lambda_function, peak_rss_bytes, re
 from skyfan.stages.messages import InferRequest
 from skyfan.stages.missing_values import MissingValues
 from skyfan.stages.model_cache import ModelCache
+from skyfan.stages.preprocess import Preprocessing
 from skyfan.stages.read_ahead import ReadAhead
 from skyfan.stages.result_columns import kept_columns, label_column, result_columns
 from skyfan.units import format_size
@@ -76,16 +76,16 @@ def infer(request: InferRequest, models: ModelCache, control: Control | None = N
     file = request.model
     cold_start = not models.has_engine(file.digest, job.options, item.files[0])
     with watch.phase("load"):
-        engine = models.engine(file.uri, file.digest, job.options, item.files[0])
+        engine = models.engine(file.uri, file.digest, job.options, item.files[0], file.parts)
         inputs = engine.bind(item.files[0].names)
         # Beside what is kept, labels: by them classes are judged.
         labels = label_column(job, item.files[0])
         kept = tuple(dict.fromkeys([*kept_columns(job, item.files[0], inputs), *([labels] if labels else [])]))
-        columns = Columns(inputs, kept, item.files[0].validities)
+        columns = Columns(inputs, kept, Preprocessing(job), item.files[0].validities)
     with CollectiveSession(request, control.remaining_s, control.cancelled) as session, PredictionsWriter() as writer:
         session.start()
         read = checksums.ReadChecksums() if job.verify_reads else None
-        reader = ReadAhead(item, {*columns.names, REDSHIFT}, job.batch_size, engine.allocate, checksums=read)
+        reader = ReadAhead(item, columns.read, job.batch_size, engine.allocate, checksums=read)
         outputs = Outputs(
             functools.partial(result_columns, job, item.files[0], inputs, engine, half_width=file.half_width),
             writer,

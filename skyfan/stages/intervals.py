@@ -20,6 +20,7 @@ from skyfan.stages.batches import Batch, Columns, batches
 from skyfan.stages.known_redshifts import require_real_redshifts
 from skyfan.stages.measure import Stopwatch
 from skyfan.stages.missing_values import MissingValues
+from skyfan.stages.preprocess import Preprocessing
 from skyfan.stages.read_ahead import ReadAhead
 from skyfan.stages.result_columns import result_columns
 
@@ -56,11 +57,12 @@ def _scores(job: Job, engine: Engine, width: int, files: tuple[FileLayout, ...])
     options = job.options.model_copy(update={"id": None, "keep": (), "classes": (), "labels": None})
     # With an interval of no width of a point, and the model's own of p(z).
     columns = result_columns(options, files[0], inputs, engine, width, half_width=0.0)
-    reader = ReadAhead(_first_samples(files), {*inputs, REDSHIFT}, job.batch_size, engine.allocate)
+    read = Columns(inputs, (), Preprocessing(job))
+    reader = ReadAhead(_first_samples(files), read.read, job.batch_size, engine.allocate)
     pending: deque[Batch] = deque()
 
     def tensors() -> Iterator[list[NDArray[np.generic]]]:
-        for batch, values in batches(blocks, Columns(inputs, ()), job.batch_size, MissingValues(job), Stopwatch()):
+        for batch, values in batches(blocks, read, job.batch_size, MissingValues(job), Stopwatch()):
             pending.append(batch)
             yield values
 

@@ -23,21 +23,33 @@ class PrepareRequest(_Message):
     measure_rate: bool = False
 
 
-class PreparedModel(_Message):
-    """The model file that the job names; `digest` is the SHA-256 of its bytes, in hex.
+class ModelPart(_Message):
+    """One model file; `digest` is the SHA-256 of its bytes, in hex, `name` that of its columns where it is of several.
 
-    `needs_conversion`: ranks would each need torch to load and check this file. `result_row_bytes`: about the size of
-    a row of results.
+    Several models are one whose `parts` they are: without a file of its own (`uri` is empty), and with a digest over
+    theirs.
     """
 
     uri: str
     digest: str
+    name: str = ""
+
+
+class PreparedModel(ModelPart):
+    """The model file that the job names, or several.
+
+    `needs_conversion`: ranks would each need torch to load and check this file. `result_row_bytes`: about the size of
+    a row of results. `warnings`: what the user should know before the ranks begin.
+    """
+
     format: str
     parameters: int
     needs_conversion: bool
     result_row_bytes: int = Field(default=0, ge=0)
     samples_per_s: float | None = Field(default=None, gt=0)
     calibration: Calibration | None = None
+    warnings: tuple[str, ...] = ()
+    parts: tuple["PreparedModel", ...] = ()
 
 
 class PlanRequest(_Message):
@@ -65,18 +77,17 @@ class ConvertRequest(_Message):
     model: PreparedModel
 
 
-class ModelFile(_Message):
-    """The file that ranks load; `source_digest` is that of the file that the run was planned with.
+class ModelFile(ModelPart):
+    """The file that ranks load, or several; `source_digest` is that of the file that the run was planned with.
 
     `engine` runs it: what only `torch` runs needs an executor that has torch. `half_width` is that of the run's
     calibrated intervals, in units of 1 + z_pred.
     """
 
-    uri: str
-    digest: str
     source_digest: str
     engine: str
     half_width: FiniteFloat | None = None
+    parts: tuple["ModelFile", ...] = ()
 
 
 class _RankRequest(_Message):

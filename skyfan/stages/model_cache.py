@@ -1,22 +1,25 @@
 """The model that this process has loaded: kept from rank to rank, as a warm Lambda environment keeps it."""
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from skyfan import store
 from skyfan.engines import Engine, create_engine
+from skyfan.engines.combined import OverSymmetries, SeveralModels
 from skyfan.job import DEMO_MODEL, RunOptions
 from skyfan.layout import FileLayout
 from skyfan.models import load_model
 from skyfan.models.loading import LoadedModel
 from skyfan.stages.calibration import first_samples
+from skyfan.stages.messages import ModelPart
 
 EngineKey = tuple[str, RunOptions, str]
 
 
 @dataclass
 class ModelCache:
-    """One model and one engine at a time; another model or option replaces them."""
+    """One engine at a time, of one model or of several; another model or option replaces it."""
 
     threads: int
     device: str = "cpu"
@@ -43,17 +46,30 @@ class ModelCache:
         """Whether `engine` would return without loading anything."""
         return self._engine is not None and self._engine[0] == _engine_key(digest, options, file)
 
-    def engine(self, uri: str, digest: str, options: RunOptions, file: FileLayout) -> Engine:
-        """The engine that runs this model with these options; a reduced precision is calibrated on `file`."""
+    def engine(
+        self, uri: str, digest: str, options: RunOptions, file: FileLayout, parts: Sequence[ModelPart] = ()
+    ) -> Engine:
+        """The engine that runs this model, or several `parts`, with these options.
+
+        A reduced precision is calibrated on `file`.
+        """
         key = _engine_key(digest, options, file)
         if self._engine is None or self._engine[0] != key:
-            model = self.model(uri, digest)
-            samples = functools.partial(first_samples, file, model)
             self._engine = None  # one at a time: the old one's memory is free before the new one takes its own
-            self._engine = (key, create_engine(model, options, threads=self.threads, samples=samples))
+            if parts:
+                models = [(part.name, self._created(part.uri, part.digest, options, file)) for part in parts]
+                self._engine = (key, SeveralModels(models, options.z_column))
+            else:
+                self._engine = (key, self._created(uri, digest, options, file))
         # An engine holds the weights in its own form, or this very model: no second copy is kept beside it.
         self._loaded = None
         return self._engine[1]
+
+    def _created(self, uri: str, digest: str, options: RunOptions, file: FileLayout) -> Engine:
+        model = self.model(uri, digest)
+        samples = functools.partial(first_samples, file, model, options)
+        engine = create_engine(model, options, threads=self.threads, samples=samples)
+        return OverSymmetries(engine, options.z_column) if options.augment == "symmetries" else engine
 
 
 def _engine_key(digest: str, options: RunOptions, file: FileLayout) -> EngineKey:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,7 @@ from skyfan.job import Job
 from skyfan.layout import FileLayout, TensorSpec
 from skyfan.models.converted import CHOICE, write_choice
 from skyfan.models.loading import CPU, LoadedModel, load_model
-from skyfan.models.locating import locate_model
+from skyfan.models.locating import NamedModel, joint_digest, locate_models
 from skyfan.runs.folder import RunFolder
 from skyfan.stages.calibration import first_samples
 from skyfan.stages.catalog import open_catalog
@@ -26,9 +27,11 @@ from skyfan.stages.intervals import calibrate
 from skyfan.stages.known_redshifts import require_real_redshifts
 from skyfan.stages.messages import ConvertRequest, ModelFile, PreparedModel, PrepareRequest
 from skyfan.stages.model_cache import ModelCache
+from skyfan.stages.preprocess import Preprocessing
 from skyfan.stages.result_columns import result_columns, row_bytes
 
 RATE_SAMPLES = 64
+TORCH = "torch"
 
 
 def prepare(request: PrepareRequest, models: ModelCache, advance: Advance | None = None) -> PreparedModel:
@@ -42,24 +45,46 @@ def prepare(request: PrepareRequest, models: ModelCache, advance: Advance | None
             its redshifts are complex.
     """
     job = request.job
-    model = models.model(locate_model(job.model))
+    model = _joined([_found(one, models) for one in locate_models(job.models)])
     layout = _first_layout(job, advance)
     require_real_redshifts([layout])
-    engine = models.engine(model.uri, model.digest, job.options, layout)
+    engine = models.engine(model.uri, model.digest, job.options, layout, model.parts)
     bound, width = _try_out(engine, layout)
+    Preprocessing(job).check(layout, [spec.name for spec in bound])
     columns = result_columns(job, layout, [spec.name for spec in bound], engine, width)
     calibration = calibrate(job, engine, width) if job.calibrate is not None else None
     if calibration is not None:
         columns = replace(columns, half_width=calibration.half_width)
+    rate = _rate(engine, bound, job.batch_size) if request.measure_rate else None
+    found = {"result_row_bytes": row_bytes(columns, layout), "samples_per_s": rate, "calibration": calibration}
+    return model.model_copy(update=found)
+
+
+def _found(named: NamedModel, models: ModelCache) -> PreparedModel:
+    model = models.model(named.uri)
     return PreparedModel(
+        name=named.name,
         uri=model.uri,
         digest=model.digest,
         format=model.format,
         parameters=model.parameters,
         needs_conversion=_needs_conversion(model),
-        result_row_bytes=row_bytes(columns, layout),
-        samples_per_s=_rate(engine, bound, job.batch_size) if request.measure_rate else None,
-        calibration=calibration,
+        warnings=model.warnings,
+    )
+
+
+def _joined(parts: Sequence[PreparedModel]) -> PreparedModel:
+    """The one model, or one of these parts."""
+    if len(parts) == 1:
+        return parts[0]
+    return PreparedModel(
+        uri="",
+        digest=joint_digest((part.name, part.digest) for part in parts),
+        format=", ".join(dict.fromkeys(part.format for part in parts)),
+        parameters=sum(part.parameters for part in parts),
+        needs_conversion=any(part.needs_conversion for part in parts),
+        warnings=tuple(warning for part in parts for warning in part.warnings),
+        parts=tuple(parts),
     )
 
 
@@ -69,21 +94,17 @@ def convert(request: ConvertRequest, models: ModelCache) -> ModelFile:
     The run is claimed by now, so that no other run's folder is written to. A file that ranks load as it is stays where
     it is.
     """
-    source = request.model
-    layout = _first_layout(request.job)
-    uri, digest = source.uri, source.digest
-    if source.needs_conversion:
-        is_other = source.format in ("program", "onnx")
-        uri, digest = _with_engine(request, models, layout) if is_other else _converted(request, models)
-    engine = models.engine(uri, digest, request.job.options, layout)
+    source, job = request.model, request.job
+    layout = _first_layout(job)
+    files = [_left_for_ranks(part, job, models, layout) for part in source.parts or (source,)]
+    digest = joint_digest((part.name, part.digest) for part in files)
+    model = files[0].model_copy(update={"source_digest": source.digest})
+    if source.parts:
+        model = model.model_copy(update={"uri": "", "name": "", "digest": digest, "parts": tuple(files)})
+    engine = models.engine(model.uri, model.digest, job.options, layout, model.parts)
     _try_out(engine, layout)
-    return ModelFile(
-        uri=uri,
-        digest=digest,
-        source_digest=source.digest,
-        engine=engine.info.name,
-        half_width=_half_width(request),
-    )
+    name = TORCH if TORCH in engine.info.name else engine.info.name
+    return model.model_copy(update={"engine": name, "half_width": _half_width(request)})
 
 
 def _half_width(request: ConvertRequest) -> float | None:
@@ -106,28 +127,35 @@ def _needs_conversion(model: LoadedModel) -> bool:
     return model.device == CPU or model.onnx is not None
 
 
-def _with_engine(request: ConvertRequest, models: ModelCache, layout: FileLayout) -> tuple[str, str]:
+def _left_for_ranks(source: PreparedModel, job: Job, models: ModelCache, layout: FileLayout) -> ModelFile:
+    """The file that ranks load: the model's own, or what an earlier start or this one made of it."""
+    uri, digest = source.uri, source.digest
+    if source.needs_conversion:
+        is_other = source.format in ("program", "onnx")
+        uri, digest = _with_engine(source, job, models, layout) if is_other else _converted(source, job, models)
+    return ModelFile(name=source.name, uri=uri, digest=digest, source_digest=source.digest, engine="")
+
+
+def _with_engine(source: PreparedModel, job: Job, models: ModelCache, layout: FileLayout) -> tuple[str, str]:
     """URI and SHA-256 of the run's choice of an engine; one that an earlier start made is kept."""
-    source = request.model
-    uri = RunFolder(request.job.output).engine_uri(source.digest)
+    uri = RunFolder(job.output).engine_uri(source.digest)
     if not store.exists(uri):
         model = models.model(source.uri, source.digest)
         conversion = convert_model(
             model,
             store.read(source.uri),
-            request.job.options,
+            job.options,
             threads=models.threads,
-            samples=first_samples(layout, model),
+            samples=first_samples(layout, model, job.options),
             timed="AWS_LAMBDA_FUNCTION_NAME" not in os.environ,
         )
         write_choice(uri.removesuffix(f"/{CHOICE}"), conversion.choice, conversion.files)
     return uri, hashlib.sha256(store.read(uri)).hexdigest()
 
 
-def _converted(request: ConvertRequest, models: ModelCache) -> tuple[str, str]:
+def _converted(source: PreparedModel, job: Job, models: ModelCache) -> tuple[str, str]:
     """URI and SHA-256 of the converted model, which an earlier start may have left."""
-    source = request.model
-    uri = RunFolder(request.job.output).model_uri(source.digest)
+    uri = RunFolder(job.output).model_uri(source.digest)
     if not _is_made_of(uri, source.digest):
         from skyfan.models.conversion import portable_bytes
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from skyfan.engines import Engine
+from skyfan.engines.combined import redshift_column
 from skyfan.errors import BadInput, DatasetError, ModelError
 from skyfan.job import RunOptions
 from skyfan.layout import FileLayout, OutputSpec
@@ -39,7 +40,7 @@ def result_columns(
     outputs = _laid_out(engine.outputs(width))
     chosen = _chosen(options, outputs)
     pz = _pz_columns(options, engine, chosen)
-    z_column = None if pz else _redshift_column(options, engine, outputs, width)
+    z_column = None if pz else redshift_column(engine, options.z_column, width)
     if half_width is not None and pz is None and z_column is None:
         raise BadInput("--calibrate makes intervals of redshifts, and the model gives none; name one with --z-column.")
     classes = _class_columns(options, layout, chosen)
@@ -71,18 +72,6 @@ def _laid_out(specs: Sequence[OutputSpec]) -> tuple[OutputColumn, ...]:
         found.append(OutputColumn(spec.name, spec.row_shape, slice(start, start + spec.width)))
         start += spec.width
     return tuple(found)
-
-
-def _redshift_column(options: RunOptions, engine: Engine, outputs: Sequence[OutputColumn], width: int) -> int | None:
-    """The model's own word, the user's, or the output that is called z_pred."""
-    if engine.z_column is not None:
-        return engine.z_column
-    if options.z_column is None:
-        named = [one.columns for one in outputs if one.name == "z_pred"]
-        return named[0].start if named and named[0].stop == named[0].start + 1 else None
-    if options.z_column >= width:
-        raise ModelError(f"the model gives {width} columns, so that --z-column {options.z_column} is not one of them.")
-    return options.z_column
 
 
 def _pz_columns(options: RunOptions, engine: Engine, chosen: Sequence[OutputColumn]) -> PzColumns | None:

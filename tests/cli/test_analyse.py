@@ -46,6 +46,27 @@ def test_analyse_as_json():
     assert found["checks"][1]["differences"] == []
 
 
+def test_analyse_tells_what_clusters_did():
+    found = json.loads(call("analyse", str(PUBLISHED.with_name("hpc")), "--json"))
+    largest = next(row for row in found["clusters"] if row["data_gb"] == 512)
+    assert largest["published_samples_per_s"] == 962218.27
+    files = 5243  # of 100 MB in 512 GB
+    assert largest["samples_per_s"] == pytest.approx(files * 5113 / (12 * 60 + 58))
+    assert largest["overstated"] == pytest.approx(27.9, abs=0.1)
+    gpu = [row for row in found["clusters"] if "cuda" in row["where"]]
+    assert [row["overstated"] for row in gpu] == pytest.approx([1, 1], rel=1e-3)
+    text = call("analyse", str(PUBLISHED.with_name("hpc")))
+    line = next(line for line in text.splitlines() if "512 GB" in line)
+    assert line.split()[-3:] == ["962,218", "34,457", "27.9×"]
+
+
+def test_analyse_keeps_clusters_and_functions_apart():
+    found = json.loads(call("analyse", str(PUBLISHED.parent), "--json"))
+    assert len(found["clusters"]) == 9
+    assert len(found["runs"]) == 55
+    assert found["checks"][1]["differences"] == []
+
+
 def test_cost_of_report_lines_by_hand():
     found = json.loads(call("cost", "--report-lines", str(PUBLISHED / "results/lambda_report_lines.txt"), "--json"))
     billed_s = 40.908 + 33.677 + 33.810 + 33.889 + 33.699 + 34.813 + 33.279 + 32.419 + 33.380

@@ -107,7 +107,7 @@ def test_calibration_reads_the_start_of_the_file_without_its_damaged_rows(loaded
     image[3, 0, 5, 5] = np.nan
     path = tmp_path / "data.pt"
     write_tensorfile(path, [image, magnitude, np.zeros(20, np.float32)])
-    read = first_samples(open_tensorfile(str(path)), loaded)
+    read = first_samples(open_tensorfile(str(path)), loaded, RunOptions())
     assert read is not None
     keep = np.arange(20) != 3
     np.testing.assert_array_equal(read[0], image[keep])

@@ -11,6 +11,7 @@ from skyfan.aws_limits import LAMBDA_CONCURRENCY
 from skyfan.backends.stepfunctions.access import LOCALSTACK
 from skyfan.errors import BadInput, LocationError
 from skyfan.job import DEMO_MODEL, LAMBDA, Job
+from skyfan.models.locating import model_files
 
 # Ranks at once where nothing is asked for: Lambda's default concurrency, and a few containers of LocalStack's.
 DEFAULT_CONCURRENCY = {LOCALSTACK: 8}
@@ -55,7 +56,7 @@ def placed_job(job: Job, on: str) -> Job:
     # How many tasks of Batch or SageMaker run at once is the deployment's to say.
     lambdas = DEFAULT_CONCURRENCY.get(on, LAMBDA_CONCURRENCY) if job.compute == LAMBDA else None
     workers = job.workers or lambdas
-    return job.model_copy(update={"output": job.output.rstrip("/"), "model": _placed_model(job), "workers": workers})
+    return job.model_copy(update={"output": job.output.rstrip("/"), "model": _placed_models(job), "workers": workers})
 
 
 def execution_name(job: Job, now: datetime | None = None) -> str:
@@ -66,13 +67,21 @@ def execution_name(job: Job, now: datetime | None = None) -> str:
     return f"{stem[:_STEM_LENGTH]}-{digest}-{at}-{secrets.token_hex(2)}"
 
 
-def _placed_model(job: Job) -> str:
-    """The model's URI in S3; the packaged one is in the executor's image."""
-    if job.model == DEMO_MODEL or job.model.startswith("s3://"):
-        return job.model
-    path = Path(unquote(urlsplit(job.model).path)) if job.model.startswith("file://") else Path(job.model)
+def _placed_models(job: Job) -> str | tuple[str, ...]:
+    """The models' URIs in S3; the packaged one is in the executor's image."""
+    placed: list[str] = []
+    for given in job.models:
+        if given == DEMO_MODEL or given.startswith("s3://"):
+            placed.append(given)
+        else:
+            placed += [_placed_model(uri, job) for uri in model_files(given)]
+    return placed[0] if len(placed) == 1 else tuple(placed)
+
+
+def _placed_model(model: str, job: Job) -> str:
+    path = Path(unquote(urlsplit(model).path)) if model.startswith("file://") else Path(model)
     if not path.is_file():
-        raise LocationError(f"--model {job.model} is not a file; name a checkpoint, a program, or s3://BUCKET/KEY.")
+        raise LocationError(f"--model {model} is not a file; name a checkpoint, a program, or s3://BUCKET/KEY.")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     bucket = urlsplit(job.output).netloc

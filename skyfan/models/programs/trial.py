@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from skyfan.errors import ModelError
 from skyfan.models.programs.checked import CheckedProgram, checked_program
+from skyfan.models.programs.fields import Refusal
+from skyfan.models.programs.reference import check_reference
 from skyfan.models.reference_outputs import check_samples
 from skyfan.sandbox import ChildDied, Limits, run_in_child
 
@@ -41,13 +43,18 @@ def tried(data: bytes) -> str | None:
     (seed,) = _SEED.unpack_from(data)
     random_seed = None if seed < 0 else seed
     try:
-        _try_rows(checked_program(data[_SEED.size :], "it", random=random_seed is not None), random_seed)
+        outputs = _try_rows(checked_program(data[_SEED.size :], "it", random=random_seed is not None), random_seed)
+        if random_seed is None:
+            check_reference(data[_SEED.size :], outputs)
     except ModelError as error:
         return str(error)
+    except Refusal as refusal:
+        return f"the program {refusal}."
     return None
 
 
-def _try_rows(checked: CheckedProgram, random_seed: int | None) -> None:
+def _try_rows(checked: CheckedProgram, random_seed: int | None) -> NDArray[np.float64]:
+    """The outputs on `example_rows` [ROWS, columns]."""
     import torch
 
     from skyfan.models.programs.module import ProgramModule
@@ -59,13 +66,13 @@ def _try_rows(checked: CheckedProgram, random_seed: int | None) -> None:
         outputs: NDArray[np.float64] = module(*(torch.from_numpy(values) for values in rows)).double().numpy()
         return outputs
 
-    require_own_rows(example_rows(checked), predicted, seeded=random_seed is not None)
+    return require_own_rows(example_rows(checked), predicted, seeded=random_seed is not None)
 
 
 def require_own_rows(
     rows: Sequence[NDArray[Any]], predicted: Callable[[Sequence[NDArray[Any]]], NDArray[Any]], *, seeded: bool = False
-) -> None:
-    """Raises `ModelError` unless a row's prediction is the same the second time and the same alone.
+) -> NDArray[Any]:
+    """The predictions; raises `ModelError` unless a row's is the same the second time and the same alone.
 
     `seeded`: a row's random numbers depend on where in its batch it is.
     """
@@ -76,13 +83,14 @@ def require_own_rows(
             "that change do; call .eval() before exporting."
         )
     if seeded:
-        return
+        return among  # a row's random numbers depend on where in its batch it is
     alone = np.concatenate([predicted([values[at : at + 1] for values in rows]) for at in range(len(rows[0]))])
     if not _same(among, alone):
         raise ModelError(
             "the program gives a row another prediction alone than among others, as batch norm in training mode or a "
             "mean over the batch does; call .eval() before exporting, and let no row see another."
         )
+    return among
 
 
 def example_rows(checked: CheckedProgram, count: int = ROWS) -> list[NDArray[Any]]:

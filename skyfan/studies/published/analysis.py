@@ -1,11 +1,13 @@
 """What `skyfan analyse` prints: published tables, how well they are reproduced, the true numbers, the flags."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from skyfan import store
 from skyfan.cost import Prices
-from skyfan.runs.finding import RecordedRun
+from skyfan.runs.finding import COMBINED, RecordedRun
+from skyfan.studies.published.cluster_results import ClusterResult, read_clusters
 from skyfan.studies.published.corrected import Configuration, Corrected, by_configuration, correct, our_measurements
 from skyfan.studies.published.published_runs import ReferenceRun, find_all_runs, reference_runs
 from skyfan.studies.published.published_tables import (
@@ -18,7 +20,7 @@ from skyfan.studies.published.published_tables import (
     result_stats,
 )
 from skyfan.studies.published.table_check import TableCheck, check_table
-from skyfan.studies.published.timings import Timings, read_timings
+from skyfan.studies.published.timings import Timings, timings_of
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class Analysis:
     checks: tuple[TableCheck, ...]
     corrected: tuple[Corrected, ...]
     timings: Timings
+    clusters: tuple[ClusterResult, ...] = ()
 
     @property
     def configurations(self) -> list[Configuration]:
@@ -51,18 +54,23 @@ class Analysis:
                 {**dataclasses.asdict(row), "overstated": row.overstated} for row in self.configurations
             ],
             "runs": [row.to_json_dict() for row in self.corrected],
+            "clusters": [{**dataclasses.asdict(row), "overstated": row.overstated} for row in self.clusters],
         }
 
 
 def analyse(folder: str, prices: Prices, region: str = "us-east-1") -> Analysis:
-    """Reads every run under `folder` (path or URI), of the reference system and of Skyfan.
+    """Reads every run under `folder` (path or URI), of the reference system and of Skyfan, and published clusters.
 
     Raises:
         BadInput: no run is there, or one cannot be read.
     """
-    runs = find_all_runs(folder)
+    uris = [info.uri for info in store.list(folder.rstrip("/"))]
+    clusters, theirs = read_clusters(uris)
+    has_runs = any(uri.endswith(f"/{COMBINED}") for uri in uris)
+    runs = find_all_runs(folder) if has_runs or not clusters else []
     published = reference_runs(runs)
-    timings = read_timings(folder)
+    others = [uri for uri in uris if uri not in theirs]
+    timings = timings_of(others)
     tables: dict[str, list[Row]] = {
         "result_stats.csv": result_stats(published),
         "batch_varying_results.csv": batch_varying(published),
@@ -75,21 +83,22 @@ def analyse(folder: str, prices: Prices, region: str = "us-east-1") -> Analysis:
     return Analysis(
         runs=tuple(runs),
         tables={name: rows for name, rows in tables.items() if rows},
-        checks=_checks(folder, tables),
+        checks=_checks(others, tables),
         corrected=tuple(correct(run, timings, prices, region) for run in runs),
         timings=timings,
+        clusters=tuple(clusters),
     )
 
 
-def _checks(folder: str, tables: dict[str, list[Row]]) -> tuple[TableCheck, ...]:
+def _checks(uris: Sequence[str], tables: dict[str, list[Row]]) -> tuple[TableCheck, ...]:
     keys = {
         "result_stats.csv": STATS_KEYS,
         "batch_varying_results.csv": BATCH_KEYS,
         "result_stats_adjusted.csv": STATS_KEYS,
     }
     checks = []
-    for info in store.list(folder.rstrip("/")):
-        name = info.uri.rsplit("/", 1)[-1]
+    for uri in uris:
+        name = uri.rsplit("/", 1)[-1]
         if name in keys:
-            checks.append(check_table(name, read_csv(info.uri), tables[name], keys[name]))
+            checks.append(check_table(name, read_csv(uri), tables[name], keys[name]))
     return tuple(sorted(checks, key=lambda check: check.table))

@@ -89,7 +89,12 @@ def read_timings(folder: str) -> Timings:
     Raises:
         BadInput: a table has a cell that is not a number or a time.
     """
-    files = {info.uri.rsplit("/", 1)[-1]: info.uri for info in store.list(folder.rstrip("/"))}
+    return timings_of([info.uri for info in store.list(folder.rstrip("/"))])
+
+
+def timings_of(uris: Sequence[str]) -> Timings:
+    """The same of the published tables among these files."""
+    files = {uri.rsplit("/", 1)[-1]: uri for uri in uris}
     by_size, by_name = {}, {}
     if uri := files.get("total_execution_time.csv"):
         by_size = _by_size(uri)

@@ -1,6 +1,7 @@
 """ONNX files are read as data: honest ones give what they compute, others are refused by name."""
 
 import copy
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, external_data_helper, helper, numpy_helper
 
-from skyfan.errors import ModelError
+from skyfan.errors import BadInput, ModelError
 from skyfan.models import load_model
 from skyfan.models.locating import model_digest
 from skyfan.models.onnx.reading import read_onnx
@@ -34,6 +35,14 @@ def test_inputs_outputs_operators_and_parameters_are_told():
     assert found.output_names == ("features", "z_pred")
     assert found.operators == {"Gemm": 1, "Tanh": 1, "MatMul": 2}
     assert found.parameters == 5 * 32 + 32 + 32 * 3 + 32
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
+def test_without_its_packages_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, package: str):
+    data = perceptron().SerializeToString()
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(BadInput, match=r"need the packages onnx and onnxruntime: install skyfan\[onnx\]"):
+        read_onnx(data, "m.onnx")
 
 
 def test_what_is_not_needed_stays_behind():

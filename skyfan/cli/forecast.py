@@ -1,4 +1,4 @@
-"""`skyfan plan --forecast` and `--calibrate`: time and cost of a run before it runs."""
+"""`skyfan plan --forecast` and `--fit`: time and cost of a run before it runs."""
 
 from collections.abc import Sequence
 from dataclasses import asdict

@@ -26,7 +26,7 @@ MAX_LISTED_RANKS = 20
 PACKAGED = "skyfan"
 
 
-Calibrate = Annotated[
+Fit = Annotated[
     list[str] | None,
     typer.Option(metavar="RUNS", help="Fit --calibration FILE to finished runs (a folder of them, URI; repeatable)."),
 ]
@@ -37,7 +37,7 @@ def plan(
     fields: dict[str, object],
     on: Annotated[str, typer.Option(help="Where it would run; aws: with --forecast.")] = "local",
     forecast: Annotated[bool, typer.Option("--forecast", help="Wall time and cost on AWS and Slurm.")] = False,
-    calibrate: Calibrate = None,
+    fit: Fit = None,
     calibration: Annotated[str, typer.Option(help="Of the forecast: skyfan, published, or a file (URI).")] = PACKAGED,
     memory: Annotated[
         int, typer.Option(help="The executor's memory in MB.", min=LAMBDA_MIN_MEMORY_MB, max=LAMBDA_MAX_MEMORY_MB)
@@ -57,10 +57,10 @@ def plan(
 
     With --write the run is prepared for any scheduler that can count: its tasks run `skyfan rank OUTPUT`.
     """
-    if calibrate:
+    if fit:
         if calibration == PACKAGED:
-            raise BadInput("--calibrate writes a calibration; name the file with --calibration FILE.")
-        run_calibration(calibrate, calibration)
+            raise BadInput("--fit writes a calibration; name the file with --calibration FILE.")
+        run_calibration(fit, calibration)
         if "dataset" not in fields:
             return
     if "dataset" not in fields:

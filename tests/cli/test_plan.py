@@ -41,7 +41,7 @@ def test_the_table_of_computes_fits_80_columns(sample: Sample):
     ("words", "says"),
     [
         ((), "--dataset"),
-        (("--calibrate", "runs"), "--calibration FILE"),
+        (("--fit", "runs"), "--calibration FILE"),
         (("--dataset", "DATA", "--forecast", "--arch", "vax"), "x86_64 or arm64"),
         (("--dataset", "DATA", "--forecast", "--figure", "a.docx"), r"\.svg, \.pdf or \.png"),
         (("--dataset", "DATA", "--forecast", "--figure", "none/a.svg"), "no folder none"),

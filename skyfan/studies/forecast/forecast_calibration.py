@@ -1,7 +1,7 @@
 """The parameters of the simulator: a few times and rates of a deployment, each with its source.
 
 A calibration is data (JSON). Two are packaged: `published` is fitted on the reference system's published runs,
-`skyfan` is our executor before anybody has measured it on AWS; `skyfan plan --calibrate` makes one from runs.
+`skyfan` is our executor before anybody has measured it on AWS; `skyfan plan --fit` makes one from runs.
 """
 
 import itertools

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from skyfan.models.loading import LoadedModel
+    from skyfan.stages.verify import Verification
 
 __all__ = ["Dataset", "Job", "Run", "Summary", "load_model", "open_dataset", "open_run", "plan", "run"]
 
@@ -161,6 +162,17 @@ class Run:
         write_report(self._ledger, self.plan, found)
         return found
 
+    def verify(self, *, samples: int = 32, seed: int = 0) -> "Verification":
+        """Checks the results against plan, digests and model, and computes `samples` random ones again.
+
+        Another engine than the run's computes them where one is installed that runs the model. Nothing is written; what
+        is wrong is in the reply's `findings`.
+        """
+        from skyfan.stages.verify import verify_run
+
+        _quiet_logs()
+        return verify_run(self._ledger, self.plan, samples=samples, seed=seed)
+
     def _repr_html_(self) -> str:
         """What a notebook shows."""
         from skyfan.progress.summary_rows import summary_rows
@@ -183,7 +195,7 @@ class Run:
 
 
 def run(
-    job: Job, *, on: str | Backend = "local", progress: bool | Listener = True, state_machine: str | None = None
+    job: Job, *, on: str | Backend = "auto", progress: bool | Listener = True, state_machine: str | None = None
 ) -> Run:
     """Predicts every sample of the job's dataset: partition, infer in parallel, merge.
 
@@ -192,7 +204,7 @@ def run(
 
     Args:
         job: what to run.
-        on: where: `process`, `local`, `compose`, `localstack`, `aws`, or a backend of your own.
+        on: where: `auto` (this machine), `process`, `local`, `compose`, `localstack`, `aws`, or a backend of your own.
         progress: True shows a bar (one line in a notebook), False nothing; or a function that is given every event.
             What that function raises ends the run and is raised here; what is committed stays.
         state_machine: name or ARN of the deployed pipeline on `localstack` and `aws`; `skyfan-pipeline` by default.
@@ -202,8 +214,7 @@ def run(
         Interrupted: Ctrl-C; what is committed stays.
         SkyfanError: more ranks failed than the job tolerates; `open_run(job.output)` has what is there.
     """
-    if not structlog.is_configured():  # a program's own choice stays
-        logs.configure("driver", level="warning")
+    _quiet_logs()
     backend = create_backend(on, _settings(state_machine)) if isinstance(on, str) else on
     if job.compute != LAMBDA and not backend.takes_compute:
         raise BadInput(f"--compute {job.compute} is for --on aws and localstack; leave it out, or run it there.")
@@ -252,6 +263,11 @@ def load_model(uri: str, device: str = "cpu") -> "LoadedModel":
     from skyfan.models.loading import load_model as load
 
     return load(uri, device)
+
+
+def _quiet_logs() -> None:
+    if not structlog.is_configured():  # a program's own choice stays
+        logs.configure("driver", level="warning")
 
 
 def _on_a_thread(backend: Backend, job: Job, listener: Listener) -> Summary:

@@ -8,6 +8,7 @@
     │   ├── RankTooLarge                     a rank cannot end within its time limit
     │   └── RunConflict                      the output folder belongs to another run
     ├── Incomplete                  exit 3   done, but samples or ranks are missing
+    ├── Mismatch                    exit 4   results are not what the run computed
     ├── Transient                   exit 4   worth trying again: lost worker, throttling, time-out
     │   ├── Busy                             the worker has another rank in hand; this one was not begun
     │   ├── DeviceLost                       the GPU failed under a rank; a new process can use it again
@@ -81,6 +82,12 @@ class Incomplete(SkyfanError):
 
     exit_code = 3
     cure = "Run the same command again: only missing ranks are computed."
+
+
+class Mismatch(SkyfanError):
+    """`skyfan verify` found results that are not those of the run's plan, digests or model."""
+
+    cure = "Remove the files that are named, restore the model if it changed, and run the same command again."
 
 
 class Transient(SkyfanError):

@@ -35,7 +35,7 @@ WHOLE_FILES = "file"
 MAX_CLASSES = 1000
 """A confusion matrix of more is no use to a reader, and large."""
 
-PointEstimate = Literal["median", "mean", "mode"]
+PointEstimate = Literal["auto", "median", "mean", "mode"]
 Precision = Literal["float32", "tf32", "fp16", "bf16", "int8", "auto"]
 Device = Literal["auto", "cpu", "cuda"]
 Compute = Literal["lambda", "batch", "batch-gpu", "sagemaker"]
@@ -68,6 +68,11 @@ def _policies(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _one_or_several(value: object) -> object:
+    """A list of one is that one."""
+    return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
+
+
 def _pz(text: str | None) -> str | None:
     return None if text is None else str(parse_pz(text))
 
@@ -81,11 +86,6 @@ def _class_names(names: tuple[str, ...]) -> tuple[str, ...]:
     if len(names) == 1 or len(names) > MAX_CLASSES or len(set(names)) < len(names):
         raise ValueError(f"write 2 to {MAX_CLASSES:,} names, each once, or how many classes there are")
     return names
-
-
-def _one_or_several(value: object) -> object:
-    """A list of one is that one."""
-    return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
 
 
 Count = Annotated[int, Field(ge=1)]
@@ -117,7 +117,9 @@ class RunOptions(ColumnOptions):
         "quantiles=LEVEL:LEVEL:…, samples, or mixture (of its outputs z_mean, z_sigma, z_weight)",
     )
     point_estimate: PointEstimate = Field(
-        "median", description="what z_pred is of a p(z): its median, mean or mode; the results have all three"
+        "auto",
+        description="what z_pred is of a p(z): its median, mean or mode (the results have all three); auto is the "
+        "model's own redshift, or the median where it gives none",
     )
     classes: Annotated[Names, AfterValidator(_class_names)] = Field(
         (), description="names of the classes that the model scores, or how many there are"
@@ -172,7 +174,7 @@ class Job(RunOptions):
     workers: Annotated[int, Field(ge=1, le=MAP_CONCURRENCY)] | None = Field(
         None,
         validation_alias=AliasChoices("workers", "max_concurrency"),
-        description="ranks at once; by default 2 on local, or the number of GPUs where there are any; 1,000 on aws",
+        description="ranks at once; by default as many as cores, memory and GPUs feed; 1,000 on aws",
     )
     device: Device | None = Field(
         None, description="compute device on process and local: auto, cpu or cuda; auto is the GPU if there is one"

@@ -308,6 +308,9 @@ class Summary(_Record):
     ids: IdCounts | None = Field(default=None, description="None: no column of IDs was named")
     catalog: CatalogJoin | None = Field(default=None, description="None: without --catalog")
     left_out: tuple[str, ...] = Field(default=(), description="what the first file holds that is not read")
+    trained_samples: int = Field(
+        default=0, description="samples with the redshift of a galaxy that the packaged model was trained on"
+    )
     replaced_values: dict[str, int] = Field(
         default_factory=dict, description="column → missing values in it that were replaced, see --missing"
     )
@@ -324,6 +327,11 @@ class Summary(_Record):
     )
     environment: dict[str, Any]
     created_at: str
+
+    @property
+    def ran_on_aws(self) -> bool:
+        """Whether its cost is that of this run, and not what AWS would bill for one like it."""
+        return self.target in ("aws", "localstack")
 
     def to_json_dict(self) -> dict[str, Any]:
         """The dictionary that `summary.json` holds."""

@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import Literal, TypeVar
 
+import structlog
 from grpc import aio
 from pydantic import BaseModel
 
@@ -76,6 +77,15 @@ class GrpcServices(Services):
     async def convert(self, request: ConvertRequest) -> ModelFile:
         """On any executor; converting twice is the same as once."""
         return await self._on_executor("Convert", request, ModelFile)
+
+    async def warm_up(self, request: ConvertRequest, ranks: int) -> None:
+        """On all executors at once; one that cannot is left to the ranks, whose retries it is charged to."""
+        count = min(self.concurrency, ranks)
+        if count > 1:  # the one that converted is warm
+            calls = (self.convert(request) for _ in range(count))
+            for failed in await asyncio.gather(*calls, return_exceptions=True):
+                if isinstance(failed, BaseException):
+                    structlog.get_logger("driver").warning("an executor did not warm up", error=str(failed))
 
     async def plan(self, request: PlanRequest, _listener: Listener) -> PlanReply:
         """On the partitioner; planning twice is the same as once."""

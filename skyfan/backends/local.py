@@ -18,6 +18,7 @@ import structlog
 
 from skyfan.backends.executor_pool import ExecutorPool
 from skyfan.backends.grpc_services import GrpcServices
+from skyfan.backends.placement import COLLECTIVE_WORKERS, dataset_bytes, place, this_machine
 from skyfan.backends.service_backend import ServiceBackend
 from skyfan.backends.services import Services
 from skyfan.engines.device import CPU, DEVICE_VARIABLE, VISIBLE_DEVICES, visible_gpus
@@ -34,7 +35,6 @@ STOP_DEADLINE_S = 2.0
 # How long a child whose connection broke may take to be seen as ended.
 END_DEADLINE_S = 3.0
 LOOPBACK = "127.0.0.1"
-DEFAULT_WORKERS = 2
 
 
 class _LoopbackToken:
@@ -169,8 +169,8 @@ class LocalServices(GrpcServices):
     """Starts one partitioner, one aggregator and executors, up to `workers`; one that dies is started again.
 
     Where there are GPUs, `workers` is their number by default, and each executor sees one of them. Executors beyond the
-    first `DEFAULT_WORKERS` start when the plan is known, and no more than it has ranks. A death is charged to the rank
-    that was running: its attempts are limited, the restarts are not. With `collectives` also the service through which
+    first two start when the plan is known, and no more than it has ranks. A death is charged to the rank that was
+    running: its attempts are limited, the restarts are not. With `collectives` also the service through which
     ranks talk to each other.
     """
 
@@ -191,7 +191,7 @@ class LocalServices(GrpcServices):
         """`gpus`: what `CUDA_VISIBLE_DEVICES` is for each GPU; by default those that this process may use."""
         chosen = device or read(ComputeSettings).device
         self._gpus = () if chosen == CPU else visible_gpus() if gpus is None else gpus
-        self.concurrency = workers or len(self._gpus) or DEFAULT_WORKERS
+        self.concurrency = workers or len(self._gpus) or COLLECTIVE_WORKERS
         self._collectives = collectives
         self._device = device
         self._stack = AsyncExitStack()
@@ -204,7 +204,7 @@ class LocalServices(GrpcServices):
             stack.enter_context(_LOOPBACK_TOKEN)
             for service in ("partitioner", "aggregator", *["rendezvous"] * self._collectives):
                 self._children.append(Child(service, self._logs / f"{service}.log", self._environment()))
-            self._add_executors(min(self.concurrency, DEFAULT_WORKERS))
+            self._add_executors(min(self.concurrency, COLLECTIVE_WORKERS))
             stack.push_async_callback(_stop_all, self._children)
             await asyncio.gather(*(child.ensure_running() for child in self._children))
             self.rendezvous = next((one.address for one in self._children if one.service == "rendezvous"), None)
@@ -279,4 +279,6 @@ class LocalBackend(ServiceBackend):
 
     def services(self, job: Job) -> Services:
         """Child processes of this one."""
-        return LocalServices(job.workers, collectives=job.collectives, device=job.device)
+        size_bytes = dataset_bytes(job.dataset)
+        placed = place(this_machine(job), size_bytes, workers=job.workers, collectives=job.collectives)
+        return LocalServices(placed.workers, collectives=job.collectives, device=job.device)

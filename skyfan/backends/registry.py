@@ -8,6 +8,7 @@ from skyfan.errors import BadInput
 
 GROUP = "skyfan.backends"
 BUILT_IN = {
+    "auto": "skyfan.backends.auto:AutoBackend",
     "process": "skyfan.backends.process:ProcessBackend",
     "local": "skyfan.backends.local:LocalBackend",
     "compose": "skyfan.backends.compose:ComposeBackend",

@@ -58,6 +58,10 @@ class Services(ABC):
     async def convert(self, request: ConvertRequest) -> ModelFile:
         """Leaves the model where ranks load it."""
 
+    async def warm_up(self, _request: ConvertRequest, _ranks: int) -> None:
+        """Lets the executors that so many ranks will use load the model, so that no rank's time holds it."""
+        return
+
     @abstractmethod
     async def infer(self, request: InferRequest, listener: Listener) -> RankRecord:
         """Computes and commits one rank, reporting progress."""

@@ -29,6 +29,7 @@ from skyfan.cli.plan import plan
 from skyfan.cli.rank import rank
 from skyfan.cli.report import report
 from skyfan.cli.run import run
+from skyfan.cli.verify import verify
 from skyfan.errors import BadInput, Interrupted, SkyfanError
 from skyfan.plain_text import printable
 
@@ -49,6 +50,7 @@ app.command()(partition)
 app.command()(report)
 app.command()(fetch)
 app.command()(export)
+app.command()(verify)
 app.add_typer(data.app, name="data")
 app.add_typer(model.app, name="model")
 app.add_typer(runs.app, name="runs")

@@ -72,12 +72,15 @@ def _print_summary(analysis: Analysis) -> None:
     if unknown := len(rows) - complete - len(analysis.incomplete):
         state += f", {unknown} of unknown size"
     samples, size_bytes = sum(row.samples for row in rows), round(sum(row.bits for row in rows) / 8)
-    out.print(f"{counted(len(rows), 'run')}: {state}", highlight=False)
-    out.print(f"{samples:,} samples, {format_size(size_bytes)} of tensors", highlight=False)
+    if rows:
+        out.print(f"{counted(len(rows), 'run')}: {state}", highlight=False)
+        out.print(f"{samples:,} samples, {format_size(size_bytes)} of tensors", highlight=False)
     if costs := [row.cost_usd for row in rows if row.cost_usd is not None]:
         out.print(f"cost as Lambda bills: {_usd(sum(costs))} for {counted(len(costs), 'run')}", highlight=False)
     for check in analysis.checks:
         out.print(_verdict(check), highlight=False)
+    if analysis.clusters:
+        show_table(_cluster_table(analysis.clusters))
     if analysis.configurations:
         show_table(_configuration_table(analysis.configurations))
     flags = [f"{row.run}: {flag}" for row in rows for flag in row.flags]

@@ -14,7 +14,7 @@ from skyfan.cli.options import Json, Model, Quiet
 from skyfan.cost import load_prices
 from skyfan.models import DEMO_MODEL
 from skyfan.studies.bench import Setting, Study, load_study, run_study
-from skyfan.studies.bench.runner import PipelineRunner
+from skyfan.studies.bench.runner import PipelineRunner, quick_repeats
 from skyfan.units import format_duration
 
 
@@ -23,7 +23,7 @@ def bench_command(
     dataset: Annotated[str, typer.Option(help="A .pt file or a folder of them (URI).")] = "data/demo.pt",
     model: Model = DEMO_MODEL,
     output: Annotated[str, typer.Option(help="Folder for the studies, one below it each.")] = "studies",
-    quick: Annotated[bool, typer.Option("--quick", help="The study's smaller form.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="The study's smaller form, on small data repeated.")] = False,
     s3: Annotated[str | None, typer.Option(help="Prefix to copy the data to, for studies that read from S3.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the order of measuring.")] = 0,
     prices: Annotated[Path | None, typer.Option(help="Another price file.")] = None,
@@ -38,7 +38,10 @@ def bench_command(
 
     logs.configure("driver", level="warning")
     pages = {}
-    for study in [load_study(name, quick=quick) for name in studies]:
+    chosen = [load_study(name, quick=quick) for name in studies]
+    if quick:
+        chosen = [study.enlarged(quick_repeats(dataset)) for study in chosen]
+    for study in chosen:
         folder = store.join(output, f"{study.name}-quick" if quick else study.name)
         runner = PipelineRunner(dataset, model, store.join(output, "work"), s3)
         _measure(study, folder, runner, seed, quiet=quiet or as_json)

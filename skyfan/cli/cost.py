@@ -26,8 +26,11 @@ from skyfan.cost import (
 )
 from skyfan.cost.prices import Architecture
 from skyfan.errors import BadInput
+from skyfan.job import LAMBDA
 from skyfan.runs.finding import RecordedRun, find_runs
+from skyfan.runs.folder import RunFolder
 from skyfan.studies.billing import LambdaReport, MemoryOption, compare, fetch_reports, parse_reports
+from skyfan.units import format_size
 
 
 def cost_command(
@@ -121,15 +124,22 @@ def _one_run(folder: str) -> RecordedRun:
 
 
 def _recorded_usage(run: RecordedRun, memory_mb: int | None, architecture: Architecture | None) -> tuple[Usage, str]:
-    stored_bytes = sum(info.size_bytes for info in store.list(run.name))
+    folder = RunFolder(run.name)
+    compute = folder.read_plan().job.compute if store.exists(folder.plan_uri) else LAMBDA
     usage = usage_of_ranks(
         rank_times(run.records),
         attempts=(run.summary or {}).get("attempts"),
         memory_mb=memory_mb,
         architecture=architecture,
-        stored_bytes=stored_bytes,
+        compute=compute,
     )
-    basis = "wall seconds of the rank records, without Lambda's own initialisation"
+    kept_bytes = sum(info.size_bytes for info in store.list(run.name))
+    basis = (
+        "wall seconds of the rank records, without Lambda's own initialisation, which plan --forecast adds"
+        if compute == LAMBDA
+        else f"wall seconds of the rank records on {compute}, without the machines' start and idling"
+    )
+    basis += f"; storage of the results, {format_size(kept_bytes)}, is not in it"
     if (run.summary or {}).get("target") != "aws":
         basis += "; the run was not on AWS: this is what its ranks would be billed if they took as long there"
     return usage, basis

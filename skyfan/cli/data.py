@@ -14,7 +14,7 @@ from skyfan.cli.options import Json, Quiet
 from skyfan.curation import CleanReport, DatasetReport, Rules
 from skyfan.errors import BadInput
 from skyfan.science.sentinels import SENTINELS
-from skyfan.sky import Subset, load_catalog, subset_rows
+from skyfan.sky import Subset, load_catalog, subset_rows, trained_galaxies
 from skyfan.sky import simulate as simulate_sky
 from skyfan.units import counted, format_size
 
@@ -45,6 +45,9 @@ def simulate(
     with progress_bar(f"rendering {count:,} galaxies", quiet) as advance:
         simulate_sky(count, seed, output, chosen, processes, advance)
     say(f"wrote {output}: {count:,} galaxies, {format_size(store.head(output).size_bytes)}")
+    trained = 0 if catalog else trained_galaxies(len(table), subset, count)
+    if trained:
+        say(f"{trained:,} of them render a galaxy that the packaged model was trained on; --subset test has none.")
 
 
 @app.command()

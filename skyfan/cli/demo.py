@@ -22,7 +22,7 @@ def demo(
     fields: dict[str, object],
     output: Annotated[str, typer.Option(help="The run's folder (path or URI).")] = "runs/demo",
     dataset: Annotated[str, typer.Option(help="Where the demo dataset lies, or is rendered to.")] = "data/demo.pt",
-    on: options.On = "local",
+    on: options.On = "auto",
     quiet: options.Quiet = False,
     as_json: options.Json = False,
     copy_to: options.CopyTo = None,

@@ -31,6 +31,7 @@ from skyfan.studies.forecast import (
     pareto,
     recommend,
 )
+from skyfan.studies.forecast.forecast_calibration import MeasuredRate
 from skyfan.units import format_duration, format_size
 
 PARTITION_SIZES_MB = (10, 25, 50, 75, 100, 200, 400)
@@ -43,6 +44,7 @@ def show_forecast(
     plan: Plan,
     *,
     calibration: str = "skyfan",
+    rate: MeasuredRate | None = None,
     memory_mb: int = LAMBDA_MAX_MEMORY_MB,
     architecture: Architecture = "x86_64",
     region: str = "us-east-1",
@@ -55,13 +57,15 @@ def show_forecast(
 ) -> None:
     """Prints the plan's own forecast, where else it could run, a table of alternatives and the recommended ones.
 
-    `calibration` is a packaged name or a file; `concurrency` the account's Lambda concurrency; `workers` how many
-    tasks, instances or cores the other computes get; `figure` a file for the plot of the Pareto front.
+    `calibration` is a packaged name or a file, whose compute time `rate` of the model itself replaces;
+    `concurrency` the account's Lambda concurrency; `workers` how many tasks, instances or cores the other computes get;
+    `figure` a file for the plot of the Pareto front.
 
     Raises:
         BadInput: the plan has no samples, or calibration or prices cannot be used.
     """
     known, listed = load_calibration(calibration), load_prices(prices)
+    known = rate.in_calibration(known) if rate else known
     limits = Limits(lambda_concurrency=concurrency, maps=maps)
     sample_bytes = plan.files[0].sample_bytes if plan.files else 0
     samples = [sum(span.samples for span in spans) for spans in plan.ranks if spans]

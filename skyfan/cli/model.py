@@ -1,9 +1,7 @@
 """`skyfan model`: inspect, export, convert, train and compare models. torch is imported only when a command runs."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, replace
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,18 +10,18 @@ from rich.table import Table
 from skyfan import store
 from skyfan.cli.console import out, print_json, progress_bar, say
 from skyfan.cli.model_export import export
+from skyfan.cli.model_train import train
 from skyfan.errors import BadInput
-from skyfan.models.sizes import SIZES, Size
 from skyfan.science.metrics import ScienceMetrics
 from skyfan.units import format_size
 
 if TYPE_CHECKING:
     from skyfan.models.loading import LoadedModel
     from skyfan.training.comparison import Comparison
-    from skyfan.training.loop import EpochResult
 
 app = typer.Typer(no_args_is_help=True, help="Inspect, export, convert, train and compare models.")
 app.command()(export)
+app.command()(train)
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
@@ -69,85 +67,6 @@ def convert(
     data = convert_checkpoint(source, heads)
     store.put(output, data)
     say(f"wrote {output} ({format_size(len(data))})")
-
-
-@app.command()
-def train(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET.pt", help="Images, magnitudes, redshifts.")],
-    output: Annotated[Path, typer.Option("--out", help="The model to write (.safetensors).")],
-    size: Annotated[Size, typer.Option(help="Size of the architecture.")] = "small",
-    epochs: Annotated[int, typer.Option(help="Passes over the data, at most.")] = 40,
-    batch_size: Annotated[int, typer.Option(help="Samples a step.")] = 128,
-    learning_rate: Annotated[float, typer.Option(help="Highest learning rate of the schedule.")] = 2e-3,
-    weight_decay: Annotated[float, typer.Option(help="Decay of weights that are matrices.")] = 0.3,
-    validation: Annotated[float, typer.Option(help="Share of the galaxies held out for early stopping.")] = 0.1,
-    patience: Annotated[int, typer.Option(help="Epochs without gain before stopping.")] = 10,
-    augment: Annotated[bool, typer.Option(help="Turn and mirror the images.")] = True,
-    seed: Annotated[int, typer.Option(help="Same seed, same model (one machine, same threads).")] = 7,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all by default.")] = None,
-    resume: Annotated[bool, typer.Option(help="Continue an interrupted training with the same settings.")] = True,
-    force: Annotated[bool, typer.Option("--force", help="Replace the model that --out names.")] = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Train an AstroMAE from scratch; the result takes raw images and magnitudes.
-
-    A checkpoint is written after every epoch; the same command continues an interrupted training from it.
-    """
-    import torch
-
-    from skyfan.training.loop import TrainingSettings
-    from skyfan.training.loop import train as train_model
-    from skyfan.training.samples import read_digest, read_samples
-    from skyfan.training.saving import trained_bytes
-
-    state = _checkpoint(output, resume=resume, force=force, quiet=quiet)
-    settings = TrainingSettings(
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        validation_fraction=validation,
-        patience=patience,
-        augment=augment,
-        seed=seed,
-    )
-    if threads:
-        torch.set_num_threads(threads)
-    samples = read_samples(dataset)
-    if samples.dropped:
-        say(f"left {samples.dropped:,} samples out: image, magnitude or redshift not finite or not measured")
-    channels, image_size = samples.image.shape[1:3]
-    config = replace(SIZES[size], channels=channels, image_size=image_size, magnitudes=samples.magnitude.shape[1])
-    with _training_progress(quiet) as (advance, report):
-        trained = train_model(samples, config, settings, state, report, advance)
-    store.put(str(output), trained_bytes(trained, settings, read_digest(dataset)))
-    state.unlink(missing_ok=True)
-    best = trained.best
-    say(
-        f"wrote {output}: epoch {best.epoch} of {trained.epochs}, on {trained.validation_samples:,} held-out samples "
-        f"NMAD {best.validation_nmad:.5f}, R² {best.validation_r2:.4f}"
-    )
-    if as_json:
-        print_json({"model": str(output), "epochs": trained.epochs, "best": asdict(best)})
-
-
-def _checkpoint(output: Path, *, resume: bool, force: bool, quiet: bool) -> Path:
-    """The file in which the training keeps its state; removed without `resume`.
-
-    Raises:
-        BadInput: `output` cannot be written, or exists without `force`.
-    """
-    if output.suffix != ".safetensors" or not output.parent.is_dir():
-        raise BadInput(f"--out {output} must be a .safetensors file in a folder that exists.")
-    if output.exists() and not force:
-        raise BadInput(f"--out {output} exists; name another file, or replace it with --force. Nothing was trained.")
-    state = output.with_suffix(".training.safetensors")
-    if not resume:
-        state.unlink(missing_ok=True)
-    if not quiet:
-        say(f"{'continuing from' if state.exists() else 'a checkpoint after every epoch is in'} {state}")
-    return state
 
 
 @app.command()
@@ -210,23 +129,6 @@ def _facts(model: "LoadedModel") -> dict[str, object]:
 
 def _shape(shape: tuple[int | None, ...], dtype: str) -> str:
     return f"{dtype} [" + ", ".join("any" if size is None else str(size) for size in shape) + "]"
-
-
-@contextmanager
-def _training_progress(
-    quiet: bool,
-) -> Iterator[tuple[Callable[[int, int], None], "Callable[[EpochResult], None]"]]:
-    """A bar of steps, and a line for every epoch."""
-
-    def report(result: "EpochResult") -> None:
-        if not quiet:
-            say(
-                f"epoch {result.epoch}: loss {result.training_loss:.5f}, validation {result.validation_loss:.5f}, "
-                f"NMAD {result.validation_nmad:.5f}, R² {result.validation_r2:.4f}{' *' if result.best else ''}"
-            )
-
-    with progress_bar("training", quiet) as advance:
-        yield advance, report
 
 
 def _comparison_table(result: "Comparison", name: str) -> Table:

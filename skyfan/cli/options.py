@@ -25,7 +25,7 @@ JOB_FIELDS = (
     *RunOptions.model_fields,
 )
 
-On = Annotated[str, typer.Option(help="Where to run: process, local, compose, slurm, localstack or aws.")]
+On = Annotated[str, typer.Option(help="Where to run: auto, process, local, compose, slurm, localstack or aws.")]
 Start = Annotated[
     str | None, typer.Option(metavar="NAME", help="The start that `skyfan plan --write` named; the newest by default.")
 ]

@@ -20,6 +20,7 @@ from skyfan.job import Job
 from skyfan.planning import Plan
 from skyfan.preprocessing import parse_steps
 from skyfan.progress.terminal import TerminalProgress
+from skyfan.studies.forecast.forecast_calibration import MeasuredRate
 from skyfan.units import counted, format_size
 
 MAX_LISTED_RANKS = 20
@@ -66,15 +67,17 @@ def plan(
     if "dataset" not in fields:
         raise BadInput("name the data with --dataset FILE_OR_FOLDER.")
     prepare_environment(on)
+    job = options.make_job(fields)
     if write:
-        _write(options.make_job(fields), as_json=as_json)
+        _write(job, as_json=as_json)
         return
     with TerminalProgress(err, say, quiet=as_json) as listener:
-        planned = skyfan.plan(options.make_job(fields), progress=listener)
+        planned = skyfan.plan(job, progress=listener)
     if forecast or on == AWS:
         show_forecast(
             planned,
             calibration=calibration,
+            rate=_rate(job) if "model" in fields else None,
             memory_mb=memory,
             architecture=known_architecture(arch),
             region=region,
@@ -114,6 +117,12 @@ def _write(job: Job, *, as_json: bool) -> None:
         markup=False,
         highlight=False,
     )
+
+
+def _rate(job: Job) -> MeasuredRate:
+    from skyfan.studies.forecast.model_rate import measure_rate  # loads an engine
+
+    return measure_rate(job)
 
 
 def _drawable(figure: Path | None) -> Path | None:

@@ -35,7 +35,7 @@ _BESIDE_PAYLOAD = frozenset({"workers", "device", "collectives"})
 def run(
     fields: dict[str, object],
     payload: Payload = None,
-    on: options.On = "local",
+    on: options.On = "auto",
     state_machine: options.StateMachine = DEFAULT_STATE_MACHINE,
     slurm_config: options.SlurmConfig = None,
     slurm: options.Slurm = None,

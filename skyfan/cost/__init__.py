@@ -2,7 +2,7 @@
 
 from skyfan.cost.bill import Bill, BillItem, Invocation, Usage, bill
 from skyfan.cost.prices import Architecture, Prices, RegionPrices, load_prices, priced_region
-from skyfan.cost.usage import RankTime, pipeline_transitions, rank_times, recorded_region, usage_of_ranks
+from skyfan.cost.usage import RankTime, pipeline_transitions, rank_times, recorded_region, run_usage, usage_of_ranks
 
 __all__ = [
     "Architecture",
@@ -19,5 +19,6 @@ __all__ = [
     "priced_region",
     "rank_times",
     "recorded_region",
+    "run_usage",
     "usage_of_ranks",
 ]

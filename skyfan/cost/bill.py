@@ -17,6 +17,8 @@ GB = 2**30
 MONTH_DAYS = 30.0
 # Express workflows are billed in steps of 100 ms and of 64 MB.
 _EXPRESS_STEP_S = 0.1
+# A task of Batch on Fargate (infra/terraform/batch.tf).
+FARGATE_VCPUS, FARGATE_GB = 4, 8
 _EXPRESS_MEMORY_GB = 64 / 1024
 
 
@@ -45,7 +47,7 @@ class Invocation:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Usage:
-    """Everything that a run used and AWS bills."""
+    """Everything that a run used and AWS bills. `fargate_h` and `instance_h` are hours of tasks and of instances."""
 
     invocations: Sequence[Invocation]
     memory_mb: int = LAMBDA_MAX_MEMORY_MB
@@ -58,6 +60,9 @@ class Usage:
     log_bytes: int = 0
     stored_bytes: int = 0
     kept_days: float = MONTH_DAYS
+    fargate_h: float = 0.0
+    instance_type: str | None = None
+    instance_h: float = 0.0
 
     def __post_init__(self) -> None:
         for size_mb in {self.memory_mb, *(one.memory_mb for one in self.invocations if one.memory_mb)}:
@@ -124,10 +129,14 @@ def bill(usage: Usage, prices: Prices, region: str = "us-east-1") -> Bill:
     express_s = math.fsum(math.ceil(round(s / _EXPRESS_STEP_S, 6)) * _EXPRESS_STEP_S for s in usage.express_durations_s)
     months = usage.kept_days / MONTH_DAYS
     lambda_price = unit.lambda_gb_s[usage.architecture]
+    instance_usd_h = unit.instance_h(usage.instance_type) if usage.instance_type else 0.0
     lines = (
         ("Lambda compute", memory_gb_s, "GB-s", lambda_price),
         ("Lambda requests", sum(one.count for one in usage.invocations), "requests", unit.lambda_request),
         ("Lambda ephemeral storage", billed_s * extra_gb, "GB-s", unit.lambda_ephemeral_gb_s),
+        ("Fargate vCPU", usage.fargate_h * FARGATE_VCPUS, "vCPU-hours", unit.fargate_vcpu_h),
+        ("Fargate memory", usage.fargate_h * FARGATE_GB, "GB-hours", unit.fargate_gb_h),
+        (f"Instances {usage.instance_type or ''}".strip(), usage.instance_h, "hours", instance_usd_h),
         ("Step Functions transitions", usage.transitions, "transitions", unit.transition),
         ("Step Functions Express requests", len(usage.express_durations_s), "requests", unit.express_request),
         ("Step Functions Express memory", express_s * _EXPRESS_MEMORY_GB, "GB-s", unit.express_gb_s),

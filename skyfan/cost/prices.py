@@ -45,6 +45,17 @@ class RegionPrices(_Frozen):
     sagemaker_processing_h: dict[str, NonNegativeFloat] = Field({}, description="an instance of a processing job")
     public_ipv4_h: float = Field(0.0, ge=0, description="one public address in use")
 
+    def instance_h(self, kind: str) -> float:
+        """An hour of an EC2 instance with its public address, or of one of SageMaker's (`ml.…`).
+
+        Raises:
+            BadInput: the file has no price of it.
+        """
+        listed = self.sagemaker_processing_h if kind.startswith("ml.") else self.ec2_h
+        if kind not in listed:
+            raise BadInput(f"the price file has no price of {kind}; add it, or take the packaged file.")
+        return listed[kind] + (0.0 if kind.startswith("ml.") else self.public_ipv4_h)
+
 
 class Prices(_Frozen):
     """The whole price file."""

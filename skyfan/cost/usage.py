@@ -1,6 +1,7 @@
 """From a run's records to what AWS bills for it."""
 
 import dataclasses
+import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,8 +11,12 @@ from skyfan.aws_limits import LAMBDA_MAX_MEMORY_MB
 from skyfan.cost.bill import Invocation, Usage
 from skyfan.cost.prices import Architecture
 from skyfan.errors import BadInput
+from skyfan.job import LAMBDA, Compute
 
 T = TypeVar("T")
+
+# What infra/terraform takes, or names first; which one it was no record tells.
+USUAL_INSTANCES: dict[Compute, str] = {"batch-gpu": "g5.xlarge", "sagemaker": "ml.c5.4xlarge"}
 
 # Objects of a run besides the ranks' own: plan, map items, combined_data, summary, report.
 _RUN_PUTS = 5
@@ -86,28 +91,57 @@ def usage_of_ranks(
     attempts: int | None = None,
     memory_mb: int | None = None,
     architecture: Architecture | None = None,
-    stored_bytes: int = 0,
-    kept_days: float = 30.0,
+    compute: Compute = LAMBDA,
 ) -> Usage:
     """The run as AWS bills it.
 
     Each rank is billed with `memory_mb`, else with the memory size in its record, else with Lambda's largest. The
     architecture is chosen likewise, as one for the run (that of most ranks). Attempts beyond one a rank are billed
     with the median duration, because their own is not recorded.
+
+    On Batch and SageMaker the same seconds are those of tasks on Fargate, or of instances of the usual type with one
+    rank at a time: less than what is billed, as machines start, idle and end, too.
     """
     extra = max(0, (attempts or len(ranks)) - len(ranks))
     invocations = [Invocation(rank.wall_s, memory_mb=memory_mb or rank.memory_mb) for rank in ranks]
     invocations += [Invocation(statistics.median(rank.wall_s for rank in ranks))] * extra
-    return Usage(
-        invocations=invocations,
+    return run_usage(
+        invocations,
+        len(ranks),
+        reads=sum(rank.requests for rank in ranks),
         memory_mb=memory_mb or _most_common(rank.memory_mb for rank in ranks) or LAMBDA_MAX_MEMORY_MB,
         architecture=architecture or _most_common(rank.architecture for rank in ranks) or "x86_64",
-        transitions=pipeline_transitions(len(ranks), extra),
-        s3_puts=_RUN_PUTS + RANK_PUTS * len(ranks),
-        s3_gets=sum(rank.requests for rank in ranks) + _RANK_GETS_BY_AGGREGATOR * len(ranks),
-        log_bytes=LOG_BYTES_PER_INVOCATION * len(invocations),
-        stored_bytes=stored_bytes,
-        kept_days=kept_days,
+        compute=compute,
+    )
+
+
+def run_usage(
+    invocations: Sequence[Invocation],
+    ranks: int,
+    *,
+    reads: int,
+    memory_mb: int,
+    architecture: Architecture,
+    compute: Compute = LAMBDA,
+) -> Usage:
+    """What a run of so many ranks uses beside its invocations: the one count for runs that were, and forecasts.
+
+    `reads` are the ranks' own requests to S3. Keeping the results is not in it.
+    """
+    attempts = sum(one.count for one in invocations)
+    on_lambda = compute == LAMBDA
+    hours = 0.0 if on_lambda else math.fsum(one.duration_s * one.count for one in invocations) / 3600
+    return Usage(
+        fargate_h=hours if compute == "batch" else 0.0,
+        instance_type=USUAL_INSTANCES.get(compute),
+        instance_h=hours if compute in USUAL_INSTANCES else 0.0,
+        invocations=invocations if on_lambda else [],
+        memory_mb=memory_mb,
+        architecture=architecture,
+        transitions=pipeline_transitions(ranks, max(0, attempts - ranks)) if on_lambda else PIPELINE_STATES,
+        s3_puts=_RUN_PUTS + RANK_PUTS * ranks,
+        s3_gets=reads + _RANK_GETS_BY_AGGREGATOR * ranks,
+        log_bytes=LOG_BYTES_PER_INVOCATION * attempts,
     )
 
 

@@ -62,10 +62,10 @@ def require_equal(deviation: Deviation, engine: str) -> None:
 
 
 def reference_outputs(model: LoadedModel) -> tuple[list[NDArray[np.float32]], NDArray[np.float32]]:
-    """Samples, and what torch predicts on them [B, 1]: from the model's file, or from torch itself."""
+    """Samples, and what torch predicts on them [B, width]: from the model's file, or from torch itself."""
     outputs = model.reference_outputs
     if outputs is not None:
-        return check_samples(model.inputs, len(outputs)), np.array(outputs, np.float32)[:, None]
+        return check_samples(model.inputs, len(outputs)), np.array(outputs, np.float32)
     import torch
 
     samples = check_samples(model.inputs)

@@ -27,6 +27,7 @@ from skyfan.errors import DeviceLost, ModelError
 from skyfan.layout import OutputSpec
 from skyfan.models.astromae_matrix import matrix_form
 from skyfan.models.loading import LoadedModel
+from skyfan.models.mixture import head_outputs
 from skyfan.plain_text import first_line
 
 Array = NDArray[np.generic]
@@ -97,9 +98,9 @@ class CudaEngine(Engine):
         return self._model.bind(tensor_names)
 
     def outputs(self, width: int) -> tuple[OutputSpec, ...]:
-        """Under the names that a program gives its outputs."""
+        """The redshift and what describes its p(z), or under the names that a program gives its outputs."""
         program = self._model.program
-        return super().outputs(width) if program is None else program.outputs
+        return head_outputs(width) if program is None else program.outputs
 
     def predict(self, inputs: Sequence[Array]) -> Floats:
         """Outputs [B, width]."""

@@ -18,8 +18,10 @@ from skyfan.engines.openvino_graph import GraphBuilder, Ranges
 from skyfan.engines.openvino_import import openvino
 from skyfan.engines.openvino_lanes import Array, Floats, Lanes, Run, Stage
 from skyfan.errors import ModelError
+from skyfan.layout import OutputSpec
 from skyfan.models.astromae_matrix import MatrixForm, matrix_form
 from skyfan.models.loading import LoadedModel
+from skyfan.models.mixture import head_outputs
 
 # Measured (benchmarks/NOTES.md): from 32 to 128 the rate differs by 5%, with its best at 64.
 MICRO_BATCH = 64
@@ -54,6 +56,7 @@ class OpenVINOEngine(Engine):
         if model.config is None:
             raise ModelError("the openvino engine runs AstroMAE only; use --engine torch for exported programs")
         self._call = model.call
+        self._width = model.config.head_width
         compiler = _Compiler(openvino.Core(), matrix_form(model.weights, model.config), threads)
         checked, expected = reference_outputs(model)
         if precision == "float32":
@@ -83,13 +86,17 @@ class OpenVINOEngine(Engine):
         return self._call.bind(tensor_names)
 
     def predict(self, inputs: Sequence[Array]) -> Floats:
-        """Outputs [B, 1]."""
+        """Outputs [B, width]."""
         return self._lanes.compute(self._floats(inputs))
 
+    def outputs(self, width: int) -> tuple[OutputSpec, ...]:
+        """The redshift, and what describes its p(z)."""
+        return head_outputs(width)
+
     def output_width(self, blank: Sequence[Array]) -> int:
-        """One: no micro-batch is computed to find that out."""
+        """That of the model's head: no micro-batch is computed to find that out."""
         self._floats(blank)
-        return 1
+        return self._width
 
     def _floats(self, inputs: Sequence[Array]) -> list[Floats]:
         """The inputs as the graph takes them; ModelError where they don't fit."""
@@ -126,7 +133,7 @@ class _Compiler:
         """Float32 on one thread, that shows what goes into each matrix product."""
         graph = self._graph(tap=True)
         stage = Stage(self.core, graph.whole(), threads=1)
-        return RangeObserver(stage.request(), tuple(graph.taps))
+        return RangeObserver(stage.request(), tuple(graph.taps), self.form.config.head_width)
 
     def _graph(self, *, ranges: Ranges | None = None, tap: bool = False) -> GraphBuilder:
         return GraphBuilder(self.form, MICRO_BATCH, ranges=ranges, tap=tap)
@@ -136,22 +143,23 @@ class _Compiler:
 
     def _lanes(self, stages: Sequence[Stage]) -> Lanes:
         chains = [[stage.request() for stage in stages] for _ in range(self.threads)]
-        return Lanes([functools.partial(_chain, runs) for runs in chains], MICRO_BATCH, 1)
+        return Lanes([functools.partial(_chain, runs) for runs in chains], MICRO_BATCH, self.form.config.head_width)
 
 
 class RangeObserver:
     """Float32 predictions, and the range of what entered each matrix product of the blocks meanwhile."""
 
-    def __init__(self, run: Run, names: Sequence[str]) -> None:
+    def __init__(self, run: Run, names: Sequence[str], width: int) -> None:
         self._run = run
+        self._width = width
         self._names = names
         self._low = dict.fromkeys(names, np.inf)
         self._high = dict.fromkeys(names, -np.inf)
 
     def __call__(self, inputs: Sequence[Floats]) -> Floats:
-        """Outputs [B, 1]; the ranges are those of these inputs alone."""
+        """Outputs [B, width]; the ranges are those of these inputs alone."""
         self._low, self._high = dict.fromkeys(self._names, np.inf), dict.fromkeys(self._names, -np.inf)
-        out = np.empty((len(inputs[0]), 1), np.float32)
+        out = np.empty((len(inputs[0]), self._width), np.float32)
         for start in range(0, len(out), MICRO_BATCH):
             rows = out[start : start + MICRO_BATCH]
             z, *values = self._run([_repeated(tensor[start : start + MICRO_BATCH]) for tensor in inputs])

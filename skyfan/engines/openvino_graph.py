@@ -42,7 +42,7 @@ class GraphBuilder:
         return self.form.config
 
     def whole(self) -> openvino.Model:
-        """(image, magnitude) → redshift [B, 1], and the taps."""
+        """(image, magnitude) → redshift [B, 1], or with p(z) [B, 1 + 3·K], and the taps."""
         image, magnitude = self._inputs()
         tokens, local = self._before(image, magnitude)
         redshift = self._after(self._middle(tokens), local)
@@ -59,7 +59,7 @@ class GraphBuilder:
         return openvino.Model([self._middle(tokens)], [tokens], "middle")
 
     def after(self) -> openvino.Model:
-        """(mean over the patches, values of the local branches) → redshift [B, 1]."""
+        """(mean over the patches, values of the local branches) → as `whole`."""
         pooled = _parameter([self.batch, self.config.embed_dim])
         local = _parameter([self.batch, self.config.vis_out + self.config.magnitude_widths[-1]])
         return openvino.Model([self._after(pooled, local)], [pooled, local], "after")
@@ -147,7 +147,8 @@ class GraphBuilder:
     def _after(self, pooled: Node, local: Node) -> Node:
         form = self.form
         pooled = _affine(_norm(pooled, form.fc_norm, self.config.fc_norm_eps), form.vit[0])
-        return _perceptron(op.concat([_perceptron(pooled, form.vit[1:]), local], 1), form.joined)
+        raw = _perceptron(op.concat([_perceptron(pooled, form.vit[1:]), local], 1), form.joined)
+        return _mixture(raw, self.config.mixture)
 
 
 def _rows(affine: Affine, parts: int) -> Iterator[Affine]:
@@ -167,6 +168,14 @@ def _perceptron(x: Node, layers: Sequence[Affine]) -> Node:
     for layer in layers[:-1]:
         x = op.relu(_affine(x, layer))
     return _affine(x, layers[-1])
+
+
+def _mixture(raw: Node, components: int) -> Node:
+    """What `models.astromae.mixture_outputs` does."""
+    if not components:
+        return raw
+    linear, log_sigma, logits = op.variadic_split(raw, 1, [1 + components, components, components]).outputs()
+    return op.concat([linear, op.exp(log_sigma), op.softmax(logits, 1)], 1)
 
 
 def _norm(x: Node, affine: Affine, eps: float) -> Node:

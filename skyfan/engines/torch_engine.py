@@ -10,6 +10,7 @@ from skyfan.engines.base import Engine, EngineInfo
 from skyfan.errors import ModelError
 from skyfan.layout import OutputSpec
 from skyfan.models.loading import LoadedModel
+from skyfan.models.mixture import head_outputs
 from skyfan.plain_text import first_line
 
 
@@ -36,9 +37,9 @@ class TorchEngine(Engine):
         return self._model.bind(tensor_names)
 
     def outputs(self, width: int) -> tuple[OutputSpec, ...]:
-        """Under the names that a program gives its outputs."""
+        """The redshift and what describes its p(z), or under the names that a program gives its outputs."""
         program = self._model.program
-        return super().outputs(width) if program is None else program.outputs
+        return head_outputs(width) if program is None else program.outputs
 
     def predict(self, inputs: Sequence[NDArray[np.generic]]) -> NDArray[np.float32]:
         """Outputs [B, width]; a model that returns [B] counts as width 1."""

@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from skyfan.models.astromae import mixture_outputs
 from skyfan.models.astromae_matrix import Affine, CellForm, InceptionForm, MatrixForm
 
 
 class MatrixAstroMAE(nn.Module):
-    """Image [B, C, H, W] and magnitude [B, M] → redshift [B, 1], in the dtype of `form`.
+    """Image [B, C, H, W] and magnitude [B, M] → redshift [B, 1], or with p(z) [B, 1 + 3·K], in `form`'s dtype.
 
     With `block_dtype`, the transformer's blocks are computed in it (autocast) and nothing else is: raw magnitudes and
     pixels, and the layers that scale the redshift, need more bits.
@@ -22,6 +23,7 @@ class MatrixAstroMAE(nn.Module):
 
     def __init__(self, form: MatrixForm, block_dtype: torch.dtype | None = None) -> None:
         super().__init__()
+        self.components = form.config.mixture
         self.patch_size, self.block_dtype = form.config.patch_size, block_dtype
         self.fc_norm_eps = form.config.fc_norm_eps
         self.patches, self.fc_norm, self.stem = _Layer(form.patches), _Layer(form.fc_norm), _Layer(form.stem)
@@ -33,7 +35,7 @@ class MatrixAstroMAE(nn.Module):
         self.joined = _Perceptron(form.joined)
 
     def forward(self, image: Tensor, magnitude: Tensor) -> Tensor:
-        """[B, C, H, W] and [B, M] → [B, 1]."""
+        """[B, C, H, W] and [B, M] → [B, 1 + 3·K]."""
         local = (self.vis(self._image_branch(image)), self.magnitude(magnitude))
         tokens = self._tokens(image)
         with torch.autocast(image.device.type, self.block_dtype, enabled=self.block_dtype is not None):
@@ -41,8 +43,7 @@ class MatrixAstroMAE(nn.Module):
                 tokens = cell(tokens)
         pooled = tokens[:, 1:].mean(1, dtype=image.dtype)
         pooled = F.layer_norm(pooled, pooled.shape[-1:], self.fc_norm.weight, self.fc_norm.bias, self.fc_norm_eps)
-        redshift: Tensor = self.joined(torch.cat((self.vit(self.head(pooled)), *local), 1))
-        return redshift
+        return mixture_outputs(self.joined(torch.cat((self.vit(self.head(pooled)), *local), 1)), self.components)
 
     def _tokens(self, image: Tensor) -> Tensor:
         """[B, C, H, W] → [B, 1 + P, D]."""

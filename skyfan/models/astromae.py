@@ -170,8 +170,19 @@ def _perceptron(widths: tuple[int, ...]) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
+def mixture_outputs(raw: Tensor, components: int) -> Tensor:
+    """What the head's last layer gives [B, 1 + 3·K] as redshift, means, sigmas and weights; K = 0: as it is."""
+    if not components:
+        return raw
+    linear, log_sigma, logits = torch.split(raw, [1 + components, components, components], dim=1)
+    return torch.cat((linear, log_sigma.exp(), logits.softmax(dim=1)), dim=1)
+
+
 class AstroMAE(nn.Module):
-    """Redshift from `image` float32 [B, C, H, W] and `magnitude` float32 [B, M]: float32 [B, 1]."""
+    """Redshift from `image` float32 [B, C, H, W] and `magnitude` float32 [B, M]: float32 [B, 1].
+
+    With a mixture-density head [B, 1 + 3·K], see `models/mixture.py`.
+    """
 
     def __init__(self, config: AstroMAEConfig | None = None) -> None:
         super().__init__()
@@ -186,15 +197,22 @@ class AstroMAE(nn.Module):
         self.patch_embed = PatchEmbed(config)
         self.vit_block = _perceptron((width, config.vit_hidden, config.vit_out))
         joined = config.vit_out + config.vis_out + config.magnitude_widths[-1]
-        self.concat_block = _perceptron((joined, config.head_hidden, 1))
+        self.concat_block = _perceptron((joined, config.head_hidden, config.head_width))
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
     def forward(self, image: Tensor, magnitude: Tensor) -> Tensor:
-        """Redshift [B, 1]; the inputs are raw, any scaling is in the first layers' weights."""
-        joined = torch.cat((self.forward_global(image), self.inception_model(image, magnitude)), dim=1)
-        redshift: Tensor = self.concat_block(joined)
-        return redshift
+        """[B, 1 + 3·K]; the inputs are raw, any scaling is in the first layers' weights."""
+        return mixture_outputs(self.forward_raw(image, magnitude), self.config.mixture)
+
+    def forward_raw(self, image: Tensor, magnitude: Tensor) -> Tensor:
+        """What the head's last layer gives, [B, 1 + 3·K]."""
+        raw: Tensor = self.concat_block(self.forward_features(image, magnitude))
+        return raw
+
+    def forward_features(self, image: Tensor, magnitude: Tensor) -> Tensor:
+        """What the head takes, of both branches: [B, vit_out + vis_out + last magnitude width]."""
+        return torch.cat((self.forward_global(image), self.inception_model(image, magnitude)), dim=1)
 
     def forward_global(self, image: Tensor) -> Tensor:
         """The transformer branch: [B, C, H, W] → [B, vit_out]."""

@@ -6,7 +6,7 @@ Nothing here imports torch: a process that runs another engine reads its weights
 import json
 import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,7 +18,7 @@ from safetensors.numpy import save as save_safetensors
 from skyfan.dtypes import numpy_dtype
 from skyfan.errors import ModelError
 from skyfan.models.config import UNSHAPED_FIELDS, AstroMAEConfig
-from skyfan.models.reference_outputs import binding_digest
+from skyfan.models.reference_outputs import Outputs, binding_digest
 from skyfan.models.weight_names import STEM_ALIAS, plain_weights
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Checkpoint:
     attributes_from: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
     root: str = ""
-    reference_outputs: tuple[float, ...] | None = None
+    reference_outputs: Outputs | None = None
     bound_outputs: bool = False
 
 
@@ -118,19 +118,24 @@ def _from_safetensors(entry: Mapping[str, Any], name: str, where: str) -> Array:
     return values.reshape(entry["shape"])
 
 
-def _reference_outputs(told: object, where: str) -> tuple[float, ...] | None:
+def _reference_outputs(told: object, where: str) -> Outputs | None:
+    """Rows of numbers; a head of one value writes one number a sample, as all files did before p(z)."""
     if told is None:
         return None
-    if not isinstance(told, list) or not told or not all(isinstance(z, float) and math.isfinite(z) for z in told):
+    rows = [row if isinstance(row, list) else [row] for row in told] if isinstance(told, list) else []
+    values = [value for row in rows for value in row]
+    if not values or not all(isinstance(value, float) and math.isfinite(value) for value in values):
         raise ModelError(f"the metadata of {where} holds reference outputs that are no numbers.")
-    return tuple(told)
+    if len({len(row) for row in rows}) != 1:
+        raise ModelError(f"the metadata of {where} holds reference outputs of several widths.")
+    return tuple(map(tuple, rows))
 
 
 def write_safetensors(
     state: Mapping[str, "Tensor"],
     config: AstroMAEConfig,
     extra: Mapping[str, str],
-    outputs: Sequence[float] | None = None,
+    outputs: Outputs | None = None,
 ) -> bytes:
     """The bytes of a safetensors file; same input, same bytes.
 
@@ -143,7 +148,10 @@ def write_safetensors(
     }
     told: dict[str, object] = {**extra, CONFIG_KEY: config.to_dict()}
     if outputs is not None:
-        told |= {OUTPUTS_KEY: list(outputs), BINDING_KEY: binding_digest(arrays, outputs)}
+        told |= {
+            OUTPUTS_KEY: [row[0] if len(row) == 1 else list(row) for row in outputs],
+            BINDING_KEY: binding_digest(arrays, outputs),
+        }
     written: bytes = save_safetensors(arrays, metadata={METADATA_KEY: json.dumps(told, sort_keys=True)})
     return written
 

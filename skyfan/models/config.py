@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from skyfan.errors import ModelError
+from skyfan.models.mixture import components_of, head_width
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -62,6 +63,8 @@ class AstroMAEConfig:
     magnitudes: int = 5
     magnitude_widths: tuple[int, ...] = (1024, 1024, 1024, 1024, 1024)
     head_hidden: int = 1024
+    mixture: int = 0
+    """Components of p(z) that the head gives beside the redshift, see `models/mixture.py`; 0: none."""
     num_heads: int = 8
     norm_eps: float = 1e-6
     fc_norm_eps: float = 1e-6
@@ -94,6 +97,11 @@ class AstroMAEConfig:
             )
         if len(self.inception) != len(INCEPTION_POSITIONS):
             raise ModelError(f"an AstroMAE has {len(INCEPTION_POSITIONS)} inception blocks, not {len(self.inception)}.")
+
+    @property
+    def head_width(self) -> int:
+        """Values that the head gives for a sample."""
+        return head_width(self.mixture)
 
     @property
     def grid_size(self) -> int:
@@ -183,8 +191,19 @@ def config_from_shapes(shapes: Shapes, **unshaped: float) -> AstroMAEConfig:
         magnitudes=read("inception_model.magnitude_block.0.weight", 2)[1],
         magnitude_widths=widths,
         head_hidden=read("concat_block.0.weight", 2)[0],
+        mixture=_components(read("concat_block.2.weight", 2)[0]),
         **_typed(unshaped),
     )
+
+
+def _components(width: int) -> int:
+    components = components_of(width)
+    if components is None:
+        raise ModelError(
+            f"the last layer concat_block.2 gives {width} values, but a redshift is 1, and with a mixture of K normal "
+            "distributions 1 + 3·K; export a model with another head with torch.export.save to a .pt2 file."
+        )
+    return components
 
 
 def _typed(unshaped: Mapping[str, float]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from skyfan.models.exporting.command import EXPORT_COMMAND
 from skyfan.models.inputs import ModelInput, ModelInputs
 from skyfan.models.onnx import is_onnx
 from skyfan.models.programs.archive import is_program
+from skyfan.models.reference_outputs import Outputs
 from skyfan.models.shapes import weight_shapes
 from skyfan.models.weight_names import STEM, STEM_ALIAS
 from skyfan.plain_text import first_line
@@ -61,7 +62,7 @@ class LoadedModel:
     device: str
     config: AstroMAEConfig | None = None
     weights: Mapping[str, Array] = field(default_factory=dict, repr=False)
-    reference_outputs: tuple[float, ...] | None = None
+    reference_outputs: Outputs | None = None
     bound_outputs: bool = False
     origins: dict[str, str] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
@@ -123,7 +124,7 @@ class LoadedModel:
         return self.call.bind(tensor_names)
 
     def predict(self, *tensors: "Tensor") -> "Tensor":
-        """Tensors [B, …] in the order of `inputs` → predictions [B, K] (AstroMAE: K = 1), on `device`."""
+        """Tensors [B, …] in the order of `inputs` → predictions [B, K] on `device`; AstroMAE's: `models/mixture.py`."""
         import torch
 
         self.call.check_shapes(tensors)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from skyfan.models.astromae import AstroMAE
 
 CHECKED_SAMPLES = 16
+Outputs = tuple[tuple[float, ...], ...]
+"""Rows of the head's values, one a sample."""
 
 
 def check_samples(inputs: Sequence[ModelInput], count: int = CHECKED_SAMPLES) -> list[NDArray[Any]]:
@@ -38,17 +40,17 @@ def check_samples(inputs: Sequence[ModelInput], count: int = CHECKED_SAMPLES) ->
     return found
 
 
-def reference_outputs(model: "AstroMAE", config: AstroMAEConfig) -> tuple[float, ...] | None:
-    """What torch predicts on `check_samples`, one redshift a sample; None where that is not finite."""
+def reference_outputs(model: "AstroMAE", config: AstroMAEConfig) -> Outputs | None:
+    """What torch predicts on `check_samples`, a row of the head's values a sample; None where one is not finite."""
     import torch
 
     samples = [torch.from_numpy(values) for values in check_samples(ModelInputs.of_astromae(config).tensors)]
     with torch.inference_mode():
-        redshift = model(*samples)[:, 0]
-    return tuple(redshift.tolist()) if bool(torch.isfinite(redshift).all()) else None
+        outputs = model(*samples)
+    return tuple(map(tuple, outputs.tolist())) if bool(torch.isfinite(outputs).all()) else None
 
 
-def binding_digest(weights: Mapping[str, NDArray[Any]], outputs: Sequence[float]) -> str:
+def binding_digest(weights: Mapping[str, NDArray[Any]], outputs: Outputs) -> str:
     """SHA-256 over the weights, by name with dtype and shape, and the outputs: of these two together, of no others."""
     digest = hashlib.sha256(b"skyfan reference outputs 1\n")
     for name, values in sorted(weights.items()):

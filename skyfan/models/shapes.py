@@ -30,7 +30,7 @@ def weight_shapes(config: AstroMAEConfig) -> dict[str, Shape]:
     shapes.update(_linear("vit_block.2", config.vit_hidden, config.vit_out))
     joined = config.vit_out + config.vis_out + config.magnitude_widths[-1]
     shapes.update(_linear("concat_block.0", joined, config.head_hidden))
-    shapes.update(_linear("concat_block.2", config.head_hidden, 1))
+    shapes.update(_linear("concat_block.2", config.head_hidden, config.head_width))
     return shapes
 
 

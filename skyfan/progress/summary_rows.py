@@ -8,6 +8,14 @@ from skyfan.units import counted, format_duration, format_size
 MAX_CLASS_ROWS = 10
 
 
+def _where(summary: Summary) -> str:
+    """Devices and threads of an executor; summaries of earlier versions do not name them."""
+    devices, threads = (summary.environment.get(name, []) for name in ("devices", "threads"))
+    each = " or ".join(f"{count}" for count in threads)
+    workers = f", {counted(summary.workers, 'executor')}" if summary.workers else ""
+    return f"{', '.join(devices) or 'unknown device'}, {each or '?'} threads{workers}"
+
+
 def summary_rows(summary: Summary) -> list[tuple[str, str]]:
     """What a run computed, what it took and how good it is: label and value."""
     done, times, rates = summary.completeness, summary.timing, summary.throughput
@@ -29,7 +37,8 @@ def summary_rows(summary: Summary) -> list[tuple[str, str]]:
         matched = f"{join.samples_matched:,} of {join.samples_matched + join.samples_unmatched:,}"
         rows.append(("catalogue, samples with a row", f"{matched} (by {join.joined_by or 'row number'})"))
     rows.append(("engine", ", ".join(summary.environment["engines"])))
-    if summary.cost:
+    rows.append((f"  on {summary.target}", _where(summary)))
+    if summary.cost and summary.ran_on_aws:
         rows.append(("on AWS Lambda (estimate)", f"${summary.cost.total_usd:.4f}"))
     rows += [("before the model", str(step)) for step in parse_steps(summary.options.get("preprocess", ()))]
     rows += [(f"replaced values: {column}", f"{count:,}") for column, count in summary.replaced_values.items()]

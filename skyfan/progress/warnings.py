@@ -6,6 +6,8 @@ from skyfan.units import counted
 
 # More samples than this without a prediction because of their inputs: probably a column that is like that.
 NOTICED_SHARE = 0.01
+# Of other SDSS galaxies 2 to 3% have such a redshift by chance.
+TRAINED_SHARE = 0.1
 
 
 def warnings(summary: Summary) -> list[str]:
@@ -21,6 +23,11 @@ def warnings(summary: Summary) -> list[str]:
         found.append(
             f"not read, as it is neither numbers nor text of every sample: {', '.join(summary.left_out)}; what you "
             "need of it belongs into columns of as many rows, or into a --catalog."
+        )
+    if summary.trained_samples > TRAINED_SHARE * summary.samples:
+        found.append(
+            f"{summary.trained_samples:,} of {summary.samples:,} galaxies have the redshift of one that this model was "
+            "trained on: its metrics here are not those of new galaxies; skyfan data simulate --subset test has none."
         )
     ids = summary.ids
     if ids and ids.duplicates:

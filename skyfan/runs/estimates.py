@@ -27,12 +27,14 @@ NO_DISTRIBUTION = "the model's p(z) is no distribution"
 class PzColumns:
     """p(z) in the engine's output: one range of columns for each part, and which estimate is z_pred.
 
-    `names` are those of the parts' columns in the results.
+    `own` is the column of the redshift that the model gives beside its p(z), if it does. `names` are those of the
+    parts' columns in the results.
     """
 
     form: PzForm
     parts: tuple[slice, ...]
     point: PointEstimate
+    own: int | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -72,7 +74,11 @@ def redshifts(
         pz = distributions(found_in.form, parts)
         median, low, high = (pz.quantile(level) for level in (0.5, LOW_LEVEL, HIGH_LEVEL))
         columns = {"pz_median": median, "pz_mean": pz.mean(), "pz_mode": pz.mode()}
-        columns["z_pred"] = columns[f"pz_{found_in.point}"]
+        if found_in.point == "auto" and found_in.own is not None:
+            columns["z_pred"] = outputs[:, found_in.own]
+            valid &= np.isfinite(columns["z_pred"])
+        else:
+            columns["z_pred"] = columns["pz_median" if found_in.point == "auto" else f"pz_{found_in.point}"]
         columns["odds"] = pz.odds(columns["z_pred"].astype(np.float64))
     if half_width is not None or pz is not None:
         reach = (half_width or 0.0) * (1 + columns["z_pred"].astype(np.float64))

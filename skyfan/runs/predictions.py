@@ -37,7 +37,7 @@ def read_record(uri: str, run_id: str) -> RankRecord:
         raise _damaged(uri, f"its footer would have {footer_bytes} bytes, it has {info.size_bytes}")
     if footer_bytes > len(tail):
         tail = store.read_range(uri, info.size_bytes - footer_bytes, info.size_bytes, etag=info.etag)
-    with _readable(uri):
+    with readable(uri):
         metadata = pq.read_metadata(io.BytesIO(tail)).metadata
     return _record_of(uri, metadata, run_id)
 
@@ -50,7 +50,7 @@ def read_predictions(uri: str, run_id: str, columns: Sequence[str] | None = None
         LocationError: there is no such file.
     """
     file, record = open_predictions(uri, run_id)
-    with _readable(uri):
+    with readable(uri):
         wanted = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
         table = file.read(wanted, use_threads=False)
     return table, record
@@ -67,13 +67,14 @@ def open_predictions(uri: str, run_id: str) -> tuple[pq.ParquetFile, RankRecord]
     check_size(info)
     # A small file is one request; of a large one the columns that are wanted are read, and no others.
     source = io.BytesIO(store.read(uri)) if info.size_bytes <= _WHOLE_FILE_BYTES else store.RangeFile(info)
-    with _readable(uri):
+    with readable(uri):
         file = pq.ParquetFile(source)
     return file, _record_of(uri, file.metadata.metadata, run_id)
 
 
 @contextmanager
-def _readable(uri: str) -> Iterator[None]:
+def readable(uri: str) -> Iterator[None]:
+    """Raises `RunConflict` where what is read inside shows that the file is damaged."""
     try:
         yield
     except (pa.ArrowException, OSError) as error:

@@ -22,6 +22,22 @@ from skyfan.runs.predictions import RECORD_KEY
 ROW_GROUP_BYTES = 8 * 2**20
 
 
+class ColumnDigests:
+    """SHA-256 of each column's values as rows are added, see `column_bytes`."""
+
+    def __init__(self) -> None:
+        self._digests: dict[str, Any] = {}
+
+    def add(self, table: pa.Table) -> None:
+        """The next rows."""
+        for name in table.column_names:
+            self._digests.setdefault(name, hashlib.sha256()).update(column_bytes(table[name].combine_chunks()))
+
+    def hex(self) -> dict[str, str]:
+        """Column → digest of all rows so far."""
+        return {name: digest.hexdigest() for name, digest in self._digests.items()}
+
+
 class PredictionsWriter:
     """A rank's Parquet file as it grows. Columns are set by the first rows."""
 
@@ -31,7 +47,7 @@ class PredictionsWriter:
         self._writer: pq.ParquetWriter | None = None
         self._held: list[pa.Table] = []
         self._held_bytes = 0
-        self._digests: dict[str, Any] = {}
+        self._digests = ColumnDigests()
 
     def __enter__(self) -> Self:
         return self
@@ -45,8 +61,8 @@ class PredictionsWriter:
 
     @property
     def column_sha256(self) -> dict[str, str]:
-        """The digest of each column's values so far, see `column_bytes`."""
-        return {name: digest.hexdigest() for name, digest in self._digests.items()}
+        """The digest of each column's values so far."""
+        return self._digests.hex()
 
     def write(self, table: pa.Table) -> None:
         """Adds rows; a row group is written where enough have come together.
@@ -54,8 +70,7 @@ class PredictionsWriter:
         Raises:
             LocationError: the temporary folder is full, or may not be written.
         """
-        for name in table.column_names:
-            self._digests.setdefault(name, hashlib.sha256()).update(column_bytes(table[name].combine_chunks()))
+        self._digests.add(table)
         self._held.append(table)
         self._held_bytes += table.nbytes
         if self._held_bytes >= ROW_GROUP_BYTES:

@@ -3,7 +3,7 @@
 `docs/explanation/simulated-sky.md` has the sources.
 """
 
-from skyfan.sky.catalog import BANDS, COLUMNS, Catalog, Subset, load_catalog, subset_rows
+from skyfan.sky.catalog import BANDS, COLUMNS, Catalog, Subset, load_catalog, subset_rows, trained_galaxies
 from skyfan.sky.simulate import simulate
 
-__all__ = ["BANDS", "COLUMNS", "Catalog", "Subset", "load_catalog", "simulate", "subset_rows"]
+__all__ = ["BANDS", "COLUMNS", "Catalog", "Subset", "load_catalog", "simulate", "subset_rows", "trained_galaxies"]

@@ -17,6 +17,7 @@ from skyfan._version import __version__
 from skyfan.cost import bill, load_prices, priced_region, rank_times, recorded_region, usage_of_ranks
 from skyfan.errors import DatasetError, RunConflict
 from skyfan.formats import checksums
+from skyfan.job import LAMBDA, Compute
 from skyfan.planning import Plan, Span
 from skyfan.records import (
     MAX_LISTED_FAILURES,
@@ -134,7 +135,7 @@ def _summary(request: AggregateRequest, plan: Plan, merged: Merged, observed: Ob
         completeness=completeness,
         timing=timing,
         throughput=_throughput(fresh, timing),
-        cost=estimate_cost(merged.records, request),
+        cost=estimate_cost(merged.records, request, plan.job.compute),
         **judged,
         caveats=tuple(dict.fromkeys(file.note for file in plan.files if file.note))[:MAX_CAVEATS],
         calibration=plan.calibration.model_dump() if plan.calibration else None,
@@ -143,6 +144,7 @@ def _summary(request: AggregateRequest, plan: Plan, merged: Merged, observed: Ob
         ids=merged.ids,
         catalog=plan.catalog,
         left_out=plan.files[0].left_out,
+        trained_samples=merged.trained_samples,
         replaced_values=_total(record.replaced_values for record in merged.records),
         samples_replaced=sum(record.samples_replaced for record in merged.records),
         undeclared_sentinels=_total(record.undeclared_sentinels for record in merged.records),
@@ -157,6 +159,8 @@ def _summary(request: AggregateRequest, plan: Plan, merged: Merged, observed: Ob
             "system": platform.system(),
             "cpus": os.cpu_count(),
             "engines": sorted({f"{r.engine} {r.engine_version}" for r in merged.records}),
+            "threads": sorted({r.threads for r in merged.records}),
+            "devices": sorted({r.device for r in merged.records}),
             "hosts": count_hosts(merged.records),
         },
         created_at=datetime.now(UTC).isoformat(),
@@ -269,18 +273,22 @@ def count_hosts(records: tuple[RankRecord, ...]) -> int:
     return len({record.log_stream or record.host for record in records})
 
 
-def estimate_cost(records: tuple[RankRecord, ...], request: AggregateRequest) -> Cost | None:
-    """An estimate of the ranks' cost on Lambda, from their records; None without records.
+def estimate_cost(records: tuple[RankRecord, ...], request: AggregateRequest, compute: Compute = LAMBDA) -> Cost | None:
+    """An estimate of the ranks' cost on what computed them, or on Lambda, from their records; None without records.
 
     Memory size, architecture and region are those in the records; without them Lambda's largest size in us-east-1.
+    `skyfan cost` gives the same number.
     """
     if not records:
         return None
     times = rank_times(record.to_json_dict() for record in records)
-    usage = usage_of_ranks(times, attempts=max(request.attempts, len(records)))
+    usage = usage_of_ranks(times, attempts=max(request.attempts, len(records)), compute=compute)
     prices, truth = load_prices(), "AWS's own bill can differ" if request.target == "aws" else "not billed"
     region = priced_region(prices, recorded_region(times) or "us-east-1")
+    where = f"AWS Lambda with {usage.memory_mb} MB ({usage.architecture})"
+    if compute != LAMBDA:
+        machine = usage.instance_type or "Fargate"
+        where = f"{machine} ({compute}), on demand, without the machines' start and idling"
     return bill(usage, prices, region).as_cost(
-        f"estimate: these ranks' wall times on AWS Lambda with {usage.memory_mb} MB ({usage.architecture}), "
-        f"prices of {region}; {truth}"
+        f"estimate: these ranks' wall times on {where}, prices of {region}; {truth}"
     )

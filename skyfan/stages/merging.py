@@ -29,6 +29,7 @@ from skyfan.science.metrics import (
 )
 from skyfan.science.quality import ScoreSums
 from skyfan.stages.id_keys import id_keys
+from skyfan.stages.trained_galaxies import count_trained
 
 READERS = 16
 # Their residuals are held, 8 bytes each; of more labelled rows the files are read again for the median.
@@ -46,6 +47,8 @@ class Merged:
     scores: ScoreSums
     classes: ClassTally | None = None
     anomalies: AnomaliesSummary | None = None
+    trained_samples: int = 0
+    """Samples that the run's model was trained on, see `trained_galaxies`."""
 
 
 def merge(folder: RunLedger, plan: Plan) -> Merged:
@@ -57,6 +60,7 @@ def merge(folder: RunLedger, plan: Plan) -> Merged:
     records: list[RankRecord] = []
     sums, held, held_rows = science_sums(np.empty(0), np.empty(0)), [np.empty(0)], 0
     redshifts, scores = RedshiftSample(plan.samples), ScoreSums()
+    trained_samples = 0
     classes = ClassTally(plan.job.classes) if plan.job.classes else None
     for table, record in _each_rank(folder, plan, (*SHOWN_COLUMNS, *CLASS_COLUMNS), folder.reconcile_record):
         records.append(record)
@@ -69,6 +73,7 @@ def merge(folder: RunLedger, plan: Plan) -> Merged:
         if pair is None:
             continue
         sums = merge_sums(sums, science_sums(*pair))
+        trained_samples += count_trained(plan, pair[1])
         if held_rows <= MAX_HELD_ROWS:
             held.append(known_residuals(*pair))
             held_rows += len(held[-1])
@@ -79,7 +84,7 @@ def merge(folder: RunLedger, plan: Plan) -> Merged:
     if science is not None:
         science = replace(science, nmad=_nmad(held, lambda: _residuals(folder, plan)))
     anomalies = None if classes or len(redshifts.z_pred) else _anomalies(folder, plan)
-    return Merged(tuple(records), science, redshifts, ids, scores, classes, anomalies)
+    return Merged(tuple(records), science, redshifts, ids, scores, classes, anomalies, trained_samples)
 
 
 def _tally(classes: ClassTally, table: pa.Table) -> None:

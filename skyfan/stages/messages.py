@@ -47,8 +47,8 @@ class PreparedModel(ModelPart):
     needs_conversion: bool
     result_row_bytes: int = Field(default=0, ge=0)
     samples_per_s: float | None = Field(default=None, gt=0)
-    calibration: Calibration | None = None
     warnings: tuple[str, ...] = ()
+    calibration: Calibration | None = None
     parts: tuple["PreparedModel", ...] = ()
 
 

@@ -56,8 +56,8 @@ def prepare(request: PrepareRequest, models: ModelCache, advance: Advance | None
     if calibration is not None:
         columns = replace(columns, half_width=calibration.half_width)
     rate = _rate(engine, bound, job.batch_size) if request.measure_rate else None
-    found = {"result_row_bytes": row_bytes(columns, layout), "samples_per_s": rate, "calibration": calibration}
-    return model.model_copy(update=found)
+    measured = {"result_row_bytes": row_bytes(columns, layout), "samples_per_s": rate, "calibration": calibration}
+    return model.model_copy(update=measured)
 
 
 def _found(named: NamedModel, models: ModelCache) -> PreparedModel:

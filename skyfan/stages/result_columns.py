@@ -40,7 +40,7 @@ def result_columns(
     outputs = _laid_out(engine.outputs(width))
     chosen = _chosen(options, outputs)
     pz = _pz_columns(options, engine, chosen)
-    z_column = None if pz else redshift_column(engine, options.z_column, width)
+    z_column = redshift_column(engine, options.z_column, width) if pz is None else pz.own
     if half_width is not None and pz is None and z_column is None:
         raise BadInput("--calibrate makes intervals of redshifts, and the model gives none; name one with --z-column.")
     classes = _class_columns(options, layout, chosen)
@@ -77,8 +77,7 @@ def _laid_out(specs: Sequence[OutputSpec]) -> tuple[OutputColumn, ...]:
 def _pz_columns(options: RunOptions, engine: Engine, chosen: Sequence[OutputColumn]) -> PzColumns | None:
     """Where p(z) is: as the job says, or three outputs that are called as those of a mixture are."""
     by_name = {one.name: one for one in chosen}
-    named_otherwise = engine.z_column is not None or options.z_column is not None
-    if options.pz is None and (named_otherwise or not set(MIXTURE_OUTPUTS) <= by_name.keys()):
+    if options.pz is None and (options.z_column is not None or not set(MIXTURE_OUTPUTS) <= by_name.keys()):
         return None
     form = parse_pz(options.pz or "mixture")
     if form.kind == "mixture":
@@ -89,9 +88,9 @@ def _pz_columns(options: RunOptions, engine: Engine, chosen: Sequence[OutputColu
                 f"--pz mixture takes three outputs of one width, {', '.join(MIXTURE_OUTPUTS)}; the model gives "
                 f"{_described(chosen)}. Name them so in the model."
             )
-        return PzColumns(form, tuple(one.columns for one in parts), options.point_estimate)
+        return PzColumns(form, tuple(one.columns for one in parts), options.point_estimate, engine.z_column)
     one = _of_width(chosen, form.width, f"--pz {form}")
-    return PzColumns(form, (one.columns,), options.point_estimate)
+    return PzColumns(form, (one.columns,), options.point_estimate, engine.z_column)
 
 
 def _class_columns(options: RunOptions, layout: FileLayout, chosen: Sequence[OutputColumn]) -> ClassColumns | None:

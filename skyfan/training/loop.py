@@ -1,119 +1,84 @@
 """Supervised training of an AstroMAE: AdamW, cosine schedule, averaged weights, early stopping.
 
-The loss is the Huber loss of Δz = (z_pred − z) / (1 + z), the quantity of which NMAD is a median. Everything random
-(split, order, orientation) depends only on the seed and the number of the epoch. So an interrupted and resumed training
-gives the same model as an uninterrupted one, on one machine with the same number of threads.
+Everything random (split, order, orientation) depends only on the seed and the number of the epoch. So an interrupted
+and resumed training gives the same model as an uninterrupted one, on one machine with the same number of threads.
 """
 
 import copy
 import math
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skyfan.errors import BadInput, DatasetError
+from skyfan.errors import BadInput, DatasetError, Interrupted
 from skyfan.events import Progress
 from skyfan.models.astromae import AstroMAE
 from skyfan.models.config import AstroMAEConfig
 from skyfan.science.metrics import science_metrics
+from skyfan.training.batches import ORIENTATIONS, Features, Pixels, batches_of
+from skyfan.training.losses import training_loss
+from skyfan.training.mixture_head import with_head
 from skyfan.training.samples import Samples, split_by_galaxy
-from skyfan.training.standardise import Standardisation, fit_standardisation, fold
+from skyfan.training.settings import EpochResult, Trained, TrainingSettings
+from skyfan.training.standardise import fit_standardisation, fold, unfold
 from skyfan.training.training_state import TrainingState, load_state, save_state
 
 _WARM_UP_FRACTION = 0.05
 _EVALUATION_BATCH = 512
 
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """The settings on which a trained model depends, besides its data and its architecture."""
-
-    epochs: int = 40
-    batch_size: int = 128
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.3
-    averaging: float = 0.999
-    huber_delta: float = 0.01
-    validation_fraction: float = 0.1
-    patience: int = 10
-    augment: bool = True
-    seed: int = 7
-
-    def __post_init__(self) -> None:
-        """Raises `BadInput` for the first setting with which training is impossible."""
-        positive = ("epochs", "batch_size", "learning_rate", "huber_delta", "patience")
-        for name in positive:
-            if getattr(self, name) <= 0:
-                raise BadInput(f"{name.replace('_', ' ')} must be above 0, not {getattr(self, name)}.")
-        for name in ("averaging", "validation_fraction"):
-            if not 0 < getattr(self, name) < 1:
-                raise BadInput(f"{name.replace('_', ' ')} must be between 0 and 1, not {getattr(self, name)}.")
-        if self.weight_decay < 0 or self.seed < 0:
-            raise BadInput("weight decay and seed must not be negative.")
+Report = Callable[[EpochResult, "Trained"], None]
 
 
-@dataclass(frozen=True)
-class EpochResult:
-    """One epoch: mean training loss, and the metrics of the averaged weights on the validation samples."""
-
-    epoch: int
-    training_loss: float
-    validation_loss: float
-    validation_nmad: float
-    validation_r2: float
-    best: bool
-
-
-@dataclass(frozen=True)
-class Trained:
-    """The best model, which takes raw inputs, and a summary of its training."""
-
-    model: AstroMAE
-    best: EpochResult
-    epochs: int
-    training_samples: int
-    validation_samples: int
-    stopped_early: bool
-
-
-Report = Callable[[EpochResult], None]
+def _never() -> bool:
+    return False
 
 
 def train(
     samples: Samples,
-    config: AstroMAEConfig,
+    initial: AstroMAEConfig | AstroMAE,
     settings: TrainingSettings,
+    *,
     state_path: Path | None = None,
     report: Report | None = None,
     progress: Progress | None = None,
+    stopping: Callable[[], bool] = _never,
+    device: str = "cpu",
 ) -> Trained:
-    """Trains a model of the sizes in `config` on `samples`.
+    """Trains a new model of these sizes, or `initial` further, on `samples`.
 
     With `state_path`, a checkpoint is written there after every epoch, and training continues from an existing one; the
-    caller deletes it. `report` is called after every epoch; `progress` counts steps.
+    caller deletes it. `report` is called after every epoch, with the best model so far; `progress` counts steps.
+    `stopping` is asked after every step: where it returns true, the checkpoint is written within the epoch.
 
     Raises:
         DatasetError: the samples do not fit the configuration, or do not vary.
         BadInput: the checkpoint belongs to other data or settings, or the training diverged.
+        Interrupted: `stopping` returned true.
     """
+    config = initial if isinstance(initial, AstroMAEConfig) else initial.config
     check_fit(samples, config)
     rows, held_out = split_by_galaxy(
         samples.redshift, settings.validation_fraction, np.random.default_rng(settings.seed)
     )
-    loop = _Loop(samples.take(rows), samples.take(held_out), config, settings)
+    loop = _Loop(samples.take(rows), samples.take(held_out), initial, settings, device)
     if state_path is not None and state_path.exists():
         loop.state = load_state(state_path, loop.state, loop.identity())
     while loop.state.epoch < settings.epochs and loop.state.epochs_without_gain < settings.patience:
-        result = loop.run_epoch(progress)
-        if report:
-            report(result)
+        try:
+            result = loop.run_epoch(progress, stopping)
+        except Interrupted:
+            if state_path is not None:
+                save_state(state_path, loop.state, loop.identity())
+            raise
         if state_path is not None:
             save_state(state_path, loop.state, loop.identity())
+        if report:
+            report(result, loop.finish())
     return loop.finish()
 
 
@@ -135,43 +100,64 @@ class _Loop:
     """The training loop; everything that changes from step to step is in `state`."""
 
     def __init__(
-        self, training: Samples, validation: Samples, config: AstroMAEConfig, settings: TrainingSettings
+        self,
+        training: Samples,
+        validation: Samples,
+        initial: AstroMAEConfig | AstroMAE,
+        settings: TrainingSettings,
+        device: str,
     ) -> None:
-        self.settings = settings
-        self.standardisation = fit_standardisation(training)
-        self.training = _Tensors.of(training, self.standardisation)
-        self.validation = _Tensors.of(validation, self.standardisation)
+        self.settings, self.device = settings, device
+        fitted = fit_standardisation(training)
+        self.standardisation = fitted.of_redshift_alone() if settings.head_only else fitted
+        pixels, held_out = (Pixels.of(part, self.standardisation, device) for part in (training, validation))
+        self.first_values = pixels.magnitude[:2].sum().item(), pixels.redshift.double().sum().item()
         self.steps_per_epoch = max(1, len(training) // settings.batch_size)
         torch.manual_seed(settings.seed)
-        model = AstroMAE(config)
-        last = model.concat_block[-1]
-        assert isinstance(last, nn.Linear)
-        nn.init.zeros_(last.weight)
+        if isinstance(initial, AstroMAE):
+            model = with_head(unfold(initial, self.standardisation), settings.mixture)
+        else:
+            model = with_head(_fresh(initial), settings.mixture)
+        model = model.to(device)
+        self.training: Pixels | Features = pixels
+        self.validation: Pixels | Features = held_out
+        if settings.head_only:
+            self.training = pixels.features(model, augment=settings.augment)
+            self.validation = held_out.features(model, augment=False)
         averaged = copy.deepcopy(model).requires_grad_(False)
-        optimiser = torch.optim.AdamW(_parameter_groups(model, settings.weight_decay), lr=settings.learning_rate)
+        # Without decay a row that has no gradient, that of the redshift, stays as it is.
+        decay = 0.0 if settings.head_only else settings.weight_decay
+        groups = _parameter_groups(self._trained(model), decay)
+        optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate)
         self.state = TrainingState(model, averaged, copy.deepcopy(averaged), optimiser)
 
     def identity(self) -> str:
         """Everything that two trainings must share, if one is to continue from the other's checkpoint."""
-        first = self.training.magnitude[:2].sum().item(), self.training.redshift.double().sum().item()
-        return repr((self.settings, self.state.model.config, len(self.training), first))
+        return repr((self.settings, self.state.model.config, len(self.training), self.first_values))
 
-    def run_epoch(self, progress: Progress | None) -> EpochResult:
-        """One pass over the training samples, and the averaged weights' metrics after it."""
-        state = self.state
-        rng = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + state.epoch)
-        losses = []
-        state.model.train()
-        for batch in self._batches(rng):
-            losses.append(self._step(batch))
+    def run_epoch(self, progress: Progress | None, stopping: Callable[[], bool]) -> EpochResult:
+        """One pass over the training samples, or the rest of an interrupted one; then the averaged weights' metrics.
+
+        Raises:
+            Interrupted: `stopping` returned true; the state is that after the last step.
+        """
+        state, start_s = self.state, time.perf_counter()
+        before_s = state.epoch_s
+        self._trained(state.model).train()
+        for rows, way in self._orders(done=len(state.losses)):
+            if stopping():
+                raise Interrupted(f"stopped in epoch {state.epoch + 1} of {self.settings.epochs}.")
+            state.losses.append(self._step(rows, way))
+            state.epoch_s = before_s + time.perf_counter() - start_s
             if progress:
                 progress(state.step, self.steps_per_epoch * self.settings.epochs)
         state.epoch += 1
-        result = self._evaluate(float(np.mean(losses)))
-        state.history.append(result.validation_loss)
+        result = self._evaluate(float(np.mean(state.losses)))
+        result = replace(result, seconds=before_s + time.perf_counter() - start_s)
+        state.history.append(result)
+        state.losses, state.epoch_s = [], 0.0
         if result.best:
             state.best.load_state_dict(state.averaged.state_dict())
-            state.best_result = (result.epoch, *_numbers(result))
             state.epochs_without_gain = 0
         else:
             state.epochs_without_gain += 1
@@ -180,33 +166,45 @@ class _Loop:
     def finish(self) -> Trained:
         """The best model with its standardisation folded in."""
         state = self.state
-        if not state.best_result:
+        best = next((result for result in reversed(state.history) if result.best), None)
+        if best is None:
             raise BadInput("the training diverged (no finite validation loss); try a lower --learning-rate.")
-        epoch, training_loss, validation_loss, nmad, r2 = state.best_result
         return Trained(
-            model=fold(state.best, self.standardisation).eval(),
-            best=EpochResult(int(epoch), training_loss, validation_loss, nmad, r2, best=True),
-            epochs=state.epoch,
+            model=fold(copy.deepcopy(state.best).cpu(), self.standardisation).eval(),
+            best=best,
+            history=tuple(state.history),
             training_samples=len(self.training),
             validation_samples=len(self.validation),
             stopped_early=state.epoch < self.settings.epochs,
         )
 
-    def _batches(self, rng: torch.Generator) -> Iterator["_Tensors"]:
+    def _trained(self, model: AstroMAE) -> nn.Module:
+        """The layers that this training changes."""
+        last = model.concat_block[-1]
+        assert isinstance(last, nn.Linear)
+        return last if self.settings.head_only else model
+
+    def _orders(self, done: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """The rows of each step of this epoch and their orientations, without the first `done` steps."""
+        rng = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.state.epoch)
         order = torch.randperm(len(self.training), generator=rng)
         size = self.settings.batch_size
         for step in range(self.steps_per_epoch):
-            batch = self.training.take(order[step * size : (step + 1) * size])
-            yield batch.turned(rng) if self.settings.augment else batch
+            rows = order[step * size : (step + 1) * size]
+            way = torch.randint(ORIENTATIONS, (len(rows),), generator=rng) if self.settings.augment else None
+            if step >= done:
+                yield rows.to(self.device), None if way is None else way.to(self.device)
 
-    def _step(self, batch: "_Tensors") -> float:
+    def _step(self, rows: Tensor, way: Tensor | None) -> float:
         state = self.state
         for group in state.optimiser.param_groups:
             group["lr"] = self.settings.learning_rate * self._schedule(state.step)
         state.optimiser.zero_grad()
-        loss = self._loss(state.model(batch.image, batch.magnitude), batch.redshift)
+        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.settings.mixed_precision):
+            raw = self.training.raw(state.model, rows, way)
+        loss = training_loss(raw, self.training.redshift[rows], self.standardisation, self.settings)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(state.model.parameters(), max_norm=1.0)
+        nn.utils.clip_grad_norm_(self._trained(state.model).parameters(), max_norm=1.0)
         state.optimiser.step()
         state.step += 1
         self._average()
@@ -224,7 +222,7 @@ class _Loop:
         """Moves the averaged weights and batch-norm statistics towards the current ones."""
         state = self.state
         weight = 1 - min(self.settings.averaging, (1 + state.step) / (10 + state.step))
-        averaged, current = state.averaged.state_dict(), state.model.state_dict()
+        averaged, current = (self._trained(model).state_dict() for model in (state.averaged, state.model))
         with torch.no_grad():
             for name, tensor in averaged.items():
                 if tensor.is_floating_point():
@@ -232,62 +230,26 @@ class _Loop:
                 else:
                     tensor.copy_(current[name])
 
-    def _loss(self, output: Tensor, redshift: Tensor) -> Tensor:
-        error = (self.standardisation.redshift(output[:, 0]) - redshift) / (1 + redshift)
-        delta = self.settings.huber_delta
-        return F.huber_loss(error, torch.zeros_like(error), delta=delta) / delta
-
-    def _evaluate(self, training_loss: float) -> EpochResult:
-        model = self.state.averaged.eval()
+    def _evaluate(self, mean_training_loss: float) -> EpochResult:
+        model, redshift = self.state.averaged.eval(), self.validation.redshift
         with torch.inference_mode():
-            parts = [model(part.image, part.magnitude) for part in self.validation.split(_EVALUATION_BATCH)]
-            output = torch.cat(parts)
-            loss = self._loss(output, self.validation.redshift).item()
-        predicted = self.standardisation.redshift(output[:, 0]).numpy()
-        metrics = science_metrics(predicted, self.validation.redshift.numpy())
-        assert metrics is not None
-        best = loss < min(self.state.history, default=math.inf)
-        return EpochResult(self.state.epoch, training_loss, loss, metrics.nmad, metrics.r2, best)
+            batches = batches_of(len(self.validation), _EVALUATION_BATCH)
+            raw = torch.cat([self.validation.raw(model, rows.to(self.device), None) for rows in batches])
+            loss = training_loss(raw, redshift, self.standardisation, self.settings).item()
+        predicted = self.standardisation.redshift(raw[:, 0].float()).cpu().numpy()
+        metrics = science_metrics(predicted, redshift.cpu().numpy())
+        if metrics is None:
+            raise BadInput("the training diverged (no finite prediction); try a lower --learning-rate.")
+        best = loss < min((result.validation_loss for result in self.state.history), default=math.inf)
+        return EpochResult(self.state.epoch, mean_training_loss, loss, metrics.nmad, metrics.r2, best, 0.0)
 
 
-def _numbers(result: EpochResult) -> tuple[float, float, float, float]:
-    return result.training_loss, result.validation_loss, result.validation_nmad, result.validation_r2
-
-
-@dataclass(frozen=True)
-class _Tensors:
-    """Standardised samples."""
-
-    image: Tensor
-    magnitude: Tensor
-    redshift: Tensor
-
-    @staticmethod
-    def of(samples: Samples, standardisation: Standardisation) -> "_Tensors":
-        image = standardisation.image(torch.from_numpy(samples.image))
-        magnitude = standardisation.magnitude(torch.from_numpy(samples.magnitude).double()).float()
-        return _Tensors(image, magnitude, torch.from_numpy(samples.redshift))
-
-    def __len__(self) -> int:
-        return len(self.redshift)
-
-    def take(self, rows: Tensor) -> "_Tensors":
-        return _Tensors(self.image[rows], self.magnitude[rows], self.redshift[rows])
-
-    def split(self, size: int) -> Iterator["_Tensors"]:
-        for start in range(0, len(self), size):
-            stop = start + size
-            yield _Tensors(self.image[start:stop], self.magnitude[start:stop], self.redshift[start:stop])
-
-    def turned(self, rng: torch.Generator) -> "_Tensors":
-        """Every image in one of its eight orientations, none of which changes the redshift."""
-        way = torch.randint(8, (len(self),), generator=rng)
-        image = torch.empty_like(self.image)
-        for number in range(8):
-            rows = (way == number).nonzero()[:, 0]
-            turned = torch.rot90(self.image[rows], number % 4, dims=(2, 3))
-            image[rows] = turned.flip(3) if number >= 4 else turned
-        return _Tensors(image, self.magnitude, self.redshift)
+def _fresh(config: AstroMAEConfig) -> AstroMAE:
+    model = AstroMAE(config)
+    last = model.concat_block[-1]
+    assert isinstance(last, nn.Linear)
+    nn.init.zeros_(last.weight)
+    return model
 
 
 def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:

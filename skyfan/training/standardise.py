@@ -8,7 +8,8 @@ redshift's scale into the last layer. The saved model is a plain AstroMAE that t
 """
 
 import copy
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from skyfan.errors import DatasetError
 from skyfan.models.astromae import AstroMAE
 from skyfan.training.samples import Samples
 
-Matrix = NDArray[np.float64]
+Matrix = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,17 @@ class Standardisation:
     def redshift(self, output: Tensor) -> Tensor:
         """The output of a model that was trained on standardised inputs → redshift."""
         return output * self.redshift_scale + self.redshift_mean
+
+    def of_redshift_alone(self) -> "Standardisation":
+        """The same for models whose inputs are raw."""
+        channels, magnitudes = len(self.image_mean), len(self.magnitude_mean)
+        return replace(
+            self,
+            image_mean=np.zeros(channels),
+            image_scale=np.ones(channels),
+            magnitude_mean=np.zeros(magnitudes),
+            whitening=np.eye(magnitudes),
+        )
 
 
 def _like(tensor: Tensor, values: Matrix) -> Tensor:
@@ -81,19 +93,38 @@ def fit_standardisation(samples: Samples) -> Standardisation:
 
 def fold(model: AstroMAE, standardisation: Standardisation) -> AstroMAE:
     """A copy of `model` that takes raw inputs and gives redshifts."""
-    folded = copy.deepcopy(model)
     s = standardisation
+    image = np.diag(1.0 / s.image_scale), s.image_mean
+    return _converted(model, image, (s.whitening.T, s.magnitude_mean), s.redshift_scale, s.redshift_mean)
+
+
+def unfold(model: AstroMAE, standardisation: Standardisation) -> AstroMAE:
+    """A copy of `model`, which takes raw inputs, that takes standardised ones: the inverse of `fold`."""
+    s = standardisation
+    back = np.linalg.inv(s.whitening.T)
+    image = np.diag(s.image_scale), -s.image_mean / s.image_scale
+    magnitude = back, -s.whitening.T @ s.magnitude_mean
+    return _converted(model, image, magnitude, 1.0 / s.redshift_scale, -s.redshift_mean / s.redshift_scale)
+
+
+def _converted(
+    model: AstroMAE, image: tuple[Matrix, Matrix], magnitude: tuple[Matrix, Matrix], scale: float, offset: float
+) -> AstroMAE:
+    """A copy that takes x where `model` takes matrix · (x − mean), and gives scale · redshift + offset."""
+    changed = copy.deepcopy(model)
+    components = model.config.mixture
     with torch.no_grad():
-        for conv in (folded.patch_embed.proj, folded.inception_model.conv2d_init):
-            _fold_input(conv, np.diag(1.0 / s.image_scale), s.image_mean)
-        first, last = folded.inception_model.magnitude_block[0], folded.concat_block[-1]
+        for conv in (changed.patch_embed.proj, changed.inception_model.conv2d_init):
+            _fold_input(conv, *image)
+        first, last = changed.inception_model.magnitude_block[0], changed.concat_block[-1]
         assert isinstance(first, nn.Linear)
         assert isinstance(last, nn.Linear)
-        _fold_input(first, s.whitening.T, s.magnitude_mean)
-        weight, bias = last.weight.double(), last.bias.double()
-        last.weight.copy_(weight * s.redshift_scale)
-        last.bias.copy_(bias * s.redshift_scale + s.redshift_mean)
-    return folded
+        _fold_input(first, *magnitude)
+        redshifts = slice(0, 1 + components)  # the point and the means; the sigmas are logarithms
+        last.weight[redshifts] = (last.weight[redshifts].double() * scale).float()
+        last.bias[redshifts] = (last.bias[redshifts].double() * scale + offset).float()
+        last.bias[1 + components : 1 + 2 * components] += math.log(scale)
+    return changed
 
 
 def _fold_input(layer: nn.Linear | nn.Conv2d, matrix: Matrix, mean: Matrix) -> None:

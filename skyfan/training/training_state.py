@@ -1,9 +1,9 @@
-"""The state of a training run between two epochs, as one safetensors file."""
+"""The state of a training between two steps, as one safetensors file."""
 
 import hashlib
 import json
 import struct
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from skyfan import store
 from skyfan.errors import BadInput
 from skyfan.models.astromae import AstroMAE
+from skyfan.training.settings import EpochResult
 
 _METADATA_KEY = "skyfan.training"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -31,8 +32,10 @@ class TrainingState:
     epoch: int = 0
     step: int = 0
     epochs_without_gain: int = 0
-    history: list[float] = field(default_factory=list)
-    best_result: tuple[float, ...] = ()
+    history: list[EpochResult] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    """Of the steps of the epoch that was interrupted, and the seconds that it has taken."""
+    epoch_s: float = 0.0
 
 
 def save_state(path: Path, state: TrainingState, identity: str) -> None:
@@ -49,8 +52,9 @@ def save_state(path: Path, state: TrainingState, identity: str) -> None:
         "epoch": state.epoch,
         "step": state.step,
         "epochs_without_gain": state.epochs_without_gain,
-        "history": state.history,
-        "best_result": state.best_result,
+        "history": [asdict(result) for result in state.history],
+        "losses": state.losses,
+        "epoch_s": state.epoch_s,
     }
     store.put(str(path), save_safetensors(tensors, metadata={_METADATA_KEY: json.dumps(described)}))
 
@@ -80,8 +84,8 @@ def load_state(path: Path, fresh: TrainingState, identity: str) -> TrainingState
             fresh.optimiser.state[parameter] = {n: tensors[f"optimiser/{number}/{n}"] for n in _MOMENTS}
     fresh.epoch, fresh.step = described["epoch"], described["step"]
     fresh.epochs_without_gain = described["epochs_without_gain"]
-    fresh.history = described["history"]
-    fresh.best_result = tuple(described["best_result"])
+    fresh.history = [EpochResult(**result) for result in described["history"]]
+    fresh.losses, fresh.epoch_s = described["losses"], described["epoch_s"]
     return fresh
 
 

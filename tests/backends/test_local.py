@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from skyfan.backends.local import DEFAULT_WORKERS, LocalServices
+from skyfan.backends.local import COLLECTIVE_WORKERS, LocalServices
 from skyfan.events import Event, RankCommitted
 from tests.e2e.support import make_job, run
 
@@ -38,7 +38,7 @@ def test_each_gpu_has_an_executor_that_sees_no_other(monkeypatch):
     assert visible_to_executors(services) == sorted(gpus)
     assert LocalServices(gpus=("0", "1", "2", "3")).concurrency == 4
     assert LocalServices(workers=1, gpus=gpus).concurrency == 1
-    assert LocalServices(device="cpu", gpus=gpus).concurrency == DEFAULT_WORKERS
+    assert LocalServices(device="cpu", gpus=gpus).concurrency == COLLECTIVE_WORKERS
 
 
 def test_executors_beyond_the_gpus_share_them_in_turn():

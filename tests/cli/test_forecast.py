@@ -5,12 +5,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+import skyfan
+from skyfan.cli import app
 from skyfan.cli.forecast import run_calibration, show_forecast
 from skyfan.errors import BadInput
 from skyfan.job import Job
 from skyfan.layout import FileLayout, TensorSpec
 from skyfan.planning import Plan, distribute, make_partitions
+from skyfan.progress.summary_rows import summary_rows
+from skyfan.studies.forecast.forecast_calibration import MeasuredRate
+from skyfan.studies.forecast.model_rate import measure_rate
+from tests.e2e.support import make_job
 
 PUBLISHED = str(Path(__file__).parents[1] / "data/published/aws")
 IMAGE = TensorSpec(name="image", dtype="float32", shape=(50_000, 5, 32, 32), offset_bytes=0, order=(0, 1, 2))
@@ -61,3 +68,35 @@ def test_an_empty_plan_cannot_be_forecast():
 def test_the_references_runs_do_not_calibrate_ours(tmp_path):
     with pytest.raises(BadInput, match="no Skyfan rank records"):
         run_calibration([f"{PUBLISHED}/result-partition-25MB/1GB/1"], str(tmp_path / "c.json"))
+
+
+def test_a_measured_rate_replaces_the_calibrations_compute_time(capsys):
+    show_forecast(plan(), as_json=True)
+    packaged = json.loads(capsys.readouterr().out)
+    show_forecast(plan(), rate=MeasuredRate("mine.pt", samples_per_s=100_000.0, threads=6), as_json=True)
+    faster = json.loads(capsys.readouterr().out)
+    assert faster["plan"]["cost_usd"] < packaged["plan"]["cost_usd"]
+    assert "mine.pt at 100,000 samples/s with 6 threads" in faster["calibration"]["source"]
+
+
+@pytest.mark.slow
+def test_the_summary_and_the_cost_command_give_one_number(sample, small_model, tmp_path):
+    job = make_job(sample.path, small_model, tmp_path / "run")
+    summary = skyfan.run(job, on="process", progress=False).summary
+    shown = CliRunner().invoke(app, ["cost", job.output, "--json"], catch_exceptions=False)
+    assert summary.cost is not None
+    assert json.loads(shown.stdout)["total_usd"] == pytest.approx(summary.cost.total_usd)
+    # On this machine nothing was billed: neither the table nor the page shows a price.
+    assert "AWS" not in " ".join(label for label, _ in summary_rows(summary))
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "on AWS Lambda" not in page
+    on_aws = summary.model_copy(update={"target": "aws"})
+    assert "on AWS Lambda (estimate)" in dict(summary_rows(on_aws))
+
+
+@pytest.mark.slow
+def test_the_rate_of_a_model_is_measured_on_blank_samples(sample, small_model, tmp_path):
+    found = measure_rate(make_job(sample.path, small_model, tmp_path / "run"))
+    assert found.samples_per_s > 0
+    assert found.threads == 1
+    assert not (tmp_path / "run").exists()

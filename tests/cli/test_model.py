@@ -70,14 +70,14 @@ def test_convert_writes_safetensors_and_refuses_another_name(tmp_path: Path):
         run.invoke(app, ["convert", str(source), str(tmp_path / "model.pt")], catch_exceptions=False)
 
 
-def test_train_writes_a_model_and_no_state_file(tmp_path: Path):
+def test_train_writes_a_model_with_its_curve_and_no_state_file(tmp_path: Path):
     sample = make_sample(tmp_path / "sky.pt", samples=40)
     out = tmp_path / "model.safetensors"
     arguments = ["train", str(sample.path), "--out", str(out), "--epochs", "1", "--batch-size", "16", "--json", "-q"]
     shown = run.invoke(app, arguments, catch_exceptions=False)
     assert json.loads(shown.stdout)["epochs"] == 1
     assert load_model(str(out)).metadata["training"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.safetensors", "sky.pt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.safetensors", "model.training", "sky.pt"]
     with pytest.raises(BadInput, match="folder that exists"):
         run.invoke(
             app, ["train", str(sample.path), "--out", str(tmp_path / "no" / "m.safetensors")], catch_exceptions=False
@@ -93,8 +93,32 @@ def test_train_replaces_a_model_only_with_force_and_says_where_the_checkpoint_is
         run.invoke(app, arguments, catch_exceptions=False)
     assert out.read_bytes() == b"precious"
     shown = run.invoke(app, [*arguments, "--force"], catch_exceptions=False)
-    assert "model.training.safetensors" in shown.stderr.replace("\n", "")
+    assert "model.training" in shown.stderr.replace("\n", "")
     assert load_model(str(out)).metadata["training"]
+
+
+def test_the_same_training_again_is_done_and_another_is_refused(tmp_path: Path):
+    sample = make_sample(tmp_path / "sky.pt", samples=40)
+    out = tmp_path / "model.safetensors"
+    arguments = ["train", str(sample.path), "--out", str(out), "--epochs", "1", "--batch-size", "16"]
+    first = run.invoke(app, arguments, catch_exceptions=False)
+    told = " ".join(first.stderr.split())
+    assert "epoch 1/1: loss" in told
+    assert "left; best: epoch 1" in told
+    content = out.read_bytes()
+    again = run.invoke(app, arguments, catch_exceptions=False)
+    assert "is done" in again.stderr
+    assert out.read_bytes() == content
+    with pytest.raises(BadInput, match="is not of this data and these settings"):
+        run.invoke(app, [*arguments, "--seed", "8"], catch_exceptions=False)
+    with pytest.raises(BadInput, match="is not of this data and these settings"):
+        run.invoke(app, [*arguments, "--size", "reference"], catch_exceptions=False)
+    head = ["--from", str(out), "--loss", "mixture", "--head-only", "--components", "2"]
+    mixture = tmp_path / "mixture.safetensors"
+    run.invoke(app, [*arguments[:3], str(mixture), *arguments[4:], *head], catch_exceptions=False)
+    assert load_model(str(mixture)).config.mixture == 2
+    with pytest.raises(BadInput, match="--size is for new models"):
+        run.invoke(app, [*arguments, "--size", "small", *head], catch_exceptions=False)
 
 
 def test_compare_needs_both_datasets_or_none(tmp_path: Path):

@@ -39,6 +39,26 @@ def test_three_ranks_and_one_retry():
     assert found["Lambda compute"] == pytest.approx(54.0 * 10 * 0.0000166667)
 
 
+def test_ranks_on_batch_are_hours_of_tasks_and_no_invocations():
+    """Two ranks of half an hour: 4 vCPUs and 8 GB for an hour."""
+    ranks = rank_times([record(wall_s=1800.0), record(wall_s=1800.0)])
+    found = {item.name: item.usd for item in bill(usage_of_ranks(ranks, compute="batch"), PRICES).items}
+    assert found["Fargate vCPU"] == pytest.approx(4 * 0.04048)
+    assert found["Fargate memory"] == pytest.approx(8 * 0.004445)
+    assert found["Lambda compute"] == found["Lambda requests"] == 0
+    assert found["Step Functions transitions"] == pytest.approx(11 * 0.000025)
+
+
+@pytest.mark.parametrize(
+    ("compute", "line", "usd"), [("batch-gpu", "g5.xlarge", 1.006 + 0.005), ("sagemaker", "ml.c5.4xlarge", 0.816)]
+)
+def test_ranks_on_instances_are_hours_of_the_usual_type(compute, line, usd):
+    usage = usage_of_ranks(rank_times([record(wall_s=3600.0)]), compute=compute)
+    found = {item.name: item.usd for item in bill(usage, PRICES).items}
+    assert found[f"Instances {line}"] == pytest.approx(usd)
+    assert found["Fargate vCPU"] == found["Lambda compute"] == 0
+
+
 def test_the_references_profiler_seconds_are_not_billed():
     with pytest.raises(BadInput, match="profiler seconds"):
         rank_times([{"total_cpu_time (seconds)": 22.0}])

@@ -136,3 +136,10 @@ def test_ranks_with_wide_outputs_are_smaller(tmp_path):
     sizes = [path.stat().st_size for path in (tmp_path / "run" / "predictions").iterdir()]
     assert len(sizes) == 3
     assert max(sizes) <= PARTITION_RESULT_BYTES
+
+
+def test_executors_have_loaded_the_model_before_the_map(sample, small_model, tmp_path):
+    job = make_job(sample.path, small_model, tmp_path / "run", workers=2, world_size=4)
+    ran = skyfan.run(job, on="local", progress=False)
+    assert [record.cold_start for record in ran.records] == [False] * 4
+    assert ran.summary.environment["devices"] == ["cpu"]

@@ -15,6 +15,9 @@ from skyfan.stages.partition_files import write_partitions
 from skyfan.studies.bench.measurements import CellResult
 from skyfan.studies.bench.study import Setting
 
+# So many samples take several seconds on any machine, longer than starting executors does: inference dominates.
+QUICK_SAMPLES = 8192
+
 RunJob = Callable[[Job, str], Run]
 """Runs a job on the backend of that name."""
 
@@ -107,6 +110,14 @@ class PipelineRunner:
         target = store.join(self._s3, Path(data).name)
         upload(data, target)
         return target
+
+
+def quick_repeats(dataset: str) -> int:
+    """How many times a small local dataset is taken, so that a short study measures inference; 1 for all others."""
+    layouts = read_layouts(dataset)
+    if not all(Path(layout.uri.removeprefix("file://")).exists() for layout in layouts):
+        return 1
+    return max(1, -(-QUICK_SAMPLES // sum(layout.samples for layout in layouts)))
 
 
 def _link(source: Path, target: Path) -> None:

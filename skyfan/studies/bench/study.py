@@ -110,6 +110,13 @@ class Study(BaseModel):
             for values in itertools.product(*self.grid.values())
         ]
 
+    def enlarged(self, times: int) -> Self:
+        """The same study on so many times the data."""
+        if "repeat" in self.grid:
+            repeats = tuple(repeat * times for repeat in self.grid["repeat"])
+            return self.model_copy(update={"grid": {**self.grid, "repeat": repeats}})
+        return self.model_copy(update={"fixed": {**self.fixed, "repeat": self.fixed.get("repeat", 1) * times}})
+
 
 def load_study(name: str, *, quick: bool = False) -> Study:
     """A packaged study by name, or the TOML file at that URI; with `quick` its smaller form.

@@ -134,6 +134,7 @@ def render(
         environment=content["environment"],
         measurements=len(measurements),
         repetitions=content["study"]["repetitions"],
+        several=content["study"]["repetitions"] > 1,
         tables=found,
         figures=[(one.title, page_svg(one.figure, one.name, one.title)) for one in drawn],
         cell=cell,

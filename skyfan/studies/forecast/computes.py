@@ -12,7 +12,8 @@ import numpy as np
 
 from skyfan.aws_limits import LAMBDA_MAX_MEMORY_MB, LAMBDA_TIMEOUT_S
 from skyfan.cost import Prices, RegionPrices, Usage, bill
-from skyfan.cost.usage import PIPELINE_STATES, RANK_PUTS
+from skyfan.cost.bill import FARGATE_GB, FARGATE_VCPUS
+from skyfan.cost.usage import PIPELINE_STATES, RANK_PUTS, USUAL_INSTANCES
 from skyfan.errors import BadInput
 from skyfan.studies.billing.memory_sizes import speed, vcpus
 from skyfan.studies.forecast.forecast_calibration import Calibration, load_calibration
@@ -84,30 +85,23 @@ class ComputeChoice:
     trade_off: ComputeForecast
 
 
-def _fargate_h(vcpu: int, memory_gb: int) -> Callable[[RegionPrices], float]:
-    return lambda unit: vcpu * unit.fargate_vcpu_h + memory_gb * unit.fargate_gb_h + unit.public_ipv4_h
+def _fargate_h(unit: RegionPrices) -> float:
+    return FARGATE_VCPUS * unit.fargate_vcpu_h + FARGATE_GB * unit.fargate_gb_h + unit.public_ipv4_h
 
 
 def _instance_h(kind: str) -> Callable[[RegionPrices], float]:
-    def usd_h(unit: RegionPrices) -> float:
-        listed = unit.sagemaker_processing_h if kind.startswith("ml.") else unit.ec2_h
-        if kind not in listed:
-            raise BadInput(
-                f"the price file has no price of {kind}; add it, or leave the file out for the packaged one."
-            )
-        return listed[kind] + (0.0 if kind.startswith("ml.") else unit.public_ipv4_h)
-
-    return usd_h
+    return lambda unit: unit.instance_h(kind)
 
 
 # The machines that infra/terraform takes when nothing else is asked for, and those whose speed is measured. A Batch
 # instance is kept for some minutes after its last job, and billed for them.
+_EC2, _ML = USUAL_INSTANCES["batch-gpu"], USUAL_INSTANCES["sagemaker"]
 COMPUTES = (
-    Compute("batch", "4 vCPU Fargate", 64, 75.0, _fargate_h(4, 8)),
-    Compute("batch-gpu", "g5.xlarge", 4, 240.0, _instance_h("g5.xlarge"), gpu="A10G", idle_s=120.0),
+    Compute("batch", "4 vCPU Fargate", 64, 75.0, _fargate_h, FARGATE_VCPUS),
+    Compute("batch-gpu", _EC2, 4, 240.0, _instance_h(_EC2), gpu="A10G", idle_s=120.0),
     Compute("batch-gpu", "p5.4xlarge", 1, 300.0, _instance_h("p5.4xlarge"), gpu="H100", idle_s=120.0),
     Compute("batch-gpu", "A100 (p4d)", 8, 300.0, _instance_h("p4d.24xlarge"), gpu="A100", slots=8, idle_s=120.0),
-    Compute("sagemaker", "ml.c5.4xlarge", 4, 240.0, _instance_h("ml.c5.4xlarge"), vcpus=16),
+    Compute("sagemaker", _ML, 4, 240.0, _instance_h(_ML), vcpus=16),
     Compute("sagemaker", "ml.g5.xlarge", 4, 300.0, _instance_h("ml.g5.xlarge"), gpu="A10G"),
     Compute("slurm", "1 core", 256, 10.0, None, vcpus=1),
 )

@@ -7,6 +7,7 @@ A calibration is data (JSON). Two are packaged: `published` is fitted on the ref
 import itertools
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
@@ -92,6 +93,24 @@ class Calibration(BaseModel):
     def save(self, uri: str) -> None:
         """Writes the JSON file."""
         store.put(uri, self.model_dump_json(by_alias=True, indent=2).encode())
+
+
+@dataclass(frozen=True)
+class MeasuredRate:
+    """Samples a second of a model with so many threads."""
+
+    model: str
+    samples_per_s: float
+    threads: int
+
+    def in_calibration(self, known: Calibration) -> Calibration:
+        """The calibration with this model's compute time."""
+        source = (
+            f"{known.source}; compute as measured here: {self.model} at {self.samples_per_s:,.0f} samples/s with "
+            f"{self.threads} threads"
+        )
+        changes = {"compute_s_per_sample": 1 / self.samples_per_s, "measured_vcpus": float(self.threads)}
+        return known.model_copy(update={**changes, "source": source})
 
 
 def load_calibration(name: str = "skyfan") -> Calibration:

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from skyfan.aws_limits import LAMBDA_MAX_MEMORY_MB, LAMBDA_TIMEOUT_S
-from skyfan.cost import Architecture, Invocation, Prices, Usage, bill, pipeline_transitions
-from skyfan.cost.usage import LOG_BYTES_PER_INVOCATION, RANK_PUTS
+from skyfan.cost import Architecture, Invocation, Prices, bill, run_usage
 from skyfan.errors import BadInput
 from skyfan.planning import CONTAINER_OVERHEAD_BYTES
 from skyfan.studies.forecast.forecast_calibration import Calibration
@@ -106,14 +105,12 @@ def interval(walls_s: Sequence[float], residual_sigma: float) -> tuple[float, fl
 
 
 def _cost(work: Workload, outcome: Outcome, prices: Prices, region: str, architecture: Architecture) -> float:
-    usage = Usage(
-        invocations=[Invocation(outcome.billed_s / outcome.attempts, count=outcome.attempts)],
+    usage = run_usage(
+        [Invocation(outcome.billed_s / outcome.attempts, count=outcome.attempts)],
+        work.ranks,
+        reads=outcome.requests,
         memory_mb=work.memory_mb,
         architecture=architecture,
-        transitions=pipeline_transitions(work.ranks, outcome.attempts - work.ranks),
-        s3_puts=RANK_PUTS * work.ranks,
-        s3_gets=outcome.requests,
-        log_bytes=LOG_BYTES_PER_INVOCATION * outcome.attempts,
     )
     return bill(usage, prices, region).total_usd
 

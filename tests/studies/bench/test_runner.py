@@ -8,8 +8,8 @@ import pytest
 from skyfan.api import Job, Run
 from skyfan.errors import BadInput, LocationError, SkyfanError
 from skyfan.formats.torch import open_tensorfile, write_tensorfile
-from skyfan.studies.bench import Setting
-from skyfan.studies.bench.runner import PipelineRunner
+from skyfan.studies.bench import Setting, load_study
+from skyfan.studies.bench.runner import QUICK_SAMPLES, PipelineRunner, quick_repeats
 
 
 class Started(SkyfanError):
@@ -68,3 +68,10 @@ def test_what_cannot_be_prepared_is_said(dataset, tmp_path):
     )
     with pytest.raises(BadInput, match="none"):
         runner(Setting(repeat=2), str(tmp_path / "run"))
+
+
+def test_a_quick_study_takes_small_data_often_enough_that_inference_dominates(dataset):
+    times = quick_repeats(str(dataset))
+    assert 100 * (times - 1) < QUICK_SAMPLES <= 100 * times
+    assert {one.repeat for one in load_study("batch-size", quick=True).enlarged(times).settings()} == {times}
+    assert {one.repeat for one in load_study("data-size", quick=True).enlarged(3).settings()} == {3, 6}

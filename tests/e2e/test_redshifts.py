@@ -70,6 +70,12 @@ def catalogue(path, rows=ROWS, **more):
     return columns
 
 
+def relative_errors(columns):
+    """|z − z_pred| / (1 + z_pred) of what `Point` predicts."""
+    z_pred = 0.02 * (columns["magnitude"][:, 0].numpy() - 16)
+    return np.abs(columns["redshift"].numpy() - z_pred) / (1 + z_pred)
+
+
 def test_a_mixture_is_told_by_its_names_and_becomes_estimates_intervals_and_metrics(programs, tmp_path):
     columns = catalogue(tmp_path / "sky.pt")
     columns["magnitude"][5, 1] = 31
@@ -133,12 +139,13 @@ def test_p_z_is_a_part_of_the_identity(programs, tmp_path):
 
 
 def test_points_get_intervals_that_hold_their_part_of_other_galaxies(programs, tmp_path):
-    catalogue(tmp_path / "spec.pt", 600)
-    catalogue(tmp_path / "sky.pt", 600)
+    errors = [relative_errors(catalogue(tmp_path / name, 600)) for name in ("spec.pt", "sky.pt")]
     job = make_job(tmp_path / "sky.pt", programs["Point"], tmp_path / "run", calibrate=str(tmp_path / "spec.pt"))
     summary = run(job)
     assert summary.calibration["samples"] == 600
-    assert 0.6 < summary.science["coverage"] < 0.76
+    assert summary.calibration["half_width"] == pytest.approx(np.sort(errors[0])[409 - 1], rel=1e-4)  # ⌈601 · 0.68⌉
+    expected = (errors[1] <= summary.calibration["half_width"]).mean()
+    assert summary.science["coverage"] == pytest.approx(expected, abs=0.003)
     table = skyfan.open_run(job.output).predictions()
     half = summary.calibration["half_width"]
     np.testing.assert_allclose(

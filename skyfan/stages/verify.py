@@ -201,7 +201,7 @@ def _compare_samples(
     for one in deviations(held, again):
         if np.isfinite(one.relative):
             found.largest_deviation = max(found.largest_deviation, one.relative)
-        if one.relative > recomputer.tolerance:
+        if not recomputer.allows(one):
             rank, row = places[one.row]
             if one.column not in checked[rank].differing:  # that was told already
                 found.add(ledger.predictions_uri(rank), _sentence(one, row))

@@ -38,6 +38,11 @@ class Deviation:
     relative: float
     """|found − expected| / max(1, |expected|); infinite where they cannot be compared."""
 
+    @property
+    def comparable(self) -> float:
+        """The deviation as `tolerance` is meant: of redshifts, and of what is no steeper in them."""
+        return self.relative / _STEEPNESS if self.column in _OF_DENSITY else self.relative
+
 
 class Recomputer:
     """Runs the executor's own code again on chosen samples, into a temporary folder."""
@@ -74,10 +79,6 @@ class Recomputer:
         measured = (self._record.deviation or {}).get("max_abs", 0.0) if is_reduced else 0.0
         same = self.engine == self._record.engine
         return 2 * measured + (SAME_ENGINE_TOLERANCE if same else TOLERANCE)
-
-    def allows(self, one: Deviation) -> bool:
-        """Whether the last computation may differ so much in this column."""
-        return one.relative <= self.tolerance * (_STEEPNESS if one.column in _OF_DENSITY else 1)
 
     def _compute(self, item: PlanItem, engine: str, precision: str) -> pa.Table:
         plan = self._plan

@@ -5,7 +5,7 @@ reference system's payload (`skyfan.reference_payload`) all make one. An option 
 limits and its description stand nowhere else.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self
 
@@ -217,6 +217,10 @@ class Job(RunOptions):
     def models(self) -> tuple[str, ...]:
         """All models that the job names."""
         return (self.model,) if isinstance(self.model, str) else self.model
+
+    def with_models(self, models: Sequence[str]) -> Self:
+        """The same job with these models."""
+        return self.model_copy(update={"model": models[0] if len(models) == 1 else tuple(models)})
 
     @property
     def options(self) -> RunOptions:

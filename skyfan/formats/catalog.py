@@ -12,6 +12,7 @@ from skyfan.formats.tables import Kind, Table
 from skyfan.job import RunOptions
 from skyfan.layout import FileLayout, TensorSpec
 from skyfan.planning import ID_NAMES
+from skyfan.preprocessing import parse_steps
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Catalog:
             **dict.fromkeys((name for name in options.keep if name != "all"), "--keep"),
             **({options.target: "--target"} if options.target else {}),
             **({options.id: "--id"} if options.id else {}),
+            **{step.by: "--preprocess" for step in parse_steps(options.preprocess) if step.by},
         }
         renamed = parse_settings(options.inputs)
         for name, option in named.items():
@@ -73,8 +75,10 @@ class Catalog:
         return file.model_copy(update={"tensors": (*file.tensors, *beside)}) if beside else file
 
 
+UNJOINED = "catalog:"
+"""Where a column's rows are that are in no file yet."""
+
+
 def planned_spec(name: str, kind: Kind, samples: int) -> TensorSpec:
     """A column whose rows are in no file yet."""
-    return TensorSpec(
-        name, kind.dtype, (samples, *kind.row_shape), 0, tuple(range(len(kind.row_shape))), uri="catalog:"
-    )
+    return TensorSpec(name, kind.dtype, (samples, *kind.row_shape), 0, tuple(range(len(kind.row_shape))), uri=UNJOINED)

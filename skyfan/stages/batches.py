@@ -37,8 +37,17 @@ class Columns:
     @property
     def read(self) -> frozenset[str]:
         """All that are read."""
-        validities = (self.validities[name] for name in self.kept if name in self.validities)
-        return frozenset({*self.inputs, *self.kept, *validities, *self.preprocessing.columns, REDSHIFT})
+        beside = {*self.kept, *self.preprocessing.columns}
+        validities = {self.validities[name] for name in beside & self.validities.keys()}
+        return frozenset({*self.inputs, *beside, *validities, REDSHIFT})
+
+    def beside(self, block: Block, rows: slice) -> dict[str, NDArray[Any]]:
+        """What the preprocessing reads of these rows beside the inputs; NaN where there is no value."""
+        found = {name: block.tensors[name][rows] for name in self.preprocessing.columns}
+        for name in self.validities.keys() & found.keys():
+            absent = block.tensors[self.validities[name]][rows] == 0
+            found[name] = np.where(absent.reshape(found[name].shape), np.nan, found[name])
+        return found
 
     def held(self, block: Block, rows: slice) -> dict[str, NDArray[Any]]:
         """What is kept of these rows, masked where there is no value; copies, as the block is filled anew."""
@@ -148,8 +157,7 @@ def batches(
             first_sample = block.first_sample + start
             given = [block.tensors[name][rows] for name in columns.inputs]
             tensors, reasons, replaced = missing_values.apply(columns.inputs, given, first_sample)
-            beside = {name: block.tensors[name][rows] for name in columns.preprocessing.columns}
-            tensors = columns.preprocessing.apply(columns.inputs, tensors, beside, reasons)
+            tensors = columns.preprocessing.apply(columns.inputs, tensors, columns.beside(block, rows), reasons)
             yield Batch(first_sample, reasons, replaced, _redshifts(block, rows), columns.held(block, rows)), tensors
 
 

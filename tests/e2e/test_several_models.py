@@ -48,10 +48,6 @@ def models(small_model, tmp_path_factory):
     return folder
 
 
-def several(job, models):
-    return job.model_copy(update={"model": tuple(models)})
-
-
 def read_bytes(output):
     return sum(json.loads(path.read_text())["bytes_read"] for path in output.glob("[0-9].json"))
 
@@ -81,7 +77,7 @@ def test_three_models_read_the_data_once_and_each_predicts_as_it_does_alone(samp
 def test_children_of_this_machine_predict_with_several_models(sample, models, tmp_path):
     listed = [str(models / name) for name in ("first.pt", "second.pt")]
     for on in ("process", "local"):
-        run(several(make_job(sample.path, "demo", tmp_path / on, workers=1, world_size=1), listed), on=on)
+        run(make_job(sample.path, "demo", tmp_path / on, workers=1, world_size=1).with_models(listed), on=on)
     found, expected = (predictions(tmp_path / on) for on in ("local", "process"))
     assert found.column_names == expected.column_names
     for name in ("z_pred", "second_z_pred"):
@@ -112,7 +108,7 @@ def test_several_models_go_through_the_state_machines_events(sample, models, tmp
 
 def test_the_same_models_resume_and_others_are_another_run(sample, models, tmp_path):
     listed = [str(models / "first.pt"), str(models / "third.pt2")]
-    job = several(make_job(sample.path, "demo", tmp_path / "run", partition_size_bytes="file"), listed)
+    job = make_job(sample.path, "demo", tmp_path / "run", partition_size_bytes="file").with_models(listed)
     assert run(job).reused_ranks == 0
     written = RunFolder(job.output).read_plan()
     assert written.job.models == tuple(listed)
@@ -135,7 +131,7 @@ def test_models_of_one_name_are_refused(sample, models, tmp_path):
     shutil.copy(models / "first.pt", tmp_path / "other" / "first.pt")
     listed = [str(models / "first.pt"), str(tmp_path / "other" / "first.pt")]
     with pytest.raises(BadInput, match="two models are called first"):
-        run(several(make_job(sample.path, "demo", tmp_path / "run"), listed))
+        run(make_job(sample.path, "demo", tmp_path / "run").with_models(listed))
     assert not (tmp_path / "run").exists()
 
 

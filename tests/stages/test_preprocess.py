@@ -7,8 +7,13 @@ from typer.testing import CliRunner
 
 from skyfan.cli import app
 from skyfan.errors import BadInput, DatasetError
+from skyfan.formats.catalog import planned_spec
+from skyfan.formats.registry import open_file
+from skyfan.formats.tables import Kind
 from skyfan.job import Job
+from skyfan.models import load_model
 from skyfan.runs.folder import RunFolder
+from skyfan.stages.calibration import first_samples
 from skyfan.stages.preprocess import Preprocessing
 from tests.e2e.support import make_job, predictions, run
 
@@ -101,6 +106,32 @@ def test_a_run_predicts_on_what_was_preprocessed(reddened, small_model, expected
     assert RunFolder(job.output).read_plan().job.preprocess == steps
     with pytest.raises(BadInput, match="preprocess"):
         run(job.model_copy(update={"preprocess": ()}))
+
+
+@pytest.mark.slow
+def test_extinction_may_come_from_a_catalogue_and_a_galaxy_without_one_has_no_prediction(
+    reddened, small_model, expected_z, tmp_path
+):
+    columns = torch.load(reddened, weights_only=True)
+    ebv = [f"{value:.9f}" for value in columns.pop("ebv").tolist()]
+    ebv[7] = ""
+    torch.save(columns, tmp_path / "sky.pt")
+    (tmp_path / "dust.csv").write_text("\n".join(["name,ebv", *(f"g{at},{text}" for at, text in enumerate(ebv))]))
+    steps = ("image=asinh:0.5", "magnitude=deredden:ebv;2")
+    job = make_job(tmp_path / "sky.pt", small_model, tmp_path / "run", preprocess=steps)
+    run(job.model_copy(update={"catalog": str(tmp_path / "dust.csv")}))
+    table = predictions(tmp_path / "run")
+    assert table["missing"][7].as_py() == "NaN or infinite values in magnitude after --preprocess"
+    keep = np.arange(len(expected_z)) != 7
+    np.testing.assert_allclose(table["z_pred"].to_numpy()[keep], expected_z[keep], atol=1e-4)
+
+
+def test_samples_of_a_catalogue_that_is_not_joined_yet_are_not_read(sample):
+    file = open_file(str(sample.path))
+    planned = planned_spec("ebv", Kind("float32", ()), file.samples)
+    file = file.model_copy(update={"tensors": (*file.tensors, planned)})
+    options = Job(dataset="x.pt", preprocess=["magnitude=deredden:ebv;2"])
+    assert first_samples(file, load_model("demo"), options) is None
 
 
 @pytest.mark.slow

@@ -160,10 +160,10 @@ def dry_run(job: Job, options: SlurmOptions) -> tuple[str, str]:
 
 def placed(job: Job) -> Job:
     """The job with absolute paths, as tasks may start in other folders."""
-    models = tuple(model if model == DEMO_MODEL else store.canonical(model) for model in job.models)
+    models = [model if model == DEMO_MODEL else store.canonical(model) for model in job.models]
     places = {"dataset": store.canonical(job.dataset), "output": store.canonical(job.output)}
     catalog = job.catalog and store.canonical(job.catalog)
-    return job.model_copy(update={**places, "catalog": catalog, "model": models if len(models) > 1 else models[0]})
+    return job.model_copy(update={**places, "catalog": catalog}).with_models(models)
 
 
 def logs_folder(job: Job, options: SlurmOptions) -> str:

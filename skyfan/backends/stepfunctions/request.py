@@ -56,7 +56,8 @@ def placed_job(job: Job, on: str) -> Job:
     # How many tasks of Batch or SageMaker run at once is the deployment's to say.
     lambdas = DEFAULT_CONCURRENCY.get(on, LAMBDA_CONCURRENCY) if job.compute == LAMBDA else None
     workers = job.workers or lambdas
-    return job.model_copy(update={"output": job.output.rstrip("/"), "model": _placed_models(job), "workers": workers})
+    placed = job.model_copy(update={"output": job.output.rstrip("/"), "workers": workers})
+    return placed.with_models(_placed_models(job))
 
 
 def execution_name(job: Job, now: datetime | None = None) -> str:
@@ -67,7 +68,7 @@ def execution_name(job: Job, now: datetime | None = None) -> str:
     return f"{stem[:_STEM_LENGTH]}-{digest}-{at}-{secrets.token_hex(2)}"
 
 
-def _placed_models(job: Job) -> str | tuple[str, ...]:
+def _placed_models(job: Job) -> list[str]:
     """The models' URIs in S3; the packaged one is in the executor's image."""
     placed: list[str] = []
     for given in job.models:
@@ -75,7 +76,7 @@ def _placed_models(job: Job) -> str | tuple[str, ...]:
             placed.append(given)
         else:
             placed += [_placed_model(uri, job) for uri in model_files(given)]
-    return placed[0] if len(placed) == 1 else tuple(placed)
+    return placed
 
 
 def _placed_model(model: str, job: Job) -> str:

@@ -15,7 +15,7 @@ from skyfan.settings import CallSettings, ComputeSettings, FunctionSettings, Log
 ROOT = Path(__file__).parents[1]
 # Variables of the build (compose.yaml), of a redeployed function (Terraform) and of the tests: Skyfan reads none.
 NOT_READ = {"SKYFAN_TAG", "SKYFAN_VERSION", "SKYFAN_REVISION", "SKYFAN_TOKEN_VERSION"}
-NOT_READ |= {"SKYFAN_REQUIRE_DOCKER", "SKYFAN_AWS_ACCOUNT", "SKYFAN_AWS_CAP_USD"}
+NOT_READ |= {"SKYFAN_REQUIRE_DOCKER", "SKYFAN_REQUIRE_SLURM", "SKYFAN_AWS_ACCOUNT", "SKYFAN_AWS_CAP_USD"}
 
 
 @pytest.fixture(autouse=True)

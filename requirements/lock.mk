@@ -15,10 +15,10 @@ requirements/dev.txt: pyproject.toml requirements/dev.in requirements/constraint
 	  --output-file $@ pyproject.toml requirements/dev.in
 	sed -i.bak 's/^\(torch==[0-9.]*\)+cpu/\1/' $@ && rm $@.bak
 
-requirements/run.txt: EXTRAS = torch,openvino,aws,report,sky
-requirements/executor.txt: EXTRAS = openvino,lambda
-requirements/executor-torch.txt: EXTRAS = torch,openvino,lambda
-requirements/partitioner.txt: EXTRAS = lambda
+requirements/run.txt: EXTRAS = torch,openvino,onnx,aws,report,sky,formats
+requirements/executor.txt: EXTRAS = openvino,hdf5,lambda
+requirements/executor-torch.txt: EXTRAS = torch,openvino,onnx,hdf5,lambda
+requirements/partitioner.txt: EXTRAS = hdf5,lambda
 requirements/aggregator.txt: EXTRAS = lambda,report
 requirements/driver.txt: EXTRAS = aws,report,sky
 

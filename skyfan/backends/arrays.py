@@ -7,9 +7,9 @@ from skyfan.backends.retry_policy import exceeds_tolerance
 from skyfan.engines.device import AUTO, available_device
 from skyfan.engines.threads import available_threads
 from skyfan.errors import BadInput, SkyfanError, by_name
-from skyfan.events import FilesRead, Listener, PhaseStarted, Planned
+from skyfan.events import FilesRead, Listener, PhaseStarted, Planned, Warned
 from skyfan.formats.dataset import Advance
-from skyfan.job import Job
+from skyfan.job import LAMBDA, Job
 from skyfan.records import Summary
 from skyfan.runs.commit import RunLedger
 from skyfan.runs.folder import RunFolder
@@ -26,8 +26,10 @@ def check_array_job(job: Job) -> None:
     """Refuses what ranks cannot do that a scheduler starts when it likes.
 
     Raises:
-        BadInput: the ranks are to talk to each other.
+        BadInput: the ranks are to talk to each other, or to be computed by a service of AWS.
     """
+    if job.compute != LAMBDA:
+        raise BadInput(f"--compute {job.compute} is for --on aws; leave it out.")
     if job.collectives:
         raise BadInput("--collectives needs all ranks at once, which a scheduler does not promise; leave it out.")
 
@@ -42,7 +44,10 @@ def prepare_array(job: Job, listener: Listener, *, measure_rate: bool = False) -
     # Of this machine, which may be a login node without the GPU that the ranks have.
     models = ModelCache(threads=available_threads(), device=available_device(AUTO))
     listener(PhaseStarted("preparing"))
-    return prepare(PrepareRequest(job=job, measure_rate=measure_rate), models, _counting(listener)), models
+    prepared = prepare(PrepareRequest(job=job, measure_rate=measure_rate), models, _counting(listener))
+    for warning in prepared.warnings:
+        listener(Warned(warning))
+    return prepared, models
 
 
 def plan_array(job: Job, listener: Listener, *, target: str, prepared: PreparedModel, models: ModelCache) -> Start:

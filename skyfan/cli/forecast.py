@@ -100,11 +100,19 @@ def show_forecast(
         plot_pareto(others, figure, title=f"{format_size(plan.data_bytes)}, {plan.samples:,} samples")
     if as_json:
         print_json(_as_json(own, others, computes, known))
-        return
+    else:
+        _show(own, others, computes, known)
+
+
+def _show(own: Forecast, others: Sequence[Forecast], computes: Sequence[ComputeForecast], known: Calibration) -> None:
     show_table(_table("Forecast of this plan on Lambda", [own], None))
     show_table(_computes_table(computes))
     out.print(_advice(computes), highlight=False)
-    show_table(_table("Alternatives that nothing beats in both time and cost", pareto(others), recommend(others)))
+    front = pareto(others)
+    if front:
+        show_table(_table("Alternatives on Lambda that nothing beats in both time and cost", front, recommend(others)))
+    else:
+        out.print("Nothing of this can run within Lambda's limits.", highlight=False)
     out.print(f"Calibration: {known.source}. {known.fit}.", highlight=False)
 
 
@@ -179,16 +187,16 @@ def _advice(computes: Sequence[ComputeForecast]) -> str:
 def _as_json(
     own: Forecast, others: Sequence[Forecast], computes: Sequence[ComputeForecast], known: Calibration
 ) -> dict[str, object]:
-    wishes = recommend(others)
-    chosen = choose_compute(computes)
+    front, chosen = pareto(others), choose_compute(computes)
+    wishes = recommend(others) if front else None
     return {
         "schema": "skyfan.forecast/1",
         "plan": own.to_json_dict(),
         "alternatives": [one.to_json_dict() for one in others],
-        "pareto": [one.to_json_dict() for one in pareto(others)],
-        "cheapest": wishes.cheapest.to_json_dict(),
-        "fastest": wishes.fastest.to_json_dict(),
-        "best_trade_off": wishes.trade_off.to_json_dict(),
+        "pareto": [one.to_json_dict() for one in front],
+        "cheapest": wishes and wishes.cheapest.to_json_dict(),
+        "fastest": wishes and wishes.fastest.to_json_dict(),
+        "best_trade_off": wishes and wishes.trade_off.to_json_dict(),
         "computes": [asdict(one) for one in computes],
         "recommended_compute": {
             "fastest": asdict(chosen.fastest),

@@ -71,6 +71,14 @@ class Checkpoint:
     bound_outputs: bool = False
 
 
+def is_torch_save(data: bytes) -> bool:
+    """Whether `torch.save` wrote these bytes: a ZIP archive, or a bare pickle.
+
+    A safetensors file begins with the length of its header, whose first byte may be that of a pickle.
+    """
+    return data.startswith(b"PK") or (data.startswith(b"\x80") and int.from_bytes(data[:8], "little") > len(data))
+
+
 def read_safetensors(data: bytes, where: str) -> Checkpoint:
     """Weights and metadata of a safetensors file."""
     state, header = read_arrays(data, where)

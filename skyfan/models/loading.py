@@ -19,6 +19,7 @@ from skyfan.models.checkpoint import (
     SOURCE_DIGEST_KEY,
     Array,
     Checkpoint,
+    is_torch_save,
     read_safetensors,
 )
 from skyfan.models.config import UNSHAPED_FIELDS, AstroMAEConfig, config_from_shapes
@@ -234,7 +235,7 @@ def read_checkpoint(data: bytes, where: str) -> Checkpoint:
     """Weights from the bytes of any checkpoint format, told by content and not by the file's name."""
     if not data:
         raise ModelError(f"{where} is empty.")
-    if not data.startswith((b"PK", b"\x80")):
+    if not is_torch_save(data):
         return read_safetensors(data, where)
     from skyfan.models.torch_checkpoint import read_torch
 

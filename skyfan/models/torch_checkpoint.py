@@ -7,7 +7,7 @@ from typing import Any
 from skyfan.errors import ModelError
 from skyfan.formats.torch.unpickler import InertObject, TensorRef, describe
 from skyfan.models._inert import InertFile, load_inert
-from skyfan.models.checkpoint import LEFT_OUT_KEY, Checkpoint, CheckpointFormat, StateDict, read_arrays
+from skyfan.models.checkpoint import LEFT_OUT_KEY, Checkpoint, CheckpointFormat, StateDict, is_torch_save, read_arrays
 from skyfan.models.exporting.command import EXPORT_COMMAND
 from skyfan.models.torch_weights import module_part, module_weights, to_arrays
 from skyfan.models.weight_names import plain_weights
@@ -26,7 +26,7 @@ def read_torch(data: bytes, where: str) -> Checkpoint:
 
 def raw_weights(data: bytes, where: str) -> StateDict:
     """The weights of any checkpoint format under the file's own names, whatever the architecture."""
-    if not data.startswith((b"PK", b"\x80")):
+    if not is_torch_save(data):
         return read_arrays(data, where)[0]
     file = load_inert(data, where)
     found = _weights_in(file)

@@ -10,8 +10,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from skyfan.engines.check import TOLERANCE
+from skyfan.engines.choose import ENGINES
 from skyfan.errors import BadInput
-from skyfan.models.locating import locate_model
+from skyfan.models.locating import locate_models, models_digest
 from skyfan.planning import Plan, PlanItem
 from skyfan.records import RankRecord
 from skyfan.runs.commit import RunLedger
@@ -21,7 +22,8 @@ from skyfan.stages.model_cache import ModelCache
 
 SAME_ENGINE_TOLERANCE = 2e-5
 """|y − y'| ≤ this · max(1, |y|) between machines and batch sizes with one engine; between engines: `TOLERANCE`."""
-_ENGINES = ("torch", "openvino")
+# Densities and probabilities at a fixed redshift change 1/σ times as fast as the redshifts of p(z) do, for σ of 0.01.
+_OF_DENSITY, _STEEPNESS = ("odds", "pit", "cde_loss"), 100
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,11 @@ class Deviation:
     relative: float
     """|found − expected| / max(1, |expected|); infinite where they cannot be compared."""
 
+    @property
+    def comparable(self) -> float:
+        """The deviation as `tolerance` is meant: of redshifts, and of what is no steeper in them."""
+        return self.relative / _STEEPNESS if self.column in _OF_DENSITY else self.relative
+
 
 class Recomputer:
     """Runs the executor's own code again on chosen samples, into a temporary folder."""
@@ -48,7 +55,7 @@ class Recomputer:
 
     def other_engine(self, item: PlanItem) -> pa.Table:
         """The rows of `item` by another engine than the run's; by the same where no other runs this model here."""
-        for name in _ENGINES:
+        for name in ENGINES[1:]:  # all but auto
             if name != self._record.engine and find_spec(name) is not None:
                 try:
                     table = self._compute(item, name, "float32")
@@ -61,25 +68,42 @@ class Recomputer:
     def same_engine(self, item: PlanItem) -> pa.Table:
         """The rows of `item` as the run computed them."""
         self.engine = self._record.engine
-        return self._compute(item, self._record.engine, self._plan.job.precision)
+        # Several models may run on several engines, as the job's option lets them.
+        own = self._record.engine if self._record.engine in ENGINES else self._plan.job.engine
+        return self._compute(item, own, self._plan.job.precision)
 
     @property
     def tolerance(self) -> float:
         """How far values of the last computation may be off, relative to max(1, |y|)."""
-        measured = (self._record.deviation or {}).get("max_abs", 0.0)  # of a reduced precision from float32
+        is_reduced = self._record.precision != "float32"
+        measured = (self._record.deviation or {}).get("max_abs", 0.0) if is_reduced else 0.0
         same = self.engine == self._record.engine
         return 2 * measured + (SAME_ENGINE_TOLERANCE if same else TOLERANCE)
 
     def _compute(self, item: PlanItem, engine: str, precision: str) -> pa.Table:
         plan = self._plan
-        digest = plan.model_digest
         changes = {"engine": engine, "precision": precision, "device": "cpu", "collectives": False, "resume": True}
-        model = ModelFile(uri=locate_model(plan.job.model), digest=digest, source_digest=digest, engine=engine)
+        half_width = plan.calibration.half_width if plan.calibration else None
+        model = _own_files(plan).model_copy(update={"engine": engine, "half_width": half_width})
         with tempfile.TemporaryDirectory(prefix="skyfan-") as folder:
             job = plan.job.model_copy(update={**changes, "output": folder})
             infer(InferRequest(run_id=plan.run_id, job=job, model=model, item=item), self._models, Control())
             table, _ = RunLedger(folder, item.results_schema).read_predictions(item.rank, plan.run_id)
         return table
+
+
+def _own_files(plan: Plan) -> ModelFile:
+    """The model files that the job names, not what was converted of them."""
+    models = locate_models(plan.job.models)
+    digests = [models_digest([one]) for one in models]
+    files = tuple(
+        ModelFile(name=one.name, uri=one.uri, digest=digest, source_digest=digest, engine="")
+        for one, digest in zip(models, digests, strict=True)
+    )
+    if len(files) == 1:
+        return files[0]
+    digest = plan.model_digest
+    return ModelFile(uri="", digest=digest, source_digest=digest, engine="", parts=files)
 
 
 def chosen_item(plan: Plan, rows: dict[int, NDArray[np.int64]]) -> PlanItem:

@@ -8,6 +8,7 @@ same number of bytes, so that a task of a million reads its own and no other.
 import bisect
 import json
 import secrets
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
@@ -70,7 +71,7 @@ def write_start(
         name=name or new_start_name(),
         run_id=run_id,
         job=job,
-        model=model if model.uri == DEMO_MODEL else model.model_copy(update={"uri": store.canonical(model.uri)}),
+        model=_located(model, store.canonical),
         target=target,
         planned_at=datetime.now(UTC),
         plan_s=plan_s,
@@ -155,8 +156,18 @@ def infer_request(folder: RunFolder, start: Start, reference: ItemReference, att
         raise LocationError(
             f"{reference.items_uri} was planned again since start {start.name}; submit the newest start instead."
         )
-    here = folder.model_uri(start.model.source_digest)
-    converted = store.canonical(RunFolder(start.job.output).model_uri(start.model.source_digest))
-    model = start.model.model_copy(update={"uri": here}) if start.model.uri == converted else start.model
+    planned_at = f"{store.canonical(start.job.output)}/"
+
+    def here(uri: str) -> str:
+        """A file in the run's folder, where that is for this process."""
+        return store.join(folder.uri, uri.removeprefix(planned_at)) if uri.startswith(planned_at) else uri
+
+    model = _located(start.model, here)
     job = start.job.model_copy(update={"output": folder.uri})
     return InferRequest(run_id=start.run_id, job=job, item=item, model=model, attempt=attempt)
+
+
+def _located(model: ModelFile, place: Callable[[str], str]) -> ModelFile:
+    """The model, or each of several, with its file's URI as `place` gives it; the packaged one has none."""
+    uri = model.uri if model.uri in ("", DEMO_MODEL) else place(model.uri)
+    return model.model_copy(update={"uri": uri, "parts": tuple(_located(part, place) for part in model.parts)})

@@ -199,9 +199,9 @@ def _compare_samples(
     found.samples, found.engine, found.run_engine = len(places), recomputer.engine, recomputer.run_engine
     found.tolerance, found.largest_deviation = recomputer.tolerance, 0.0
     for one in deviations(held, again):
-        if np.isfinite(one.relative):
-            found.largest_deviation = max(found.largest_deviation, one.relative)
-        if one.relative > recomputer.tolerance:
+        if np.isfinite(one.comparable):
+            found.largest_deviation = max(found.largest_deviation, one.comparable)
+        if one.comparable > recomputer.tolerance:
             rank, row = places[one.row]
             if one.column not in checked[rank].differing:  # that was told already
                 found.add(ledger.predictions_uri(rank), _sentence(one, row))

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from skyfan.cli import app
 from skyfan.errors import BadInput
+from skyfan.studies import forecast
 from tests.conftest import Sample
 
 pytestmark = pytest.mark.slow
@@ -28,6 +29,17 @@ def test_plan_forecasts_time_and_cost(sample: Sample, tmp_path: Path):
     assert figure.exists()
     assert {one["compute"] for one in found["computes"]} == {"lambda", "batch", "batch-gpu", "sagemaker", "slurm"}
     assert found["recommended_compute"]["fastest"]["compute"] == "lambda"
+
+
+def test_a_plan_that_lambda_cannot_run_is_forecast_for_what_can(sample: Sample, tmp_path: Path):
+    slow = json.loads((Path(forecast.__file__).parent / "skyfan.json").read_text()) | {"compute_s_per_sample": 100.0}
+    calibration = tmp_path / "slow.json"
+    calibration.write_text(json.dumps(slow))
+    words = ("--dataset", sample.path, "--partition-size", "1MB", "--forecast", "--calibration", calibration)
+    found = json.loads(skyfan("plan", *words, "--json"))
+    assert (found["cheapest"], found["pareto"]) == (None, [])
+    assert found["recommended_compute"]["cheapest"]["compute"] != "lambda"
+    assert "Nothing of this can run within Lambda's limits" in skyfan("plan", *words)
 
 
 def test_the_table_of_computes_fits_80_columns(sample: Sample):

@@ -15,7 +15,7 @@ from skyfan.errors import BadInput, LocationError, SkyfanError
 from skyfan.runs.folder import RunFolder
 from skyfan.serving.rank_job import run_rank_job
 from skyfan.stages.failure_files import RankFailure, read_failures, write_failure
-from skyfan.stages.starts import read_start
+from skyfan.stages.starts import read_start, write_start
 from tests.e2e.support import assert_equal_z, make_job, predictions, run
 
 RANKS = 5
@@ -87,11 +87,30 @@ def test_another_start_lists_what_is_left_and_the_first_one_still_counts(planned
     assert run_rank_job(str(planned), index=1) == 0  # no rank of this start, as it is done
 
 
+def test_a_start_may_be_written_twice_and_another_of_its_name_is_refused(planned):
+    start = read_start(RunFolder(str(planned)))
+    again = {"target": start.target, "name": start.name}
+    assert write_start(start.job, start.run_id, start.model, **again).ranks == RANKS
+    items = planned / "items.json"
+    items.write_text(json.dumps(json.loads(items.read_text())[1:]))
+    with pytest.raises(LocationError, match=start.name):
+        write_start(start.job, start.run_id, start.model, **again)
+
+
 def test_a_folder_may_move_between_plan_and_ranks(planned, tmp_path, expected_z):
     there = planned.rename(tmp_path / "elsewhere")
     assert [run_rank_job(str(there), index=rank) for rank in range(RANKS)] == [0] * RANKS
     skyfan("aggregate", there, "-q")
     assert_equal_z(predictions(there), expected_z)
+
+
+def test_several_models_are_found_where_the_run_is(sample, small_model, tmp_path):
+    other = tmp_path / "other.pt"
+    other.write_bytes(small_model.read_bytes())
+    output = tmp_path / "run"
+    plan(sample, small_model, output, "--model", other)
+    there = output.rename(tmp_path / "elsewhere")
+    assert run_rank_job(str(there), index=0) == 0
 
 
 def test_a_dataset_that_changed_is_bad_input_and_the_aggregator_tells(planned, sample):
@@ -133,9 +152,10 @@ def test_a_position_beyond_the_ranks_is_refused(planned, monkeypatch, capsys):
     assert "task 5 has no rank: 5 are to do" in capsys.readouterr().err
 
 
-def test_ranks_that_talk_to_each_other_are_refused_and_nothing_is_written(sample, small_model, tmp_path):
-    with pytest.raises(BadInput, match="--collectives"):
-        plan(sample, small_model, tmp_path / "run", "--collectives")
+@pytest.mark.parametrize("asked", [("--collectives",), ("--compute", "batch")])
+def test_what_an_array_does_not_promise_is_refused_and_nothing_is_written(sample, small_model, tmp_path, asked):
+    with pytest.raises(BadInput, match=asked[0]):
+        plan(sample, small_model, tmp_path / "run", *asked)
     assert not (tmp_path / "run").exists()
 
 

@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from skyfan.errors import BadInput
-from skyfan.models.locating import model_digest
+from skyfan.models.locating import locate_models, models_digest
 from skyfan.runs.folder import RunFolder
 from tests.e2e.support import make_job, predictions, run
 from tests.models.onnx.models import expected_of_perceptron, perceptron
@@ -30,7 +30,7 @@ def test_an_onnx_run_records_its_engine_and_resumes_with_it(sample, model, tmp_p
         table["z_pred"].to_numpy(), expected_of_perceptron(sample.magnitude)[:, 0], rtol=1e-5, atol=1e-5
     )
     assert len(table["features"].to_pylist()[0]) == 3
-    uri = Path(RunFolder(job.output).engine_uri(model_digest(str(model))))
+    uri = Path(RunFolder(job.output).engine_uri(models_digest(locate_models([str(model)]))))
     choice = json.loads(uri.read_text())
     assert (choice["engine"], choice["reason"]) == ("openvino", "asked for")
     kept = json.dumps({**choice, "reason": "as before"}, separators=(",", ":"))

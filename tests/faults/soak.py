@@ -28,6 +28,7 @@ MOMENTS = ("planning", "inferring", "committed", "aggregating")
 SAMPLES, RANKS = 24, 6
 # One more descriptor a run would show; the allocator's own steps do not.
 GROWN_MB, GROWN_DESCRIPTORS = 20.0, 3.0
+FEWEST = 16
 Row = tuple[float, float, float]
 
 
@@ -94,6 +95,9 @@ def main() -> int:
     print("second quarter {:.0f} MB, {:.0f} descriptors, {:.0f} threads".format(*before))
     print("last quarter   {:.0f} MB, {:.0f} descriptors, {:.0f} threads".format(*after))
     print(f"{len(rows)} runs, {len(wrong)} wrong", *wrong, sep="\n")
+    if len(rows) < FEWEST:
+        print(f"fewer than {FEWEST} runs tell nothing of growth; give more --minutes")
+        return 1
     return int(bool(wrong) or after[0] > before[0] + GROWN_MB or after[1] > before[1] + GROWN_DESCRIPTORS)
 
 

@@ -56,6 +56,7 @@ def test_run_reaches_done_with_the_summary_as_output(pipeline):
         "ranks_done": 0,
         "samples_done": 0,
         "samples_total": 0,
+        "too_many_failed": False,
     }
     assert pipeline.map_run(done["executionArn"])["itemCounts"]["succeeded"] == 40
 

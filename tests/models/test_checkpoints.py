@@ -18,6 +18,7 @@ from safetensors.numpy import save as save_safetensors
 from skyfan.errors import ModelError
 from skyfan.models import load_model
 from skyfan.models.checkpoint import LEFT_OUT_KEY, METADATA_KEY
+from skyfan.models.conversion import model_bytes
 from tests.models.support import TINY, saved, tiny_model
 
 # No shape tells the number of heads, so that it is the default.
@@ -172,3 +173,16 @@ def _archive(entries, compression=zipfile.ZIP_STORED):
         for name, data in entries.items():
             archive.writestr(f"archive/{name}", data)
     return buffer.getvalue()
+
+
+def test_a_safetensors_file_that_begins_like_a_pickle_is_read(tmp_path):
+    """Its first byte is that of the header's length, of which one in thirty-two ends in 128."""
+    model = tiny_model()
+    for padding in range(300):
+        data = model_bytes(model, {"padding": "x" * padding})
+        if data.startswith(b"\x80"):
+            break
+    else:
+        pytest.fail("no header of such a length was made")
+    (tmp_path / "m.safetensors").write_bytes(data)
+    assert load_model(str(tmp_path / "m.safetensors")).format == "safetensors"

@@ -77,7 +77,7 @@ def test_outputs_that_are_not_finite_are_left_out(tmp_path):
 
 def test_a_reduced_precision_is_never_replaced_by_another(tmp_path):
     (tmp_path / "m.safetensors").write_bytes(
-        write_safetensors(tiny_model().state_dict(), TINY, {}, [1.0] * CHECKED_SAMPLES)
+        write_safetensors(tiny_model().state_dict(), TINY, {}, ((1.0,),) * CHECKED_SAMPLES)
     )
     with pytest.raises(ModelError, match="deviates from torch"):
         create_engine(load_model(str(tmp_path / "m.safetensors")), RunOptions(precision="int8"), threads=1)
@@ -93,7 +93,7 @@ def test_weights_that_are_no_real_numbers_are_refused(tmp_path):
 
 def test_model_whose_outputs_are_not_the_engines_is_refused(tmp_path):
     model = tiny_model()
-    wrong = [1.0] * CHECKED_SAMPLES
+    wrong = ((1.0,),) * CHECKED_SAMPLES
     (tmp_path / "m.safetensors").write_bytes(write_safetensors(model.state_dict(), TINY, {}, wrong))
     loaded = load_model(str(tmp_path / "m.safetensors"))
     with pytest.raises(ModelError, match="deviates from torch"):
@@ -102,7 +102,7 @@ def test_model_whose_outputs_are_not_the_engines_is_refused(tmp_path):
 
 
 def test_outputs_that_are_no_numbers_are_refused(tmp_path):
-    data = write_safetensors(tiny_model().state_dict(), TINY, {}, [float("nan")])
+    data = write_safetensors(tiny_model().state_dict(), TINY, {}, ((float("nan"),),))
     (tmp_path / "m.safetensors").write_bytes(data)
     with pytest.raises(ModelError, match="reference outputs that are no numbers"):
         load_model(str(tmp_path / "m.safetensors"))
@@ -137,7 +137,7 @@ def test_files_of_before_the_binding_still_load(tmp_path):
 
 
 def test_outputs_without_the_binding_that_do_not_fit_are_refused_not_replaced_by_torch(tmp_path):
-    wrong = write_safetensors(tiny_model().state_dict(), TINY, {}, [1.0] * CHECKED_SAMPLES)
+    wrong = write_safetensors(tiny_model().state_dict(), TINY, {}, ((1.0,),) * CHECKED_SAMPLES)
     (tmp_path / "m.safetensors").write_bytes(_without_binding(wrong))
     loaded = load_model(str(tmp_path / "m.safetensors"))
     with pytest.raises(ModelError, match=r"no digest that binds them to its weights.*skyfan model convert"):

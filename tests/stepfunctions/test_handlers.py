@@ -128,6 +128,7 @@ def test_the_states_one_after_the_other(workers, given, expected_z):
         "ranks_done": 3,
         "samples_done": 101,
         "samples_total": 101,
+        "too_many_failed": False,
     }
     tables = [pq.read_table(io.BytesIO(store.read(RunLedger(given["output"]).predictions_uri(r)))) for r in range(3)]
     found = np.concatenate([table["z_pred"].to_numpy() for table in tables])

@@ -20,7 +20,7 @@ from tests.e2e.support import assert_equal_z, make_job, predictions
 
 pytestmark = pytest.mark.slow
 RANKS = 24
-_DEADLINE_S = 120.0
+_DEADLINE_S = 300.0
 
 
 def on_slurm(**options):

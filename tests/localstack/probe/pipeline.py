@@ -3,7 +3,7 @@
 REQUIRED = {
     "prepare": {"op", "input", "execution", "attempt"},
     "plan": {"op", "job", "model", "execution", "attempt"},
-    "convert": {"op", "job", "model", "execution", "attempt"},
+    "convert": {"op", "job", "model", "array", "execution", "attempt"},
     "infer": {"op", "run_id", "rank", "item", "job", "model", "group", "execution", "attempt"},
     "aggregate": {"op", "job", "plan", "map", "map_ended_at", "execution", "attempt"},
     "fail": {"op", "input", "failure", "execution", "attempt"},
@@ -44,12 +44,16 @@ def plan(event):
         "max_concurrency": job["max_concurrency"],
         "tolerated_failure_percentage": job["tolerated_failure_percentage"],
         "group": None,
+        "array": None,
     }
+
+
+NO_MORE = {"name": "", "half_width": None, "parts": []}
 
 
 def convert(event):
     digest, engine = event["model"]["digest"], event["job"].get("options", {}).get("engine", "openvino")
-    return {"uri": "s3://models/x", "digest": digest, "source_digest": digest, "engine": engine}
+    return {"uri": "s3://models/x", "digest": digest, "source_digest": digest, "engine": engine, **NO_MORE}
 
 
 def infer(event):
@@ -69,6 +73,7 @@ def aggregate(event):
         "ranks_done": 0,
         "samples_done": 0,
         "samples_total": 0,
+        "too_many_failed": kind == "failed",
     }
 
 

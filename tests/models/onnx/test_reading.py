@@ -11,7 +11,7 @@ from onnx import TensorProto, external_data_helper, helper, numpy_helper
 
 from skyfan.errors import BadInput, ModelError
 from skyfan.models import load_model
-from skyfan.models.locating import model_digest
+from skyfan.models.locating import locate_models, models_digest
 from skyfan.models.onnx.reading import read_onnx
 from tests.models.onnx.models import FLOAT, OPSETS, expected_of_perceptron, magnitude, model_of, perceptron
 
@@ -59,7 +59,7 @@ def test_external_data_beside_the_file_are_read_and_are_part_of_its_identity(tmp
     onnx.save(model, tmp_path / "m.onnx")
     loaded = load_model(str(tmp_path / "m.onnx"))
     assert loaded.onnx is not None
-    assert loaded.digest == model_digest(str(tmp_path / "m.onnx"))
+    assert loaded.digest == models_digest(locate_models([str(tmp_path / "m.onnx")]))
     from skyfan.models.onnx.session import OnnxSession
 
     found = OnnxSession(loaded.onnx.data, loaded.inputs, threads=1).predict([magnitude()])
@@ -67,7 +67,7 @@ def test_external_data_beside_the_file_are_read_and_are_part_of_its_identity(tmp
     weights = bytearray((tmp_path / "weights.bin").read_bytes())
     weights[3] ^= 1
     (tmp_path / "weights.bin").write_bytes(weights)
-    assert model_digest(str(tmp_path / "m.onnx")) != loaded.digest
+    assert models_digest(locate_models([str(tmp_path / "m.onnx")])) != loaded.digest
 
 
 @pytest.mark.parametrize(

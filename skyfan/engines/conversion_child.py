@@ -81,15 +81,16 @@ def _graph(source: Source, asked: Asked) -> Graph:
         model = source.convert()
     except Exception as error:
         raise NotConverted(f"openvino does not convert it: {_said(error)}") from error
-    names = {port.get_any_name(): port for port in model.inputs if port.get_names()}
     if len(model.inputs) != len(source.examples) or len(model.outputs) != len(source.outputs()):
         raise NotConverted(
             f"its OpenVINO form has {len(model.inputs)} inputs and {len(model.outputs)} outputs, not "
             f"{len(source.examples)} and {len(source.outputs())}"
         )
-    order = [names.get(name) for name in source.value_names]
-    if [port.get_index() for port in order if port is not None] != list(range(len(order))):
-        raise NotConverted("its OpenVINO form takes its inputs in another order")
+    # a converter may give the inputs another order, and more names than one
+    named = {name: given for given in model.get_parameters() for name in given.output(0).get_names()}
+    if not set(source.value_names) <= set(named):
+        raise NotConverted("its OpenVINO form has other inputs")
+    model = openvino.Model(model.get_results(), [named[name] for name in source.value_names], "model")
     openvino.save_model(model, "model.xml", compress_to_fp16=False)
     read = openvino.Core().read_model(Path("model.xml").read_bytes(), Path("model.bin").read_bytes())
     choice = EngineChoice(

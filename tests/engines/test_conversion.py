@@ -106,6 +106,32 @@ def test_what_ranks_load_is_no_model_to_name(program: tuple[str, nn.Module, Path
         load_model(program[0])
 
 
+class Joined(nn.Module):
+    """Two inputs; the converter meets the weights of the image's patches first, and may give inputs another order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch, self.place = nn.Conv2d(5, 8, 4, stride=4), nn.Parameter(torch.randn(1, 4, 8))
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.head = nn.Linear(13, 1)
+
+    def forward(self, image: torch.Tensor, magnitude: torch.Tensor) -> torch.Tensor:
+        x = self.layer(self.patch(image).flatten(2).transpose(1, 2) + self.place)
+        return self.head(torch.cat((x.mean(1), magnitude), 1))
+
+
+def test_two_inputs_keep_their_order(tmp_path: Path):
+    torch.manual_seed(0)
+    module, values = Joined().eval(), (torch.rand(9, 5, 8, 8), torch.rand(9, 5))
+    uri = _converted(_program(tmp_path, module, values), tmp_path)
+    digest = hashlib.sha256(Path(uri).read_bytes()).hexdigest()
+    engine = create_engine(load_model(uri, planned_digest=digest), RunOptions(), threads=1)
+    assert engine.info.name == "openvino"
+    with torch.inference_mode():
+        expected = module(*values).numpy()
+    np.testing.assert_allclose(engine.predict([tensor.numpy() for tensor in values]), expected, rtol=1e-4, atol=1e-5)
+
+
 class Median(nn.Module):
     """An operator that OpenVINO has no rule for."""
 

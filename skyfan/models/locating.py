@@ -8,7 +8,6 @@ from pathlib import PurePosixPath
 from skyfan import store
 from skyfan.errors import BadInput, ModelError
 from skyfan.models import DEMO_MODEL, demo_model_path
-from skyfan.models.loading import file_digest
 
 MODEL_SUFFIXES = (".safetensors", ".pt2", ".onnx", ".pt", ".pth")
 
@@ -68,5 +67,7 @@ def joint_digest(digests: Iterable[tuple[str, str]]) -> str:
 
 
 def _file_digest(uri: str) -> str:
+    from skyfan.models.loading import file_digest  # needs safetensors, which a command line that only asks AWS has not
+
     where = str(demo_model_path()) if uri == DEMO_MODEL else uri
     return file_digest(store.read(where), where)

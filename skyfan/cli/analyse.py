@@ -1,5 +1,6 @@
 """`skyfan analyse`: the reference system's tables from its records, and the true numbers beside them."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +22,7 @@ from skyfan.studies.text_tables import write_csv
 from skyfan.units import counted, format_duration, format_size
 
 _SHOWN_FLAGS = 5
+_WIDTH = 80
 # Headings that fit a terminal; CSV and JSON keep the published names.
 _SHORT = {
     "partition (MB)": "MB",
@@ -78,16 +80,21 @@ def _print_summary(analysis: Analysis) -> None:
     if costs := [row.cost_usd for row in rows if row.cost_usd is not None]:
         out.print(f"cost as Lambda bills: {_usd(sum(costs))} for {counted(len(costs), 'run')}", highlight=False)
     for check in analysis.checks:
-        out.print(_verdict(check), highlight=False)
+        _print_wrapped(_verdict(check))
     if analysis.clusters:
         show_table(_cluster_table(analysis.clusters))
     if analysis.configurations:
         show_table(_configuration_table(analysis.configurations))
     flags = [f"{row.run}: {flag}" for row in rows for flag in row.flags]
     for flag in flags[:_SHOWN_FLAGS]:
-        out.print(f"[yellow]![/] {escape(flag)}", highlight=False)
+        _print_wrapped(f"! {flag}")
     hidden = f"{len(flags) - _SHOWN_FLAGS} more remarks, " if len(flags) > _SHOWN_FLAGS else ""
     out.print(f"{hidden}every run and the published tables: --full", highlight=False)
+
+
+def _print_wrapped(text: str) -> None:
+    for line in text.splitlines():
+        out.print(textwrap.fill(line, _WIDTH, subsequent_indent="  "), markup=False, highlight=False)
 
 
 def _print_full(analysis: Analysis) -> None:
@@ -176,9 +183,9 @@ def _cluster_table(rows: Sequence[ClusterResult]) -> Table:
 
 
 def _configuration_table(rows: Sequence[Configuration]) -> Table:
-    title = "Published against true throughput, complete runs only"
+    title = "Published against true throughput in Gbit/s, complete runs only"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for name in ("partition", "data", "complete runs", "published Gbit/s", "true Gbit/s", "overstated"):
+    for name in ("partition", "data", "runs", "published", "true", "overstated"):
         table.add_column(name, justify="right")
     for row in rows:
         table.add_row(

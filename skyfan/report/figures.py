@@ -107,7 +107,9 @@ def timeline_figure(records: Sequence[Mapping[str, Any]], size: tuple[float, flo
             ylabel="ranks, by start",
         )
         if len(order) <= _MAX_NAMED_RANKS:
-            axes.set(ylabel="rank", yticks=range(len(order)), yticklabels=[records[row]["rank"] for row in order])
+            axes.set(
+                ylabel="rank", yticks=range(len(order)), yticklabels=[records[row].get("rank", row) for row in order]
+            )
         else:
             axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))

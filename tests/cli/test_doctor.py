@@ -56,4 +56,4 @@ def test_aws_without_a_region_is_one_line(doctor, tmp_path, monkeypatch):
 def test_a_backend_that_is_not_one(doctor):
     code, printed = doctor("--on", "moon")
     assert (code, printed.err.count("\n")) == (2, 1)
-    assert "--on moon is not a backend; choose one of process, local" in printed.err
+    assert "--on moon is not a backend; choose one of auto, process, local" in printed.err

@@ -58,8 +58,11 @@ def test_the_first_day_needs_no_more(tmp_path: Path) -> None:
         ("runs", "list"),
         ("runs", "logs", "first"),
         ("runs", "redrive", "first"),
-        ("data", "upload", sky, "s3://bucket/data/sky.pt"),
         ("comm", "check", "--on", "aws", "--world-size", "2", "--store", "s3://bucket/runs/check"),
     ):
         done = skyfan(*command)
         assert "credentials were found" in done.stderr, (command, done.stderr)
+    # Without credentials a bucket is taken for a public one: S3 then denies the upload, and nothing answers here.
+    uploaded = skyfan("data", "upload", sky, "s3://bucket/data/sky.pt")
+    assert uploaded.returncode == 2
+    assert "s3://bucket/data/sky.pt" in uploaded.stderr

@@ -11,7 +11,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "localstack"))
 from localstack_support import CREDENTIALS, REGION, require_docker
 
 from skyfan import store
-from skyfan.backends.stepfunctions.access import prepare_environment
 from tests.conftest import Sample, make_sample
 from tests.moto_server import moto_server
 from tests.stepfunctions.deployment import BUILD_DEADLINE_S, DATA, Deployment, deployed
@@ -101,6 +100,6 @@ def server():
 def moto(bare, server):
     """S3, Step Functions and Lambda of moto, which start nothing but keep what they are told."""
     urlopen(Request(f"{server}/moto-api/reset", method="POST"), timeout=10).close()
-    bare.setenv("AWS_ENDPOINT_URL", server)
-    prepare_environment("localstack")
+    for name, value in {**CREDENTIALS, "AWS_DEFAULT_REGION": REGION, "AWS_ENDPOINT_URL": server}.items():
+        bare.setenv(name, value)
     boto3.client("s3").create_bucket(Bucket=BUCKET)

@@ -73,7 +73,7 @@ def test_progress_is_what_is_committed(moto, sample):
 
     follower = Follower(access, made, job.output, None, heard.append, sleep=look_again, compute="batch")
     assert follower.to_end()["status"] == "ABORTED"
-    phases = [event.phase for event in heard if isinstance(event, PhaseStarted)]
+    phases = [event.name for event in heard if isinstance(event, PhaseStarted)]
     assert phases == ["preparing", "inferring"]
     assert len(next(event for event in heard if isinstance(event, Planned)).plan.ranks) == 3
     counts = [(e.pending, e.succeeded, e.cost_usd) for e in heard if isinstance(e, MapProgress)]

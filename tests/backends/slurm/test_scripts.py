@@ -175,7 +175,7 @@ def test_a_dry_run_prints_both_scripts_and_writes_nothing(sample, small_model, t
 
 
 def test_options_of_slurm_are_refused_elsewhere(sample):
-    with pytest.raises(BadInput, match="for --on slurm, not for --on local"):
+    with pytest.raises(BadInput, match="for --on slurm, not for --on auto"):
         skyfan("run", "--dataset", sample.path, "--dry-run")
 
 

@@ -23,6 +23,8 @@ def grown(earlier: Plan, plan: Plan, result_row_bytes: int = 0) -> Plan | None:
     old = tuple(here[identity].pop(0) for identity in waiting)
     new = tuple(file for file in plan.files if any(file is left for left in here[file.identity]))
     job = plan.job.model_copy(update={"output": earlier.job.output})
+    if not new and not earlier.generations:
+        return None  # of the same files: something else is not as it was
     if not new:
         return earlier.model_copy(update={"files": old, "job": job, "catalog": plan.catalog})
     partitions = make_partitions(new, plan.job.partition_size, result_row_bytes)

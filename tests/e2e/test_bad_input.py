@@ -284,5 +284,5 @@ def test_the_device_that_was_asked_for_is_the_one_that_computes(skyfan, sample, 
 def test_a_device_where_it_cannot_be_chosen_is_refused(skyfan, sample):
     given = ("run", "--dataset", sample.path, "--output", "out", "--device")
     assert "--device is 'toaster'; choose one of auto, cpu, cuda." in skyfan(*given, "toaster").stderr
-    assert "functions, as of --on aws, compute on CPUs" in skyfan(*given, "cuda", "--on", "aws").stderr
+    assert "--device is for process and local" in skyfan(*given, "cuda", "--on", "aws").stderr
     assert "set SKYFAN_DEVICE of the executors' containers" in skyfan(*given, "cuda", "--on", "compose").stderr

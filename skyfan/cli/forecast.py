@@ -95,13 +95,17 @@ def show_forecast(
         repetitions=11,
     )
     if figure:
-        from skyfan.studies.forecast.pareto_figure import plot_pareto  # imports matplotlib, which is slow
-
-        plot_pareto(others, figure, title=f"{format_size(plan.data_bytes)}, {plan.samples:,} samples")
+        _draw(others, figure, plan)
     if as_json:
         print_json(_as_json(own, others, computes, known))
     else:
         _show(own, others, computes, known)
+
+
+def _draw(others: Sequence[Forecast], figure: Path, plan: Plan) -> None:
+    from skyfan.studies.forecast.pareto_figure import plot_pareto  # imports matplotlib, which is slow
+
+    plot_pareto(others, figure, title=f"{format_size(plan.data_bytes)}, {plan.samples:,} samples")
 
 
 def _show(own: Forecast, others: Sequence[Forecast], computes: Sequence[ComputeForecast], known: Calibration) -> None:

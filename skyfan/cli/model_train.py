@@ -60,13 +60,11 @@ def train(
     Ctrl-C stops within seconds and keeps a checkpoint in OUT.training/, where the curve (PNG, CSV) is, too; the same
     command continues from it, and tells if it is done.
     """
-    import torch
-
-    from skyfan.training.samples import read_digest, read_samples
+    from skyfan.training.samples import read_digest
     from skyfan.training.saving import TrainingFiles
     from skyfan.training.settings import TrainingSettings
 
-    on = available_device(checked_device(device, "--device"))
+    on = _device(device, threads)
     initial = _initial(start, size)
     settings = TrainingSettings(
         epochs=epochs,
@@ -85,18 +83,28 @@ def train(
     )
     files, digest = TrainingFiles(output), read_digest(dataset)
     sizes = initial.config if initial and initial.config else SIZES[size or "small"]
-    if _is_done(files, settings, digest, sizes, force=force):
-        return
-    if not resume:
-        files.discard()
+    if not _is_done(files, settings, digest, sizes, force=force, resume=resume):
+        samples = _samples(dataset)
+        model = _module(initial) if initial else _config(size, samples)
+        _tell(output, _run(files, settings, digest, samples, model, on, quiet=quiet), as_json=as_json)
+
+
+def _device(device: str, threads: int | None) -> str:
+    """The device to train on; the CPU with so many threads."""
+    import torch
+
     if threads:
         torch.set_num_threads(threads)
+    return available_device(checked_device(device, "--device"))
+
+
+def _samples(dataset: str) -> "Samples":
+    from skyfan.training.samples import read_samples
+
     samples = read_samples(dataset)
     if samples.dropped:
         say(f"left {samples.dropped:,} samples out: image, magnitude or redshift not finite or not measured")
-    model = _module(initial) if initial else _config(size, samples)
-    trained = _run(files, settings, digest, samples, model, on, quiet=quiet)
-    _tell(output, trained, as_json=as_json)
+    return samples
 
 
 def _run(
@@ -183,9 +191,17 @@ def _config(size: Size | None, samples: "Samples") -> "AstroMAEConfig":
 
 
 def _is_done(
-    files: "TrainingFiles", settings: "TrainingSettings", digest: str, sizes: "AstroMAEConfig", *, force: bool
+    files: "TrainingFiles",
+    settings: "TrainingSettings",
+    digest: str,
+    sizes: "AstroMAEConfig",
+    *,
+    force: bool,
+    resume: bool,
 ) -> bool:
     """Whether this very training wrote the model that is there; told to the user.
+
+    If not, and it is not to be resumed, an earlier start's checkpoints are removed.
 
     Raises:
         BadInput: the model cannot be written, or another one is there and `force` is not given.
@@ -198,6 +214,8 @@ def _is_done(
     if output.suffix != ".safetensors" or not output.parent.is_dir():
         raise BadInput(f"--out {output} must be a .safetensors file in a folder that exists.")
     if force or not output.exists():
+        if not resume:
+            files.discard()
         return False
     try:
         same = is_result_of(load_model(str(output)), settings, digest, sizes)

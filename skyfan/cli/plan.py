@@ -88,13 +88,18 @@ def plan(
             figure=_drawable(figure),
             as_json=as_json,
         )
-    elif as_json:
+    else:
+        _show(planned, as_json=as_json)
+
+
+def _show(planned: Plan, *, as_json: bool) -> None:
+    if as_json:
         # A plan that is only looked at names no model, and so has no identity of its own.
         print_json(planned.model_dump(mode="json", by_alias=True, exclude={"run_id", "model_digest"}))
-    else:
-        out.print(_table(planned))
-        for step in parse_steps(planned.job.preprocess):
-            out.print(f"before the model: {step}", markup=False, highlight=False)
+        return
+    out.print(_table(planned))
+    for step in parse_steps(planned.job.preprocess):
+        out.print(f"before the model: {step}", markup=False, highlight=False)
 
 
 def _write(job: Job, *, as_json: bool) -> None:

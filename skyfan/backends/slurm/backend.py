@@ -37,7 +37,7 @@ from skyfan.stages.plan import draft
 from skyfan.stages.starts import new_start_name
 
 NAME = "slurm"
-# Queues of clusters are long; whoever follows for two weeks may as well start anew.
+# Queues of clusters are long; after two weeks the same command follows anew.
 FOLLOW_DEADLINE_S = 14 * 24 * 3600.0
 # A controller that is restarted or moved; the jobs go on meanwhile.
 UNREACHABLE_DEADLINE_S = 600.0

@@ -260,5 +260,5 @@ def test_an_added_file_is_told_as_such(sample, small_model, tmp_path):
     shutil.copy(sample.path, data / "1.pt")
     run(make_job(data, small_model, tmp_path / "run"))
     shutil.copy(sample.path, data / "2.pt")
-    with pytest.raises(RunConflict, match=r"the dataset had 1 file, .*data has 2\. Choose"):
+    with pytest.raises(RunConflict, match=r"of 1 file, and .*data has 1 file more: add --extend"):
         run(make_job(data, small_model, tmp_path / "run"))

@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "localstack"))
 from localstack_support import CREDENTIALS, REGION, require_docker
 
 from skyfan import store
+from skyfan.backends.stepfunctions.access import prepare_environment
 from tests.conftest import Sample, make_sample
 from tests.moto_server import moto_server
 from tests.stepfunctions.deployment import BUILD_DEADLINE_S, DATA, Deployment, deployed
@@ -87,7 +88,8 @@ def bare(monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    return monkeypatch
+    yield monkeypatch
+    prepare_environment("aws")  # forgets what a test had it set for LocalStack
 
 
 @pytest.fixture(scope="module")

@@ -59,6 +59,8 @@ class TerminalProgress:
         """Shows one event."""
         self._state.update(event)
         match event:
+            case PhaseStarted("aggregating") if self._lines and self._state.ranks:
+                self._print(self._state.ranks_line() + self._state.rate_line())  # where the ranks ended
             case PhaseStarted() | FilesRead():
                 self._bars.update(self._task, description=self._state.phase_line())
             case Planned(plan, _):

@@ -96,7 +96,7 @@ def test_several_models_go_through_the_state_machines_events(sample, models, tmp
         {"op": "convert", "execution": EXECUTION} | {name: json.loads(asked[name]) for name in ("job", "model")}
     )
     file = convert(ConvertRequest(job=event.job, model=event.model), cache)
-    assert file.engine == "torch"
+    assert file.engine in ("torch", "openvino")  # the faster in a trial
     (item,) = json.loads((tmp_path / "run" / "items.json").read_text())
     rank = {"op": "infer", "run_id": reply.run_id, "rank": 0, "item": item, "execution": "e"}
     one = InferEvent.model_validate(rank | {"job": json.loads(job.to_json()), "model": file.model_dump(mode="json")})

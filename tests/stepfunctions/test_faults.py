@@ -53,7 +53,7 @@ def test_10_percent_failing_within_20_percent_tolerated_succeeds_and_names_them(
     assert summary.completeness.missing_sample_ranges == ((35, 40), (90, 100), (155, 160))
     assert (summary.completeness.samples_predicted, summary.completeness.samples_missing) == (180, 20)
     assert tuple(summary.failures) == LOST
-    assert all(error.startswith("SkyfanLocationError: ") for error in summary.failures.values())
+    assert {error.partition(": ")[0] for error in summary.failures.values()} == {"SkyfanNotFound"}
     missing = {sample for start, stop in summary.completeness.missing_sample_ranges for sample in range(start, stop)}
     assert predictions(job.output)["sample_index"].to_pylist() == [s for s in range(200) if s not in missing]
 

@@ -1,9 +1,16 @@
-"""A server in this process that answers as AWS does."""
+"""Servers that answer as AWS does: in this process, where all have one state, or in a process of its own."""
 
 import contextlib
-from collections.abc import Iterator
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
 
 from moto.server import ThreadedMotoServer
+
+_START_DEADLINE_S = 60
 
 
 @contextlib.contextmanager
@@ -16,3 +23,26 @@ def moto_server() -> Iterator[str]:
         yield f"http://{host}:{port}"
     finally:
         server.stop()
+
+
+@contextlib.contextmanager
+def moto_process(environment: Mapping[str, str]) -> Iterator[str]:
+    """The URL of a server whose state nobody shares."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with subprocess.Popen(
+        command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            deadline_s = time.monotonic() + _START_DEADLINE_S
+            while True:
+                assert process.poll() is None
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                    break
+                assert time.monotonic() < deadline_s
+                time.sleep(0.1)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.kill()

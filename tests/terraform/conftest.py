@@ -60,13 +60,19 @@ def current_provider() -> Iterator[dict[str, str]]:
         yield environment
 
 
+MOTO_SETTINGS = {
+    "MOTO_ECS_SERVICE_RUNNING": "1",  # else moto starts no task, for which the module waits
+    "MOTO_IAM_LOAD_MANAGED_POLICIES": "true",  # else AWS's own policies cannot be attached
+}
+
+
 @pytest.fixture(scope="session")
 def moto_url() -> Iterator[str]:
     """A server that behaves as AWS does for the services that the module uses."""
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line a request would bury what a failing test says
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MOTO_ECS_SERVICE_RUNNING", "1")  # else moto starts no task, for which the module waits
-        patch.setenv("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")  # else AWS's own policies cannot be attached
+        for name, value in MOTO_SETTINGS.items():
+            patch.setenv(name, value)
         with moto_server() as url:
             yield url
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import boto3
 import pytest
 
-from .conftest import ACCOUNT, NewWorkspace, for_moto
+from tests.moto_server import moto_process
+
+from .conftest import ACCOUNT, MOTO_SETTINGS, NewWorkspace, for_moto
 from .test_definition import defects
 from .test_iam import BUCKET, DATA, MODEL, REGION, RUN, SURVEY, policies
 from .tf_harness.iam import actions, is_allowed, too_wide
@@ -66,10 +69,17 @@ TABLE: list[tuple[str, str, str, bool]] = [
 
 
 @pytest.fixture(scope="module")
-def extended(new_workspace: NewWorkspace, moto_url: str, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def own_moto() -> Iterator[str]:
+    """An account of its own: the module as it comes, under the same name, is applied in the other one."""
+    with moto_process(MOTO_SETTINGS) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def extended(new_workspace: NewWorkspace, own_moto: str, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     workspace = for_moto(
         new_workspace(),
-        moto_url,
+        own_moto,
         tmp_path_factory.mktemp("calls") / "computes",
         dataset_arns=["arn:aws:s3:::survey/dr18"],
         enable_batch=True,
@@ -108,9 +118,9 @@ def test_the_state_machine_is_whole_with_its_branches(extended: Workspace) -> No
     assert machine["States"]["OnGpus"]["Result"]["definition"] == f"{BATCH}:job-definition/skyfan-executor-gpu"
 
 
-def test_a_job_runs_the_entry_that_every_scheduler_runs(extended: Workspace, moto_url: str) -> None:
+def test_a_job_runs_the_entry_that_every_scheduler_runs(extended: Workspace, own_moto: str) -> None:
     batch: Any = boto3.client(
-        "batch", endpoint_url=moto_url, region_name=REGION, aws_access_key_id="t", aws_secret_access_key="t"
+        "batch", endpoint_url=own_moto, region_name=REGION, aws_access_key_id="t", aws_secret_access_key="t"
     )
     found = batch.describe_job_definitions(jobDefinitionName="skyfan-executor")["jobDefinitions"][0]
     command = found["containerProperties"]["command"]

@@ -107,14 +107,14 @@ def _anomalies(folder: RunLedger, plan: Plan) -> AnomaliesSummary | None:
     if name is None:
         return None
 
+    width = folder.open_predictions(folder.committed_of(plan)[0], plan.run_id).schema_arrow.field(name).type.list_size
+
     def vectors() -> Iterator[Vectors]:
         for table, _ in _each_rank(folder, plan, ("sample_index", name), lambda record: record):
             rows = table.filter(table[name].is_valid())
             column = rows[name].combine_chunks()
-            flat = column.flatten().to_numpy().reshape(len(rows), -1)
-            yield rows["sample_index"].to_numpy(), flat
+            yield rows["sample_index"].to_numpy(), column.flatten().to_numpy().reshape(len(rows), width)
 
-    width = folder.open_predictions(folder.committed_of(plan)[0], plan.run_id).schema_arrow.field(name).type.list_size
     found = most_unusual(vectors, width, MAX_CUTOUTS)
     return AnomaliesSummary(output=name, samples=tuple((one.index, one.distance) for one in found)) if found else None
 

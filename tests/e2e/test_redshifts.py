@@ -7,6 +7,7 @@ from scipy import stats
 
 import skyfan
 from skyfan.errors import BadInput, DatasetError, ModelError
+from skyfan.formats.torch import write_tensorfile
 from tests.e2e.support import make_job, run
 from tests.e2e.test_results import exported
 
@@ -214,3 +215,11 @@ def test_the_samples_with_unusual_embeddings_are_named(programs, tmp_path):
     summary = run(make_job(tmp_path / "sky.pt", programs["Embedding"], tmp_path / "run"))
     assert summary.anomalies.output == "embedding"
     assert summary.anomalies.samples[0][0] == 77
+
+
+def test_a_run_without_any_prediction_is_told_as_such(sample, tmp_path):
+    sample.image[:, 2, 16, 16] = np.nan
+    write_tensorfile(sample.path, [sample.image, sample.magnitude, sample.redshift])
+    summary = run(make_job(sample.path, "demo", tmp_path / "run"))
+    assert (summary.state, summary.completeness.samples_missing) == ("incomplete", len(sample.redshift))
+    assert (summary.science, summary.anomalies) == (None, None)

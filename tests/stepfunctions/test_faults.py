@@ -49,7 +49,7 @@ def test_10_percent_failing_within_20_percent_tolerated_succeeds_and_names_them(
     summary = deployment.run(job, machine=FAULTY)
     assert deployment.latest(FAULTY)["status"] == "SUCCEEDED"
     assert summary.state == "incomplete"
-    assert summary.completeness.missing_ranks == LOST
+    assert summary.completeness.missing_ranks == LOST, summary.failures
     assert summary.completeness.missing_sample_ranges == ((35, 40), (90, 100), (155, 160))
     assert (summary.completeness.samples_predicted, summary.completeness.samples_missing) == (180, 20)
     assert tuple(summary.failures) == LOST

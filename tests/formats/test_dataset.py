@@ -102,6 +102,7 @@ def test_progress_is_told_and_ends_with_all(folder):
     assert [done for done, _ in told] == sorted(done for done, _ in told)
 
 
+@pytest.mark.slow
 def test_a_long_listing_tells_how_many_it_found(tmp_path):
     for number in range(2_001):
         store.put(f"memory://{tmp_path.name}/{number}.pt", b"")

@@ -71,6 +71,7 @@ def test_only_the_needed_bytes_are_read(sample: Sample, tmp_path, form):
     assert stats.bytes_read <= 1.05 * sample.image[10:20].nbytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["parquet", "fits", "hdf5"])
 def test_ids_of_a_file_come_out_as_they_are(sample: Sample, small_model, tmp_path, form):
     numbers = np.arange(len(sample.redshift)) + 2**60

@@ -12,7 +12,9 @@ from typing import IO, Any, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from skyfan import store
 from skyfan.records import RankRecord
@@ -61,7 +63,8 @@ class PredictionsWriter:
 
     @property
     def column_sha256(self) -> dict[str, str]:
-        """The digest of each column's values so far."""
+        """The digest of each column's values so far; rows that are held are written first."""
+        self.flush()
         return self._digests.hex()
 
     def write(self, table: pa.Table) -> None:
@@ -70,7 +73,6 @@ class PredictionsWriter:
         Raises:
             LocationError: the temporary folder is full, or may not be written.
         """
-        self._digests.add(table)
         self._held.append(table)
         self._held_bytes += table.nbytes
         if self._held_bytes >= ROW_GROUP_BYTES:
@@ -92,6 +94,7 @@ class PredictionsWriter:
             return
         table = pa.concat_tables(self._held).combine_chunks()
         self._held, self._held_bytes = [], 0
+        self._digests.add(table)
         with store.named_errors(tempfile.gettempdir(), "written"):
             if self._writer is None:
                 self._writer = pq.ParquetWriter(self._spool, table.schema, compression="zstd")
@@ -106,9 +109,7 @@ def column_bytes(column: pa.Array) -> bytes:
     """
     present = column.is_valid().to_numpy(zero_copy_only=False)
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        texts = ((value or "").encode() for value in column.to_pylist())
-        rows_of_text = zip(present.tolist(), texts, strict=True)
-        return b"".join(bytes((valid,)) + len(text).to_bytes(4, "little") + text for valid, text in rows_of_text)
+        return _text_bytes(column, present)
     width = column.type.list_size if pa.types.is_fixed_size_list(column.type) else 1
     values = column.fill_null(0) if width == 1 else column.values.slice(column.offset * width, len(column) * width)
     flat = values.to_numpy(zero_copy_only=False)
@@ -117,4 +118,21 @@ def column_bytes(column: pa.Array) -> bytes:
         rows = np.where(present[:, None], rows, rows.dtype.type(0))
     packed = np.empty(len(column), [("valid", "u1"), ("value", rows.dtype, (width,))])
     packed["valid"], packed["value"] = present, rows
+    return packed.tobytes()
+
+
+def _text_bytes(column: pa.Array, present: NDArray[np.bool_]) -> bytes:
+    texts = column.cast(pa.large_binary()).fill_null(b"")
+    lengths = pc.binary_length(texts).to_numpy(zero_copy_only=False)
+    heads = np.empty(len(column), [("valid", "u1"), ("length", "<u4")])
+    heads["valid"], heads["length"] = present, lengths
+    if not lengths.any():
+        return heads.tobytes()
+    ends = np.cumsum(lengths + heads.itemsize)
+    at = (ends - lengths - heads.itemsize)[:, None] + np.arange(heads.itemsize)
+    packed = np.empty(ends[-1], np.uint8)
+    is_text = np.ones(len(packed), np.bool_)
+    packed[at] = heads.view(np.uint8).reshape(at.shape)
+    is_text[at] = False
+    packed[is_text] = np.frombuffer(b"".join(texts.to_pylist()), np.uint8)
     return packed.tobytes()

@@ -106,12 +106,11 @@ class Outputs:
         redshifts = columns.redshifts(output, batch.z_spec)
         for row in np.flatnonzero(~redshifts.valid).tolist() if redshifts and columns.pz else ():
             reasons[row] = reasons[row] or NO_DISTRIBUTION
-        for row, reason in enumerate(reasons):
-            if reason is not None:
-                self.reasons[reason] = self.reasons.get(reason, 0) + 1
-                if len(self.missing) < MAX_LISTED_MISSING:
-                    self.missing.append(batch.first_sample + row)
-        present = np.array([reason is None for reason in reasons], np.bool_)
+        present = np.equal(reasons, None)
+        for row in np.flatnonzero(~present).tolist():
+            self.reasons[reasons[row]] = self.reasons.get(reasons[row], 0) + 1
+            if len(self.missing) < MAX_LISTED_MISSING:
+                self.missing.append(batch.first_sample + row)
         if batch.z_spec is not None and redshifts is not None:
             part = science_sums(redshifts.columns["z_pred"][present], batch.z_spec[present])
             self.sums = merge_sums(self.sums, part)
@@ -156,7 +155,8 @@ def batches(
             rows = slice(start, min(start + batch_size, block.count))
             first_sample = block.first_sample + start
             given = [block.tensors[name][rows] for name in columns.inputs]
-            tensors, reasons, replaced = missing_values.apply(columns.inputs, given, first_sample)
+            finite = {name: found[rows] for name, found in block.finite.items()}
+            tensors, reasons, replaced = missing_values.apply(columns.inputs, given, first_sample, finite)
             tensors = columns.preprocessing.apply(columns.inputs, tensors, columns.beside(block, rows), reasons)
             yield Batch(first_sample, reasons, replaced, _redshifts(block, rows), columns.held(block, rows)), tensors
 

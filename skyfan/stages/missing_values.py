@@ -1,7 +1,7 @@
 """Missing values in a model's inputs: found, replaced or made the reason why a sample has no prediction."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from skyfan.errors import DatasetError
 from skyfan.job import RunOptions
 from skyfan.missing import NOT_FINITE, SENTINEL, MissingPolicy, parse_missing
-from skyfan.science.sentinels import sentinels
+from skyfan.science.sentinels import SENTINELS, sentinels
 
 
 @dataclass
@@ -35,11 +35,16 @@ class MissingValues:
         return self._policies.get(name, self._policies[""])
 
     def apply(
-        self, names: Sequence[str], tensors: Sequence[NDArray[Any]], first_sample: int
+        self,
+        names: Sequence[str],
+        tensors: Sequence[NDArray[Any]],
+        first_sample: int,
+        finite: Mapping[str, NDArray[np.bool_]] | None = None,
     ) -> tuple[list[NDArray[Any]], NDArray[np.object_], NDArray[np.int32]]:
         """Inputs [B, …] that hold no missing value, why rows have no prediction (None: they have), values replaced.
 
         Rows without a prediction become zeros, so that a batch keeps its shape. What is given is not written to.
+        `finite`: of some inputs, which rows are known to hold nothing that is not finite.
 
         Raises:
             DatasetError: a value is missing where the policy is `fail`.
@@ -49,6 +54,8 @@ class MissingValues:
         usable = list(tensors)
         for position, (name, values) in enumerate(zip(names, tensors, strict=True)):
             self._count_undeclared(name, values)
+            if not self.options.sentinel and finite and name in finite and finite[name].all():
+                continue
             broken, named = self._absent(values)
             absent = broken | named
             if not absent.any():
@@ -91,7 +98,7 @@ class MissingValues:
                 return np.asarray(absent.any(axis=1))
 
     def _count_undeclared(self, name: str, values: NDArray[Any]) -> None:
-        if self.options.sentinel or values.dtype.kind == "c":
+        if self.options.sentinel or name not in SENTINELS or values.dtype.kind == "c":
             return
         found = sentinels(name, values.reshape(len(values), -1)).any(axis=1)
         if found.any():
@@ -121,7 +128,7 @@ def _holds(dtype: np.dtype[Any], number: float) -> bool:
 def _blanked(
     usable: list[NDArray[Any]], given: Sequence[NDArray[Any]], reasons: NDArray[np.object_]
 ) -> list[NDArray[Any]]:
-    bad = np.array([reason is not None for reason in reasons], np.bool_)
+    bad = np.not_equal(reasons, None)
     if not bad.any():
         return usable
     copies = [values.copy() if values is before else values for values, before in zip(usable, given, strict=True)]

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from skyfan import store
 from skyfan.errors import DatasetError, DeadlineExceeded
 from skyfan.formats.checksums import ReadChecksums
+from skyfan.formats.row_values import finite_rows
 from skyfan.formats.rows import OnStored, batch_bytes, read_batch
 from skyfan.layout import FileLayout, TensorSpec
 from skyfan.planning import PlanItem, Span
@@ -39,13 +40,15 @@ Buffer = NDArray[np.uint8]
 class Block:
     """Consecutive samples: tensors by name, each with `count` rows; the first is sample `first_sample`.
 
-    Wide tensors are views of `buffer`, which is filled anew when the next block is asked for.
+    Wide tensors are views of `buffer`, which is filled anew when the next block is asked for. `finite`: which rows of
+    the wide tensors of real numbers hold no NaN and no infinity.
     """
 
     first_sample: int
     count: int
     tensors: Arrays
     buffer: Buffer
+    finite: dict[str, NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -174,8 +177,8 @@ class ReadAhead:
         on_stored = functools.partial(self.checksums.add, file) if self.checksums else None
         with self._timed():
             try:
-                tensors = cut.window.rows(span, self.stats, on_stored)
-                tensors |= read_batch(
+                narrow = cut.window.rows(span, self.stats, on_stored)
+                wide = read_batch(
                     file.uri,
                     cut.wide,
                     span.start,
@@ -189,7 +192,9 @@ class ReadAhead:
                 raise DatasetError(
                     f"{file.uri} changed since the run was planned; run with another --output."
                 ) from error
-        return Block(span.first_sample, span.samples, tensors, buffer)
+        # Here, on the reading threads, as it takes as long as the reading from memory does.
+        finite = {name: finite_rows(values) for name, values in wide.items() if values.dtype.kind == "f"}
+        return Block(span.first_sample, span.samples, narrow | wide, buffer, finite)
 
     @contextmanager
     def _timed(self) -> Iterator[None]:

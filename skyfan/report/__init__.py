@@ -1,6 +1,13 @@
-"""The report page of a run, and the figures on it."""
+"""The report page of a run, and the figures on it.
 
-from skyfan.report.galaxies import Observed, RedshiftSample, known_galaxies, observe
-from skyfan.report.page import render_run
+Of its modules `page` and what it draws with are imported when a page is drawn: matplotlib takes longer to import than
+many a rank to compute. That it is there is looked up here, before anything is computed.
+"""
 
-__all__ = ["Observed", "RedshiftSample", "known_galaxies", "observe", "render_run"]
+from importlib.util import find_spec
+
+from skyfan.errors import BadInput
+
+for _needed in ("jinja2", "matplotlib"):
+    if find_spec(_needed) is None:
+        raise BadInput(f"a run's report needs {_needed}, which is not installed; install skyfan[report].")

@@ -19,7 +19,8 @@ Values = NDArray[np.float64]
 
 REPLICATES = 100
 """The error of an error is 1/√(2 · 100) = 7%."""
-MAX_BOOTSTRAP_ROWS = 20_000
+MAX_BOOTSTRAP_ROWS, MAX_BIN_ROWS = 20_000, 4_000
+"""More rows are stood for by so many of them, of which the error is scaled; in a bin it is looked at, not quoted."""
 PIT_BINS = 20
 FEWEST_IN_BIN = 25
 MOST_BINS = 8
@@ -112,11 +113,13 @@ def metrics_of(galaxies: Labelled) -> dict[str, float]:
     return metrics | sums.metrics()
 
 
-def errors_of(galaxies: Labelled, total: int | None = None) -> dict[str, float]:
+def errors_of(
+    galaxies: Labelled, total: int | None = None, most_rows: int = MAX_BOOTSTRAP_ROWS
+) -> dict[str, float]:
     """The standard error of each metric; where `total` rows are stood for by fewer, that of all of them."""
     if len(galaxies.index) < 2:
         return {}
-    chosen = galaxies.take(slice(None, None, -(-len(galaxies.index) // MAX_BOOTSTRAP_ROWS)))
+    chosen = galaxies.take(slice(None, None, -(-len(galaxies.index) // most_rows)))
     replicates = _weighted_metrics(chosen, poisson_weights(chosen.index))
     scale = math.sqrt(len(chosen.index) / (total or len(galaxies.index)))
     return {name: float(np.std(values, ddof=1)) * scale for name, values in replicates.items()}
@@ -196,5 +199,6 @@ def in_bins(galaxies: Labelled, x: Values, total: int) -> list[Bin]:
     for part in np.array_split(known[np.argsort(x[known], kind="stable")], count):
         chosen = galaxies.take(np.sort(part))
         standing_for = round(len(part) * total / len(galaxies.index))
-        found.append(Bin(float(x[part[0]]), float(x[part[-1]]), metrics_of(chosen), errors_of(chosen, standing_for)))
+        errors = errors_of(chosen, standing_for, MAX_BIN_ROWS)
+        found.append(Bin(float(x[part[0]]), float(x[part[-1]]), metrics_of(chosen), errors))
     return found

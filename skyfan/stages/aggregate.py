@@ -29,7 +29,7 @@ from skyfan.records import (
     Throughput,
     Timing,
 )
-from skyfan.report import Observed, observe, render_run
+from skyfan.report.galaxies import Observed, observe
 from skyfan.report.shown_rows import shown_rows
 from skyfan.runs.commit import RunLedger
 from skyfan.runs.folder import RunFolder, write_json
@@ -96,6 +96,8 @@ def _observe(folder: RunLedger, plan: Plan, merged: Merged) -> Observed:
 
 
 def _put_report(folder: RunFolder, summary: Summary, merged: Merged, observed: Observed) -> None:
+    from skyfan.report.page import render_run
+
     store.put(folder.report_uri, render_run(summary, merged.records, merged.redshifts, observed).encode())
 
 

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyfan.records import ClassesSummary, ScienceBin
-from skyfan.report import Observed
-from skyfan.report.galaxies import R_BAND, Galaxies
+from skyfan.report.galaxies import R_BAND, Galaxies, Observed
 from skyfan.science.classification import ClassTally
 from skyfan.science.quality import errors_of, in_bins, ks_test, sigma68
 from skyfan.stages.merging import Merged

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from skyfan.records import ClassesSummary, ScienceBin
-from skyfan.report import RedshiftSample, known_galaxies, observe, render_run
-from skyfan.report.galaxies import Observed, Outlier
+from skyfan.report.galaxies import Observed, Outlier, RedshiftSample, known_galaxies, observe
+from skyfan.report.page import render_run
 from skyfan.report.redshift_figures import redshift_figure, residual_figure
 from skyfan.report.shown_rows import ShownRow
 from skyfan.science.metrics import science_metrics

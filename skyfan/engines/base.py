@@ -32,6 +32,8 @@ class Engine(ABC):
     info: EngineInfo
     z_column: int | None
     """Which output column is redshift, if the model itself names it."""
+    read_buffers: int = 3
+    """Blocks of samples in memory: one that it works on, and those that are read or wait for it."""
 
     @abstractmethod
     def bind(self, tensor_names: Sequence[str]) -> tuple[str, ...]:

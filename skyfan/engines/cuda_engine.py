@@ -25,7 +25,7 @@ from skyfan.engines.device_slots import CUDA, SLOTS, Slot, Streams
 from skyfan.engines.torch_graph import MatrixAstroMAE
 from skyfan.errors import DeviceLost, ModelError
 from skyfan.layout import OutputSpec
-from skyfan.models.astromae_matrix import matrix_form
+from skyfan.models.astromae_matrix import MatrixForm, matrix_form
 from skyfan.models.loading import LoadedModel
 from skyfan.models.mixture import head_outputs
 from skyfan.plain_text import first_line
@@ -55,6 +55,9 @@ class CudaEngine(Engine):
     `DeviatesFromTorch` where AstroMAE's matrix form is not what the reference outputs say.
     """
 
+    # It takes a piece's blocks at once; with three it waited for a fifth of the time (benchmarks/NOTES.md).
+    read_buffers = 6
+
     def __init__(
         self,
         model: LoadedModel,
@@ -71,6 +74,7 @@ class CudaEngine(Engine):
         self._piece = piece_samples or 0
         self._compiled = compiled
         self._slots: list[Slot] = []
+        self._form: MatrixForm | None = None
         self.z_column = 0 if model.config is not None else None
         if compiled:
             use_inductor_cache(model.digest)
@@ -92,6 +96,7 @@ class CudaEngine(Engine):
             require_equal(deviation, "torch matrix")
             self.info = replace(self.info, deviation=deviation.to_dict())
         self._choose(precisions, max_deviation, samples)
+        self._form = None  # the weights are on the device now
 
     def bind(self, tensor_names: Sequence[str]) -> tuple[str, ...]:
         """By name where all match, else in order."""
@@ -146,8 +151,8 @@ class CudaEngine(Engine):
         """The module that computes in this precision."""
         model = self._model
         if model.config is not None:
-            form = matrix_form(model.weights, model.config)
-            self._eager: Callable[..., torch.Tensor] = MatrixAstroMAE(form, HALF.get(precision)).to(model.device)
+            self._form = self._form or matrix_form(model.weights, model.config)
+            self._eager: Callable[..., torch.Tensor] = MatrixAstroMAE(self._form, HALF.get(precision)).to(model.device)
         else:
             self._eager = model.module
         self._module = torch.compile(self._eager, dynamic=False) if self._compiled else self._eager

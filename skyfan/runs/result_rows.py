@@ -94,7 +94,7 @@ class Rows:
 
     def to_table(self, columns: ResultColumns) -> pa.Table:
         """The rows in the order and with the types of the results."""
-        absent = np.not_equal(self.missing, None)
+        absent = self.missing.astype(np.bool_)
         found: dict[str, tuple[pa.Array, _Metadata]] = {"sample_index": (pa.array(self.sample_index), None)}
         for name in columns.kept:
             found[name] = kept_column(self.kept[name])

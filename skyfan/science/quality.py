@@ -113,9 +113,7 @@ def metrics_of(galaxies: Labelled) -> dict[str, float]:
     return metrics | sums.metrics()
 
 
-def errors_of(
-    galaxies: Labelled, total: int | None = None, most_rows: int = MAX_BOOTSTRAP_ROWS
-) -> dict[str, float]:
+def errors_of(galaxies: Labelled, total: int | None = None, most_rows: int = MAX_BOOTSTRAP_ROWS) -> dict[str, float]:
     """The standard error of each metric; where `total` rows are stood for by fewer, that of all of them."""
     if len(galaxies.index) < 2:
         return {}

@@ -1,8 +1,8 @@
 """Batches of samples on their way through an engine, and the rows of results that come of them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any, Self, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ from skyfan.stages.preprocess import Preprocessing
 from skyfan.stages.read_ahead import Block
 
 MAX_LISTED_MISSING = 100
+# Results of several batches are taken together, as the cost of a batch's is nearly that of one call after the other.
+HELD_ROWS, HELD_BYTES = 4096, 2**20
 NOT_FINITE_OUTPUT = "the model's output is not finite"
 
 
@@ -61,13 +63,33 @@ class Columns:
 
 @dataclass(frozen=True)
 class Batch:
-    """Consecutive samples on their way through the engine: why rows get no prediction, and what is kept beside it."""
+    """Samples on their way through the engine: why rows get no prediction, and what is kept beside it."""
 
-    first_sample: int
+    sample_index: NDArray[np.int64]
     reasons: NDArray[np.object_]
     replaced_values: NDArray[np.int32]
     z_spec: NDArray[np.float32] | None
     kept: dict[str, NDArray[Any]]
+
+    @classmethod
+    def joined(cls, batches: Sequence[Self]) -> Self:
+        """Several batches as one."""
+        if len(batches) == 1:
+            return batches[0]
+        known = [batch.z_spec for batch in batches if batch.z_spec is not None]
+        return cls(
+            np.concatenate([batch.sample_index for batch in batches]),
+            np.concatenate([batch.reasons for batch in batches]),
+            np.concatenate([batch.replaced_values for batch in batches]),
+            np.concatenate(known) if known else None,
+            {name: _concatenated([batch.kept[name] for batch in batches]) for name in batches[0].kept},
+        )
+
+
+def _concatenated(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    masked = np.ma.isMaskedArray(parts[0])
+    joined: NDArray[Any] = np.ma.concatenate(parts) if masked else np.concatenate(parts)  # type: ignore[no-untyped-call]
+    return joined
 
 
 class MissingCounts(TypedDict):
@@ -83,7 +105,7 @@ class MissingCounts(TypedDict):
 
 @dataclass
 class Outputs:
-    """Takes a rank's predictions as they come in, writes them, and counts what is missing."""
+    """Takes a rank's predictions as they come in, writes them, and counts what is missing; at the end, `flush` it."""
 
     columns_of: Callable[[int], ResultColumns]
     """The columns of the results for outputs of this width, which the first batch shows."""
@@ -96,9 +118,26 @@ class Outputs:
     sums: NDArray[np.float64] = field(default_factory=lambda: science_sums(np.empty(0), np.empty(0)))
     """Of the samples whose true redshift is known."""
     batches: int = 0
+    _held: list[tuple[Batch, NDArray[np.float32]]] = field(default_factory=list)
+    _held_rows: int = 0
+    _held_bytes: int = 0
 
     def add(self, batch: Batch, output: NDArray[np.float32]) -> None:
         """What the engine gives for a batch [B, width]; samples without a finite output count as missing."""
+        self._held.append((batch, output.copy()))  # a model may give back its input, which lies in a block
+        self._held_rows += len(output)
+        self._held_bytes += output.nbytes + sum(values.nbytes for values in batch.kept.values())
+        self.batches += 1
+        if self._held_rows >= HELD_ROWS or self._held_bytes >= HELD_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what is held, and counts what is missing in it."""
+        if self._held:
+            held, self._held, self._held_rows, self._held_bytes = self._held, [], 0, 0
+            self._take(Batch.joined([batch for batch, _ in held]), np.concatenate([output for _, output in held]))
+
+    def _take(self, batch: Batch, output: NDArray[np.float32]) -> None:
         columns = self.columns = self.columns or self.columns_of(output.shape[1])
         reasons = batch.reasons.copy()
         for row in np.flatnonzero(~finite_rows(output[:, columns.used])).tolist():
@@ -106,16 +145,16 @@ class Outputs:
         redshifts = columns.redshifts(output, batch.z_spec)
         for row in np.flatnonzero(~redshifts.valid).tolist() if redshifts and columns.pz else ():
             reasons[row] = reasons[row] or NO_DISTRIBUTION
-        present = np.equal(reasons, None)
+        present = ~reasons.astype(np.bool_)
         for row in np.flatnonzero(~present).tolist():
             self.reasons[reasons[row]] = self.reasons.get(reasons[row], 0) + 1
             if len(self.missing) < MAX_LISTED_MISSING:
-                self.missing.append(batch.first_sample + row)
+                self.missing.append(int(batch.sample_index[row]))
         if batch.z_spec is not None and redshifts is not None:
             part = science_sums(redshifts.columns["z_pred"][present], batch.z_spec[present])
             self.sums = merge_sums(self.sums, part)
         rows = Rows(
-            sample_index=np.arange(batch.first_sample, batch.first_sample + len(output), dtype=np.int64),
+            sample_index=batch.sample_index,
             outputs=np.where(present[:, None], output, np.float32(np.nan)),
             missing=reasons,
             z_spec=batch.z_spec,
@@ -124,7 +163,6 @@ class Outputs:
             redshifts=redshifts,
         )
         self.writer.write(rows.to_table(columns))
-        self.batches += 1
 
     def counts(self) -> MissingCounts:
         """What is missing in all that was added."""
@@ -158,7 +196,8 @@ def batches(
             finite = {name: found[rows] for name, found in block.finite.items()}
             tensors, reasons, replaced = missing_values.apply(columns.inputs, given, first_sample, finite)
             tensors = columns.preprocessing.apply(columns.inputs, tensors, columns.beside(block, rows), reasons)
-            yield Batch(first_sample, reasons, replaced, _redshifts(block, rows), columns.held(block, rows)), tensors
+            numbers = np.arange(first_sample, first_sample + len(reasons), dtype=np.int64)
+            yield Batch(numbers, reasons, replaced, _redshifts(block, rows), columns.held(block, rows)), tensors
 
 
 def _redshifts(block: Block, rows: slice) -> NDArray[np.float32] | None:

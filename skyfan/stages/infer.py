@@ -85,7 +85,7 @@ def infer(request: InferRequest, models: ModelCache, control: Control | None = N
     with CollectiveSession(request, control.remaining_s, control.cancelled) as session, PredictionsWriter() as writer:
         session.start()
         read = checksums.ReadChecksums() if job.verify_reads else None
-        reader = ReadAhead(item, columns.read, job.batch_size, engine.allocate, checksums=read)
+        reader = ReadAhead(item, columns.read, job.batch_size, engine.allocate, engine.read_buffers, read)
         outputs = Outputs(
             functools.partial(result_columns, job, item.files[0], inputs, engine, half_width=file.half_width),
             writer,
@@ -95,6 +95,7 @@ def infer(request: InferRequest, models: ModelCache, control: Control | None = N
         if read:
             checksums.verify(item.files, read.ranges())
         with watch.phase("write"):
+            outputs.flush()
             writer.flush()
         ours = _record(request, engine, watch, reader, outputs, cold_start=cold_start, collectives=session.outcome)
         record = ledger.commit(writer, ours)

@@ -128,7 +128,7 @@ def _holds(dtype: np.dtype[Any], number: float) -> bool:
 def _blanked(
     usable: list[NDArray[Any]], given: Sequence[NDArray[Any]], reasons: NDArray[np.object_]
 ) -> list[NDArray[Any]]:
-    bad = np.not_equal(reasons, None)
+    bad = reasons.astype(np.bool_)
     if not bad.any():
         return usable
     copies = [values.copy() if values is before else values for values, before in zip(usable, given, strict=True)]

@@ -1,8 +1,8 @@
 """Streaming: blocks of samples are read ahead, several at once, while the model works on the block before.
 
-Memory is bounded by `BUFFERS` blocks, whatever the partition's size: one that the model works on, and those that
-are being read or wait for it. The buffers are used again and again. Tensors with narrow rows, of which a block has
-a few kilobytes, are read for many blocks at once, so that a block is one request and not one a tensor.
+Memory is bounded by the number of buffers, a block each, whatever the partition's size: one block that the model works
+on, and those that are being read or wait for it. The buffers are used again and again. Tensors with narrow rows, of
+which a block has a few kilobytes, are read for many blocks at once: a block is one request, not one a tensor.
 """
 
 import functools
@@ -26,7 +26,6 @@ from skyfan.layout import FileLayout, TensorSpec
 from skyfan.planning import PlanItem, Span
 
 BLOCK_BYTES = 12 * 2**20
-BUFFERS = 3
 # Of a block, a tensor with fewer bytes is narrow; of all narrow tensors together so much is read at once.
 NARROW_BYTES = 256 * 2**10
 WINDOW_BYTES = 2**20
@@ -130,6 +129,7 @@ class ReadAhead:
     names: Set[str]
     batch_size: int
     allocate: Callable[[int], Buffer] = _allocate
+    buffers: int = 3
     checksums: ReadChecksums | None = None
     stats: store.ReadStats = field(default_factory=store.ReadStats)
     read_s: float = 0.0
@@ -140,7 +140,7 @@ class ReadAhead:
     @contextmanager
     def blocks(self) -> Iterator[Iterator[Block]]:
         """The blocks; with the `with` block ends the reading, but for what was asked of the store before."""
-        pool = ThreadPoolExecutor(BUFFERS - 1, "skyfan-read-ahead")
+        pool = ThreadPoolExecutor(self.buffers - 1, "skyfan-read-ahead")
         try:
             yield self._ahead(pool)
         finally:
@@ -148,7 +148,7 @@ class ReadAhead:
 
     def _ahead(self, pool: ThreadPoolExecutor) -> Iterator[Block]:
         cuts = _cuts(self.item, self.names, self.batch_size)
-        free: list[Buffer] = [np.empty(0, np.uint8) for _ in range(BUFFERS)]
+        free: list[Buffer] = [np.empty(0, np.uint8) for _ in range(self.buffers)]
         asked: deque[Future[Block]] = deque()
 
         def ask(depth: int) -> None:
@@ -159,7 +159,7 @@ class ReadAhead:
         ask(1)
         while asked:
             block = self._wait(asked.popleft())
-            ask(BUFFERS - 1)
+            ask(self.buffers - 1)
             yield block
             free.append(block.buffer)
 

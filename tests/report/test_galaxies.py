@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skyfan import report, store
+from skyfan import store
 from skyfan.formats.torch import write_tensorfile
 from skyfan.report import galaxies as module
 from skyfan.report.cutouts import colour
-from skyfan.report.galaxies import MAX_CUTOUTS, known_galaxies, observe
+from skyfan.report.galaxies import MAX_CUTOUTS, Observed, known_galaxies, observe
 from tests.conftest import Sample, make_sample
 from tests.report.runs import make_plan, make_predictions
 
@@ -61,7 +61,7 @@ def test_samples_without_prediction_or_redshift_are_left_out(sample: Sample):
     seen = observe(make_plan(sample.path), known)
     np.testing.assert_array_equal(seen.r_magnitude, sample.magnitude[known.index, 2])
     assert known_galaxies(make_predictions(z_pred, np.full(101, np.nan, np.float32))) is None
-    assert observe(make_plan(sample.path), None) == report.Observed()
+    assert observe(make_plan(sample.path), None) == Observed()
 
 
 @pytest.mark.parametrize("what", ["gone", "changed"])

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from skyfan.engines.base import Engine
+from skyfan.engines.compile_cache import use_inductor_cache
 from skyfan.engines.cuda_engine import HALF, CudaEngine
 from skyfan.engines.torch_graph import MatrixAstroMAE
 from skyfan.job import RunOptions
@@ -80,6 +81,7 @@ def bare(case: dict[str, Any]) -> dict[str, Any]:
     torch.backends.cudnn.allow_tf32 = precision != "float32"
     module: Any = MatrixAstroMAE(matrix_form(model.weights, model.config), HALF.get(precision)).to(device)
     if case["compiled"]:
+        use_inductor_cache(model.digest)  # the engine's, of the same model
         module = torch.compile(module, dynamic=False)
     shapes = [tuple(size for size in wanted.shape if size) for wanted in model.inputs]
     values = [torch.rand((piece, *shape), device=device) for shape in shapes]

@@ -39,7 +39,7 @@ def test_every_compute_is_there_and_only_the_own_cluster_has_no_price():
 
 
 def test_machines_that_start_for_minutes_are_slower_for_little_and_bound_by_their_work_for_much():
-    little, much = compared(10_000), compared(6_000_000)
+    little, much = compared(10_000), compared(30_000_000)
     assert little["g5.xlarge"].wall_s > 10 * little["10 GB function"].wall_s
     assert little["g5.xlarge"].binding == "machines' start"
     assert much["g5.xlarge"].binding == "workers"
@@ -61,10 +61,10 @@ def test_a_model_that_is_slower_on_processors_is_slower_on_gpus_too():
 
 
 def test_one_h100_takes_what_it_was_measured_to_take():
-    """659,817 samples at 13,775 a second are 47.9 s; with its files 66.5 s."""
+    """655,360 samples at 74,125 a second are 8.8 s, as one rank; the whole command 16.1 s."""
     start_s = next(one.start_s for one in COMPUTES if one.gpu == "H100")
     found = compared(659_817)["p5.4xlarge"]
-    assert 47.9 < found.wall_s - start_s < 130
+    assert 8.8 < found.wall_s - start_s < 130
     assert "measured" in found.basis
 
 

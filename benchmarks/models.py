@@ -163,8 +163,8 @@ COLUMNS: dict[str, Callable[[Found], str]] = {
     "taken": lambda line: f"{line['taken'][11:16]}, load {line['load_average']:.1f}",
 }
 ABOUT = (
-    "One thread, random weights, eager torch; engines in turns, the best of their rounds. *Conversion*: a run's, in its "
-    "child process, imports, checks and trial included. *Pays from*: seconds of predicting with torch from which "
+    "One thread, random weights, eager torch; engines in turns, the best of their rounds. *Conversion*: in a child "
+    "process as in a run, imports, checks and trial included. *Pays from*: seconds of predicting with torch from which "
     "converting saves more than it takes. *Cold start*: a new process without torch to its first prediction, best of "
     "three. Seconds are wall-clock, in parentheses CPU seconds of all threads."
 )

@@ -62,9 +62,11 @@ def plan_array(job: Job, listener: Listener, *, target: str, prepared: PreparedM
     began = time.perf_counter()
     reply = plan(PlanRequest(job=job, model=prepared), _counting(listener))
     plan_s = time.perf_counter() - began
-    listener(Planned(RunFolder(job.output).read_plan(), reply.committed_ranks))
+    planned = RunFolder(job.output).read_plan()
+    listener(Planned(planned, reply.committed_ranks))
     listener(PhaseStarted("converting"))
-    model = convert(ConvertRequest(job=job, model=prepared), models)
+    ranks = len(planned.working_ranks) - len(reply.committed_ranks)
+    model = convert(ConvertRequest(job=job, model=prepared, executors=max(1, ranks)), models)
     return write_start(job, reply.run_id, model, target=target, plan_s=plan_s)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from skyfan.engines.paying import Work, why_not_worth_it
 from skyfan.errors import ModelError
 from skyfan.job import RunOptions
 from skyfan.models.converted import EngineChoice
@@ -60,11 +61,13 @@ def convert_model(
     threads: int,
     samples: Sequence[NDArray[Any]] | None,
     timed: bool,
+    work: Work | None = None,
 ) -> Conversion:
     """Converts a program or an ONNX model whose file has the bytes `data`, and chooses its engine.
 
     `samples` are some of the dataset's, on which the engines are compared beside noise. `timed`: the slower engine is
-    not taken. Raises `ModelError` where OpenVINO was asked for and cannot be used.
+    not taken. `work`: a program is converted only where that pays, unless OpenVINO was asked for; None: always.
+    Raises `ModelError` where OpenVINO was asked for and cannot be used.
     """
     own = "onnxruntime" if model.onnx else "torch"
     blank = EngineChoice(
@@ -80,6 +83,8 @@ def convert_model(
     )
     own_files = {"onnx": model.onnx.data} if model.onnx else {}
     why_not = _why_not(options)
+    if why_not is None and options.engine == "auto" and work is not None and model.program is not None:
+        why_not = why_not_worth_it(model, work, samples, threads=threads)
     if why_not is not None:
         choice = blank.model_copy(update={"reason": why_not})
         return Conversion(choice, own_files)

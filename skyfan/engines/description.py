@@ -12,7 +12,6 @@ from skyfan.engines.threads import available_threads
 from skyfan.errors import ModelError
 from skyfan.job import RunOptions
 from skyfan.layout import OutputSpec
-from skyfan.models.inputs import ModelInput
 from skyfan.models.loading import LoadedModel
 from skyfan.models.reference_outputs import check_samples
 
@@ -52,9 +51,7 @@ def _counted(flop: int | None) -> str:
 
 
 def _examples(model: LoadedModel, rows: int) -> list[Any]:
-    sizes = zip(model.inputs, model.example_shapes or [t.shape for t in model.inputs], strict=True)
-    count = model.inputs[0].shape[0] or rows
-    return check_samples([ModelInput(taken.name, shape, taken.dtype) for taken, shape in sizes], count)
+    return check_samples(model.examples, model.inputs[0].shape[0] or rows)
 
 
 def _outputs(model: LoadedModel) -> tuple[OutputSpec, ...]:

@@ -78,6 +78,14 @@ class LoadedModel:
         return self.call.tensors
 
     @property
+    def examples(self) -> tuple[ModelInput, ...]:
+        """The inputs in sizes that fit the model, for samples to try it on."""
+        if not self.example_shapes:
+            return self.inputs
+        pairs = zip(self.inputs, self.example_shapes, strict=True)
+        return tuple(ModelInput(taken.name, shape, taken.dtype) for taken, shape in pairs)
+
+    @property
     def made_of(self) -> str | None:
         """The SHA-256 of the file that this one says it was converted from."""
         return self.metadata.get(SOURCE_DIGEST_KEY)

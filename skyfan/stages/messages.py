@@ -71,10 +71,14 @@ class PlanReply(_Message):
 
 
 class ConvertRequest(_Message):
-    """Leave the model in the run's folder in the form that ranks load, if that is another than the file's own."""
+    """Leave the model in the run's folder in the form that ranks load, if that is another than the file's own.
+
+    `executors`: how many processes will load it. A program is converted only where the run is long enough.
+    """
 
     job: Job
     model: PreparedModel
+    executors: int = Field(default=1, ge=1)
 
 
 class ModelFile(ModelPart):

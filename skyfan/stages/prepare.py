@@ -13,6 +13,7 @@ from skyfan import store
 from skyfan.dtypes import numpy_dtype
 from skyfan.engines import Engine
 from skyfan.engines.conversion import convert_model
+from skyfan.engines.paying import Work
 from skyfan.errors import DatasetError, LocationError, ModelError
 from skyfan.formats.dataset import Advance, first_layout
 from skyfan.job import Job
@@ -96,7 +97,7 @@ def convert(request: ConvertRequest, models: ModelCache) -> ModelFile:
     """
     source, job = request.model, request.job
     layout = _first_layout(job)
-    files = [_left_for_ranks(part, job, models, layout) for part in source.parts or (source,)]
+    files = [_left_for_ranks(part, request, models, layout) for part in source.parts or (source,)]
     digest = joint_digest((part.name, part.digest) for part in files)
     model = files[0].model_copy(update={"source_digest": source.digest})
     if source.parts:
@@ -127,27 +128,36 @@ def _needs_conversion(model: LoadedModel) -> bool:
     return model.device == CPU or model.onnx is not None
 
 
-def _left_for_ranks(source: PreparedModel, job: Job, models: ModelCache, layout: FileLayout) -> ModelFile:
+def _left_for_ranks(
+    source: PreparedModel, request: ConvertRequest, models: ModelCache, layout: FileLayout
+) -> ModelFile:
     """The file that ranks load: the model's own, or what an earlier start or this one made of it."""
     uri, digest = source.uri, source.digest
     if source.needs_conversion:
-        is_other = source.format in ("program", "onnx")
-        uri, digest = _with_engine(source, job, models, layout) if is_other else _converted(source, job, models)
+        if source.format in ("program", "onnx"):
+            uri, digest = _with_engine(source, request, models, layout)
+        else:
+            uri, digest = _converted(source, request.job, models)
     return ModelFile(name=source.name, uri=uri, digest=digest, source_digest=source.digest, engine="")
 
 
-def _with_engine(source: PreparedModel, job: Job, models: ModelCache, layout: FileLayout) -> tuple[str, str]:
+def _with_engine(
+    source: PreparedModel, request: ConvertRequest, models: ModelCache, layout: FileLayout
+) -> tuple[str, str]:
     """URI and SHA-256 of the run's choice of an engine; one that an earlier start made is kept."""
-    uri = RunFolder(job.output).engine_uri(source.digest)
+    job, folder = request.job, RunFolder(request.job.output)
+    uri = folder.engine_uri(source.digest)
     if not store.exists(uri):
         model = models.model(source.uri, source.digest)
+        timed = "AWS_LAMBDA_FUNCTION_NAME" not in os.environ
         conversion = convert_model(
             model,
             store.read(source.uri),
             job.options,
             threads=models.threads,
             samples=first_samples(layout, model, job.options),
-            timed="AWS_LAMBDA_FUNCTION_NAME" not in os.environ,
+            timed=timed,
+            work=Work(folder.read_plan().samples, request.executors) if timed else None,
         )
         write_choice(uri.removesuffix(f"/{CHOICE}"), conversion.choice, conversion.files)
     return uri, hashlib.sha256(store.read(uri)).hexdigest()

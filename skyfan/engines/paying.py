@@ -43,20 +43,24 @@ def why_not_worth_it(
     if needed_s >= CONVERSION_PAYS_FROM_S:
         return None
     return (
-        f"auto: {work.samples:,} samples of this model take about {format_duration(needed_s)} with torch; "
-        "converting would not pay"
+        f"auto: {work.samples:,} samples of this model take about {format_duration(needed_s)} with torch, its start "
+        "included; converting would not pay"
     )
 
 
-def samples_per_s(predict: Callable[[Sequence[NDArray[Any]]], Any], rows: Sequence[NDArray[Any]]) -> float:
+def samples_per_s(
+    predict: Callable[[Sequence[NDArray[Any]]], Any],
+    rows: Sequence[NDArray[Any]],
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
     """The rate of a batch that takes long enough to be timed; batches are four times larger each until one does."""
     count = min(4, len(rows[0]))
     predict([values[:count] for values in rows])
     while True:
         batch = [np.resize(values, (count, *values.shape[1:])) for values in rows]
-        start = time.perf_counter()
+        start = clock()
         predict(batch)
-        spent_s = time.perf_counter() - start
+        spent_s = clock() - start
         if spent_s >= _LONG_ENOUGH_S or count >= _MAX_ROWS:
             return count / spent_s
         count *= 4

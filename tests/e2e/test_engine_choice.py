@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from skyfan.errors import BadInput
 from skyfan.models.locating import locate_models, models_digest
 from skyfan.runs.folder import RunFolder
 from tests.e2e.support import make_job, predictions, run
 from tests.models.onnx.models import expected_of_perceptron, perceptron
+from tests.models.programs.corpus import MixtureDensity, export
 
 pytest.importorskip("skyfan.engines.openvino_import")
 
@@ -41,6 +43,18 @@ def test_an_onnx_run_records_its_engine_and_resumes_with_it(sample, model, tmp_p
     assert uri.read_text() == kept
     record = json.loads((tmp_path / "run" / "3.json").read_text())
     assert (record["engine"], record["engine_reason"]) == ("openvino", "as before")
+
+
+def test_a_short_run_stays_with_torch_and_the_record_says_why(sample, tmp_path):
+    (tmp_path / "m.pt2").write_bytes(export(MixtureDensity().eval(), (torch.from_numpy(sample.magnitude[:4]),)))
+    job = make_job(sample.path, tmp_path / "m.pt2", tmp_path / "run")
+    run(job)
+    (uri,) = (tmp_path / "run" / "model").glob("*/engine.json")
+    choice = json.loads(uri.read_text())
+    assert choice["engine"] == "torch"
+    assert choice["reason"].endswith("with torch, its start included; converting would not pay")
+    record = json.loads((tmp_path / "run" / "3.json").read_text())
+    assert (record["engine"], record["engine_reason"]) == ("torch", choice["reason"])
 
 
 def test_an_engine_that_cannot_run_the_model_is_refused_before_anything_is_written(sample, model, tmp_path):

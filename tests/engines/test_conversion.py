@@ -15,6 +15,7 @@ from torch import nn
 
 from skyfan.engines import create_engine
 from skyfan.engines.conversion import convert_model
+from skyfan.engines.paying import Work, samples_per_s, why_not_worth_it
 from skyfan.errors import BadInput, ModelError
 from skyfan.job import RunOptions
 from skyfan.models import load_model
@@ -168,6 +169,40 @@ def test_places_that_the_dataset_decides_stay_with_torch(tmp_path: Path):
     conversion = convert_model(model, Path(model.uri).read_bytes(), RunOptions(), threads=1, samples=None, timed=False)
     assert conversion.choice.engine == "torch"
     assert conversion.choice.reason.startswith("auto: embedding looks up the dataset's own numbers")
+
+
+@pytest.mark.parametrize(
+    ("samples", "executors", "is_worth_it"), [(300, 1, False), (10**12, 1, True), (300, 1000, True)]
+)
+def test_a_conversion_pays_in_a_long_run_and_where_many_processes_would_load_torch(
+    tmp_path: Path, samples: int, executors: int, *, is_worth_it: bool
+):
+    model = _program(tmp_path, MixtureDensity().eval(), (torch.from_numpy(magnitude(4)),))
+    for rows in (None, [magnitude(4)]):
+        assert (why_not_worth_it(model, Work(samples, executors), rows, threads=1) is None) == is_worth_it
+
+
+def test_a_short_run_is_not_converted_unless_openvino_is_asked_for(tmp_path: Path):
+    model = _program(tmp_path, MixtureDensity().eval(), (torch.from_numpy(magnitude(4)),))
+    data, given = Path(model.uri).read_bytes(), {"threads": 1, "samples": None, "timed": True, "work": Work(300, 1)}
+    stays = convert_model(model, data, RunOptions(), **given)
+    assert (stays.choice.engine, stays.files) == ("torch", {})
+    assert stays.choice.reason.startswith("auto: 300 samples of this model take about ")
+    forced = convert_model(model, data, OPENVINO, **given)
+    assert (forced.choice.engine, forced.choice.reason) == ("openvino", "asked for")
+
+
+def test_an_onnx_model_is_converted_for_any_run(tmp_path: Path):
+    model = _onnx(tmp_path, perceptron())
+    given = {"threads": 1, "samples": None, "timed": False, "work": Work(4, 1)}
+    assert convert_model(model, Path(model.uri).read_bytes(), RunOptions(), **given).choice.engine == "openvino"
+
+
+def test_a_rate_is_of_batches_that_take_long_enough_to_be_timed():
+    taken: list[int] = []
+    found = samples_per_s(lambda batch: taken.append(len(batch[0])), [magnitude(2)], clock=lambda: 0.002 * sum(taken))
+    assert found == pytest.approx(500)
+    assert taken == [2, 2, 8, 32]
 
 
 def test_an_onnx_model_becomes_openvinos_and_keeps_its_names(tmp_path: Path):

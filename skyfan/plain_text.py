@@ -13,5 +13,5 @@ def printable(text: str, keep: str = "") -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says in its first line; what it is called where it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """What an error says in its first line, fit for a terminal; what it is called where it says nothing."""
+    return printable((str(error).strip() or type(error).__name__).splitlines()[0])

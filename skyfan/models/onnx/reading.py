@@ -19,6 +19,7 @@ from skyfan.models.programs.lookups import Call, first_unbounded_lookup
 from skyfan.plain_text import first_line
 
 if TYPE_CHECKING:
+    from google.protobuf.message import Message
     from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 # protobuf's own limit of a message, the calls and tensors of a graph, values of one tensor.
@@ -88,7 +89,23 @@ def _parse(data: bytes) -> "ModelProto":
         model.ParseFromString(data)  # bounds the nesting of messages by itself, at 100
     except (DecodeError, ValueError) as error:
         raise Refusal(f"is no ONNX file, or damaged: {first_line(error)}") from error
+    graph = model.graph
+    if len(graph.node) > MAX_NODES or len(graph.initializer) > MAX_TENSORS:
+        refuse(f"holds more than {MAX_NODES:,} calls or more than {MAX_TENSORS:,} tensors")
+    for part in (*model.opset_import, *graph.node, *graph.initializer, *graph.input, *graph.output):
+        _check_texts(part)
     return model
+
+
+def _check_texts(message: "Message") -> None:
+    """Refuses texts that are no UTF-8: protobuf gives them as bytes, where all that follows counts on texts."""
+    for field, value in message.ListFields():
+        if field.type in (field.TYPE_STRING, field.TYPE_MESSAGE):
+            for part in (value,) if isinstance(value, str | bytes) or hasattr(value, "ListFields") else value:
+                if isinstance(part, bytes):
+                    refuse(f"holds a {field.name} that is no text")
+                if not isinstance(part, str):
+                    _check_texts(part)
 
 
 def _checked(model: "ModelProto", uri: str) -> OnnxModel:
@@ -99,8 +116,8 @@ def _checked(model: "ModelProto", uri: str) -> OnnxModel:
         refuse(
             "holds functions of its own (inline them with onnx.inliner) or training (save the inference graph alone)"
         )
-    if graph.sparse_initializer or len(graph.node) > MAX_NODES or len(graph.initializer) > MAX_TENSORS:
-        refuse(f"holds sparse tensors, more than {MAX_NODES:,} calls or more than {MAX_TENSORS:,} tensors")
+    if graph.sparse_initializer:
+        refuse("holds sparse tensors")
     if not graph.node:
         refuse("is no ONNX file, or holds no calls")
     fetched: dict[str, bytes] = {}

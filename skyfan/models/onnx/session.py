@@ -13,7 +13,7 @@ from skyfan.plain_text import first_line
 from skyfan.sandbox import ConfinedThread
 
 CPU_PROVIDER, CUDA_PROVIDER = "CPUExecutionProvider", "CUDAExecutionProvider"
-_ERRORS_ONLY = 3
+_ERRORS_ONLY, _MAX_SHOWN = 3, 300
 
 
 class OnnxSession:
@@ -35,7 +35,7 @@ class OnnxSession:
             self._session = self._thread.run(lambda: onnxruntime.InferenceSession(data, options, providers=providers))
         # onnxruntime has an exception class for each of its codes, with no common one but Exception
         except Exception as error:
-            raise ModelError(f"onnxruntime cannot load the model: {first_line(error)}") from error
+            raise ModelError(f"onnxruntime cannot load the model: {first_line(error)[:_MAX_SHOWN]}") from error
         self.names = [output.name for output in self._session.get_outputs()]
 
     def predict(self, rows: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
@@ -62,7 +62,9 @@ class OnnxSession:
             outputs = [np.asarray(output) for output in self._session.run(None, given)]
         except Exception as error:
             shapes = ", ".join(str(list(array.shape)) for array in values)
-            raise ModelError(f"the model failed on tensors of shape {shapes}: {first_line(error)}") from error
+            raise ModelError(
+                f"the model failed on tensors of shape {shapes}: {first_line(error)[:_MAX_SHOWN]}"
+            ) from error
         if any(output.ndim == 0 or len(output) != count for output in outputs):
             shapes = ", ".join(str(list(output.shape)) for output in outputs)
             raise ModelError(f"the model gives shapes {shapes} for {count} samples; each must be [samples, …].")

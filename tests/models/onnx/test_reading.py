@@ -191,6 +191,25 @@ def test_broken_files_are_refused(cut: int):
     _refused(b"\x08\x09" + b"\xff" * 50)
 
 
+@pytest.mark.parametrize(("text", "where"), [(b"magnitude", "name"), (b"Gemm", "op_type"), (b"ai.onnx.ml", "domain")])
+def test_texts_that_are_no_texts_are_refused(text: bytes, where: str):
+    data = perceptron().SerializeToString()
+    assert text in data
+    for number in range(data.count(text)):
+        at = [place for place in range(len(data)) if data.startswith(text, place)][number]
+        _refused(data[:at] + b"\xff" + data[at + 1 :])
+    assert f"holds a {where} that is no text" in _refused(data[:at] + b"\xff" + data[at + 1 :])
+
+
+def test_what_onnxruntime_repeats_of_a_file_moves_no_terminal(tmp_path: Path):
+    model = model_of([helper.make_node("Relu", ["magnitude"], ["\x1b[2J"])], [("y", ("batch", 5))])
+    model.graph.node.append(helper.make_node("Add", ["\x1b[2J"], ["y"]))
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match=r"onnxruntime cannot load the model.*\\x1b\[2J") as caught:
+        load_model(str(tmp_path / "m.onnx"))
+    assert str(caught.value).isprintable()
+
+
 def test_too_deep_messages_are_refused_by_protobuf():
     data = b""
     for _ in range(300):  # GraphProto in AttributeProto in NodeProto, each in field 1 or 6

@@ -83,7 +83,7 @@ def convert_model(
     )
     own_files = {"onnx": model.onnx.data} if model.onnx else {}
     why_not = _why_not(options)
-    if why_not is None and options.engine == "auto" and work is not None and model.program is not None:
+    if why_not is None and options.engine == "auto" and work is not None:
         why_not = why_not_worth_it(model, work, samples, threads=threads)
     if why_not is not None:
         choice = blank.model_copy(update={"reason": why_not})

@@ -14,9 +14,9 @@ from skyfan.models.loading import LoadedModel
 from skyfan.models.reference_outputs import check_samples
 from skyfan.units import format_duration
 
-# A conversion takes about 7 s, most of them torch.export's imports, and OpenVINO then takes half of torch's time: from
-# here on it saves more than it takes for most of the corpus (benchmarks/NOTES.md, section 13).
-CONVERSION_PAYS_FROM_S = 15.0
+# Seconds that a conversion takes, most of the first imports of torch.export, and for each of the program's calls; the
+# share of torch's time that OpenVINO saves in the median (benchmarks/NOTES.md, section 13).
+CONVERSION_S, CONVERSION_S_PER_CALL, SAVED_SHARE = 7.0, 0.05, 0.5
 # What an executor that runs torch takes longer to start than one that does not (same section).
 TORCH_START_S = 1.5
 _NOISE_ROWS, _MAX_ROWS, _LONG_ENOUGH_S = 8, 1024, 0.05
@@ -24,27 +24,31 @@ _NOISE_ROWS, _MAX_ROWS, _LONG_ENOUGH_S = 8, 1024, 0.05
 
 @dataclass(frozen=True)
 class Work:
-    """What a run has to do: its samples, and how many processes load the model for that."""
+    """What a run has to do: one prediction a sample, or several, and how many processes load the model for that."""
 
-    samples: int
+    predictions: int
     executors: int
 
 
 def why_not_worth_it(
     model: LoadedModel, work: Work, samples: Sequence[NDArray[Any]] | None, *, threads: int
 ) -> str | None:
-    """Why a program stays with torch: it would be done before a conversion pays; None where it pays.
+    """Why a program stays with torch: converting it takes longer than it saves; None where it pays.
 
-    The program predicts some of the dataset's `samples`, or noise, for up to a tenth of a second or so.
+    Counted in seconds of one executor, so that it saves computing time on any number of them. The program predicts
+    some of the dataset's `samples`, or noise, for a tenth of a second or so. An ONNX model converts in a second.
     """
+    if model.program is None:
+        return None
     rows = samples or check_samples(model.examples, model.inputs[0].shape[0] or _NOISE_ROWS)
     engine = create_engine(model, RunOptions(engine="torch"), threads=threads)
-    needed_s = work.samples / samples_per_s(engine.predict, rows) + work.executors * TORCH_START_S
-    if needed_s >= CONVERSION_PAYS_FROM_S:
+    torch_s = work.predictions / samples_per_s(engine.predict, rows)
+    conversion_s = CONVERSION_S + CONVERSION_S_PER_CALL * len(model.program.targets)
+    if SAVED_SHARE * torch_s + work.executors * TORCH_START_S >= conversion_s:
         return None
     return (
-        f"auto: {work.samples:,} samples of this model take about {format_duration(needed_s)} with torch, its start "
-        "included; converting would not pay"
+        f"auto: {work.predictions:,} predictions of this model take about {format_duration(torch_s)} with torch; "
+        f"converting it takes about {conversion_s:.0f} s and would not pay"
     )
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from skyfan import store
 from skyfan.dtypes import numpy_dtype
 from skyfan.engines import Engine
+from skyfan.engines.combined import SYMMETRIES
 from skyfan.engines.conversion import convert_model
 from skyfan.engines.paying import Work
 from skyfan.errors import DatasetError, LocationError, ModelError
@@ -157,10 +158,15 @@ def _with_engine(
             threads=models.threads,
             samples=first_samples(layout, model, job.options),
             timed=timed,
-            work=Work(folder.read_plan().samples, request.executors) if timed else None,
+            work=Work(_predictions(job, folder), request.executors) if timed else None,
         )
         write_choice(uri.removesuffix(f"/{CHOICE}"), conversion.choice, conversion.files)
     return uri, hashlib.sha256(store.read(uri)).hexdigest()
+
+
+def _predictions(job: Job, folder: RunFolder) -> int:
+    """How often each model of the claimed run predicts."""
+    return folder.read_plan().samples * (SYMMETRIES if job.options.augment == "symmetries" else 1)
 
 
 def _converted(source: PreparedModel, job: Job, models: ModelCache) -> tuple[str, str]:

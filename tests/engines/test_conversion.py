@@ -187,7 +187,7 @@ def test_a_short_run_is_not_converted_unless_openvino_is_asked_for(tmp_path: Pat
     data, given = Path(model.uri).read_bytes(), {"threads": 1, "samples": None, "timed": True, "work": Work(300, 1)}
     stays = convert_model(model, data, RunOptions(), **given)
     assert (stays.choice.engine, stays.files) == ("torch", {})
-    assert stays.choice.reason.startswith("auto: 300 samples of this model take about ")
+    assert stays.choice.reason.startswith("auto: 300 predictions of this model take about ")
     forced = convert_model(model, data, OPENVINO, **given)
     assert (forced.choice.engine, forced.choice.reason) == ("openvino", "asked for")
 

@@ -15,7 +15,7 @@ from skyfan.models.reference_outputs import check_samples
 from skyfan.units import format_duration
 
 # Seconds that a conversion takes, most of the first imports of torch.export, and for each of the program's calls; the
-# share of torch's time that OpenVINO saves in the median (benchmarks/NOTES.md, section 13).
+# share of torch's time that OpenVINO saves in the median (benchmarks/NOTES.md, section 11).
 CONVERSION_S, CONVERSION_S_PER_CALL, SAVED_SHARE = 7.0, 0.05, 0.5
 # What an executor that runs torch takes longer to start than one that does not (same section).
 TORCH_START_S = 1.5

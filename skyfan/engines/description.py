@@ -8,6 +8,7 @@ from typing import Any
 from skyfan import store
 from skyfan.engines.choose import create_engine
 from skyfan.engines.conversion import convert_model
+from skyfan.engines.paying import SAVED_SHARE, conversion_takes_s
 from skyfan.engines.threads import available_threads
 from skyfan.errors import ModelError
 from skyfan.job import RunOptions
@@ -34,6 +35,9 @@ def describe(model: LoadedModel) -> dict[str, Any]:
     if choice.deviation is not None:
         engine["deviation"] = f"{choice.deviation['relative']:.1e} · max(1, |y|)"
     engine |= {f"{name}, samples/s": f"{rate:,.0f}" for name, rate in choice.rates.items()}
+    if model.program is not None and choice.engine == "openvino" and choice.rates:
+        samples = conversion_takes_s(model.program.targets) / SAVED_SHARE * choice.rates["torch"]
+        engine["for runs"] = f"of more than about {samples:,.0f} samples; torch for shorter ones"
     return {
         "outputs": {spec.name: _shape(spec) for spec in outputs},
         "operators": dict(sorted(_operators(model).items())),

@@ -43,13 +43,18 @@ def why_not_worth_it(
     rows = samples or check_samples(model.examples, model.inputs[0].shape[0] or _NOISE_ROWS)
     engine = create_engine(model, RunOptions(engine="torch"), threads=threads)
     torch_s = work.predictions / samples_per_s(engine.predict, rows)
-    conversion_s = CONVERSION_S + CONVERSION_S_PER_CALL * len(model.program.targets)
+    conversion_s = conversion_takes_s(model.program.targets)
     if SAVED_SHARE * torch_s + work.executors * TORCH_START_S >= conversion_s:
         return None
     return (
         f"auto: {work.predictions:,} predictions of this model take about {format_duration(torch_s)} with torch; "
         f"converting it takes about {conversion_s:.0f} s and would not pay"
     )
+
+
+def conversion_takes_s(calls: Sequence[str]) -> float:
+    """About how long converting a program of these calls takes."""
+    return CONVERSION_S + CONVERSION_S_PER_CALL * len(calls)
 
 
 def samples_per_s(

@@ -59,7 +59,7 @@ async def run_job(job: Job, services: Services, listener: Listener, started_s: f
     group = _group(job, services, len(to_run))
     services.expect(len(to_run))
     listener(PhaseStarted("converting"))
-    conversion = ConvertRequest(job=job, model=prepared, executors=max(1, min(services.concurrency, len(to_run))))
+    conversion = ConvertRequest(job=job, model=prepared, executors=max(1, min(services.max_concurrency, len(to_run))))
     model = await services.convert(conversion)
     await services.warm_up(conversion, len(to_run))
     fan_out = _fan_out(job, services, plan, to_run, model, listener, group)

@@ -122,8 +122,8 @@ def input_partitions(measurements: Sequence[Measurement]) -> list[Row]:
     return rows
 
 
-def costs(measurements: Sequence[Measurement], prices: Prices, region: str = "us-east-1") -> list[Row]:
-    """Cost by partition size: what Lambda would bill for the ranks as they were measured."""
+def costs(measurements: Sequence[Measurement], prices: Prices) -> list[Row]:
+    """Cost by partition size: what Lambda would bill in us-east-1 for the ranks as they were measured."""
     rows = []
     for setting, members in groups(measurements):
         usages = [usage_of_ranks(rank_times(one.records), attempts=one.summary.get("attempts")) for one in members]
@@ -136,7 +136,7 @@ def costs(measurements: Sequence[Measurement], prices: Prices, region: str = "us
                     sum(invocation.billed_s for invocation in usage.invocations) for usage in usages
                 ),
                 "Configured Memory (GB)": usages[0].memory_mb / 1024,
-                "Cost ($)": statistics.median(bill(usage, prices, region).total_usd for usage in usages),
+                "Cost ($)": statistics.median(bill(usage, prices).total_usd for usage in usages),
             }
         )
     return rows

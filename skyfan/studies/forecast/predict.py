@@ -11,7 +11,7 @@ import numpy as np
 from skyfan.aws_limits import LAMBDA_MAX_MEMORY_MB, LAMBDA_TIMEOUT_S
 from skyfan.cost import Architecture, Invocation, Prices, bill, run_usage
 from skyfan.errors import BadInput
-from skyfan.planning import CONTAINER_OVERHEAD_BYTES
+from skyfan.planning import samples_per_partition
 from skyfan.studies.forecast.forecast_calibration import Calibration
 from skyfan.studies.forecast.map_simulation import Limits, Outcome, Workload, simulate
 
@@ -50,7 +50,7 @@ def even_ranks(samples: int, sample_bytes: int, partition_size_bytes: int) -> li
     """
     if samples <= 0 or sample_bytes <= 0:
         raise BadInput(f"a dataset of {samples} samples of {sample_bytes} bytes cannot be forecast.")
-    step = max(1, (partition_size_bytes - CONTAINER_OVERHEAD_BYTES) // sample_bytes)
+    step = samples_per_partition(sample_bytes, partition_size_bytes)
     whole, rest = divmod(samples, step)
     return [step] * whole + ([rest] if rest else [])
 
@@ -65,7 +65,6 @@ def forecast(
     architecture: Architecture = "x86_64",
     partition_size_bytes: int | None = None,
     repetitions: int = 20,
-    seed: int = 0,
 ) -> Forecast:
     """Simulates the work `repetitions` times; the wall time's interval includes the calibration's own error.
 
@@ -73,7 +72,7 @@ def forecast(
         BadInput: the work has no rank, or there are no prices for the region.
     """
     used = limits or Limits()
-    outcomes = [simulate(work, calibration, used, seed + number) for number in range(repetitions)]
+    outcomes = [simulate(work, calibration, used, seed) for seed in range(repetitions)]
     walls = [outcome.wall_s for outcome in outcomes]
     low_s, high_s = interval(walls, calibration.residual_sigma)
     costs = [_cost(work, outcome, prices, region, architecture) for outcome in outcomes]

@@ -13,10 +13,13 @@ from collections.abc import Mapping, Sequence
 
 from skyfan import store
 from skyfan.errors import BadInput
+from skyfan.planning import samples_per_partition
 from skyfan.studies.billing.lambda_logs import parse_report
 from skyfan.studies.published.published_runs import ReferenceRun
 from skyfan.studies.published.published_tables import read_csv
 
+# Image [5, 32, 32], magnitudes [5] and redshift of a sample of the published data set, each float32.
+SAMPLE_BYTES = 4 * (5 * 32 * 32 + 5 + 1)
 _LOGGED = re.compile(r"/12GB/(?P<name>[^/]+)/(?P<run>\d+)$")
 _PREFIX = re.compile(r"'DATA_PREFIX': '(\d+)MB'")
 _NO_BATCHES = "False"
@@ -81,6 +84,11 @@ def planned_ranks(partition_mb: int, data_gb: float) -> int:
     Agrees with every `num_worlds` it published (41 for 1 GB by 25 MB, 130 for 12.6 GB by 100 MB).
     """
     return math.ceil(data_gb * 1024 / partition_mb)
+
+
+def samples_per_file(partition_mb: int) -> int:
+    """Samples of a published partition file of this size: 5,113 for 100 MB."""
+    return samples_per_partition(SAMPLE_BYTES, partition_mb * 2**20)
 
 
 def read_timings(folder: str) -> Timings:

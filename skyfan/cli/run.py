@@ -12,7 +12,7 @@ from skyfan.backends.base import DEFAULT_STATE_MACHINE, BackendSettings
 from skyfan.backends.registry import create_backend
 from skyfan.backends.slurm.options import SlurmOptions, read_options
 from skyfan.cli import options
-from skyfan.cli.console import err, out, print_json, say
+from skyfan.cli.console import configure_logs, err, out, print_json, say
 from skyfan.cli.fetch import fetch
 from skyfan.cli.tables import summary_table
 from skyfan.errors import BadInput, Incomplete, LocationError
@@ -79,7 +79,7 @@ def _print_scripts(job: Job, cluster: SlurmOptions) -> None:
     # Loads engines, which other commands do not need.
     from skyfan.backends.slurm.backend import dry_run
 
-    logs.configure("driver", level=None if logs.as_json() else "warning")
+    configure_logs()
     for script in dry_run(job, cluster):
         out.print(script, markup=False, highlight=False)
 
@@ -110,7 +110,7 @@ def execute(
 
     Where logs are asked to be JSON (in containers), progress is log lines too.
     """
-    logs.configure("driver", level=None if logs.as_json() else "warning")
+    configure_logs()
     shown = LogProgress() if logs.as_json() and not quiet else TerminalProgress(err, say, quiet=quiet)
 
     def stop_execution(execution: ExecutionStarted) -> bool:

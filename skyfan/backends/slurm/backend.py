@@ -77,10 +77,9 @@ class SlurmBackend(Backend):
             return finished
         prepared, models = prepare_array(job, listener, measure_rate=True)
         longest = max_array_size()
-        start = plan_array(job, listener, target=NAME, prepared=prepared, models=models)
+        start, plan = plan_array(job, listener, target=NAME, prepared=prepared, models=models)
         if not start.ranks:
             return aggregate_array(job.output, start.name)
-        plan = RunFolder(job.output).read_plan()
         request = task_request(job, plan, start.ranks, prepared, options, longest)
         scripts = Scripts(job, start.name, options, request, logs)
         before = _etag(RunFolder(job.output).summary_uri)

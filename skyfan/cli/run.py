@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 import skyfan
 from skyfan import logs
@@ -14,11 +15,11 @@ from skyfan.backends.slurm.options import SlurmOptions, read_options
 from skyfan.cli import options
 from skyfan.cli.console import configure_logs, err, out, print_json, say
 from skyfan.cli.fetch import fetch
-from skyfan.cli.tables import summary_table
 from skyfan.errors import BadInput, Incomplete, LocationError
 from skyfan.events import ExecutionStarted
 from skyfan.job import Job
 from skyfan.progress.log_lines import LogProgress
+from skyfan.progress.summary_rows import summary_rows
 from skyfan.progress.terminal import TerminalProgress
 from skyfan.progress.warnings import missing_hint, warnings
 from skyfan.records import Summary
@@ -134,7 +135,10 @@ def show(summary: Summary, *, as_json: bool, quiet: bool) -> None:
     if as_json:
         print_json(summary.to_json_dict())
     elif not quiet:
-        out.print(summary_table(summary))
+        table = Table(title=f"run {summary.run_id}: {summary.state}", show_header=False, title_justify="left")
+        for row in summary_rows(summary):
+            table.add_row(*row)
+        out.print(table)
         say(f"report: {folder.report_uri}")
     for warning in warnings(summary):
         say(f"warning: {warning}")

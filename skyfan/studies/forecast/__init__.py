@@ -1,6 +1,6 @@
 """Time and cost of a run before it runs: a simulated Distributed Map and other workers, calibrated by measured runs."""
 
-from skyfan.studies.forecast.computes import ComputeForecast, choose_compute, compare_computes
+from skyfan.studies.forecast.computes import ComputeForecast, compare_computes
 from skyfan.studies.forecast.forecast_calibration import Calibration, Spread, load_calibration
 from skyfan.studies.forecast.map_simulation import Limits, Outcome, Workload, simulate
 from skyfan.studies.forecast.measured_calibration import calibrate
@@ -25,7 +25,6 @@ __all__ = [
     "Workload",
     "alternatives",
     "calibrate",
-    "choose_compute",
     "compare_computes",
     "even_ranks",
     "forecast",

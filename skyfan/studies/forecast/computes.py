@@ -6,7 +6,7 @@ compares with the packaged one on processors.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
 
@@ -14,7 +14,6 @@ from skyfan.aws_limits import LAMBDA_MAX_MEMORY_MB, LAMBDA_TIMEOUT_S
 from skyfan.cost import Prices, RegionPrices, Usage, bill
 from skyfan.cost.bill import FARGATE_GB, FARGATE_VCPUS
 from skyfan.cost.usage import PIPELINE_STATES, RANK_PUTS, USUAL_INSTANCES
-from skyfan.errors import BadInput
 from skyfan.studies.billing.memory_sizes import speed, vcpus
 from skyfan.studies.forecast.forecast_calibration import Calibration, load_calibration
 from skyfan.studies.forecast.map_simulation import LAMBDA, Limits, Outcome, Workload, simulate
@@ -76,15 +75,6 @@ class ComputeForecast:
     warnings: tuple[str, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class ComputeChoice:
-    """The cheapest and the fastest, and the one with the least time × money, of those that have a price."""
-
-    cheapest: ComputeForecast
-    fastest: ComputeForecast
-    trade_off: ComputeForecast
-
-
 def _fargate_h(unit: RegionPrices) -> float:
     return FARGATE_VCPUS * unit.fargate_vcpu_h + FARGATE_GB * unit.fargate_gb_h + unit.public_ipv4_h
 
@@ -137,22 +127,6 @@ def compare_computes(
         lambdas,
         *(_forecast(_sized(compute, workers), work, calibration, prices, region) for compute in COMPUTES),
     ]
-
-
-def choose_compute(forecasts: Iterable[ComputeForecast]) -> ComputeChoice:
-    """Cheapest, fastest and best trade-off of what can run and has a price.
-
-    Raises:
-        BadInput: there is none.
-    """
-    priced = [(one.wall_s, one.cost_usd, one) for one in forecasts if one.cost_usd is not None and not one.warnings]
-    if not priced:
-        raise BadInput("no machine can run this plan as it is; take smaller partitions (--partition-size).")
-    return ComputeChoice(
-        cheapest=min(priced, key=lambda one: (one[1], one[0]))[2],
-        fastest=min(priced, key=lambda one: (one[0], one[1]))[2],
-        trade_off=min(priced, key=lambda one: one[0] * one[1])[2],
-    )
 
 
 def _sized(compute: Compute, workers: int | None) -> Compute:

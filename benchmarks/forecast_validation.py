@@ -15,7 +15,8 @@ from skyfan.studies.forecast.published_calibration import (
     profiler_s_per_mb,
     published_spread,
 )
-from skyfan.studies.published import find_all_runs, read_timings, reference_runs
+from skyfan.studies.published.published_runs import find_all_runs, reference_runs
+from skyfan.studies.published.timings import read_timings
 
 _FITTED_GB = (1.0, 4.0, 10.0)
 _FITTED_SCALE_GB = (12.6, 512.0)

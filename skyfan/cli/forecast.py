@@ -15,22 +15,11 @@ from skyfan.cost.prices import Architecture
 from skyfan.errors import BadInput
 from skyfan.planning import Plan
 from skyfan.runs.finding import find_runs
-from skyfan.studies.forecast import (
-    Calibration,
-    ComputeForecast,
-    Forecast,
-    Limits,
-    Recommendation,
-    Workload,
-    alternatives,
-    calibrate,
-    compare_computes,
-    forecast,
-    load_calibration,
-    pareto,
-    recommend,
-)
-from skyfan.studies.forecast.forecast_calibration import MeasuredRate
+from skyfan.studies.forecast.computes import ComputeForecast, compare_computes
+from skyfan.studies.forecast.forecast_calibration import Calibration, MeasuredRate, load_calibration
+from skyfan.studies.forecast.map_simulation import Limits, Workload
+from skyfan.studies.forecast.measured_calibration import calibrate
+from skyfan.studies.forecast.predict import Forecast, Recommendation, alternatives, forecast, pareto, recommend
 from skyfan.units import format_duration, format_size
 
 PARTITION_SIZES_MB = (10, 25, 50, 75, 100, 200, 400)

@@ -24,9 +24,8 @@ from skyfan.aws_limits import LAMBDA_MAX_MEMORY_MB, LAMBDA_MB_PER_VCPU, MAP_CONC
 from skyfan.errors import BadInput
 from skyfan.studies.forecast.forecast_calibration import Calibration, Spread
 from skyfan.studies.forecast.map_simulation import Limits, Workload, simulate
-from skyfan.studies.published import ReferenceRun, Timings, planned_ranks
-from skyfan.studies.published.published_runs import CPU
-from skyfan.studies.published.timings import SAMPLE_BYTES, samples_per_file
+from skyfan.studies.published.published_runs import CPU, ReferenceRun
+from skyfan.studies.published.timings import SAMPLE_BYTES, Timings, planned_ranks, samples_per_file
 
 # We ran the reference's script on 2 cores: its profiler reported 107 s for 48.8 s of wall time. Used only where all
 # fitted runs have one partition size, because they do not show how time grows with the size.

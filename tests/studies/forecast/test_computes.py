@@ -7,16 +7,10 @@ import pytest
 
 from skyfan.cost import load_prices
 from skyfan.errors import BadInput
-from skyfan.studies.forecast import (
-    ComputeForecast,
-    Workload,
-    compare_computes,
-    even_ranks,
-    forecast,
-    load_calibration,
-    recommend,
-)
-from skyfan.studies.forecast.computes import COMPUTES, GPU_SAMPLES_PER_S
+from skyfan.studies.forecast.computes import COMPUTES, GPU_SAMPLES_PER_S, ComputeForecast, compare_computes
+from skyfan.studies.forecast.forecast_calibration import load_calibration
+from skyfan.studies.forecast.map_simulation import Workload
+from skyfan.studies.forecast.predict import even_ranks, forecast, recommend
 
 PRICES, CALIBRATION = load_prices(), load_calibration("skyfan")
 

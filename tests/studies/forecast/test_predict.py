@@ -8,17 +8,10 @@ import pytest
 
 from skyfan.cost import load_prices
 from skyfan.errors import BadInput
-from skyfan.studies.forecast import (
-    Forecast,
-    Limits,
-    Spread,
-    alternatives,
-    even_ranks,
-    load_calibration,
-    pareto,
-    recommend,
-)
+from skyfan.studies.forecast.forecast_calibration import Spread, load_calibration
+from skyfan.studies.forecast.map_simulation import Limits
 from skyfan.studies.forecast.pareto_figure import plot_pareto
+from skyfan.studies.forecast.predict import Forecast, alternatives, even_ranks, pareto, recommend
 
 PRICES = load_prices()
 

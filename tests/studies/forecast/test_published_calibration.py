@@ -9,10 +9,11 @@ import pytest
 from benchmarks.forecast_validation import validate
 from skyfan.errors import BadInput
 from skyfan.runs.finding import RecordedRun
-from skyfan.studies.forecast import Spread, calibrate, load_calibration
-from skyfan.studies.forecast.measured_calibration import predict_run_s
+from skyfan.studies.forecast.forecast_calibration import Spread, load_calibration
+from skyfan.studies.forecast.measured_calibration import calibrate, predict_run_s
 from skyfan.studies.forecast.published_calibration import Observation, fit, observations, published_spread
-from skyfan.studies.published import find_all_runs, read_timings, reference_runs
+from skyfan.studies.published.published_runs import find_all_runs, reference_runs
+from skyfan.studies.published.timings import read_timings
 
 pytestmark = pytest.mark.slow
 

@@ -20,12 +20,13 @@ from statistics import NormalDist
 
 import numpy as np
 
+from skyfan import store
 from skyfan.aws_limits import LAMBDA_MAX_MEMORY_MB, LAMBDA_MB_PER_VCPU, MAP_CONCURRENCY, S3_LISTING_PAGE
 from skyfan.errors import BadInput
 from skyfan.studies.forecast.forecast_calibration import Calibration, Spread
 from skyfan.studies.forecast.map_simulation import Limits, Workload, simulate
 from skyfan.studies.published.published_runs import CPU, ReferenceRun
-from skyfan.studies.published.timings import SAMPLE_BYTES, Timings, planned_ranks, samples_per_file
+from skyfan.studies.published.timings import SAMPLE_BYTES, Timings, planned_ranks, samples_per_file, timings_of
 
 # We ran the reference's script on 2 cores: its profiler reported 107 s for 48.8 s of wall time. Used only where all
 # fitted runs have one partition size, because they do not show how time grows with the size.
@@ -52,6 +53,15 @@ class Observation:
     def workload(self) -> Workload:
         """The work of this run, for the simulator."""
         return Workload([samples_per_file(self.partition_mb)] * self.ranks, SAMPLE_BYTES)
+
+
+def read_timings(folder: str) -> Timings:
+    """The published tables under `folder` (path or URI).
+
+    Raises:
+        BadInput: a table has a cell that is not a number or a time.
+    """
+    return timings_of([info.uri for info in store.list(folder.rstrip("/"))])
 
 
 def observations(timings: Timings) -> list[Observation]:
@@ -95,6 +105,12 @@ def published_spread(runs: Iterable[ReferenceRun]) -> Spread:
     if not factors:
         raise BadInput("no published rank records to take the spread of rank times from.")
     return Spread.measured(factors)
+
+
+def expected_largest(spread: Spread, count: int) -> float:
+    """Expected largest of `count` factors: the integral of the inverse function over d(pᶜᵒᵘⁿᵗ)."""
+    power = np.linspace(0, 1, 2001) ** (1 / count)
+    return float(np.trapezoid(np.interp(power, spread.probability, spread.factor), dx=1 / 2000))
 
 
 def profiler_s_per_mb(runs: Iterable[ReferenceRun], partition_mb: int) -> float:
@@ -184,7 +200,7 @@ def _equations(observed: Sequence[Observation], spread: Spread) -> tuple[np.ndar
     """One row per known time: coefficients of (start, fixed, seconds per MB, interval, merge per rank)."""
     rows, values = [], []
     for one in observed:
-        in_map = [0.0, 1.0, one.partition_mb * spread.largest(one.ranks), float(one.ranks), 0.0]
+        in_map = [0.0, 1.0, one.partition_mb * expected_largest(spread, one.ranks), float(one.ranks), 0.0]
         around = [1.0, 0.0, 0.0, 0.0, float(min(one.ranks, S3_LISTING_PAGE))]
         if one.map_s is None:
             rows.append([a + b for a, b in zip(in_map, around, strict=True)])

@@ -91,17 +91,12 @@ def samples_per_file(partition_mb: int) -> int:
     return samples_per_partition(SAMPLE_BYTES, partition_mb * 2**20)
 
 
-def read_timings(folder: str) -> Timings:
-    """Finds the published tables under `folder` (path or URI) and reads them.
+def timings_of(uris: Sequence[str]) -> Timings:
+    """The published tables among these files.
 
     Raises:
         BadInput: a table has a cell that is not a number or a time.
     """
-    return timings_of([info.uri for info in store.list(folder.rstrip("/"))])
-
-
-def timings_of(uris: Sequence[str]) -> Timings:
-    """The same of the published tables among these files."""
     files = {uri.rsplit("/", 1)[-1]: uri for uri in uris}
     by_size, by_name = {}, {}
     if uri := files.get("total_execution_time.csv"):

@@ -1,7 +1,5 @@
 """`--on auto`, the default: this machine, in one process or several, see `placement`."""
 
-import threading
-
 from skyfan.backends.base import Backend, BackendSettings
 from skyfan.backends.placement import place_job
 from skyfan.backends.registry import create_backend
@@ -18,7 +16,6 @@ class AutoBackend(Backend):
     def __init__(self, settings: BackendSettings | None = None) -> None:
         super().__init__(settings)
         self._chosen: Backend | None = None
-        self._cancelled = threading.Event()
 
     def run(self, job: Job, listener: Listener) -> Summary:
         """Chooses where, and runs the job there."""

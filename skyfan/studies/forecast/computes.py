@@ -21,9 +21,9 @@ from skyfan.studies.forecast.predict import Forecast, interval
 
 STARTING, WORKERS = "machines' start", "workers"
 # Each of these GPUs computes AstroMAE in float32 at so many samples a second. H100: measured with Skyfan, files to
-# committed predictions, 655,360 samples (2026-11-27, benchmarks/results/gpu.md). A100: the reference system's own run, one small set repeated in memory,
-# predictions thrown away. The others: the H100's rate times their memory bandwidth ÷ its 3,350 GB/s (NVIDIA's data
-# sheets: A10G 600, L4 300, T4 320 GB/s).
+# committed predictions, 655,360 samples (2026-11-27, benchmarks/results/gpu.md). A100: the reference system's own run,
+# one small set repeated in memory, predictions thrown away. The others: the H100's rate times their memory bandwidth ÷
+# its 3,350 GB/s (NVIDIA's data sheets: A10G 600, L4 300, T4 320 GB/s).
 GPU_SAMPLES_PER_S = {"H100": 74_125.0, "A100": 23_203.0, "A10G": 13_276.0, "L4": 6_638.0, "T4": 7_081.0}
 MEASURED_GPUS = frozenset({"H100", "A100"})
 # A rank that follows another in the same process: no imports, the model is loaded (an assumption, not measured).

@@ -12,7 +12,7 @@ from skyfan.cost import Prices, load_prices
 from skyfan.studies.forecast.forecast_calibration import Calibration, load_calibration
 from skyfan.studies.forecast.map_simulation import Limits, Workload
 from skyfan.studies.forecast.predict import Forecast, even_ranks, forecast
-from skyfan.studies.forecast.published_calibration import SAMPLE_BYTES
+from skyfan.studies.published.timings import SAMPLE_BYTES
 from skyfan.studies.text_tables import markdown
 from skyfan.units import format_duration, format_size
 

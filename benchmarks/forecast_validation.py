@@ -4,9 +4,7 @@ import dataclasses
 import statistics
 from collections.abc import Iterable, Sequence
 
-from skyfan.studies.forecast.forecast_calibration import Calibration
-from skyfan.studies.forecast.predict import interval
-from skyfan.studies.forecast.published_calibration import (
+from benchmarks.published_calibration import (
     WALL_PER_PROFILER_S,
     Observation,
     fit,
@@ -14,8 +12,11 @@ from skyfan.studies.forecast.published_calibration import (
     predict_walls_s,
     profiler_s_per_mb,
     published_spread,
+    read_timings,
 )
-from skyfan.studies.published import find_all_runs, read_timings, reference_runs
+from skyfan.studies.forecast.forecast_calibration import Calibration
+from skyfan.studies.forecast.predict import interval
+from skyfan.studies.published.published_runs import find_all_runs, reference_runs
 
 _FITTED_GB = (1.0, 4.0, 10.0)
 _FITTED_SCALE_GB = (12.6, 512.0)

@@ -275,9 +275,9 @@ def id_column(options: RunOptions, file: FileLayout) -> str | None:
     return options.id or next(customary, None)
 
 
-def samples_per_partition(file: FileLayout, partition_size_bytes: int) -> int:
-    """How many of the file's samples a `.pt` file of that size would hold; at least one."""
-    return max(1, (partition_size_bytes - CONTAINER_OVERHEAD_BYTES) // max(1, file.sample_bytes))
+def samples_per_partition(sample_bytes: int, partition_size_bytes: int) -> int:
+    """How many samples of that size a `.pt` file of `partition_size_bytes` would hold; at least one."""
+    return max(1, (partition_size_bytes - CONTAINER_OVERHEAD_BYTES) // max(1, sample_bytes))
 
 
 def make_partitions(
@@ -293,7 +293,7 @@ def make_partitions(
     partitions: list[Span] = []
     first_sample = 0
     steps = [
-        file.samples if partition_size == WHOLE_FILES else samples_per_partition(file, int(partition_size))
+        file.samples if partition_size == WHOLE_FILES else samples_per_partition(file.sample_bytes, int(partition_size))
         for file in files
     ]
     most = max(1, PARTITION_RESULT_BYTES // max(1, result_row_bytes))

@@ -6,15 +6,14 @@ locals {
   batch     = var.enable_batch ? { this = true } : {}
   batch_gpu = var.enable_batch && length(var.batch_gpu_instance_types) > 0 ? { this = true } : {}
 
-  batch_vcpus    = 4
-  batch_arn      = "arn:${local.partition}:batch:${local.region}:${local.account_id}"
-  batch_log_name = "/aws/batch/${local.name}-ranks"
+  batch_vcpus = 4
+  batch_arn   = "arn:${local.partition}:batch:${local.region}:${local.account_id}"
 
-  # Each with the image that it runs. A task's image for torch is another one, as on Lambda.
-  batch_jobs = merge(
-    { for name in ["executor", "executor-torch"] : name => name if var.enable_batch },
-    { for name in ["executor-gpu"] : name => name if length(local.batch_gpu) > 0 },
-  )
+  # Each is called as the image that it runs. A task's image for torch is another one, as on Lambda.
+  batch_jobs = toset(concat(
+    var.enable_batch ? ["executor", "executor-torch"] : [],
+    length(local.batch_gpu) > 0 ? ["executor-gpu"] : [],
+  ))
 
   # Names are put together here, and not read from the resources, so that the role can name what is made after it.
   batch_queue_arns = { for name in ["cpu", "gpu"] : name => "${local.batch_arn}:job-queue/${local.name}-${name}" }
@@ -125,60 +124,6 @@ resource "aws_vpc_security_group_egress_rule" "batch" {
 
 # --- who may do what -----------------------------------------------------------------------------------------------------
 
-# What a rank does, wherever a container of AWS runs it: read data and model, write its run.
-data "aws_iam_policy_document" "rank" {
-  statement {
-    sid       = "Read"
-    actions   = ["s3:GetObject"]
-    resources = distinct(local.reads["executor"])
-  }
-
-  statement {
-    sid       = "WriteRuns"
-    actions   = ["s3:PutObject", "s3:AbortMultipartUpload"]
-    resources = local.outputs_arns
-  }
-
-  statement {
-    # Without a condition on the prefix, as for the functions (iam.tf).
-    sid       = "ListOwnBucket"
-    actions   = ["s3:ListBucket"]
-    resources = [local.bucket_arn]
-  }
-
-  dynamic "statement" {
-    for_each = length(var.dataset_kms_key_arns) > 0 ? [true] : []
-
-    content {
-      sid       = "DecryptDatasets"
-      actions   = ["kms:Decrypt"]
-      resources = var.dataset_kms_key_arns
-
-      condition {
-        test     = "StringLike"
-        variable = "kms:ViaService"
-        values   = ["s3.*.amazonaws.com"]
-      }
-    }
-  }
-
-  dynamic "statement" {
-    for_each = local.dataset_bucket_arns
-
-    content {
-      sid       = "ListDatasets${statement.key}"
-      actions   = ["s3:ListBucket"]
-      resources = [statement.value]
-
-      condition {
-        test     = "StringLike"
-        variable = "s3:prefix"
-        values   = [for place in local.dataset_places : place.prefix == "" ? "*" : "${place.prefix}/*" if place.bucket_arn == statement.value]
-      }
-    }
-  }
-}
-
 data "aws_iam_policy_document" "batch_trust" {
   for_each = local.batch
 
@@ -211,24 +156,13 @@ resource "aws_iam_role_policy" "batch_rank" {
 
   name   = "least-privilege"
   role   = aws_iam_role.batch_rank[each.key].id
-  policy = data.aws_iam_policy_document.rank.json
+  policy = data.aws_iam_policy_document.storage["executor"].json
 }
 
 data "aws_iam_policy_document" "batch_start" {
-  #checkov:skip=CKV_AWS_356: only ecr:GetAuthorizationToken has "*", as AWS defines it
   for_each = local.batch
 
-  statement {
-    sid       = "RegistryLogin"
-    actions   = ["ecr:GetAuthorizationToken"]
-    resources = ["*"] # the action knows no narrower resource
-  }
-
-  statement {
-    sid       = "PullImages"
-    actions   = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
-    resources = [for image in values(local.batch_jobs) : local.repository_arns[image]]
-  }
+  source_policy_documents = [data.aws_iam_policy_document.pull["batch"].json]
 
   statement {
     sid       = "Log"
@@ -363,7 +297,7 @@ resource "aws_cloudwatch_log_group" "batch" {
   #checkov:skip=CKV_AWS_338: a year of logs is the caller's choice and price: var.log_retention_days
   for_each = local.batch
 
-  name              = local.batch_log_name
+  name              = "/aws/batch/${local.name}-ranks"
   retention_in_days = var.log_retention_days
 }
 
@@ -459,8 +393,8 @@ data "aws_iam_policy_document" "pipeline_batch" {
     actions = ["batch:SubmitJob"]
     resources = concat(
       [for name, arn in local.batch_queue_arns : arn if name == "cpu" || length(local.batch_gpu) > 0],
-      [for name in keys(local.batch_jobs) : local.batch_job_arns[name]],
-      [for name in keys(local.batch_jobs) : "${local.batch_job_arns[name]}:*"], # the revisions
+      [for name in local.batch_jobs : local.batch_job_arns[name]],
+      [for name in local.batch_jobs : "${local.batch_job_arns[name]}:*"], # the revisions
     )
   }
 

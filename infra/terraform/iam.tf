@@ -42,7 +42,8 @@ data "aws_iam_policy_document" "lambda_trust" {
   }
 }
 
-data "aws_iam_policy_document" "function" {
+# What each does in storage. Ranks beside Lambda do what the executor does (batch.tf, sagemaker.tf).
+data "aws_iam_policy_document" "storage" {
   for_each = local.functions
 
   statement {
@@ -55,38 +56,6 @@ data "aws_iam_policy_document" "function" {
     sid       = "WriteRuns"
     actions   = ["s3:PutObject", "s3:AbortMultipartUpload"]
     resources = local.outputs_arns
-  }
-
-  dynamic "statement" {
-    # --no-resume: what an earlier start of the same run committed is removed while the run is planned.
-    for_each = each.key == "partitioner" ? [local.results_arns] : []
-
-    content {
-      sid       = "RemoveEarlierResults"
-      actions   = ["s3:DeleteObject"]
-      resources = statement.value
-    }
-  }
-
-  dynamic "statement" {
-    # Messages between ranks that meet in the run's folder (--collectives without the rendezvous service).
-    for_each = startswith(each.key, "executor") ? { this = true } : {}
-
-    content {
-      sid       = "RemoveMessages"
-      actions   = ["s3:DeleteObject"]
-      resources = [for arn in local.outputs_arns : "${arn}/comm/*"]
-    }
-  }
-
-  dynamic "statement" {
-    for_each = startswith(each.key, "executor") ? aws_secretsmanager_secret.rendezvous_token : {}
-
-    content {
-      sid       = "ReadRendezvousToken"
-      actions   = ["secretsmanager:GetSecretValue"]
-      resources = [statement.value.arn]
-    }
   }
 
   statement {
@@ -127,6 +96,44 @@ data "aws_iam_policy_document" "function" {
         variable = "s3:prefix"
         values   = [for place in local.dataset_places : place.prefix == "" ? "*" : "${place.prefix}/*" if place.bucket_arn == statement.value]
       }
+    }
+  }
+}
+
+data "aws_iam_policy_document" "function" {
+  for_each = local.functions
+
+  source_policy_documents = [data.aws_iam_policy_document.storage[each.key].json]
+
+  dynamic "statement" {
+    # --no-resume: what an earlier start of the same run committed is removed while the run is planned.
+    for_each = each.key == "partitioner" ? [local.results_arns] : []
+
+    content {
+      sid       = "RemoveEarlierResults"
+      actions   = ["s3:DeleteObject"]
+      resources = statement.value
+    }
+  }
+
+  dynamic "statement" {
+    # Messages between ranks that meet in the run's folder (--collectives without the rendezvous service).
+    for_each = startswith(each.key, "executor") ? { this = true } : {}
+
+    content {
+      sid       = "RemoveMessages"
+      actions   = ["s3:DeleteObject"]
+      resources = [for arn in local.outputs_arns : "${arn}/comm/*"]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = startswith(each.key, "executor") ? aws_secretsmanager_secret.rendezvous_token : {}
+
+    content {
+      sid       = "ReadRendezvousToken"
+      actions   = ["secretsmanager:GetSecretValue"]
+      resources = [statement.value.arn]
     }
   }
 

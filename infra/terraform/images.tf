@@ -38,6 +38,30 @@ locals {
   }
 }
 
+# What containers elsewhere than on Lambda may do to get their images.
+data "aws_iam_policy_document" "pull" {
+  #checkov:skip=CKV_AWS_356: only ecr:GetAuthorizationToken has "*", as AWS defines it
+  for_each = {
+    for who, images in {
+      rendezvous = var.enable_rendezvous ? ["rendezvous"] : []
+      batch      = local.batch_jobs
+      sagemaker  = var.enable_sagemaker ? [local.sagemaker_image] : []
+    } : who => images if length(images) > 0
+  }
+
+  statement {
+    sid       = "RegistryLogin"
+    actions   = ["ecr:GetAuthorizationToken"]
+    resources = ["*"] # the action knows no narrower resource
+  }
+
+  statement {
+    sid       = "PullImages"
+    actions   = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+    resources = [for image in each.value : local.repository_arns[image]]
+  }
+}
+
 resource "aws_ecr_repository" "this" {
   #checkov:skip=CKV_AWS_136: images are built from public source code; ECR's own encryption at rest is enough
   for_each = var.build_images ? local.services : []

@@ -230,20 +230,9 @@ data "aws_iam_policy_document" "task_trust" {
 }
 
 data "aws_iam_policy_document" "task_start" {
-  #checkov:skip=CKV_AWS_356: only ecr:GetAuthorizationToken has "*", as AWS defines it
   for_each = local.rendezvous
 
-  statement {
-    sid       = "RegistryLogin"
-    actions   = ["ecr:GetAuthorizationToken"]
-    resources = ["*"] # the action knows no narrower resource
-  }
-
-  statement {
-    sid       = "PullImage"
-    actions   = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
-    resources = [local.repository_arns["rendezvous"]]
-  }
+  source_policy_documents = [data.aws_iam_policy_document.pull["rendezvous"].json]
 
   statement {
     sid       = "ReadToken"

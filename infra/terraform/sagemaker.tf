@@ -28,22 +28,12 @@ data "aws_iam_policy_document" "sagemaker_trust" {
 }
 
 data "aws_iam_policy_document" "sagemaker" {
-  #checkov:skip=CKV_AWS_356: only ecr:GetAuthorizationToken has "*", as AWS defines it
   for_each = local.sagemaker
 
-  source_policy_documents = [data.aws_iam_policy_document.rank.json]
-
-  statement {
-    sid       = "RegistryLogin"
-    actions   = ["ecr:GetAuthorizationToken"]
-    resources = ["*"] # the action knows no narrower resource
-  }
-
-  statement {
-    sid       = "PullImage"
-    actions   = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
-    resources = [local.repository_arns[local.sagemaker_image]]
-  }
+  source_policy_documents = [
+    data.aws_iam_policy_document.storage["executor"].json,
+    data.aws_iam_policy_document.pull["sagemaker"].json,
+  ]
 
   statement {
     # SageMaker writes there for every processing job, and makes the group where it is missing.

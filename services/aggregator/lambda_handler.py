@@ -36,7 +36,7 @@ def _aggregate(event: AggregateEvent, _context: LambdaContext, _metrics: Metrics
     job, plan, started_at = event.job, event.plan, event.execution.started_at
     folder = RunFolder(job.output)
     planned = folder.read_plan()
-    to_compute, failures = (
+    to_compute, failures, attempts = (
         _of_array(plan.array.start, RunLedger(job.output, planned.results_schema), planned)
         if plan.array
         else _of_map(event, folder)
@@ -52,6 +52,7 @@ def _aggregate(event: AggregateEvent, _context: LambdaContext, _metrics: Metrics
             reused_ranks=tuple(sorted(reused)),
             plan_s=(plan.planned_at - started_at).total_seconds(),
             failures=failures,
+            attempts=attempts,
         )
     )
     return AggregateResult(
@@ -66,16 +67,19 @@ def _aggregate(event: AggregateEvent, _context: LambdaContext, _metrics: Metrics
     )
 
 
-def _of_map(event: AggregateEvent, folder: RunFolder) -> tuple[frozenset[int], dict[int, str]]:
-    """The ranks that the map was given, and those that failed, by the map's own account."""
+def _of_map(event: AggregateEvent, folder: RunFolder) -> tuple[frozenset[int], dict[int, str], int]:
+    """The ranks that the map was given, and those that failed, by the map's own account, which counts no attempts."""
     results = event.plan.results
-    return ranks_to_compute(folder), failed_ranks(f"s3://{results.bucket}/{results.prefix}", event.execution.started_at)
+    failures = failed_ranks(f"s3://{results.bucket}/{results.prefix}", event.execution.started_at)
+    return ranks_to_compute(folder), failures, 0
 
 
-def _of_array(start: str, ledger: RunLedger, planned: Plan) -> tuple[frozenset[int], dict[int, str]]:
-    """The ranks of the start that the array was submitted for, and those that left a failure file."""
-    failures, _ = read_failures(ledger, start, frozenset(ledger.committed_of(planned)))
-    return ranks_of(ledger, read_start(ledger, start)), failures
+def _of_array(start: str, ledger: RunLedger, planned: Plan) -> tuple[frozenset[int], dict[int, str], int]:
+    """The ranks of the start that the array was submitted for, those that left a failure file, and all attempts."""
+    to_compute = ranks_of(ledger, read_start(ledger, start))
+    committed = frozenset(ledger.committed_of(planned))
+    failures, failed_attempts = read_failures(ledger, start, committed)
+    return to_compute, failures, len(to_compute & committed) + failed_attempts
 
 
 def _fail(event: FailEvent, _context: LambdaContext, _metrics: Metrics) -> FailResult:

@@ -10,6 +10,7 @@ from skyfan.errors import BadInput, SkyfanError, by_name
 from skyfan.events import FilesRead, Listener, PhaseStarted, Planned, Warned
 from skyfan.formats.dataset import Advance
 from skyfan.job import LAMBDA, Job
+from skyfan.planning import Plan
 from skyfan.records import Summary
 from skyfan.runs.commit import RunLedger
 from skyfan.runs.folder import RunFolder
@@ -50,7 +51,9 @@ def prepare_array(job: Job, listener: Listener, *, measure_rate: bool = False) -
     return prepared, models
 
 
-def plan_array(job: Job, listener: Listener, *, target: str, prepared: PreparedModel, models: ModelCache) -> Start:
+def plan_array(
+    job: Job, listener: Listener, *, target: str, prepared: PreparedModel, models: ModelCache
+) -> tuple[Start, Plan]:
     """Plans the run, claims its output, leaves the model there, and writes a start for a scheduler's tasks.
 
     `target` is the scheduler's name, as the summary will have it.
@@ -67,7 +70,7 @@ def plan_array(job: Job, listener: Listener, *, target: str, prepared: PreparedM
     listener(PhaseStarted("converting"))
     ranks = len(planned.working_ranks) - len(reply.committed_ranks)
     model = convert(ConvertRequest(job=job, model=prepared, executors=max(1, ranks)), models)
-    return write_start(job, reply.run_id, model, target=target, plan_s=plan_s)
+    return write_start(job, reply.run_id, model, target=target, plan_s=plan_s), planned
 
 
 def aggregate_array(output: str, start_name: str | None = None) -> Summary:

@@ -1,9 +1,7 @@
 """`--on auto`, the default: this machine, in one process or several, see `placement`."""
 
-import threading
-
 from skyfan.backends.base import Backend, BackendSettings
-from skyfan.backends.placement import dataset_bytes, place, this_machine
+from skyfan.backends.placement import place_job
 from skyfan.backends.registry import create_backend
 from skyfan.events import Listener
 from skyfan.job import Job
@@ -18,12 +16,10 @@ class AutoBackend(Backend):
     def __init__(self, settings: BackendSettings | None = None) -> None:
         super().__init__(settings)
         self._chosen: Backend | None = None
-        self._cancelled = threading.Event()
 
     def run(self, job: Job, listener: Listener) -> Summary:
         """Chooses where, and runs the job there."""
-        size_bytes = dataset_bytes(job.dataset)
-        placed = place(this_machine(job), size_bytes, workers=job.workers, collectives=job.collectives)
+        placed = place_job(job)
         chosen = self._chosen = create_backend(placed.on, self.settings)
         if self._cancelled.is_set():
             chosen.cancel()

@@ -1,5 +1,6 @@
 """What a backend is: a place where jobs run."""
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ class Backend(ABC):
 
     def __init__(self, settings: BackendSettings | None = None) -> None:
         self.settings = settings or BackendSettings()
+        self._cancelled = threading.Event()
 
     @abstractmethod
     def run(self, job: Job, listener: Listener) -> Summary:

@@ -18,7 +18,7 @@ import structlog
 
 from skyfan.backends.executor_pool import ExecutorPool
 from skyfan.backends.grpc_services import GrpcServices
-from skyfan.backends.placement import COLLECTIVE_WORKERS, dataset_bytes, place, this_machine
+from skyfan.backends.placement import COLLECTIVE_WORKERS, place_job
 from skyfan.backends.service_backend import ServiceBackend
 from skyfan.backends.services import Services
 from skyfan.engines.device import CPU, DEVICE_VARIABLE, VISIBLE_DEVICES, visible_gpus
@@ -279,6 +279,4 @@ class LocalBackend(ServiceBackend):
 
     def services(self, job: Job) -> Services:
         """Child processes of this one."""
-        size_bytes = dataset_bytes(job.dataset)
-        placed = place(this_machine(job), size_bytes, workers=job.workers, collectives=job.collectives)
-        return LocalServices(placed.workers, collectives=job.collectives, device=job.device)
+        return LocalServices(place_job(job).workers, collectives=job.collectives, device=job.device)

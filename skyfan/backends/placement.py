@@ -2,7 +2,7 @@
 
 One process with all cores is the default, as it loads the model once and starts nothing. Several executors pay where a
 machine has several GPUs, or so many cores that one process no longer fills them, and the job is long enough for their
-start. The limits are measured: benchmarks/NOTES.md.
+start. The limits are estimates: of what they rest on only the memory of an executor on a processor is measured.
 """
 
 from dataclasses import dataclass
@@ -55,6 +55,13 @@ def executors(machine: Machine, data_bytes: int) -> int:
     each_bytes = GPU_EXECUTOR_BYTES if machine.gpus else EXECUTOR_BYTES
     fitting = most if machine.memory_bytes is None else machine.memory_bytes // each_bytes
     return max(1, min(most, fitting, data_bytes // DATA_BYTES_PER_EXECUTOR, MAP_CONCURRENCY))
+
+
+def place_job(job: Job) -> Placement:
+    """Where a job runs on this machine; its dataset is listed only where the job does not say how many executors."""
+    is_told = job.workers is not None or job.collectives
+    size_bytes = 0 if is_told else dataset_bytes(job.dataset)
+    return place(this_machine(job), size_bytes, workers=job.workers, collectives=job.collectives)
 
 
 def this_machine(job: Job) -> Machine:

@@ -1,7 +1,6 @@
 """Backends that drive the four services themselves: what `process`, `local` and `compose` have in common."""
 
 import asyncio
-import threading
 import time
 from abc import abstractmethod
 from contextlib import suppress
@@ -30,7 +29,6 @@ class ServiceBackend(Backend):
 
     def __init__(self, settings: BackendSettings | None = None) -> None:
         super().__init__(settings)
-        self._cancelled = threading.Event()
         self._running: tuple[asyncio.AbstractEventLoop, asyncio.Task[Summary]] | None = None
 
     @abstractmethod

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from skyfan import logs
 from skyfan.cli import options
+from skyfan.cli.console import configure_logs
 from skyfan.cli.run import show
 
 
@@ -22,5 +22,5 @@ def aggregate(
     # Draws with matplotlib, which other commands do not need.
     from skyfan.backends.arrays import aggregate_array
 
-    logs.configure("driver", level=None if logs.as_json() else "warning")
+    configure_logs()
     show(aggregate_array(output, start), as_json=as_json, quiet=quiet)

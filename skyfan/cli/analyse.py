@@ -14,10 +14,11 @@ from skyfan import store
 from skyfan.cli.console import out, print_json, say
 from skyfan.cli.printing import show_table
 from skyfan.cost import load_prices
-from skyfan.studies.published import Analysis, Corrected, TableCheck, analyse
+from skyfan.studies.published.analysis import Analysis, analyse
 from skyfan.studies.published.cluster_results import ClusterResult
-from skyfan.studies.published.corrected import Configuration
+from skyfan.studies.published.corrected import Configuration, Corrected
 from skyfan.studies.published.published_tables import Cell, Row
+from skyfan.studies.published.table_check import TableCheck
 from skyfan.studies.text_tables import write_csv
 from skyfan.units import counted, format_duration, format_size
 

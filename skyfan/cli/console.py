@@ -46,6 +46,11 @@ def print_json(value: Any) -> None:
     out.print(json.dumps(value, indent=2), markup=False, highlight=False)
 
 
+def configure_logs() -> None:
+    """Logs of a command that works in this process: only what went wrong, unless all output is to be a log."""
+    logs.configure("driver", level=None if logs.as_json() else "warning")
+
+
 def say(sentence: str) -> None:
     """One line for the user, on standard error; a line of the log where logs are asked to be JSON."""
     if not logs.as_json():

@@ -29,7 +29,8 @@ from skyfan.errors import BadInput
 from skyfan.job import LAMBDA
 from skyfan.runs.finding import RecordedRun, find_runs
 from skyfan.runs.folder import RunFolder
-from skyfan.studies.billing import LambdaReport, MemoryOption, compare, fetch_reports, parse_reports
+from skyfan.studies.billing.lambda_logs import LambdaReport, fetch_reports, parse_reports
+from skyfan.studies.billing.memory_sizes import MemoryOption, compare
 from skyfan.units import format_size
 
 

@@ -15,23 +15,11 @@ from skyfan.cost.prices import Architecture
 from skyfan.errors import BadInput
 from skyfan.planning import Plan
 from skyfan.runs.finding import find_runs
-from skyfan.studies.forecast import (
-    Calibration,
-    ComputeForecast,
-    Forecast,
-    Limits,
-    Recommendation,
-    Workload,
-    alternatives,
-    calibrate,
-    choose_compute,
-    compare_computes,
-    forecast,
-    load_calibration,
-    pareto,
-    recommend,
-)
-from skyfan.studies.forecast.forecast_calibration import MeasuredRate
+from skyfan.studies.forecast.computes import ComputeForecast, compare_computes
+from skyfan.studies.forecast.forecast_calibration import Calibration, MeasuredRate, load_calibration
+from skyfan.studies.forecast.map_simulation import Limits, Workload
+from skyfan.studies.forecast.measured_calibration import calibrate
+from skyfan.studies.forecast.predict import Forecast, Recommendation, alternatives, forecast, pareto, recommend
 from skyfan.units import format_duration, format_size
 
 PARTITION_SIZES_MB = (10, 25, 50, 75, 100, 200, 400)
@@ -140,7 +128,7 @@ def _sizes(plan: Plan) -> list[int]:
     return [size for size in useful if size <= plan.data_bytes] or useful[:1]
 
 
-def _table(title: str, forecasts: Sequence[Forecast], wishes: Recommendation | None) -> Table:
+def _table(title: str, forecasts: Sequence[Forecast], wishes: Recommendation[Forecast] | None) -> Table:
     table = Table(title=title, title_justify="left", caption="in brackets: 10th to 90th percentile")
     for name in ("partition", "ranks", "memory", "wall time", "cost / USD", "rank", "bound by", "note"):
         table.add_column(name, justify="right")
@@ -153,16 +141,9 @@ def _table(title: str, forecasts: Sequence[Forecast], wishes: Recommendation | N
             f"{one.cost_usd:.3g} ({one.cost_low_usd:.3g} to {one.cost_high_usd:.3g})",
             format_duration(one.rank_s),
             one.binding,
-            "; ".join(one.warnings) or _note(one, wishes),
+            "; ".join(one.warnings) or ", ".join(wishes.names_of(one) if wishes else ()),
         )
     return table
-
-
-def _note(one: Forecast, wishes: Recommendation | None) -> str:
-    if not wishes:
-        return ""
-    named = (("fastest", wishes.fastest), ("best trade-off", wishes.trade_off), ("cheapest", wishes.cheapest))
-    return ", ".join(name for name, chosen in named if chosen is one)
 
 
 def _computes_table(computes: Sequence[ComputeForecast]) -> Table:
@@ -177,7 +158,7 @@ def _computes_table(computes: Sequence[ComputeForecast]) -> Table:
 
 
 def _advice(computes: Sequence[ComputeForecast]) -> str:
-    chosen = choose_compute(computes)
+    chosen = recommend(computes)
     fastest, cheapest, trade_off = (
         f"{one.compute} ({one.runs_on})" for one in (chosen.fastest, chosen.cheapest, chosen.trade_off)
     )
@@ -191,7 +172,7 @@ def _advice(computes: Sequence[ComputeForecast]) -> str:
 def _as_json(
     own: Forecast, others: Sequence[Forecast], computes: Sequence[ComputeForecast], known: Calibration
 ) -> dict[str, object]:
-    front, chosen = pareto(others), choose_compute(computes)
+    front, chosen = pareto(others), recommend(computes)
     wishes = recommend(others) if front else None
     return {
         "schema": "skyfan.forecast/1",

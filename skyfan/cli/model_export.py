@@ -7,6 +7,7 @@ import typer
 from pydantic import ValidationError
 
 from skyfan import store
+from skyfan.cli import options
 from skyfan.cli.console import print_json, say
 from skyfan.errors import BadInput
 from skyfan.units import format_size
@@ -35,7 +36,7 @@ def export(
     input_names: InputNames = "",
     output_names: OutputNames = "",
     force: Annotated[bool, typer.Option("--force", help="Replace OUT.pt2.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Export your own model once, with a free number of samples. Runs your code, in a child process."""
     from skyfan.models.exporting.launching import export_program

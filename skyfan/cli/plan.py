@@ -8,11 +8,10 @@ import typer
 from rich.table import Table
 
 import skyfan
-from skyfan import logs
 from skyfan.aws_limits import LAMBDA_CONCURRENCY, LAMBDA_MAX_MEMORY_MB, LAMBDA_MIN_MEMORY_MB
 from skyfan.backends.stepfunctions.access import AWS, prepare_environment
 from skyfan.cli import options
-from skyfan.cli.console import err, out, print_json, say
+from skyfan.cli.console import configure_logs, err, out, print_json, say
 from skyfan.cli.cost import known_architecture
 from skyfan.cli.forecast import run_calibration, show_forecast
 from skyfan.errors import BadInput
@@ -107,10 +106,10 @@ def _write(job: Job, *, as_json: bool) -> None:
     # Loads engines, which a plan that is only looked at does not need.
     from skyfan.backends.arrays import plan_array, prepare_array
 
-    logs.configure("driver", level=None if logs.as_json() else "warning")
+    configure_logs()
     with TerminalProgress(err, say, quiet=as_json) as listener:
         prepared, models = prepare_array(job, listener)
-        start = plan_array(job, listener, target="array", prepared=prepared, models=models)
+        start, _ = plan_array(job, listener, target="array", prepared=prepared, models=models)
     if as_json:
         print_json({"output": job.output, "run_id": start.run_id, "start": start.name, "ranks": start.ranks})
         return

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 import skyfan
 from skyfan import logs
@@ -12,13 +13,13 @@ from skyfan.backends.base import DEFAULT_STATE_MACHINE, BackendSettings
 from skyfan.backends.registry import create_backend
 from skyfan.backends.slurm.options import SlurmOptions, read_options
 from skyfan.cli import options
-from skyfan.cli.console import err, out, print_json, say
+from skyfan.cli.console import configure_logs, err, out, print_json, say
 from skyfan.cli.fetch import fetch
-from skyfan.cli.tables import summary_table
 from skyfan.errors import BadInput, Incomplete, LocationError
 from skyfan.events import ExecutionStarted
 from skyfan.job import Job
 from skyfan.progress.log_lines import LogProgress
+from skyfan.progress.summary_rows import summary_rows
 from skyfan.progress.terminal import TerminalProgress
 from skyfan.progress.warnings import missing_hint, warnings
 from skyfan.records import Summary
@@ -79,7 +80,7 @@ def _print_scripts(job: Job, cluster: SlurmOptions) -> None:
     # Loads engines, which other commands do not need.
     from skyfan.backends.slurm.backend import dry_run
 
-    logs.configure("driver", level=None if logs.as_json() else "warning")
+    configure_logs()
     for script in dry_run(job, cluster):
         out.print(script, markup=False, highlight=False)
 
@@ -110,7 +111,7 @@ def execute(
 
     Where logs are asked to be JSON (in containers), progress is log lines too.
     """
-    logs.configure("driver", level=None if logs.as_json() else "warning")
+    configure_logs()
     shown = LogProgress() if logs.as_json() and not quiet else TerminalProgress(err, say, quiet=quiet)
 
     def stop_execution(execution: ExecutionStarted) -> bool:
@@ -134,7 +135,10 @@ def show(summary: Summary, *, as_json: bool, quiet: bool) -> None:
     if as_json:
         print_json(summary.to_json_dict())
     elif not quiet:
-        out.print(summary_table(summary))
+        table = Table(title=f"run {summary.run_id}: {summary.state}", show_header=False, title_justify="left")
+        for row in summary_rows(summary):
+            table.add_row(*row)
+        out.print(table)
         say(f"report: {folder.report_uri}")
     for warning in warnings(summary):
         say(f"warning: {warning}")

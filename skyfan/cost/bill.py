@@ -17,9 +17,9 @@ GB = 2**30
 MONTH_DAYS = 30.0
 # Express workflows are billed in steps of 100 ms and of 64 MB.
 _EXPRESS_STEP_S = 0.1
+_EXPRESS_MEMORY_GB = 64 / 1024
 # A task of Batch on Fargate (infra/terraform/batch.tf).
 FARGATE_VCPUS, FARGATE_GB = 4, 8
-_EXPRESS_MEMORY_GB = 64 / 1024
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -51,10 +51,12 @@ class RegionPrices(_Frozen):
         Raises:
             BadInput: the file has no price of it.
         """
-        listed = self.sagemaker_processing_h if kind.startswith("ml.") else self.ec2_h
+        listed, address_h = (
+            (self.sagemaker_processing_h, 0.0) if kind.startswith("ml.") else (self.ec2_h, self.public_ipv4_h)
+        )
         if kind not in listed:
             raise BadInput(f"the price file has no price of {kind}; add it, or take the packaged file.")
-        return listed[kind] + (0.0 if kind.startswith("ml.") else self.public_ipv4_h)
+        return listed[kind] + address_h
 
 
 class Prices(_Frozen):

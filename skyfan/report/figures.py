@@ -50,6 +50,14 @@ def style() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def new_figure(width: float, height: float) -> Iterator[tuple[Figure, "Axes"]]:
+    """A figure of this size in inches with one pair of axes, in Skyfan's look while it is drawn."""
+    with style():
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure, figure.subplots()
+
+
 def to_svg(figure: Figure) -> str:
     """The figure as an `<svg>` element, which is also a valid file."""
     buffer = io.StringIO()
@@ -93,9 +101,7 @@ def timeline_figure(records: Sequence[Mapping[str, Any]], size: tuple[float, flo
     starts = np.array([datetime.fromisoformat(record["started_at"]).timestamp() for record in records])
     order = np.argsort(starts, kind="stable")
     left = starts[order] - starts.min()
-    with style():
-        figure = Figure(figsize=size, layout="constrained")
-        axes = figure.subplots()
+    with new_figure(*size) as (figure, axes):
         for phase, colour in PHASES:
             widths = np.array([float(records[row][f"{phase}_s"]) for row in order])
             _bars(axes, left, widths, colour, phase)

@@ -227,10 +227,9 @@ def _outlier(galaxies: Galaxies, row: int) -> Outlier:
 def _seen(one: Outlier, source: _Source) -> Outlier:
     """With its magnitude and cut-out."""
     magnitude, cutout = source.read("magnitude", one.index, 1), source.read("image", one.index, 1)
-    known = magnitude is not None and np.isfinite(magnitude[0, R_BAND])
     return replace(
         one,
-        r_magnitude=float(magnitude[0, R_BAND]) if magnitude is not None and known else None,
+        r_magnitude=None if magnitude is None or not np.isfinite(magnitude[0, R_BAND]) else float(magnitude[0, R_BAND]),
         cutout=None if cutout is None else cutout[0],
     )
 

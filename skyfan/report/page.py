@@ -42,7 +42,6 @@ _COLUMNS = (
     "memory",
     "samples/s",
 )
-_BIN_METRICS = ("bias", "nmad", "sigma68", "outlier_fraction_005", "outlier_fraction_015", "coverage", "crps")
 _BIN_LABELS = {
     "bias": "bias",
     "nmad": "NMAD",
@@ -116,7 +115,7 @@ def redshift_sections(redshifts: RedshiftSample, seen: Observed) -> list[Section
         return []
     heading = "Predicted redshifts (no spectroscopic ones are known)"
     alt = f"Histogram of the predicted redshifts of {len(z_pred):,} galaxies, median {np.median(z_pred):.3f}"
-    return [{"title": heading, "svg": page_svg(histogram_figure(z_pred), "histogram", alt)}]
+    return [_section(heading, histogram_figure(z_pred), "histogram", alt)]
 
 
 def _figures_of(galaxies: Galaxies, seen: Observed) -> list[Section]:
@@ -197,7 +196,7 @@ def bin_tables(bins: Sequence[ScienceBin]) -> list[Section]:
     tables = []
     for by in dict.fromkeys(one.by for one in bins):
         of_one = [one for one in bins if one.by == by]
-        keys = [key for key in _BIN_METRICS if key in of_one[0].metrics]
+        keys = [key for key in _BIN_LABELS if key in of_one[0].metrics]
         rows = [
             [
                 f"{one.low:.3f} to {one.high:.3f}",

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyfan.report.drawing import Figure, LinearSegmentedColormap, LogNorm, MaxNLocator
-from skyfan.report.figures import BLUE, GREY, ORANGE, style
+from skyfan.report.figures import BLUE, GREY, ORANGE, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,9 +36,7 @@ _WIDTH = 5.2
 
 def redshift_figure(z_pred: Values, z_spec: Values) -> Figure:
     """Predicted against spectroscopic redshift as a density, with the identity and |Δz| = 0.05."""
-    with style():
-        figure = Figure(figsize=(_WIDTH, 5.0), layout="constrained")
-        axes = figure.subplots()
+    with new_figure(_WIDTH, 5.0) as (figure, axes):
         low = min(0.0, float(np.percentile(np.concatenate([z_pred, z_spec]), 0.1)))
         top = max(float(np.percentile(np.concatenate([z_pred, z_spec]), 99.9)) * 1.05, low + 0.01)
         span = (low, top)
@@ -57,9 +55,7 @@ def redshift_figure(z_pred: Values, z_spec: Values) -> Figure:
 
 def residual_figure(x: Values, residual: Values, x_label: str) -> Figure:
     """Δz against `x` as a density, with the running median and where 68% of the galaxies lie."""
-    with style():
-        figure = Figure(figsize=(_WIDTH, 2.7), layout="constrained")
-        axes = figure.subplots()
+    with new_figure(_WIDTH, 2.7) as (figure, axes):
         left, right = (float(edge) for edge in np.percentile(x, [0.2, 99.8]))
         if left == right:
             left, right = left - 0.5, right + 0.5
@@ -77,9 +73,7 @@ def residual_figure(x: Values, residual: Values, x_label: str) -> Figure:
 
 def histogram_figure(z_pred: Values) -> Figure:
     """Histogram of the predicted redshifts."""
-    with style():
-        figure = Figure(figsize=(_WIDTH, 3.4), layout="constrained")
-        axes = figure.subplots()
+    with new_figure(_WIDTH, 3.4) as (figure, axes):
         axes.hist(z_pred, bins=int(np.clip(np.sqrt(len(z_pred)), 5, 80)), color=BLUE)
         axes.set(xlabel="predicted redshift", ylabel="galaxies")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
@@ -88,9 +82,7 @@ def histogram_figure(z_pred: Values) -> Figure:
 
 def distribution_figure(z_pred: Values, z_spec: Values) -> Figure:
     """N(z): how many galaxies have which predicted, and which spectroscopic redshift."""
-    with style():
-        figure = Figure(figsize=(_WIDTH, 2.7), layout="constrained")
-        axes = figure.subplots()
+    with new_figure(_WIDTH, 2.7) as (figure, axes):
         both = np.concatenate([z_pred, z_spec])
         bins = int(np.clip(np.sqrt(len(z_pred)), 5, 60))
         edges = np.linspace(both.min(), max(both.max(), both.min() + 1e-3), bins).tolist()
@@ -104,9 +96,7 @@ def distribution_figure(z_pred: Values, z_spec: Values) -> Figure:
 
 def pit_figure(counts: Sequence[int]) -> Figure:
     """PIT in equal bins, with what uniform ones would have: mean and one standard deviation."""
-    with style():
-        figure = Figure(figsize=(_WIDTH, 2.7), layout="constrained")
-        axes = figure.subplots()
+    with new_figure(_WIDTH, 2.7) as (figure, axes):
         edges = np.linspace(0, 1, len(counts) + 1)
         mean = sum(counts) / len(counts)
         spread = np.sqrt(mean * (1 - 1 / len(counts)))
@@ -120,9 +110,7 @@ def pit_figure(counts: Sequence[int]) -> Figure:
 
 def curve_figure(z: Values, density: Values, z_pred: float | None, z_spec: float | None) -> Figure:
     """One galaxy's p(z), small, with the true redshift as a line and the predicted one dashed."""
-    with style():
-        figure = Figure(figsize=(1.6, 0.8), layout="constrained")
-        axes = figure.subplots()
+    with new_figure(1.6, 0.8) as (figure, axes):
         axes.fill_between(z, density, color=BLUE, alpha=0.6, linewidth=0)
         for value, line, colour in ((z_spec, "-", ORANGE), (z_pred, "--", GREY)):
             if value is not None:

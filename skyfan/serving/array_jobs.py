@@ -49,16 +49,22 @@ def array_limit(job: Job) -> int | None:
     return min(deployed[job.compute], _MOST_TASKS[job.compute])
 
 
-def array_job(job: Job, execution: str, run_id: str, ranks: int, most_tasks: int, plan_s: float) -> ArrayJob:
-    """The array for so many ranks: as many tasks as the job has workers, and no more than there are ranks."""
+def start_of(execution: str) -> str:
+    """The name of an execution's start: its own name, where that can be one."""
     plain = re.sub(r"[^A-Za-z0-9-]+", "-", execution).strip("-") or "run"
     if plain != execution or len(plain) > _START_LENGTH:  # two executions must not share a start
         digest = hashlib.sha256(execution.encode()).hexdigest()[:8]
         plain = f"{plain[: _START_LENGTH - 9].strip('-')}-{digest}"
+    return plain
+
+
+def array_job(job: Job, execution: str, run_id: str, ranks: int, most_tasks: int, plan_s: float) -> ArrayJob:
+    """The array for so many ranks: as many tasks as the job has workers, and no more than there are ranks."""
+    start = start_of(execution)
     return ArrayJob(
-        start=plain,
+        start=start,
         tasks=max(1, min(ranks, job.workers or most_tasks, most_tasks)),
-        job_name=plain[-_NAME_LENGTH:].strip("-"),
+        job_name=start[-_NAME_LENGTH:].strip("-"),
         run_id=run_id,
         plan_s=max(0.0, plan_s),
     )

@@ -3,7 +3,8 @@
 import pytest
 
 import skyfan
-from skyfan.backends.placement import Machine, Placement, dataset_bytes, executors, place
+from skyfan.backends import placement
+from skyfan.backends.placement import Machine, Placement, dataset_bytes, executors, place, place_job
 from tests.e2e.support import make_job
 
 GB = 2**30
@@ -45,6 +46,12 @@ def test_the_size_of_a_dataset_is_that_of_its_files(tmp_path):
     assert dataset_bytes(str(tmp_path)) == 300
     assert dataset_bytes(str(tmp_path / "0.pt")) == 100
     assert dataset_bytes(str(tmp_path / "none.pt")) == 0
+
+
+@pytest.mark.parametrize("said", [{"workers": 1}, {"workers": 3}, {"collectives": True}])
+def test_a_dataset_is_not_listed_for_a_job_that_says_how_many(said, monkeypatch):
+    monkeypatch.setattr(placement, "dataset_bytes", lambda uri: pytest.fail(f"{uri} was listed"))
+    assert place_job(skyfan.Job(dataset="s3://bucket/large/", **said)).workers == said.get("workers", 2)
 
 
 @pytest.mark.slow

@@ -1,11 +1,56 @@
 """Step Functions, Lambda and S3 of moto, which start nothing but keep what they are told."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import boto3
+import pytest
+
+from skyfan import store
+from tests.moto_server import moto_server
+from tests.stepfunctions.deployment import cut_samples
 
 BUCKET = "skyfan"
 SETTINGS = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+
+
+@contextmanager
+def moto_account(folder: Path, **more: str) -> Iterator[dict[str, str]]:
+    """The environment in which a process finds a server of moto with a bucket; meanwhile this process has it, too."""
+    nowhere = str(folder / "none")
+    with moto_server() as url, pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
+            patch.delenv(name, raising=False)
+        settings = {
+            "AWS_ENDPOINT_URL": url,
+            "AWS_REGION": "us-east-1",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_CONFIG_FILE": nowhere,
+            "AWS_SHARED_CREDENTIALS_FILE": nowhere,
+            **more,
+        }
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        boto3.client("s3").create_bucket(Bucket=BUCKET)
+        yield settings
+
+
+def run_input(sample: Any, model: Path, name: str) -> dict[str, Any]:
+    """The input of a run of this name over the sample and the model, which are then in the bucket."""
+    store.copy_in(sample.path, f"s3://{BUCKET}/sky.pt")
+    store.copy_in(model, f"s3://{BUCKET}/model.pt")
+    return {
+        "dataset": f"s3://{BUCKET}/sky.pt",
+        "model": f"s3://{BUCKET}/model.pt",
+        "output": f"s3://{BUCKET}/{name}",
+        "partition_size_bytes": cut_samples(40),
+        "batch_size": 10,
+    }
 
 
 def make_function(name, memory_mb):

@@ -28,14 +28,12 @@ from skyfan_localstack.batch.server import serving
 from skyfan import store
 from skyfan.records import Summary
 from skyfan.runs.commit import RunLedger
-from tests.moto_server import moto_server
-from tests.stepfunctions.deployment import cut_samples
+from tests.stepfunctions.on_moto import moto_account, run_input
 from tests.stepfunctions.runtime_api import ROOT, worker
 from tests.stepfunctions.small_interpreter import Execution, TaskFailed, execute
 
 pytestmark = pytest.mark.slow
 
-BUCKET = "skyfan"
 SERVICES = ("partitioner", "executor", "aggregator")
 BATCH = "arn:aws:states:::batch:submitJob.sync"
 SAGEMAKER = "arn:aws:states:::sagemaker:createProcessingJob.sync"
@@ -58,23 +56,7 @@ RETRY = {
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    nowhere = str(tmp_path_factory.mktemp("aws") / "none")
-    with moto_server() as url, pytest.MonkeyPatch.context() as patch:
-        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
-            patch.delenv(name, raising=False)
-        settings = {
-            "AWS_ENDPOINT_URL": url,
-            "AWS_REGION": "us-east-1",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_CONFIG_FILE": nowhere,
-            "AWS_SHARED_CREDENTIALS_FILE": nowhere,
-            "SKYFAN_COMPUTES": "batch=2,sagemaker=2",
-        }
-        for name, value in settings.items():
-            patch.setenv(name, value)
-        boto3.client("s3").create_bucket(Bucket=BUCKET)
+    with moto_account(tmp_path_factory.mktemp("aws"), SKYFAN_COMPUTES="batch=2,sagemaker=2") as settings:
         yield settings
 
 
@@ -169,16 +151,7 @@ def on_sagemaker(asked: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 def given(
     environment: dict[str, str], sample: Any, small_model: Path, request: pytest.FixtureRequest
 ) -> dict[str, Any]:
-    store.copy_in(sample.path, f"s3://{BUCKET}/sky.pt")
-    store.copy_in(small_model, f"s3://{BUCKET}/model.pt")
-    name = request.node.name.translate(str.maketrans("[]-", "___"))
-    return {
-        "dataset": f"s3://{BUCKET}/sky.pt",
-        "model": f"s3://{BUCKET}/model.pt",
-        "output": f"s3://{BUCKET}/{name}",
-        "partition_size_bytes": cut_samples(40),
-        "batch_size": 10,
-    }
+    return run_input(sample, small_model, request.node.name.translate(str.maketrans("[]-", "___")))
 
 
 def run(given: Mapping[str, Any], tasks: Mapping[str, Callable]) -> Execution:
@@ -248,4 +221,5 @@ def test_a_failed_rank_is_named_and_tolerated_or_not(tasks, given, sample, toler
     found = summary(given["output"])
     assert (found.completeness.ranks_present, found.completeness.ranks_planned) == (3, 6)
     assert sorted(found.failures) == [3, 4, 5]
+    assert found.attempts == 6
     assert "b.pt" in found.failures[3]

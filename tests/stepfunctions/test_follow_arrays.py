@@ -15,6 +15,7 @@ from skyfan.errors import BadInput
 from skyfan.events import MapProgress, PhaseStarted, Planned
 from skyfan.job import Job
 from skyfan.runs.folder import RunFolder
+from skyfan.serving.array_jobs import array_job
 from skyfan.stages.messages import ModelFile, PlanRequest, PreparedModel
 from skyfan.stages.plan import plan
 from skyfan.stages.starts import write_start
@@ -49,9 +50,11 @@ def test_elsewhere_there_is_no_choice(where):
         skyfan.run(Job(dataset="sky.pt", compute="batch"), on=where, progress=False)
 
 
-def test_progress_is_what_is_committed(moto, sample):
+# The second is the name of an execution whose output is called "_run".
+@pytest.mark.parametrize("execution", ["first-0b1c", "-run-0b1c"])
+def test_progress_is_what_is_committed(moto, sample, execution):
     """Three looks: before the array, with nothing committed, and with one of three ranks."""
-    access, execution = open_access("localstack"), "first-0b1c"
+    access = open_access("localstack")
     made = access.states.start_execution(stateMachineArn=make_machine(), name=execution, input="{}")["executionArn"]
     store.copy_in(sample.path, f"s3://{BUCKET}/sky.pt")
     job = Job(dataset=f"s3://{BUCKET}/sky.pt", output=f"s3://{BUCKET}/run", partition_size=40 * 20_504 + 2048)
@@ -65,7 +68,8 @@ def test_progress_is_what_is_committed(moto, sample):
             model = PreparedModel(uri="demo", digest="0" * 64, format="x", parameters=1, needs_conversion=False)
             reply = plan(PlanRequest(job=job, model=model))
             file = ModelFile(uri="demo", digest="0" * 64, source_digest="0" * 64, engine="openvino")
-            write_start(job, reply.run_id, file, target="localstack", name=execution)
+            start = array_job(job, execution, reply.run_id, ranks=3, most_tasks=64, plan_s=1.0).start
+            write_start(job, reply.run_id, file, target="localstack", name=start)
         if looks == 2:
             store.put(folder.predictions_uri(1), bytes(1000))
         if looks == 3:

@@ -5,7 +5,6 @@ import json
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
-import boto3
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -14,37 +13,19 @@ from skyfan import store
 from skyfan.records import RankRecord
 from skyfan.runs.commit import RunLedger
 from skyfan.serving.lambda_events import STATUS_CHANGE
-from tests.moto_server import moto_server
-from tests.stepfunctions.deployment import cut_samples
+from tests.stepfunctions.on_moto import BUCKET, moto_account, run_input
 from tests.stepfunctions.runtime_api import worker
 
 pytestmark = pytest.mark.slow
 
-BUCKET = "skyfan"
 SERVICES = ("partitioner", "executor", "aggregator")
 RANK_LIMIT_S, MAP_CONCURRENCY = 60, 40
 
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    nowhere = str(tmp_path_factory.mktemp("aws") / "none")
-    with moto_server() as url, pytest.MonkeyPatch.context() as patch:
-        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
-            patch.delenv(name, raising=False)
-        settings = {
-            "AWS_ENDPOINT_URL": url,
-            "AWS_REGION": "us-east-1",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_CONFIG_FILE": nowhere,
-            "AWS_SHARED_CREDENTIALS_FILE": nowhere,
-            "SKYFAN_RANK_LIMIT_S": str(RANK_LIMIT_S),
-            "SKYFAN_MAP_CONCURRENCY": str(MAP_CONCURRENCY),
-        }
-        for name, value in settings.items():
-            patch.setenv(name, value)
-        boto3.client("s3").create_bucket(Bucket=BUCKET)
+    limits = {"SKYFAN_RANK_LIMIT_S": str(RANK_LIMIT_S), "SKYFAN_MAP_CONCURRENCY": str(MAP_CONCURRENCY)}
+    with moto_account(tmp_path_factory.mktemp("aws"), **limits) as settings:
         yield settings
 
 
@@ -59,15 +40,7 @@ def workers(environment, tmp_path_factory):
 @pytest.fixture
 def given(environment, sample, small_model, request):
     """Dataset and model in S3, and the input of a run with an output of its own."""
-    store.copy_in(sample.path, f"s3://{BUCKET}/sky.pt")
-    store.copy_in(small_model, f"s3://{BUCKET}/model.pt")
-    return {
-        "dataset": f"s3://{BUCKET}/sky.pt",
-        "model": f"s3://{BUCKET}/model.pt",
-        "output": f"s3://{BUCKET}/{request.node.name}",
-        "partition_size_bytes": cut_samples(40),
-        "batch_size": 10,
-    }
+    return run_input(sample, small_model, request.node.name)
 
 
 def begin():

@@ -1,7 +1,6 @@
 """`--on slurm`: planned here, computed by an array of the cluster, followed by its queue and the committed files."""
 
 import random
-import threading
 import time
 
 from skyfan import store
@@ -12,7 +11,7 @@ from skyfan.backends.arrays import (
     plan_array,
     prepare_array,
 )
-from skyfan.backends.base import Backend, BackendSettings
+from skyfan.backends.base import Backend
 from skyfan.backends.finished import answer_from_folder
 from skyfan.backends.slurm.commands import (
     DEFAULT_MAX_ARRAY_SIZE,
@@ -50,10 +49,6 @@ class SlurmBackend(Backend):
     name = NAME
     cancel_deadline_s = None
 
-    def __init__(self, settings: BackendSettings | None = None) -> None:
-        super().__init__(settings)
-        self._cancelled = threading.Event()
-
     @property
     def options(self) -> SlurmOptions:
         """What the site's Slurm is asked for."""
@@ -77,10 +72,9 @@ class SlurmBackend(Backend):
             return finished
         prepared, models = prepare_array(job, listener, measure_rate=True)
         longest = max_array_size()
-        start = plan_array(job, listener, target=NAME, prepared=prepared, models=models)
+        start, plan = plan_array(job, listener, target=NAME, prepared=prepared, models=models)
         if not start.ranks:
             return aggregate_array(job.output, start.name)
-        plan = RunFolder(job.output).read_plan()
         request = task_request(job, plan, start.ranks, prepared, options, longest)
         scripts = Scripts(job, start.name, options, request, logs)
         before = _etag(RunFolder(job.output).summary_uri)

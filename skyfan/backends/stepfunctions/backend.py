@@ -1,9 +1,8 @@
 """One job as an execution of the deployed pipeline: the state machine is the fan-out."""
 
-import threading
 from typing import ClassVar
 
-from skyfan.backends.base import Backend, BackendSettings
+from skyfan.backends.base import Backend
 from skyfan.backends.stepfunctions.access import AWS, LOCALSTACK, Access, aws_errors, open_access
 from skyfan.backends.stepfunctions.follow import Follower
 from skyfan.backends.stepfunctions.machine import Machine, find_machine
@@ -26,10 +25,6 @@ class StepFunctionsBackend(Backend):
     on: ClassVar[str]
     cancel_deadline_s = None
     takes_compute = True
-
-    def __init__(self, settings: BackendSettings | None = None) -> None:
-        super().__init__(settings)
-        self._cancelled = threading.Event()
 
     def run(self, job: Job, listener: Listener) -> Summary:
         """One execution, from its start to its end.

@@ -13,6 +13,7 @@ from skyfan.events import Listener, MapProgress, PhaseStarted, Planned
 from skyfan.job import LAMBDA, Compute
 from skyfan.runs.commit import RunLedger
 from skyfan.runs.folder import RunFolder
+from skyfan.serving.array_jobs import start_of
 from skyfan.stages.items import ranks_to_compute
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Follower:
     _phase: str = ""
     _map_run_arn: str | None = None
     _shown: MapProgress | None = field(default=None)
-    _reused: int = 0
+    _planned: Planned | None = None
 
     def to_end(self, cancelled: Callable[[], bool] = lambda: False) -> "DescribeExecutionOutputTypeDef | None":
         """DescribeExecution once the status is no longer RUNNING; None when `cancelled` was true before that.
@@ -87,17 +88,16 @@ class Follower:
 
     def _look_at_array(self) -> None:
         """Ranks on Batch or SageMaker are followed by what they commit; whether one is at work is not known here."""
-        folder = RunFolder(self.output)
-        # The start has the execution's name, which this command chose (skyfan.serving.array_jobs).
-        if not store.exists(folder.start_uri(self.execution_arn.rpartition(":")[2])):
-            self._enter("preparing")
-            return
-        if self._phase in ("", "preparing"):
-            self._tell_plan()
+        if self._planned is None:
+            start = start_of(self.execution_arn.rpartition(":")[2])
+            if not store.exists(RunFolder(self.output).start_uri(start)):
+                self._enter("preparing")
+                return
+            self._planned = self._tell_plan()
             self._enter("inferring")
-        plan = folder.read_plan()
+        plan, reused = self._planned.plan, len(self._planned.committed_ranks)
         total, committed = len(plan.working_ranks), len(RunLedger(self.output, plan.results_schema).committed_of(plan))
-        self._tell(MapProgress(total - committed, None, committed - self._reused, 0, None))
+        self._tell(MapProgress(total - committed, None, committed - reused, 0, None))
         if committed == total:
             self._enter("aggregating")
 
@@ -121,14 +121,14 @@ class Follower:
             self._shown = progress
             self.listener(progress)
 
-    def _tell_plan(self) -> None:
-        """The map has begun, so the plan and the map's items lie in the run's folder."""
+    def _tell_plan(self) -> Planned:
+        """The ranks have begun, so the plan and the map's items lie in the run's folder."""
         folder = RunFolder(self.output)
         plan = folder.read_plan()
         to_run = ranks_to_compute(folder)
-        reused = tuple(rank for rank in plan.working_ranks if rank not in to_run)
-        self._reused = len(reused)
-        self.listener(Planned(plan, reused))
+        planned = Planned(plan, tuple(rank for rank in plan.working_ranks if rank not in to_run))
+        self.listener(planned)
+        return planned
 
 
 def _pauses(clock: Callable[[], float]) -> Iterator[float]:

@@ -32,16 +32,12 @@ def check_places(job: Job, on: str) -> None:
         raise BadInput(f"--collectives needs all ranks at once, which --compute {job.compute} does not promise.")
     if job.device is not None:
         raise BadInput(f"--device is for process and local; --on {on} chooses by --compute: batch-gpu has GPUs.")
-    if not job.dataset.startswith("s3://"):
-        raise LocationError(
-            f"--dataset {job.dataset} is not in S3, where {on} reads: upload it with "
-            f"`skyfan data upload {job.dataset} s3://BUCKET/KEY` and name that."
-        )
-    if job.catalog and not job.catalog.startswith("s3://"):
-        raise LocationError(
-            f"--catalog {job.catalog} is not in S3, where {on} reads: upload it with "
-            f"`skyfan data upload {job.catalog} s3://BUCKET/KEY` and name that."
-        )
+    for option, place in (("dataset", job.dataset), ("catalog", job.catalog)):
+        if place and not place.startswith("s3://"):
+            raise LocationError(
+                f"--{option} {place} is not in S3, where {on} reads: upload it with "
+                f"`skyfan data upload {place} s3://BUCKET/KEY` and name that."
+            )
     if not job.output.startswith("s3://"):
         raise LocationError(f"--output {job.output} is not in S3, where {on} writes: name s3://BUCKET/FOLDER.")
     if not job.tolerated_failure_percentage.is_integer():

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from skyfan.cost import Prices, bill, rank_times, usage_of_ranks
 from skyfan.report.drawing import Figure, MaxNLocator
-from skyfan.report.figures import BLUE, GREEN, GREY, ORANGE, plain_log_ticks, style, timeline_figure
+from skyfan.report.figures import BLUE, GREEN, GREY, ORANGE, new_figure, plain_log_ticks, style, timeline_figure
 from skyfan.studies.bench.measurements import Measurement
 from skyfan.studies.bench.study import Setting
 from skyfan.studies.bench.study_tables import Group, groups
@@ -45,9 +45,7 @@ def against(
     series: Callable[[Setting], str] = lambda _: "",
 ) -> Figure:
     """Median of `metric` against `axis` with bars from minimum to maximum, one line per series."""
-    with style():
-        figure = Figure(figsize=_SIZE, layout="constrained")
-        axes = figure.subplots()
+    with new_figure(*_SIZE) as (figure, axes):
         lines: dict[str, list[Group]] = {}
         for group in groups(measurements):
             lines.setdefault(series(group[0]), []).append(group)
@@ -169,9 +167,7 @@ def reading(measurements: Sequence[Measurement]) -> Figure:
     """Mean seconds of reading per rank, and how long compute waited for it: two bars per setting."""
     series = named_by(measurements)
     found = groups(measurements)
-    with style():
-        figure = Figure(figsize=_SIZE, layout="constrained")
-        axes = figure.subplots()
+    with new_figure(*_SIZE) as (figure, axes):
         for shift, key, label, colour in ((-0.2, "read_s", "reading", BLUE), (0.2, "wait_s", "compute waited", ORANGE)):
             means = [statistics.median(one.rank_mean(key) for one in members) for _, members in found]
             axes.barh([row + shift for row in range(len(found))], means, 0.36, color=colour, label=label)
@@ -185,9 +181,7 @@ def reading(measurements: Sequence[Measurement]) -> Figure:
 def rank_durations(measurements: Sequence[Measurement]) -> Figure:
     """Histogram of the ranks' wall seconds."""
     seconds = [record["wall_s"] for one in measurements for record in one.records]
-    with style():
-        figure = Figure(figsize=_SIZE, layout="constrained")
-        axes = figure.subplots()
+    with new_figure(*_SIZE) as (figure, axes):
         axes.hist(seconds, bins="auto", color=BLUE, edgecolor="white", linewidth=0.5)
         axes.set(xlabel="duration of a rank (s)", ylabel="ranks")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))

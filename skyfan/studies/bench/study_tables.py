@@ -61,25 +61,23 @@ def experiments(measurements: Sequence[Measurement]) -> list[Row]:
         for name, heading in _OTHER_OPTIONS.items()
         if len({getattr(one.setting, name) for one in measurements}) > 1
     }
-    rows = []
-    for number, (setting, members) in enumerate(groups(measurements), start=1):
-        rows.append(
-            {
-                "Experiment": number,
-                "Data Prefix": setting.partition_size,
-                "File Limit": setting.file_limit or "",
-                "Batch Size": setting.batch_size,
-                **{heading: getattr(setting, name) for name, heading in others.items()},
-                "Avg CPU Time (s)": _median(members, lambda one: one.rank_mean(_CPU)),
-                "Avg Peak Memory (MB)": _median(members, lambda one: one.rank_mean("peak_rss_bytes") / _MB),
-                "Avg Exec Time per Batch (s)": _median(members, lambda one: one.batch_s),
-                "Throughput by wall (MB/s)": _median(members, lambda one: one.bits_per_s / 8 / _MB),
-                "Samples/s by wall": _median(members, lambda one: one.samples_per_s),
-                "Wall (s)": _median(members, lambda one: one.wall_s),
-                "Runs": len(members),
-            }
-        )
-    return rows
+    return [
+        {
+            "Experiment": number,
+            "Data Prefix": setting.partition_size,
+            "File Limit": setting.file_limit or "",
+            "Batch Size": setting.batch_size,
+            **{heading: getattr(setting, name) for name, heading in others.items()},
+            "Avg CPU Time (s)": _median(members, lambda one: one.rank_mean(_CPU)),
+            "Avg Peak Memory (MB)": _median(members, lambda one: one.rank_mean("peak_rss_bytes") / _MB),
+            "Avg Exec Time per Batch (s)": _median(members, lambda one: one.batch_s),
+            "Throughput by wall (MB/s)": _median(members, lambda one: one.bits_per_s / 8 / _MB),
+            "Samples/s by wall": _median(members, lambda one: one.samples_per_s),
+            "Wall (s)": _median(members, lambda one: one.wall_s),
+            "Runs": len(members),
+        }
+        for number, (setting, members) in enumerate(groups(measurements), start=1)
+    ]
 
 
 def batch_sizes(measurements: Sequence[Measurement]) -> list[Row]:
@@ -103,27 +101,24 @@ def batch_sizes(measurements: Sequence[Measurement]) -> list[Row]:
 
 def input_partitions(measurements: Sequence[Measurement]) -> list[Row]:
     """Execution time against input partitions, with how many ranks ran at once."""
-    rows = []
-    for setting, members in groups(measurements):
-        walls_s = [one.wall_s for one in members]
-        rows.append(
-            {
-                "Partition Size": setting.partition_size,
-                "Execution Time (s/batch)": _median(members, lambda one: one.batch_s),
-                "Wall (s)": statistics.median(walls_s),
-                "Wall min (s)": min(walls_s),
-                "Wall max (s)": max(walls_s),
-                "Throughput (Gbit/s)": _median(members, lambda one: one.bits_per_s / 1e9),
-                "Peak Memory (GB)": _median(members, lambda one: one.peak_rss_bytes / 2**30),
-                "Ranks": len(members[0].records),
-                "Num Concurrent Jobs": max(concurrent_ranks(one.records) for one in members),
-            }
-        )
-    return rows
+    return [
+        {
+            "Partition Size": setting.partition_size,
+            "Execution Time (s/batch)": _median(members, lambda one: one.batch_s),
+            "Wall (s)": _median(members, lambda one: one.wall_s),
+            "Wall min (s)": min(one.wall_s for one in members),
+            "Wall max (s)": max(one.wall_s for one in members),
+            "Throughput (Gbit/s)": _median(members, lambda one: one.bits_per_s / 1e9),
+            "Peak Memory (GB)": _median(members, lambda one: one.peak_rss_bytes / 2**30),
+            "Ranks": len(members[0].records),
+            "Num Concurrent Jobs": max(concurrent_ranks(one.records) for one in members),
+        }
+        for setting, members in groups(measurements)
+    ]
 
 
-def costs(measurements: Sequence[Measurement], prices: Prices, region: str = "us-east-1") -> list[Row]:
-    """Cost by partition size: what Lambda would bill for the ranks as they were measured."""
+def costs(measurements: Sequence[Measurement], prices: Prices) -> list[Row]:
+    """Cost by partition size: what Lambda would bill in us-east-1 for the ranks as they were measured."""
     rows = []
     for setting, members in groups(measurements):
         usages = [usage_of_ranks(rank_times(one.records), attempts=one.summary.get("attempts")) for one in members]
@@ -136,7 +131,7 @@ def costs(measurements: Sequence[Measurement], prices: Prices, region: str = "us
                     sum(invocation.billed_s for invocation in usage.invocations) for usage in usages
                 ),
                 "Configured Memory (GB)": usages[0].memory_mb / 1024,
-                "Cost ($)": statistics.median(bill(usage, prices, region).total_usd for usage in usages),
+                "Cost ($)": statistics.median(bill(usage, prices).total_usd for usage in usages),
             }
         )
     return rows
@@ -144,22 +139,18 @@ def costs(measurements: Sequence[Measurement], prices: Prices, region: str = "us
 
 def data_access(measurements: Sequence[Measurement]) -> list[Row]:
     """Seconds of reading (means over ranks) and requests (of all ranks) by the way the data were reached."""
-    rows = []
-    for setting, members in groups(measurements):
-        rows.append(
-            {
-                "Place": setting.place,
-                "Files": setting.layout,
-                "Wall (s)": _median(members, lambda one: one.wall_s),
-                "Reading (s)": _median(members, lambda one: one.rank_mean("read_s")),
-                "Compute waited (s)": _median(members, lambda one: one.rank_mean("wait_s")),
-                "Read rate of a rank (MB/s)": _median(members, _read_rate_mb),
-                "Requests": round(
-                    _median(members, lambda one: sum(record["s3_num_requests"] for record in one.records))
-                ),
-            }
-        )
-    return rows
+    return [
+        {
+            "Place": setting.place,
+            "Files": setting.layout,
+            "Wall (s)": _median(members, lambda one: one.wall_s),
+            "Reading (s)": _median(members, lambda one: one.rank_mean("read_s")),
+            "Compute waited (s)": _median(members, lambda one: one.rank_mean("wait_s")),
+            "Read rate of a rank (MB/s)": _median(members, _read_rate_mb),
+            "Requests": round(_median(members, lambda one: sum(record["s3_num_requests"] for record in one.records))),
+        }
+        for setting, members in groups(measurements)
+    ]
 
 
 def _read_rate_mb(one: Measurement) -> float:

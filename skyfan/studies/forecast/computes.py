@@ -6,7 +6,7 @@ compares with the packaged one on processors.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
 
@@ -14,7 +14,6 @@ from skyfan.aws_limits import LAMBDA_MAX_MEMORY_MB, LAMBDA_TIMEOUT_S
 from skyfan.cost import Prices, RegionPrices, Usage, bill
 from skyfan.cost.bill import FARGATE_GB, FARGATE_VCPUS
 from skyfan.cost.usage import PIPELINE_STATES, RANK_PUTS, USUAL_INSTANCES
-from skyfan.errors import BadInput
 from skyfan.studies.billing.memory_sizes import speed, vcpus
 from skyfan.studies.forecast.forecast_calibration import Calibration, load_calibration
 from skyfan.studies.forecast.map_simulation import LAMBDA, Limits, Outcome, Workload, simulate
@@ -22,9 +21,9 @@ from skyfan.studies.forecast.predict import Forecast, interval
 
 STARTING, WORKERS = "machines' start", "workers"
 # Each of these GPUs computes AstroMAE in float32 at so many samples a second. H100: measured with Skyfan, files to
-# committed predictions, 655,360 samples (2026-11-27, benchmarks/results/gpu.md). A100: the reference system's own run, one small set repeated in memory,
-# predictions thrown away. The others: the H100's rate times their memory bandwidth ÷ its 3,350 GB/s (NVIDIA's data
-# sheets: A10G 600, L4 300, T4 320 GB/s).
+# committed predictions, 655,360 samples (2026-11-27, benchmarks/results/gpu.md). A100: the reference system's own run,
+# one small set repeated in memory, predictions thrown away. The others: the H100's rate times their memory bandwidth ÷
+# its 3,350 GB/s (NVIDIA's data sheets: A10G 600, L4 300, T4 320 GB/s).
 GPU_SAMPLES_PER_S = {"H100": 74_125.0, "A100": 23_203.0, "A10G": 13_276.0, "L4": 6_638.0, "T4": 7_081.0}
 MEASURED_GPUS = frozenset({"H100", "A100"})
 # A rank that follows another in the same process: no imports, the model is loaded (an assumption, not measured).
@@ -74,15 +73,6 @@ class ComputeForecast:
     binding: str
     basis: str
     warnings: tuple[str, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ComputeChoice:
-    """The cheapest and the fastest, and the one with the least time × money, of those that have a price."""
-
-    cheapest: ComputeForecast
-    fastest: ComputeForecast
-    trade_off: ComputeForecast
 
 
 def _fargate_h(unit: RegionPrices) -> float:
@@ -137,22 +127,6 @@ def compare_computes(
         lambdas,
         *(_forecast(_sized(compute, workers), work, calibration, prices, region) for compute in COMPUTES),
     ]
-
-
-def choose_compute(forecasts: Iterable[ComputeForecast]) -> ComputeChoice:
-    """Cheapest, fastest and best trade-off of what can run and has a price.
-
-    Raises:
-        BadInput: there is none.
-    """
-    priced = [(one.wall_s, one.cost_usd, one) for one in forecasts if one.cost_usd is not None and not one.warnings]
-    if not priced:
-        raise BadInput("no machine can run this plan as it is; take smaller partitions (--partition-size).")
-    return ComputeChoice(
-        cheapest=min(priced, key=lambda one: (one[1], one[0]))[2],
-        fastest=min(priced, key=lambda one: (one[0], one[1]))[2],
-        trade_off=min(priced, key=lambda one: one[0] * one[1])[2],
-    )
 
 
 def _sized(compute: Compute, workers: int | None) -> Compute:

@@ -60,11 +60,6 @@ class Spread(BaseModel):
         """`count` random factors, float64 [count]."""
         return np.interp(random.random(count), self.probability, self.factor)
 
-    def largest(self, count: int) -> float:
-        """Expected largest of `count` factors: the integral of the inverse function over d(pᶜᵒᵘⁿᵗ)."""
-        power = np.linspace(0, 1, 2001) ** (1 / count)
-        return float(np.trapezoid(np.interp(power, self.probability, self.factor), dx=1 / 2000))
-
 
 class Calibration(BaseModel):
     """The parameters of one deployment; docs/explanation/forecast.md explains each one."""

@@ -117,7 +117,6 @@ class _Clock:
 
     running: list[float] = dataclasses.field(default_factory=list)
     last_start_s: float = -math.inf
-    environments: int = 0
     idle: int = 0
     peak: int = 0
     s3_free_s: float = 0.0
@@ -242,5 +241,4 @@ def _takes_new_environment(clock: _Clock) -> bool:
     if clock.idle:
         clock.idle -= 1
         return False
-    clock.environments += 1
     return True

@@ -59,9 +59,8 @@ def _name(figure: Figure, axes: "Axes", forecasts: Sequence[Forecast], front: Se
     figure.canvas.draw()  # gives every artist its position
     taken = [_mark(axes, one) for one in forecasts]
     wishes = recommend(forecasts)
-    named = {"fastest": wishes.fastest, "best trade-off": wishes.trade_off, "cheapest": wishes.cheapest}
-    for one in sorted(front, key=lambda one: one not in named.values()):
-        words = [name for name, chosen in named.items() if chosen is one]
+    for one in sorted(front, key=lambda one: not wishes.names_of(one)):
+        words = wishes.names_of(one)
         label = ", ".join([format_size(one.partition_size_bytes), *words])
         style = {"fontsize": 8, "fontweight": "bold"} if words else {"fontsize": 7}
         position = (one.wall_s, one.cost_usd)

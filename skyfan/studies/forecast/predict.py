@@ -1,17 +1,16 @@
 """Forecasts time and cost of a run: repeated simulation, alternatives, the Pareto front."""
 
 import dataclasses
-import math
 from collections.abc import Iterable, Sequence
 from statistics import NormalDist
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
 from skyfan.aws_limits import LAMBDA_MAX_MEMORY_MB, LAMBDA_TIMEOUT_S
 from skyfan.cost import Architecture, Invocation, Prices, bill, run_usage
 from skyfan.errors import BadInput
-from skyfan.planning import CONTAINER_OVERHEAD_BYTES
+from skyfan.planning import samples_per_partition
 from skyfan.studies.forecast.forecast_calibration import Calibration
 from skyfan.studies.forecast.map_simulation import Limits, Outcome, Workload, simulate
 
@@ -50,7 +49,7 @@ def even_ranks(samples: int, sample_bytes: int, partition_size_bytes: int) -> li
     """
     if samples <= 0 or sample_bytes <= 0:
         raise BadInput(f"a dataset of {samples} samples of {sample_bytes} bytes cannot be forecast.")
-    step = max(1, (partition_size_bytes - CONTAINER_OVERHEAD_BYTES) // sample_bytes)
+    step = samples_per_partition(sample_bytes, partition_size_bytes)
     whole, rest = divmod(samples, step)
     return [step] * whole + ([rest] if rest else [])
 
@@ -65,7 +64,6 @@ def forecast(
     architecture: Architecture = "x86_64",
     partition_size_bytes: int | None = None,
     repetitions: int = 20,
-    seed: int = 0,
 ) -> Forecast:
     """Simulates the work `repetitions` times; the wall time's interval includes the calibration's own error.
 
@@ -73,7 +71,7 @@ def forecast(
         BadInput: the work has no rank, or there are no prices for the region.
     """
     used = limits or Limits()
-    outcomes = [simulate(work, calibration, used, seed + number) for number in range(repetitions)]
+    outcomes = [simulate(work, calibration, used, seed) for seed in range(repetitions)]
     walls = [outcome.wall_s for outcome in outcomes]
     low_s, high_s = interval(walls, calibration.residual_sigma)
     costs = [_cost(work, outcome, prices, region, architecture) for outcome in outcomes]
@@ -167,23 +165,50 @@ def pareto(forecasts: Iterable[Forecast]) -> list[Forecast]:
     return front
 
 
+class Priced(Protocol):
+    """A forecast of any kind; one with warnings cannot run as it is."""
+
+    @property
+    def wall_s(self) -> float:
+        """Median of the time."""
+
+    @property
+    def cost_usd(self) -> float | None:
+        """None where no price is known."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Why it cannot run."""
+
+
+P = TypeVar("P", bound=Priced)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
-class Recommendation:
-    """The cheapest and the fastest configuration, and the best trade-off of both."""
+class Recommendation(Generic[P]):
+    """The cheapest and the fastest forecast, and the one with the least time × money."""
 
-    cheapest: Forecast
-    fastest: Forecast
-    trade_off: Forecast
+    cheapest: P
+    fastest: P
+    trade_off: P
+
+    def names_of(self, one: P) -> list[str]:
+        """What this forecast is recommended as."""
+        named = (("fastest", self.fastest), ("best trade-off", self.trade_off), ("cheapest", self.cheapest))
+        return [name for name, chosen in named if chosen is one]
 
 
-def recommend(forecasts: Iterable[Forecast]) -> Recommendation:
-    """Cheapest, fastest, and the point of the front with the least time × money.
+def recommend(forecasts: Iterable[P]) -> Recommendation[P]:
+    """Cheapest, fastest and best trade-off of what can run and has a price.
 
     Raises:
-        BadInput: nothing among the forecasts can run.
+        BadInput: there is none.
     """
-    front = pareto(forecasts)
-    if not front:
-        raise BadInput("none of these configurations can run within Lambda's limits; take smaller partitions.")
-    trade_off = min(front, key=lambda one: math.log(one.wall_s) + math.log(max(one.cost_usd, 1e-12)))
-    return Recommendation(cheapest=front[-1], fastest=front[0], trade_off=trade_off)
+    able = [(one.wall_s, one.cost_usd, one) for one in forecasts if one.cost_usd is not None and not one.warnings]
+    if not able:
+        raise BadInput("none of these configurations can run this plan; take smaller partitions (--partition-size).")
+    return Recommendation(
+        cheapest=min(able, key=lambda one: (one[1], one[0]))[2],
+        fastest=min(able, key=lambda one: (one[0], one[1]))[2],
+        trade_off=min(able, key=lambda one: (one[0] * one[1], one[0]))[2],
+    )

@@ -13,13 +13,10 @@ from typing import Any
 
 from skyfan import store
 from skyfan.errors import BadInput
-from skyfan.planning import CONTAINER_OVERHEAD_BYTES
 from skyfan.studies.published.published_tables import read_csv
-from skyfan.studies.published.timings import planned_ranks
+from skyfan.studies.published.timings import planned_ranks, samples_per_file
 
 WALL_TIMES, RATES, ONE_NODE = "total_execution_time.csv", "result_stats.csv", "total.json"
-# Of the published files: image [5, 32, 32], magnitude [5] and redshift, each float32.
-_SAMPLE_BYTES = 4 * (5 * 32 * 32 + 5 + 1)
 _JOB = "job_id"
 
 
@@ -74,7 +71,7 @@ def _slurm(uri: str, rows: Sequence[dict[str, str]], rates: Sequence[dict[str, s
         raise BadInput(f"{uri}: {error!r} in it or in {RATES} beside it; is this a published table?") from error
     found = []
     for (data_gb, partition_mb, tasks), times_s in sorted(walls_s.items()):
-        samples = planned_ranks(partition_mb, data_gb) * samples_of_file(partition_mb)
+        samples = planned_ranks(partition_mb, data_gb) * samples_per_file(partition_mb)
         wall_s = statistics.median(times_s)
         rate = published.get(data_gb)
         found.append(ClusterResult("Slurm", data_gb, tasks, len(times_s), samples, wall_s, rate, samples / wall_s))
@@ -94,11 +91,6 @@ def _process(row: dict[str, Any]) -> ClusterResult:
     samples, wall_s = int(row["num_batches"]) * int(row["batch_size"]), float(row["total_execution_time (seconds)"])
     rate, where = float(row["sample_persec"][0]), f"one process, {row['device']}"
     return ClusterResult(where, float(row["GB_processed"]), 1, 1, samples, wall_s, rate, samples / wall_s)
-
-
-def samples_of_file(partition_mb: int) -> int:
-    """Samples of a published file of this size: 5,113 in 100 MB."""
-    return (partition_mb * 2**20 - CONTAINER_OVERHEAD_BYTES) // _SAMPLE_BYTES
 
 
 def _clock_s(text: str) -> float:

@@ -7,7 +7,7 @@ wall seconds.
 import dataclasses
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -57,50 +57,22 @@ def correct(run: RecordedRun, timings: Timings, prices: Prices, region: str = "u
     Raises:
         BadInput: no prices for the region.
     """
+    wall_s: float | None
+    map_s: float | None
+    cost_at_most_usd: float | None = None
     if isinstance(run, ReferenceRun):
-        return _correct_reference(run, timings, prices, region)
-    summary = run.summary or {}
-    timing: Mapping[str, Any] = summary.get("timing", {})
-    done = summary.get("completeness", {})
-    wall_s = timing.get("wall_s")
-    cost, basis = _our_cost(run, prices, region)
-    return _corrected(
-        run,
-        planned=done.get("ranks_planned") or max(int(record["world_size"]) for record in run.records),
-        planned_from="summary.json" if done else "world_size",
-        wall_s=wall_s,
-        map_s=timing.get("map_s") or _map_s(run),
-        timed_from="summary.json" if wall_s else "rank records",
-        cost=(cost, None, basis),
-    )
-
-
-def _correct_reference(run: ReferenceRun, timings: Timings, prices: Prices, region: str) -> Corrected:
-    timed = timings.of(run)
-    planned, planned_from = _planned(run, timings.worlds(run))
-    wall_s = timed.wall_s if timed else None
-    return _corrected(
-        run,
-        planned=planned,
-        planned_from=planned_from,
-        wall_s=wall_s,
-        map_s=timed.map_s if timed else None,
-        timed_from=timed.source if timed else "",
-        cost=_reference_cost(run, planned, wall_s, timings, prices, region),
-    )
-
-
-def _corrected(
-    run: RecordedRun,
-    *,
-    planned: int | None,
-    planned_from: str,
-    wall_s: float | None,
-    map_s: float | None,
-    timed_from: str,
-    cost: tuple[float | None, float | None, str],
-) -> Corrected:
-    cost_usd, cost_at_most_usd, cost_basis = cost
+        timed = timings.of(run)
+        planned, planned_from = _planned(run, timings.worlds(run))
+        wall_s, map_s, timed_from = (timed.wall_s, timed.map_s, timed.source) if timed else (None, None, "")
+        cost_usd, cost_at_most_usd, cost_basis = _reference_cost(run, planned, wall_s, timings, prices, region)
+    else:
+        summary = run.summary or {}
+        timing, done = summary.get("timing", {}), summary.get("completeness", {})
+        planned = done.get("ranks_planned") or max(int(record["world_size"]) for record in run.records)
+        planned_from = "summary.json" if done else "world_size"
+        wall_s, map_s = timing.get("wall_s"), timing.get("map_s") or _map_s(run)
+        timed_from = "summary.json" if wall_s else "rank records"
+        cost_usd, cost_basis = _our_cost(run, prices, region)
     return Corrected(
         run=run.name,
         kind="reference" if isinstance(run, ReferenceRun) else "skyfan",

@@ -13,10 +13,13 @@ from collections.abc import Mapping, Sequence
 
 from skyfan import store
 from skyfan.errors import BadInput
+from skyfan.planning import samples_per_partition
 from skyfan.studies.billing.lambda_logs import parse_report
 from skyfan.studies.published.published_runs import ReferenceRun
 from skyfan.studies.published.published_tables import read_csv
 
+# Image [5, 32, 32], magnitudes [5] and redshift of a sample of the published data set, each float32.
+SAMPLE_BYTES = 4 * (5 * 32 * 32 + 5 + 1)
 _LOGGED = re.compile(r"/12GB/(?P<name>[^/]+)/(?P<run>\d+)$")
 _PREFIX = re.compile(r"'DATA_PREFIX': '(\d+)MB'")
 _NO_BATCHES = "False"
@@ -83,17 +86,17 @@ def planned_ranks(partition_mb: int, data_gb: float) -> int:
     return math.ceil(data_gb * 1024 / partition_mb)
 
 
-def read_timings(folder: str) -> Timings:
-    """Finds the published tables under `folder` (path or URI) and reads them.
+def samples_per_file(partition_mb: int) -> int:
+    """Samples of a published partition file of this size: 5,113 for 100 MB."""
+    return samples_per_partition(SAMPLE_BYTES, partition_mb * 2**20)
+
+
+def timings_of(uris: Sequence[str]) -> Timings:
+    """The published tables among these files.
 
     Raises:
         BadInput: a table has a cell that is not a number or a time.
     """
-    return timings_of([info.uri for info in store.list(folder.rstrip("/"))])
-
-
-def timings_of(uris: Sequence[str]) -> Timings:
-    """The same of the published tables among these files."""
     files = {uri.rsplit("/", 1)[-1]: uri for uri in uris}
     by_size, by_name = {}, {}
     if uri := files.get("total_execution_time.csv"):

@@ -10,7 +10,7 @@ import pytest
 from moto import mock_aws
 
 from skyfan.errors import BadInput
-from skyfan.studies.billing import fetch_reports, parse_report, parse_reports
+from skyfan.studies.billing.lambda_logs import fetch_reports, parse_report, parse_reports
 
 PUBLISHED = Path(__file__).parents[2] / "data/published/aws/results/lambda_report_lines.txt"
 TEXT = (

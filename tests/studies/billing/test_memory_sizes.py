@@ -3,8 +3,7 @@
 import pytest
 
 from skyfan.cost import RankTime, load_prices
-from skyfan.studies.billing import compare
-from skyfan.studies.billing.memory_sizes import vcpus
+from skyfan.studies.billing.memory_sizes import compare, vcpus
 
 PRICES = load_prices()
 

@@ -7,16 +7,10 @@ import pytest
 
 from skyfan.cost import load_prices
 from skyfan.errors import BadInput
-from skyfan.studies.forecast import (
-    ComputeForecast,
-    Workload,
-    choose_compute,
-    compare_computes,
-    even_ranks,
-    forecast,
-    load_calibration,
-)
-from skyfan.studies.forecast.computes import COMPUTES, GPU_SAMPLES_PER_S
+from skyfan.studies.forecast.computes import COMPUTES, GPU_SAMPLES_PER_S, ComputeForecast, compare_computes
+from skyfan.studies.forecast.forecast_calibration import load_calibration
+from skyfan.studies.forecast.map_simulation import Workload
+from skyfan.studies.forecast.predict import even_ranks, forecast, recommend
 
 PRICES, CALIBRATION = load_prices(), load_calibration("skyfan")
 
@@ -72,10 +66,10 @@ def test_the_choice_leaves_out_what_cannot_run_or_has_no_price():
     found = list(compared(659_817).values())
     fastest = dataclasses.replace(found[-1], wall_s=0.1)
     impossible = dataclasses.replace(found[0], wall_s=0.1, cost_usd=1e-9, warnings=("too long",))
-    chosen = choose_compute([*found, fastest, impossible])
+    chosen = recommend([*found, fastest, impossible])
     assert chosen.fastest is found[0]
     with pytest.raises(BadInput, match="smaller partitions"):
-        choose_compute([fastest, impossible])
+        recommend([fastest, impossible])
 
 
 def test_a_price_file_without_machines_is_refused_by_name():

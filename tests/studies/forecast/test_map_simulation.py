@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from skyfan.cost import load_prices
 from skyfan.errors import BadInput
-from skyfan.studies.forecast import Calibration, Limits, Spread, Workload, forecast, simulate
+from skyfan.studies.forecast.forecast_calibration import Calibration, Spread
+from skyfan.studies.forecast.map_simulation import Limits, Workload, simulate
+from skyfan.studies.forecast.predict import forecast
 
 PLAIN = Calibration(
     source="test",

@@ -6,19 +6,13 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
+from benchmarks.published_calibration import expected_largest
 from skyfan.cost import load_prices
 from skyfan.errors import BadInput
-from skyfan.studies.forecast import (
-    Forecast,
-    Limits,
-    Spread,
-    alternatives,
-    even_ranks,
-    load_calibration,
-    pareto,
-    recommend,
-)
+from skyfan.studies.forecast.forecast_calibration import Spread, load_calibration
+from skyfan.studies.forecast.map_simulation import Limits
 from skyfan.studies.forecast.pareto_figure import plot_pareto
+from skyfan.studies.forecast.predict import Forecast, alternatives, even_ranks, pareto, recommend
 
 PRICES = load_prices()
 
@@ -106,8 +100,8 @@ def test_calibrations_can_be_saved_and_broken_ones_are_named(tmp_path):
 
 def test_spread_largest_of_many():
     even = Spread(probability=(0, 1), factor=(0, 1))
-    assert even.largest(1) == pytest.approx(0.5, abs=1e-3)
-    assert even.largest(9) == pytest.approx(0.9, abs=1e-3)
+    assert expected_largest(even, 1) == pytest.approx(0.5, abs=1e-3)
+    assert expected_largest(even, 9) == pytest.approx(0.9, abs=1e-3)
     observed = Spread.measured([1.0] * 50 + [3.0])
     assert 1 - np.interp(2.0, observed.factor, observed.probability) == pytest.approx(1 / 51, abs=0.015)
     with pytest.raises(ValueError, match="must not fall"):

@@ -7,8 +7,10 @@ import pytest
 
 from skyfan.cost import load_prices
 from skyfan.errors import BadInput
-from skyfan.studies.published import Analysis, analyse, find_all_runs, planned_ranks
+from skyfan.studies.published.analysis import Analysis, analyse
+from skyfan.studies.published.published_runs import find_all_runs
 from skyfan.studies.published.published_tables import read_csv
+from skyfan.studies.published.timings import planned_ranks
 
 PUBLISHED = Path(__file__).parents[2] / "data/published/aws"
 PRICES = load_prices()

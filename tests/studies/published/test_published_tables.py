@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from skyfan.cost import load_prices
-from skyfan.studies.published import Analysis, analyse, check_table
+from skyfan.studies.published.analysis import Analysis, analyse
 from skyfan.studies.published.published_tables import STATS_KEYS, read_csv, without_outliers
+from skyfan.studies.published.table_check import check_table
 from skyfan.studies.text_tables import write_csv
 
 PUBLISHED = Path(__file__).parents[2] / "data/published/aws"

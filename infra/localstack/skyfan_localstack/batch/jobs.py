@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -21,8 +21,6 @@ MIN_ARRAY_SIZE, MAX_ARRAY_SIZE = 2, 10_000
 MAX_ATTEMPTS = 10
 # Jobs that are remembered; AWS keeps them for at least a day.
 MAX_JOBS = 1_000
-
-Run = Callable[[Sequence[str], Mapping[str, str], threading.Event, float | None], Exit]
 
 
 class ClientError(Exception):
@@ -62,9 +60,9 @@ class Job:
     @property
     def status(self) -> str:
         """An array fails with any of its children, once all have ended; until then it is PENDING."""
-        states = {task.status for task in self.tasks}
         if not self.is_array:
             return self.tasks[0].status
+        states = {task.status for task in self.tasks}
         if not states <= set(ENDED):
             return "SUBMITTED" if states == {"SUBMITTED"} else "PENDING"
         return "FAILED" if "FAILED" in states else "SUCCEEDED"
@@ -73,12 +71,11 @@ class Job:
 class Jobs:
     """All jobs of one account: `slots` of their tasks run at once, as a compute environment's vCPUs allow."""
 
-    def __init__(self, queues: Sequence[str], slots: int = 4, run: Run | None = None) -> None:
+    def __init__(self, queues: Sequence[str], slots: int = 4) -> None:
         self._queues = frozenset(queues)
         self._definitions: dict[str, dict[str, Any]] = {}
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Lock()
-        self._run = run or (lambda *given: run_process(*given[:3], timeout_s=given[3]))
         self._pool = ThreadPoolExecutor(slots, thread_name_prefix="batch")
 
     def register(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -146,7 +143,7 @@ class Jobs:
         while not job.stopped.is_set():
             task.status = "RUNNING"
             try:
-                ended = self._run(_command(job), _environment(job, task), job.stopped, _timeout_s(job))
+                ended = run_process(_command(job), _environment(job, task), job.stopped, _timeout_s(job))
             except OSError as error:
                 ended = Exit(127, f"CannotStartContainerError: {error}")
             task.attempts.append(ended)

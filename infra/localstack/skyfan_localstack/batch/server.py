@@ -1,4 +1,4 @@
-"""The HTTP API of AWS Batch over `Jobs`: the five calls that the pipeline and its tests make.
+"""The HTTP API of AWS Batch over `Jobs`: the four calls that the pipeline and its tests make.
 
 Run it where the executor's package is: `python -m skyfan_localstack.batch.server --queues skyfan-cpu`.
 """
@@ -65,9 +65,9 @@ def make_server(jobs: Jobs, address: tuple[str, int]) -> ThreadingHTTPServer:
 
 
 @contextmanager
-def serving(jobs: Jobs, address: tuple[str, int] = ("127.0.0.1", 0)) -> Iterator[str]:
-    """Serves until the block ends, jobs included; gives the endpoint's URL."""
-    server = make_server(jobs, address)
+def serving(jobs: Jobs) -> Iterator[str]:
+    """Serves on any free port until the block ends, jobs included; gives the endpoint's URL."""
+    server = make_server(jobs, ("127.0.0.1", 0))
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:

@@ -13,6 +13,8 @@ from skyfan_localstack.stepfunctions import (
     result_writer,
 )
 
+_MODULES = (batch_client, definition, item_reader, json_path, lambda_client, map_run, map_run_api, result_writer)
+
 
 def apply_all() -> Iterator[str]:
     """Apply every module, yielding what each patches.
@@ -20,15 +22,6 @@ def apply_all() -> Iterator[str]:
     Raises:
         AttributeError: LocalStack has no such class or method any more.
     """
-    for module in (
-        batch_client,
-        definition,
-        item_reader,
-        json_path,
-        lambda_client,
-        map_run,
-        map_run_api,
-        result_writer,
-    ):
+    for module in _MODULES:
         module.apply_patch()
         yield (module.__doc__ or "").splitlines()[0]

@@ -20,15 +20,14 @@ from statistics import NormalDist
 
 import numpy as np
 
+from skyfan import store
 from skyfan.aws_limits import LAMBDA_MAX_MEMORY_MB, LAMBDA_MB_PER_VCPU, MAP_CONCURRENCY, S3_LISTING_PAGE
 from skyfan.errors import BadInput
 from skyfan.studies.forecast.forecast_calibration import Calibration, Spread
 from skyfan.studies.forecast.map_simulation import Limits, Workload, simulate
-from skyfan.studies.published import ReferenceRun, Timings, planned_ranks
-from skyfan.studies.published.published_runs import CPU
+from skyfan.studies.published.published_runs import CPU, ReferenceRun
+from skyfan.studies.published.timings import SAMPLE_BYTES, Timings, planned_ranks, samples_per_file, timings_of
 
-# Image, magnitudes and redshift of a sample of the published data set.
-SAMPLE_BYTES = 20_504
 # We ran the reference's script on 2 cores: its profiler reported 107 s for 48.8 s of wall time. Used only where all
 # fitted runs have one partition size, because they do not show how time grows with the size.
 WALL_PER_PROFILER_S = 48.8 / 107
@@ -53,12 +52,16 @@ class Observation:
 
     def workload(self) -> Workload:
         """The work of this run, for the simulator."""
-        return Workload([samples_per_rank(self.partition_mb)] * self.ranks, SAMPLE_BYTES)
+        return Workload([samples_per_file(self.partition_mb)] * self.ranks, SAMPLE_BYTES)
 
 
-def samples_per_rank(partition_mb: int) -> int:
-    """Samples of a partition file of this size: 5,113 for 100 MB."""
-    return (partition_mb * 2**20 - 2048) // SAMPLE_BYTES
+def read_timings(folder: str) -> Timings:
+    """The published tables under `folder` (path or URI).
+
+    Raises:
+        BadInput: a table has a cell that is not a number or a time.
+    """
+    return timings_of([info.uri for info in store.list(folder.rstrip("/"))])
 
 
 def observations(timings: Timings) -> list[Observation]:
@@ -104,6 +107,12 @@ def published_spread(runs: Iterable[ReferenceRun]) -> Spread:
     return Spread.measured(factors)
 
 
+def expected_largest(spread: Spread, count: int) -> float:
+    """Expected largest of `count` factors: the integral of the inverse function over d(pᶜᵒᵘⁿᵗ)."""
+    power = np.linspace(0, 1, 2001) ** (1 / count)
+    return float(np.trapezoid(np.interp(power, spread.probability, spread.factor), dx=1 / 2000))
+
+
 def profiler_s_per_mb(runs: Iterable[ReferenceRun], partition_mb: int) -> float:
     """Median profiler seconds per MB of the runs with this partition size.
 
@@ -116,9 +125,7 @@ def profiler_s_per_mb(runs: Iterable[ReferenceRun], partition_mb: int) -> float:
     return statistics.median(seconds) / partition_mb
 
 
-def fit(
-    observed: Sequence[Observation], spread: Spread, *, s_per_mb: float | None = None, source: str = "published runs"
-) -> Calibration:
+def fit(observed: Sequence[Observation], spread: Spread, *, s_per_mb: float | None = None) -> Calibration:
     """The calibration that explains the observed runs best.
 
     `s_per_mb` gives the compute seconds per MB where the runs have one partition size, and so do not show it.
@@ -129,9 +136,9 @@ def fit(
     sizes = {one.partition_mb for one in observed}
     if len(sizes) < 2 and s_per_mb is None:
         raise BadInput(f"runs with {sizes or 'no'} MB partitions only cannot tell time a MB from fixed time.")
-    fitted = _fitted(observed, spread, s_per_mb, source)
+    fitted = _fitted(observed, spread, s_per_mb)
     errors = [abs(math.expm1(-log)) for log in _logs(observed, fitted)]
-    slope = fitted.compute_s_per_sample * samples_per_rank(100) / 100 if len(sizes) > 1 else s_per_mb
+    slope = fitted.compute_s_per_sample * samples_per_file(100) / 100 if len(sizes) > 1 else s_per_mb
     return fitted.model_copy(
         update={
             "residual_sigma": _residual_sigma(_left_out_logs(observed, spread, s_per_mb, slope)),
@@ -140,19 +147,17 @@ def fit(
     )
 
 
-def _fitted(
-    observed: Sequence[Observation], spread: Spread, s_per_mb: float | None, source: str = "published runs"
-) -> Calibration:
+def _fitted(observed: Sequence[Observation], spread: Spread, s_per_mb: float | None) -> Calibration:
     """The best calibration, without its errors."""
     rows, values = _equations(observed, spread)
     solution = _solve(rows, values, {2: s_per_mb} if s_per_mb is not None else {})
     start_s, fixed_s, slope, interval_s, merge_s = (float(value) for value in solution)
     return Calibration(
-        source=source,
+        source="published runs",
         plan_s=start_s,
         start_interval_s=interval_s,
         rank_fixed_s=fixed_s,
-        compute_s_per_sample=slope * 100 / samples_per_rank(100),
+        compute_s_per_sample=slope * 100 / samples_per_file(100),
         measured_vcpus=_MEASURED_VCPUS,
         spread=spread,
         aggregate_s=0.0,
@@ -195,7 +200,7 @@ def _equations(observed: Sequence[Observation], spread: Spread) -> tuple[np.ndar
     """One row per known time: coefficients of (start, fixed, seconds per MB, interval, merge per rank)."""
     rows, values = [], []
     for one in observed:
-        in_map = [0.0, 1.0, one.partition_mb * spread.largest(one.ranks), float(one.ranks), 0.0]
+        in_map = [0.0, 1.0, one.partition_mb * expected_largest(spread, one.ranks), float(one.ranks), 0.0]
         around = [1.0, 0.0, 0.0, 0.0, float(min(one.ranks, S3_LISTING_PAGE))]
         if one.map_s is None:
             rows.append([a + b for a, b in zip(in_map, around, strict=True)])

@@ -9,6 +9,9 @@ to (or a new family with its reason) and running that command; names without a d
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
+
+_ATEN = "torch.ops.aten."
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Family:
 
     def targets(self) -> list[str]:
         """Their full names."""
-        return [f"torch.ops.aten.{name if '.' in name else name + '.default'}" for name in self.names.split()]
+        return [f"{_ATEN}{name if '.' in name else name + '.default'}" for name in self.names.split()]
 
 
 FAMILIES = (
@@ -194,3 +197,16 @@ def allowed_operators(*, random: bool = False) -> frozenset[str]:
     """Full names of the operators that a program may call, with the few random ones or without."""
     families = (*FAMILIES, RANDOM) if random else FAMILIES
     return frozenset(target for family in families for target in family.targets())
+
+
+def operator_name(target: str) -> str:
+    """The operator's name in `torch.ops.aten`, without the overload."""
+    return target.removeprefix(_ATEN).partition(".")[0]
+
+
+def aten_operator(target: str) -> Any:
+    """What torch calls by the full name of an operator that is on the list; `AttributeError` where it has none."""
+    import torch
+
+    name, _, overload = target.removeprefix(_ATEN).partition(".")
+    return getattr(getattr(torch.ops.aten, name), overload)

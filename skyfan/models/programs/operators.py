@@ -152,42 +152,15 @@ RANDOM = Family(
     "rand randn rand_like randn_like bernoulli bernoulli.p",
 )
 # Names of random operators of any overload, for a sentence about them.
-RANDOM_NAMES = frozenset(
-    (
-        *("rand", "randn", "randint", "randint_like", "rand_like", "randn_like", "randperm", "bernoulli", "bernoulli_"),
-        *(
-            "normal",
-            "normal_",
-            "uniform",
-            "uniform_",
-            "multinomial",
-            "poisson",
-            "exponential",
-            "exponential_",
-            "cauchy_",
-        ),
-        *("geometric_", "log_normal_", "random_", "rrelu", "rrelu_", "rrelu_with_noise", "native_dropout", "binomial"),
-    )
-)
+_RANDOM_NAMES = """
+    rand randn randint randint_like rand_like randn_like randperm bernoulli bernoulli_ normal normal_ uniform uniform_
+    multinomial poisson exponential exponential_ cauchy_ geometric_ log_normal_ random_ rrelu rrelu_ rrelu_with_noise
+    native_dropout binomial
+"""
+RANDOM_NAMES = frozenset(_RANDOM_NAMES.split())
 # Arithmetic on sizes, which torch has as Python functions: integers, floats and booleans in, one out.
-_ON_SIZES = (
-    "add",
-    "sub",
-    "mul",
-    "floordiv",
-    "mod",
-    "truediv",
-    "neg",
-    "eq",
-    "ne",
-    "lt",
-    "le",
-    "gt",
-    "ge",
-    "and_",
-    "or_",
-)
-SIZE_FUNCTIONS = frozenset(f"_operator.{name}" for name in _ON_SIZES) | frozenset(
+_ON_SIZES = "add sub mul floordiv mod truediv neg eq ne lt le gt ge and_ or_"
+SIZE_FUNCTIONS = frozenset(f"_operator.{name}" for name in _ON_SIZES.split()) | frozenset(
     f"torch.sym_{name}" for name in ("int", "float", "max", "min", "not", "ite")
 )
 

@@ -130,14 +130,14 @@ class GraphBuilder:
         self._tap(x, name)
         weight = _constant(affine.weight)
         if self.ranges is not None:
-            x, weight = _quantised(x, self.ranges[name]), _quantised_weight(affine.weight, axis=1)
+            x, weight = _quantised(x, self.ranges[name]), _quantised_weight(affine.weight)
         return op.add(op.matmul(x, weight, transpose_a=False, transpose_b=False), _constant(affine.bias))
 
     def _linear(self, x: Node, affine: Affine, name: str) -> Node:
         self._tap(x, name)
         if self.ranges is None:
             return _affine(x, affine)
-        product = op.matmul(_quantised(x, self.ranges[name]), _quantised_weight(affine.weight, axis=1), False, True)
+        product = op.matmul(_quantised(x, self.ranges[name]), _quantised_weight(affine.weight), False, True)
         return op.add(product, _constant(affine.bias))
 
     def _tap(self, x: Node, name: str) -> None:
@@ -233,7 +233,7 @@ def _quantised(x: Node, limits: tuple[float, float]) -> Node:
     return op.fake_quantize(x, low32, high32, low32, high32, _ACTIVATION_LEVELS)
 
 
-def _quantised_weight(weight: Array, axis: int) -> Node:
-    """Rounds to 255 levels, symmetric, with a scale for every output."""
-    reach = np.maximum(np.abs(weight).max(axis=axis, keepdims=True), np.float32(1e-12))
+def _quantised_weight(weight: Array) -> Node:
+    """Rounds to 255 levels, symmetric, with a scale for every output; inputs are dimension 1."""
+    reach = np.maximum(np.abs(weight).max(axis=1, keepdims=True), np.float32(1e-12))
     return op.fake_quantize(_constant(weight), -reach, reach, -reach, reach, _WEIGHT_LEVELS)

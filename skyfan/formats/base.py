@@ -72,7 +72,6 @@ def column(
     shape: Sequence[int],
     offset_bytes: int = 0,
     *,
-    order: tuple[int, ...] | None = None,
     stride_bytes: int | None = None,
     storage: Literal["bytes", "hdf5", "parquet"] = "bytes",
 ) -> TensorSpec:
@@ -97,7 +96,7 @@ def column(
         dtype=STRING if stored else dtype.name,
         shape=tuple(shape),
         offset_bytes=offset_bytes,
-        order=tuple(range(len(shape) - 1)) if order is None else order,
+        order=tuple(range(len(shape) - 1)),
         byteorder="big" if dtype.byteorder == ">" or (dtype.byteorder == "=" and sys.byteorder == "big") else "little",
         stride_bytes=stride_bytes,
         storage=storage,

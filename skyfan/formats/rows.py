@@ -14,16 +14,14 @@ OnStored = Callable[[TensorSpec, int, int, memoryview], None]
 """Called with a tensor, the first row, the one after the last, and their bytes as stored."""
 
 
-def read_rows(
-    file: FileLayout, name: str, start: int, stop: int, *, stats: store.ReadStats | None = None
-) -> np.ndarray:
+def read_rows(file: FileLayout, name: str, start: int, stop: int) -> np.ndarray:
     """Rows [start, stop) of one tensor as an array [stop − start, *row_shape].
 
     Raises:
         DatasetError: the file has no such tensor or rows.
         store.PreconditionFailed: the file has changed since `file` was read.
     """
-    return read_batch(file.uri, [file.tensor(name)], start, stop, etag=file.etag, stats=stats)[name]
+    return read_batch(file.uri, [file.tensor(name)], start, stop, etag=file.etag)[name]
 
 
 def read_batch(

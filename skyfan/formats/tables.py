@@ -97,7 +97,7 @@ def open_table(uri: str) -> Table:
         identity=hashlib.sha256("\n".join(file.identity for file in files).encode()).hexdigest(),
         rows=sum(file.samples for file in files),
         columns=usable,
-        left_out=(*_left_out(files[0]), *(name for name in columns if name not in usable)),
+        left_out=(*files[0].left_out, *(name for name in columns if name not in usable)),
         pieces=pieces,
     )
 
@@ -119,15 +119,6 @@ def read_table(uri: str) -> dict[str, NDArray[Any]]:
 def _is_plain(kind: Kind) -> bool:
     """Whether a numpy file can hold it, and a table of results."""
     return kind.dtype == STRING or numpy_dtype(kind.dtype).kind in "biuf"
-
-
-def _left_out(file: FileLayout) -> tuple[str, ...]:
-    """Columns of a Parquet file that its layout does not have."""
-    if file.format != "parquet":
-        return ()
-    names = pq.ParquetFile(pa.PythonFile(store.RangeFile(store.head(file.uri)), mode="r")).schema_arrow.names
-    held = {name.split(".")[0] for name in file.names} | set(file.names)
-    return tuple(name for name in names if name not in held)
 
 
 def _array_pieces(file: FileLayout, names: Sequence[str]) -> Iterator[Piece]:

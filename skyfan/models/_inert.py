@@ -13,7 +13,6 @@ from skyfan.formats.torch.unpickler import MAX_PICKLE_BYTES, load_tree
 from skyfan.formats.zipfiles import ARCHIVE_ERRORS, is_plain
 from skyfan.models.exporting.command import EXPORT_COMMAND
 
-LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 _REMEDY = ", so it was not loaded; if you trust where it is from, save the model's state_dict() there and use that."
 # torch.jit.load runs what is in the archive: for the user to do, with a file of their own.
 _EXPORT_SCRIPTED = (
@@ -42,7 +41,7 @@ def open_archive(data: bytes, where: str) -> zipfile.ZipFile:
     """The ZIP archive of a torch file; `ModelError` for empty, truncated, legacy or other files."""
     if not data:
         raise ModelError(f"{where} is empty.")
-    if data.startswith(LEGACY_MAGIC) or data[:1] == b"\x80":
+    if data[:1] == b"\x80":
         raise ModelError(
             f"{where} is a bare pickle or of the format before torch 1.6; load it where it was made and save it "
             "again with a newer torch.save."

@@ -42,4 +42,4 @@ def portable_bytes(model: LoadedModel) -> bytes:
 
 def model_bytes(model: AstroMAE, extra: Mapping[str, str]) -> bytes:
     """The safetensors bytes of a model, with the reference outputs by which engines are checked."""
-    return write_safetensors(model.state_dict(), model.config, extra, reference_outputs(model, model.config))
+    return write_safetensors(model.state_dict(), model.config, extra, reference_outputs(model))

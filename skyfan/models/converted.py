@@ -25,11 +25,8 @@ from skyfan.layout import OutputSpec
 from skyfan.models.inputs import ModelInput
 from skyfan.validation import first_problem
 
-SCHEMA = "skyfan.engine/1"
 CHOICE = "engine.json"
 EngineName = Literal["openvino", "onnxruntime", "torch"]
-# Their digests name them, so that two starts that convert at the same time do not mix theirs.
-FILES = ("xml", "bin", "onnx", "npy")
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
@@ -110,6 +107,7 @@ def read_converted(uri: str, data: bytes) -> ConvertedModel:
 
 
 def _file(folder: str, digest: str, suffix: str) -> str:
+    """Named by its digest, so that two starts that convert at the same time do not mix theirs."""
     return store.join(folder, f"{digest[:16]}.{suffix}")
 
 
@@ -121,7 +119,6 @@ def outputs_bytes(outputs: NDArray[np.float32]) -> bytes:
 
 
 def _outputs(data: bytes | None, uri: str) -> NDArray[np.float32] | None:
-
     if data is None:
         return None
     try:

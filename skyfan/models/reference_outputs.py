@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skyfan.models.config import AstroMAEConfig
 from skyfan.models.inputs import ModelInput, ModelInputs
 
 if TYPE_CHECKING:
@@ -40,11 +39,11 @@ def check_samples(inputs: Sequence[ModelInput], count: int = CHECKED_SAMPLES) ->
     return found
 
 
-def reference_outputs(model: "AstroMAE", config: AstroMAEConfig) -> Outputs | None:
+def reference_outputs(model: "AstroMAE") -> Outputs | None:
     """What torch predicts on `check_samples`, a row of the head's values a sample; None where one is not finite."""
     import torch
 
-    samples = [torch.from_numpy(values) for values in check_samples(ModelInputs.of_astromae(config).tensors)]
+    samples = [torch.from_numpy(values) for values in check_samples(ModelInputs.of_astromae(model.config).tensors)]
     with torch.inference_mode():
         outputs = model(*samples)
     return tuple(map(tuple, outputs.tolist())) if bool(torch.isfinite(outputs).all()) else None

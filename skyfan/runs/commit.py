@@ -5,7 +5,7 @@ fails and the first one's record is the answer.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -16,14 +16,14 @@ from pydantic import ValidationError
 
 from skyfan import store
 from skyfan.errors import LocationError, RunConflict, Transient
-from skyfan.planning import Plan, has_same_files, is_same_run, relocated
+from skyfan.planning import Plan, has_same_files
 from skyfan.records import RankRecord
 from skyfan.runs import predictions
+from skyfan.runs.extension import continued
 from skyfan.runs.folder import RunFolder, json_bytes, parse_document
 from skyfan.runs.predictions_writer import PredictionsWriter
 from skyfan.units import counted
 
-Grow = Callable[[Plan], Plan | None]
 _PREDICTIONS = {1: re.compile(r"rank-(0|[1-9][0-9]*)\.parquet"), 2: re.compile(r"rank-([0-9]{7})\.parquet")}
 """Names of rank files by the results' schema."""
 # How often a rank's file may vanish between two looks: each time is another start with --no-resume.
@@ -35,12 +35,12 @@ _REMOVERS = 16
 class RunLedger(RunFolder):
     """A run's folder with its commit protocol: which run has claimed it, and which ranks are committed."""
 
-    def claim(self, plan: Plan, *, resume: bool, grow: Grow = lambda _: None) -> tuple[Plan, list[int]]:
+    def claim(self, plan: Plan, *, resume: bool, result_row_bytes: int = 0) -> tuple[Plan, list[int]]:
         """Writes plan.json; returns the plan that counts, and the ranks that this very run has committed before.
 
         Another run's folder is refused and left as it is. The same run keeps its plan, and reads its files where
-        they lie now. With `resume=False` it starts over: its earlier results are removed. `grow` gives an earlier plan
-        the files that are new since, or None where `plan` is not of the same dataset grown.
+        they lie now. With `resume=False` it starts over: its earlier results are removed. Files that are new since
+        become partitions for results of `result_row_bytes` a sample.
 
         Raises:
             RunConflict: the folder belongs to another run; the sentence says what differs.
@@ -52,15 +52,13 @@ class RunLedger(RunFolder):
             store.put_new(self.plan_uri, _plan_bytes(plan))
         except store.AlreadyExists:
             earlier = self.read_plan()
-            if is_same_run(earlier, plan):
-                plan = relocated(earlier, plan)
-            elif (more := grow(earlier)) is not None:
-                plan = self._extended(earlier, more, plan, grow)
-            else:
+            more = continued(earlier, plan, result_row_bytes)
+            if more is None:
                 raise RunConflict(
                     f"{self.uri} holds run {earlier.run_id} and this is run {plan.run_id}: "
                     f"{_difference(earlier, plan)}. Choose another --output; nothing was written."
                 ) from None
+            plan = self._extended(earlier, more, plan, result_row_bytes)
             ledger = replace(self, results_schema=plan.results_schema)
             if plan is not earlier:
                 store.put(self.plan_uri, _plan_bytes(plan))
@@ -68,8 +66,8 @@ class RunLedger(RunFolder):
                 ledger.remove_results(plan)
         return plan, ledger.committed_of(plan)
 
-    def _extended(self, earlier: Plan, more: Plan, plan: Plan, grow: Grow) -> Plan:
-        """The plan with the files that are new, claimed as the next generation by a create-only put.
+    def _extended(self, earlier: Plan, more: Plan, plan: Plan, result_row_bytes: int) -> Plan:
+        """The plan `more`, with files that are new claimed as the next generation by a create-only put.
 
         Raises:
             RunConflict: there are such files, and the job does not say to extend the run.
@@ -89,12 +87,12 @@ class RunLedger(RunFolder):
         except store.AlreadyExists:
             # Another start, or one that was killed before it wrote plan.json; the dataset may have grown again since.
             found = parse_document(uri, store.read(uri), Plan)
-            again = grow(found)
+            again = continued(found, plan, result_row_bytes)
             if again is None:
                 raise RunConflict(
                     f"{uri} was planned with other files than {plan.job.dataset} has; choose another --output."
                 ) from None
-            return self._extended(found, again, plan, grow)
+            return self._extended(found, again, plan, result_row_bytes)
         return more
 
     def committed_of(self, plan: Plan) -> list[int]:

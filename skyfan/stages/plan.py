@@ -1,11 +1,12 @@
 """Planning: files → layouts → partitions → ranks, from metadata alone."""
 
-import functools
+from dataclasses import replace
 
 import structlog
 
 from skyfan import store
 from skyfan.errors import BadInput, RankTooLarge
+from skyfan.formats.catalog import Catalog
 from skyfan.formats.dataset import Advance, read_layouts
 from skyfan.job import Job
 from skyfan.layout import FileLayout
@@ -20,8 +21,8 @@ from skyfan.planning import (
     run_identity,
 )
 from skyfan.runs.commit import RunLedger
+from skyfan.runs.extension import continued
 from skyfan.stages.catalog import joined, open_catalog
-from skyfan.stages.extension import grown
 from skyfan.stages.items import write_items
 from skyfan.stages.messages import PlanReply, PlanRequest
 from skyfan.units import format_duration, format_size
@@ -37,13 +38,13 @@ def plan(request: PlanRequest, advance: Advance | None = None) -> PlanReply:
         RunConflict: the output belongs to another run.
         RankTooLarge: a rank would not end within its time limit.
     """
-    planned = draft(request.job, request.model.digest, request.model.result_row_bytes, advance)
-    planned = planned.model_copy(update={"calibration": request.model.calibration})
+    catalog = open_catalog(request.job)
+    planned = _asked(request, catalog, advance)
     _check_rank_time(planned, request)
     ledger = RunLedger(request.job.output)
-    with joined(planned, open_catalog(request.job), ledger) as (planned, write_catalog):
-        grow = functools.partial(grown, plan=planned, result_row_bytes=request.model.result_row_bytes)
-        planned, committed = ledger.claim(planned, resume=request.job.resume, grow=grow)
+    with joined(planned, catalog, ledger) as (planned, write_catalog):
+        row_bytes = request.model.result_row_bytes
+        planned, committed = ledger.claim(planned, resume=request.job.resume, result_row_bytes=row_bytes)
         write_catalog()
     write_items(planned, ledger, frozenset(committed))
     structlog.get_logger("partitioner").info(
@@ -59,12 +60,21 @@ def plan(request: PlanRequest, advance: Advance | None = None) -> PlanReply:
 
 def count_ranks_to_run(request: PlanRequest) -> int:
     """How many ranks this start would compute; nothing is claimed, written or removed."""
-    job = request.job
-    planned = draft(job, request.model.digest, request.model.result_row_bytes)
-    ledger = RunLedger(job.output, planned.results_schema)
-    if not job.resume or not store.exists(ledger.plan_uri) or ledger.read_plan().run_id != planned.run_id:
+    ledger = RunLedger(request.job.output)
+    planned = _asked(request, open_catalog(request.job))
+    if not store.exists(ledger.plan_uri):
         return len(planned.working_ranks)
-    return len(planned.working_ranks) - len(ledger.committed_of(planned))
+    counts = continued(ledger.read_plan(), planned, request.model.result_row_bytes)
+    if counts is None or not request.job.resume:
+        return len((counts or planned).working_ranks)
+    committed = replace(ledger, results_schema=counts.results_schema).committed_of(counts)
+    return len(counts.working_ranks) - len(committed)
+
+
+def _asked(request: PlanRequest, catalog: Catalog | None, advance: Advance | None = None) -> Plan:
+    """The plan of what is asked, whatever an earlier start began."""
+    planned = _draft(request.job, request.model.digest, request.model.result_row_bytes, advance, catalog)
+    return planned.model_copy(update={"calibration": request.model.calibration})
 
 
 def draft(job: Job, model_digest: str, result_row_bytes: int = 0, advance: Advance | None = None) -> Plan:
@@ -73,7 +83,12 @@ def draft(job: Job, model_digest: str, result_row_bytes: int = 0, advance: Advan
     Raises:
         RankTooLarge: the job asks for so few ranks that one would have too large results.
     """
-    catalog = open_catalog(job)
+    return _draft(job, model_digest, result_row_bytes, advance, open_catalog(job))
+
+
+def _draft(
+    job: Job, model_digest: str, result_row_bytes: int, advance: Advance | None, catalog: Catalog | None
+) -> Plan:
     files = read_layouts(job.dataset, advance, columns=job, beside=catalog.planned if catalog else None)
     partitions = make_partitions(files, job.partition_size, result_row_bytes)
     if job.file_limit is not None:

@@ -12,7 +12,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from skyfan.errors import BadInput, LocationError, RunConflict, SkyfanError
-from skyfan.events import Progress
 from skyfan.models.loading import load_model
 from skyfan.models.locating import locate_models, models_digest
 from skyfan.planning import Plan
@@ -76,10 +75,8 @@ class Verification:
         return {"schema": "skyfan.verification/1", "ok": self.ok, **asdict(self)}
 
 
-def verify_run(
-    ledger: RunLedger, plan: Plan, *, samples: int = DEFAULT_SAMPLES, seed: int = 0, progress: Progress | None = None
-) -> Verification:
-    """Checks every rank's file, and computes `samples` random samples again; `progress` counts ranks.
+def verify_run(ledger: RunLedger, plan: Plan, *, samples: int = DEFAULT_SAMPLES, seed: int = 0) -> Verification:
+    """Checks every rank's file, and computes `samples` random samples again.
 
     Raises:
         BadInput: `samples` or `seed` is negative.
@@ -95,7 +92,7 @@ def verify_run(
         return found
     chosen = _chosen_rows(plan, present, samples, seed)
     checked: dict[int, CheckedRank] = {}
-    for number, rank in enumerate(plan.working_ranks):
+    for rank in plan.working_ranks:
         uri = ledger.predictions_uri(rank)
         if rank not in present:
             found.add(uri, f"rank {rank} is missing", missing=True)
@@ -104,8 +101,6 @@ def verify_run(
             checked[rank] = check_rank(uri, plan.item(rank), plan.run_id, chosen.get(rank, np.empty(0, np.int64)))
         except (RunConflict, LocationError) as error:
             found.add(uri, str(error))
-        if progress:
-            progress(number + 1, len(plan.working_ranks))
     found.ranks, found.columns = len(checked), sum(one.columns for one in checked.values())
     found.rows = sum(one.record.samples for one in checked.values())
     _recompute(ledger, plan, checked, chosen, found)

@@ -175,7 +175,6 @@ class _Loop:
             history=tuple(state.history),
             training_samples=len(self.training),
             validation_samples=len(self.validation),
-            stopped_early=state.epoch < self.settings.epochs,
         )
 
     def _trained(self, model: AstroMAE) -> nn.Module:

@@ -1,7 +1,7 @@
 """Labelled samples in memory, for training and for comparing models."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,9 +59,9 @@ def read_samples(uri: str) -> Samples:
     usable &= np.isfinite(known_redshifts(redshift))
     if not usable.any():
         raise DatasetError(f"{uri} has no sample with known image, magnitudes and redshift.")
-    rows = np.flatnonzero(usable)
-    dropped = len(usable) - len(rows)
-    return Samples(image, magnitude, redshift) if not dropped else _take(image, magnitude, redshift, rows)
+    samples, rows = Samples(image, magnitude, redshift), np.flatnonzero(usable)
+    dropped = len(samples) - len(rows)
+    return replace(samples.take(rows), dropped=dropped) if dropped else samples
 
 
 def read_digest(uri: str) -> str:
@@ -70,10 +70,6 @@ def read_digest(uri: str) -> str:
     for start in range(0, size, _PIECE_BYTES):
         digest.update(store.read_range(uri, start, min(start + _PIECE_BYTES, size)))
     return digest.hexdigest()
-
-
-def _take(image: Array, magnitude: Array, redshift: Array, rows: NDArray[np.intp]) -> Samples:
-    return Samples(image[rows], magnitude[rows], redshift[rows], dropped=len(image) - len(rows))
 
 
 def split_by_galaxy(

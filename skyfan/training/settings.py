@@ -79,7 +79,6 @@ class Trained:
     history: tuple[EpochResult, ...]
     training_samples: int
     validation_samples: int
-    stopped_early: bool
 
     @property
     def epochs(self) -> int:

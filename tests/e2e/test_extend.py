@@ -10,6 +10,8 @@ from skyfan import store
 from skyfan.errors import RunConflict
 from skyfan.events import RankCommitted
 from skyfan.runs.folder import RunFolder
+from skyfan.stages.messages import PlanRequest, PreparedModel
+from skyfan.stages.plan import count_ranks_to_run
 from tests.e2e.support import make_job, run
 
 NIGHTS = ("n1", "n2", "n0")
@@ -65,6 +67,24 @@ def test_only_the_new_files_are_predicted_and_old_rows_keep_their_numbers(nights
     events = []
     assert run(job_of(tmp_path, small_model), events=events) == summary  # nothing is new: no option is needed
     assert committed(events) == []
+
+
+def test_ranks_to_run_are_counted_as_they_are_then_planned(nights, small_model, tmp_path):
+    """Of collectives this number is known before the run is planned: a group of more ranks would not meet."""
+
+    def counted(**options):
+        model = PreparedModel(uri="", digest=digest, format="", parameters=1, needs_conversion=False)
+        return count_ranks_to_run(PlanRequest(job=job_of(tmp_path, small_model, extend=True, **options), model=model))
+
+    run(job_of(tmp_path, small_model))
+    digest = skyfan.open_run(str(tmp_path / "run")).plan.model_digest
+    assert counted() == 0
+    nights("n2")
+    assert (counted(), counted(resume=False)) == (2, 4)
+    run(job_of(tmp_path, small_model, extend=True))
+    assert counted() == 0
+    (tmp_path / "run" / "predictions" / "rank-0000003.parquet").unlink()
+    assert (counted(), counted(batch_size=7)) == (1, 4)
 
 
 def test_a_dataset_that_grew_is_told_with_the_option(nights, small_model, tmp_path):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from skyfan.dtypes import numpy_dtype
 from skyfan.errors import BadInput, ModelError
 from skyfan.models.inputs import ModelInput
 from skyfan.models.onnx import NEEDED
@@ -25,10 +26,9 @@ if TYPE_CHECKING:
 # protobuf's own limit of a message, the calls and tensors of a graph, values of one tensor.
 MAX_BYTES, MAX_NODES, MAX_TENSORS, MAX_DIMENSIONS, MAX_VALUES = 2**31 - 1, 50_000, 200_000, 8, 2**40
 MAX_NAME, MAX_OPSET = 200, 64
-# onnx's numbers of dtypes (TensorProto.DataType): its name here, bytes a value.
-DTYPES = {1: ("float32", 4), 2: ("uint8", 1), 3: ("int8", 1), 4: ("uint16", 2), 5: ("int16", 2), 6: ("int32", 4)}
-DTYPES |= {7: ("int64", 8), 9: ("bool", 1), 10: ("float16", 2), 11: ("float64", 8), 12: ("uint32", 4)}
-DTYPES |= {13: ("uint64", 8), 16: ("bfloat16", 2)}
+# onnx's numbers of dtypes (TensorProto.DataType), and their names here.
+DTYPES = {1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool"}
+DTYPES |= {10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 16: "bfloat16"}
 # Fields of a tensor that hold its values where `raw_data` does not.
 _TYPED = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
 _GRAPHS, _SPARSE, _TYPES = (5, 10), (11, 12), (13, 14)  # AttributeProto.AttributeType
@@ -170,7 +170,7 @@ def _check_tensor(tensor: "TensorProto", uri: str, fetched: dict[str, bytes]) ->
     count = math.prod(sizes[:MAX_DIMENSIONS])
     if len(sizes) > MAX_DIMENSIONS or any(size < 0 for size in sizes) or count > MAX_VALUES:
         refuse(f"gives the tensor {name} the shape {sizes[:MAX_DIMENSIONS]}, which no tensor here can have")
-    wanted_bytes = count * DTYPES[tensor.data_type][1]
+    wanted_bytes = count * numpy_dtype(DTYPES[tensor.data_type]).itemsize
     if tensor.data_location:
         tensor.raw_data = _external(tensor, uri, wanted_bytes, fetched)
         del tensor.external_data[:]
@@ -222,7 +222,7 @@ def _type(value: "ValueInfoProto") -> tuple[str, tuple[int | None, ...]]:
         refuse(f"takes or gives {shown(value.name)}, which holds no plain numbers")
     if len(tensor.shape.dim) > MAX_DIMENSIONS:
         refuse(f"takes or gives {shown(value.name)} of {len(tensor.shape.dim)} dimensions")
-    return DTYPES[tensor.elem_type][0], tuple(
+    return DTYPES[tensor.elem_type], tuple(
         dim.dim_value if dim.WhichOneof("value") == "dim_value" else None for dim in tensor.shape.dim
     )
 

@@ -12,7 +12,8 @@ file. It is given another archive, made here:
 3. `checking` holds every call against the list of `operators`, by overload, and its arguments against the operator's
    signature. No argument can be an operator, a graph or an object, and no higher-order operator is left.
 4. `tensors` holds stored tensors against the bytes that are there.
-5. `signature` and `tensors` write the new archive from those classes.
+5. `exported` writes the new archive from those classes, for converters. Predictions need neither it nor torch's loader:
+   `module` makes the calls of the graph itself.
 
 Why this refuses the kinds and not only the cases: a reader, a writer or a process starter has to be *named* for torch
 to call it, and the only names that leave this package are the constants of `operators`. There is no second place for a

@@ -37,11 +37,6 @@ class CheckedProgram:
     writes_inputs: bool
 
     @property
-    def operators(self) -> tuple[str, ...]:
-        """Full names of the operators that it calls."""
-        return tuple(sorted({node.target for node in self.program.graph.nodes}))
-
-    @property
     def fixed_batch(self) -> int | None:
         """The one number of samples that it takes, where it was exported without a free batch dimension."""
         return next((taken.shape[0] for taken in self.inputs if taken.shape), None)

@@ -10,8 +10,14 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from skyfan.models.programs.fields import refuse, shown
-from skyfan.models.programs.graph import TENSOR, Argument, Name, Node, Program
-from skyfan.models.programs.operators import RANDOM_NAMES, SIZE_FUNCTIONS, allowed_operators
+from skyfan.models.programs.graph import TENSOR, TENSORS, Argument, Name, Node, Program
+from skyfan.models.programs.operators import (
+    RANDOM_NAMES,
+    SIZE_FUNCTIONS,
+    allowed_operators,
+    aten_operator,
+    operator_name,
+)
 from skyfan.models.programs.signature import CHANGES_ITSELF
 
 if TYPE_CHECKING:
@@ -48,6 +54,8 @@ _TYPES = {
     "List[Tensor]": frozenset({"as_tensors"}),
     "List[Optional[Tensor]]": frozenset({"as_tensors", "as_optional_tensors"}),
 }
+# The type of a result in the signature: its tag, where that is not a tensor's.
+_RESULTS = {"List[Tensor]": TENSORS, "int": "as_sym_int", "SymInt": "as_sym_int"}
 # Operators that give back the tensor they were given, though their signature does not tell.
 _MAY_ALIAS = frozenset({"dropout", "feature_dropout", "alpha_dropout", "lift_fresh_copy", "broadcast_to", "tile"})
 IS_RANDOM = (
@@ -72,7 +80,7 @@ def check_calls(program: Program, *, random: bool = False) -> bool:
         if node.target in SIZE_FUNCTIONS:
             _check_size_function(node, bits)
             continue
-        name = node.target.removeprefix("torch.ops.aten.").partition(".")[0]
+        name = operator_name(node.target)
         if node.target not in allowed:
             if name in RANDOM_NAMES and not random:
                 refuse(IS_RANDOM.format(name))
@@ -91,12 +99,11 @@ def check_calls(program: Program, *, random: bool = False) -> bool:
 
 def operator_schema(target: str) -> "FunctionSchema":
     """The signature in torch of an operator that is on the list."""
-    import torch
-
-    name, _, overload = target.removeprefix("torch.ops.aten.").partition(".")
     try:
-        schema: FunctionSchema = getattr(getattr(torch.ops.aten, name), overload)._schema
+        schema: FunctionSchema = aten_operator(target)._schema
     except AttributeError:
+        import torch
+
         refuse(f"calls {target}, which torch {torch.__version__} does not have")
     return schema
 
@@ -118,14 +125,8 @@ def _check_arguments(node: Node, schema: "FunctionSchema") -> None:
     absent = next((name for name in missing if node.argument(name) is None), None)
     if absent is not None:
         refuse(f"calls {node.target} without its {absent}")
-    if len(node.outputs) > max(1, len(schema.returns)) or not node.outputs:
-        refuse(f"takes {len(node.outputs)} results of {node.target}, which has {len(schema.returns)}")
-    tags = ["as_tensors" if str(r.real_type) == "List[Tensor]" else TENSOR for r in schema.returns]
-    scalar = [
-        "as_sym_int" if str(r.real_type) in ("int", "SymInt") else tag
-        for r, tag in zip(schema.returns, tags, strict=True)
-    ]
-    if [output.tag for output in node.outputs] != scalar[: len(node.outputs)] or len(node.outputs) != len(scalar):
+    kinds = [_RESULTS.get(str(result.real_type), TENSOR) for result in schema.returns]
+    if not node.outputs or [output.tag for output in node.outputs] != kinds:
         refuse(f"takes results of {node.target} that it does not have")
 
 

@@ -156,7 +156,7 @@ def _node_name(node: Node, at: int) -> str:
 
 @dataclass(frozen=True)
 class Weight:
-    """A stored tensor: the name of its value in the graph and in the file, its entry, whether it is trained."""
+    """A stored tensor: its value in the graph, its name in the file, and whether it is trained."""
 
     value: str
     name: str

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from skyfan.models.programs.graph import Program
+from skyfan.models.programs.operators import operator_name
 
 # Operators that look up, and the arguments that hold places.
 _INDICES = {
@@ -52,7 +53,7 @@ def unbounded_lookup(program: Program) -> str | None:
 
 def _calls(program: Program) -> Iterable[Call]:
     for node in program.graph.nodes:
-        name = node.target.removeprefix("torch.ops.aten.").partition(".")[0]
+        name = operator_name(node.target)
         places = node.argument(_INDICES[name]) if name in _INDICES else None
         yield Call(
             name,

@@ -16,7 +16,7 @@ from skyfan.errors import ModelError
 from skyfan.layout import OutputSpec
 from skyfan.models.programs.checked import CheckedProgram
 from skyfan.models.programs.graph import TENSORS, Argument, Name, Node
-from skyfan.models.programs.operators import SIZE_FUNCTIONS
+from skyfan.models.programs.operators import SIZE_FUNCTIONS, aten_operator
 from skyfan.models.programs.reading import DTYPES
 from skyfan.models.programs.tensors import StoredTensor
 from skyfan.plain_text import first_line
@@ -137,8 +137,7 @@ def _function(target: str) -> Callable[..., Any]:
         module, _, name = target.rpartition(".")
         found: Callable[..., Any] = getattr(operator if module == "_operator" else torch, name)
         return found
-    name, _, overload = target.removeprefix("torch.ops.aten.").partition(".")
-    called: Callable[..., Any] = getattr(getattr(torch.ops.aten, name), overload)
+    called: Callable[..., Any] = aten_operator(target)
     return called
 
 

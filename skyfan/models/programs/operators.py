@@ -9,6 +9,9 @@ to (or a new family with its reason) and running that command; names without a d
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
+
+_ATEN = "torch.ops.aten."
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Family:
 
     def targets(self) -> list[str]:
         """Their full names."""
-        return [f"torch.ops.aten.{name if '.' in name else name + '.default'}" for name in self.names.split()]
+        return [f"{_ATEN}{name if '.' in name else name + '.default'}" for name in self.names.split()]
 
 
 FAMILIES = (
@@ -149,42 +152,15 @@ RANDOM = Family(
     "rand randn rand_like randn_like bernoulli bernoulli.p",
 )
 # Names of random operators of any overload, for a sentence about them.
-RANDOM_NAMES = frozenset(
-    (
-        *("rand", "randn", "randint", "randint_like", "rand_like", "randn_like", "randperm", "bernoulli", "bernoulli_"),
-        *(
-            "normal",
-            "normal_",
-            "uniform",
-            "uniform_",
-            "multinomial",
-            "poisson",
-            "exponential",
-            "exponential_",
-            "cauchy_",
-        ),
-        *("geometric_", "log_normal_", "random_", "rrelu", "rrelu_", "rrelu_with_noise", "native_dropout", "binomial"),
-    )
-)
+_RANDOM_NAMES = """
+    rand randn randint randint_like rand_like randn_like randperm bernoulli bernoulli_ normal normal_ uniform uniform_
+    multinomial poisson exponential exponential_ cauchy_ geometric_ log_normal_ random_ rrelu rrelu_ rrelu_with_noise
+    native_dropout binomial
+"""
+RANDOM_NAMES = frozenset(_RANDOM_NAMES.split())
 # Arithmetic on sizes, which torch has as Python functions: integers, floats and booleans in, one out.
-_ON_SIZES = (
-    "add",
-    "sub",
-    "mul",
-    "floordiv",
-    "mod",
-    "truediv",
-    "neg",
-    "eq",
-    "ne",
-    "lt",
-    "le",
-    "gt",
-    "ge",
-    "and_",
-    "or_",
-)
-SIZE_FUNCTIONS = frozenset(f"_operator.{name}" for name in _ON_SIZES) | frozenset(
+_ON_SIZES = "add sub mul floordiv mod truediv neg eq ne lt le gt ge and_ or_"
+SIZE_FUNCTIONS = frozenset(f"_operator.{name}" for name in _ON_SIZES.split()) | frozenset(
     f"torch.sym_{name}" for name in ("int", "float", "max", "min", "not", "ite")
 )
 
@@ -194,3 +170,16 @@ def allowed_operators(*, random: bool = False) -> frozenset[str]:
     """Full names of the operators that a program may call, with the few random ones or without."""
     families = (*FAMILIES, RANDOM) if random else FAMILIES
     return frozenset(target for family in families for target in family.targets())
+
+
+def operator_name(target: str) -> str:
+    """The operator's name in `torch.ops.aten`, without the overload."""
+    return target.removeprefix(_ATEN).partition(".")[0]
+
+
+def aten_operator(target: str) -> Any:
+    """What torch calls by the full name of an operator that is on the list; `AttributeError` where it has none."""
+    import torch
+
+    name, _, overload = target.removeprefix(_ATEN).partition(".")
+    return getattr(getattr(torch.ops.aten, name), overload)

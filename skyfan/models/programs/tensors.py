@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from skyfan.dtypes import numpy_dtype
 from skyfan.models.programs import fields
 from skyfan.models.programs.archive import ProgramArchive
 from skyfan.models.programs.fields import mapping, refuse, shown
@@ -21,8 +22,6 @@ from skyfan.models.programs.reading import DTYPES, read_meta
 FOLDERS = ("data/weights/", "data/constants/")
 CONFIGS = ("model_weights_config.json", "model_constants_config.json")
 _RAW_TENSOR = re.compile(r"(weight|tensor)_\d{1,6}")
-_ITEM_BYTES = {"uint8": 1, "int8": 1, "int16": 2, "int32": 4, "int64": 8}
-_ITEM_BYTES |= {"float16": 2, "float32": 4, "float64": 8, "bool": 1, "bfloat16": 2}
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def _stored(name: str, meta: TensorMeta, entry: str, archive: ProgramArchive) ->
     stored_bytes = archive.sizes.get(f"{archive.folder}{entry}")
     if stored_bytes is None:
         refuse(f"is damaged: the entry {entry} of {name} cannot be read")
-    item_bytes = _ITEM_BYTES[DTYPES[meta.dtype]]
+    item_bytes = numpy_dtype(DTYPES[meta.dtype]).itemsize
     sizes, strides, (offset,) = (_whole(name, held) for held in (meta.sizes, meta.strides, (meta.offset,)))
     values = math.prod(sizes)
     last = offset + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))

@@ -28,10 +28,15 @@ _SEED = struct.Struct("<q")
 
 def try_program(data: bytes, where: str, *, random_seed: int | None = None) -> None:
     """Lets the program of a `.pt2` file predict in a child process; `ModelError` tells how that failed."""
-    limits = Limits(memory_bytes=Limits().memory_bytes + _MEMORY_PER_BYTE * len(data))
     seed = _SEED.pack(-1 if random_seed is None else random_seed)
+    try_in_child(f"{__name__}:tried", seed + data, where)
+
+
+def try_in_child(function: str, data: bytes, where: str) -> None:
+    """Lets `function` (MODULE:NAME) try a model in a child process; `ModelError` tells what is wrong with it."""
+    limits = Limits(memory_bytes=Limits().memory_bytes + _MEMORY_PER_BYTE * len(data))
     try:
-        refused = run_in_child(f"{__name__}:tried", seed + data, limits)
+        refused = run_in_child(function, data, limits)
     except ChildDied as died:
         raise ModelError(f"{where} was tried in a child process and {died}; it was not run here.") from died
     if refused is not None:
@@ -83,7 +88,7 @@ def require_own_rows(
             "that change do; call .eval() before exporting."
         )
     if seeded:
-        return among  # a row's random numbers depend on where in its batch it is
+        return among
     alone = np.concatenate([predicted([values[at : at + 1] for values in rows]) for at in range(len(rows[0]))])
     if not _same(among, alone):
         raise ModelError(

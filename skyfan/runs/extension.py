@@ -1,12 +1,20 @@
-"""A dataset that grew: the plan of its run with ranks for the files that are new, and nothing else changed."""
+"""Which plan counts where an earlier one was there first: that one, or it with ranks for the files that are new."""
 
 from collections import Counter
 
 from skyfan.layout import FileLayout
-from skyfan.planning import Generation, Plan, Span, distribute, make_partitions
+from skyfan.planning import Generation, Plan, Span, distribute, is_same_run, make_partitions, relocated
 
 
-def grown(earlier: Plan, plan: Plan, result_row_bytes: int = 0) -> Plan | None:
+def continued(earlier: Plan, plan: Plan, result_row_bytes: int = 0) -> Plan | None:
+    """The plan by which `plan` goes on with what `earlier` began; None where it is another run.
+
+    It is the earlier one with its files where they lie now, and with those that are new since, if there are any.
+    """
+    return relocated(earlier, plan) if is_same_run(earlier, plan) else _grown(earlier, plan, result_row_bytes)
+
+
+def _grown(earlier: Plan, plan: Plan, result_row_bytes: int) -> Plan | None:
     """The earlier plan with all files of `plan`, those that it lacks as ranks of their own after its ranks.
 
     Old files keep their samples' numbers, wherever they lie now. The catalogue is the one of `plan`: it may have grown,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from skyfan_localstack.stepfunctions import (
-    batch_client,
+    array_tasks,
     definition,
     item_reader,
     json_path,
@@ -21,7 +21,7 @@ def apply_all() -> Iterator[str]:
         AttributeError: LocalStack has no such class or method any more.
     """
     for module in (
-        batch_client,
+        array_tasks,
         definition,
         item_reader,
         json_path,

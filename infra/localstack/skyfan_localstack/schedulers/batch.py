@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
-from skyfan_localstack.batch.processes import Exit, run_process
+from skyfan_localstack.schedulers.processes import Exit, run_process
 
 ENDED = ("SUCCEEDED", "FAILED")
 MIN_ARRAY_SIZE, MAX_ARRAY_SIZE = 2, 10_000

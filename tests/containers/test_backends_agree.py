@@ -1,0 +1,208 @@
+"""One dataset and one model on every backend: predictions of `model(x)`, identical accounting.
+
+Compose, Lambda, Batch and SageMaker are those of compose.yaml: the services' own images, and LocalStack with the deployed
+state machine.
+"""
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from numpy.typing import NDArray
+from typer.testing import CliRunner
+
+import skyfan
+from skyfan import store
+from skyfan.backends.base import BackendSettings
+from skyfan.backends.slurm.backend import SlurmBackend
+from skyfan.backends.slurm.options import SlurmOptions
+from skyfan.cli import app
+from skyfan.errors import SkyfanError
+from skyfan.job import Compute, Job
+from skyfan.runs.commit import RunLedger
+from skyfan.runs.folder import RunFolder
+from skyfan.serving.rank_job import run_rank_job
+from tests.backends.slurm.conftest import _cluster, cluster  # noqa: F401 (fixtures)
+from tests.conftest import Sample
+from tests.containers.stack import Stack
+from tests.e2e.support import assert_equal_z, make_job
+
+pytestmark = pytest.mark.slow
+
+RANKS = 3
+RESULTS = "s3://skyfan-results"
+FUNCTIONS = ("lambda-partitioner", "lambda-executor", "lambda-executor-torch", "lambda-aggregator")
+ACCOUNTED = ("state", "samples", "data_bytes", "world_size", "completeness", "failures", "reused_ranks")
+
+
+@pytest.fixture(scope="module")
+def pipeline(stack: Stack) -> Iterator[Stack]:
+    """The state machine in LocalStack, with functions, Batch and SageMaker: what `make localstack-up` makes."""
+    profile = ("--profile", "stepfunctions")
+    stack.compose(*profile, "up", "--detach", "--wait", "--no-deps", *FUNCTIONS, "schedulers")
+    made = ("--rm", "--no-deps", "--entrypoint", "python -m skyfan_compose.pipeline", "stepfunctions")
+    stack.compose(*profile, "run", *made)
+    yield stack
+    stack.compose(*profile, "rm", "--stop", "--force", *FUNCTIONS, "schedulers")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a backend is given to run a job with."""
+
+    request: pytest.FixtureRequest
+
+    def stack(self, fixture: str) -> Stack:
+        found: Stack = self.request.getfixturevalue(fixture)
+        return found
+
+
+def on(name: str) -> Callable[[Bench, Job], None]:
+    return lambda bench, job: run(job, name)
+
+
+def run(job: Job, backend: Any) -> None:
+    skyfan.run(job, on=backend, progress=False)
+
+
+def by_rank(bench: Bench, job: Job) -> None:
+    """The commands that any scheduler can start, in an order of its own."""
+    words = ["--dataset", job.dataset, "--model", job.model, "--output", job.output, "--world-size", str(RANKS)]
+    size = ["--partition-size", str(job.partition_size_bytes), "--missing", job.missing[0]]
+    done = CliRunner().invoke(app, ["plan", *words, *size, "--write"], catch_exceptions=False, standalone_mode=False)
+    assert done.exception is None
+    assert [run_rank_job(job.output, index=rank) for rank in (2, 0, 1)] == [0, 0, 0]
+    CliRunner().invoke(app, ["aggregate", job.output, "--json"], catch_exceptions=False, standalone_mode=False)
+
+
+def on_slurm(bench: Bench, job: Job) -> None:
+    bench.request.getfixturevalue("cluster")
+    run(job, SlurmBackend(BackendSettings(slurm=SlurmOptions(memory="1GB"))))
+
+
+def on_compose(bench: Bench, job: Job) -> None:
+    words = (f"--dataset={job.dataset}", f"--model={job.model}", f"--world-size={RANKS}")
+    size = (f"--partition-size={job.partition_size_bytes}", f"--missing={job.missing[0]}")
+    bench.stack("stack").start_job(job.output, *words, *size).wait()
+
+
+def on_step_functions(compute: Compute) -> Callable[[Bench, Job], None]:
+    def start(bench: Bench, job: Job) -> None:
+        bench.stack("pipeline")
+        run(job.model_copy(update={"compute": compute}), "localstack")
+
+    return start
+
+
+def rows(output: str) -> pa.Table:
+    """All rows, in rank order."""
+    folder = RunLedger(output)
+    files = [pq.read_table(io.BytesIO(store.read(folder.predictions_uri(r)))) for r in sorted(folder.committed_ranks())]
+    return pa.concat_tables(file.replace_schema_metadata(None) for file in files)
+
+
+def given(sample: Sample, model: Path, output: Path | str) -> Job:
+    """The job; for an output in S3 the dataset and the model lie there too."""
+    paths = {sample.path: "", model: ""}
+    for path in paths:
+        paths[path] = f"s3://skyfan-data/agree/{path.name}" if str(output).startswith("s3://") else str(path)
+        if paths[path] != str(path):
+            store.copy_in(path, paths[path])
+    return make_job(paths[sample.path], paths[model], output, world_size=RANKS, workers=2, missing="skip")
+
+
+@pytest.fixture(scope="module")
+def accounts() -> dict[str, Any]:
+    """What the first backend accounted for."""
+    return {}
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [
+        ("process", on("process")),
+        ("local", on("local")),
+        ("rank", by_rank),
+        ("slurm", on_slurm),
+        pytest.param("compose", on_compose, marks=pytest.mark.docker),
+        pytest.param("lambda", on_step_functions("lambda"), marks=pytest.mark.docker),
+        pytest.param("batch", on_step_functions("batch"), marks=pytest.mark.docker),
+        pytest.param("sagemaker", on_step_functions("sagemaker"), marks=pytest.mark.docker),
+    ],
+)
+def test_backends_agree(
+    name: str,
+    start: Callable[[Bench, Job], None],
+    sample: Sample,
+    small_model: Path,
+    expected_z: NDArray[np.float32],
+    tmp_path: Path,
+    accounts: dict[str, Any],
+    request: pytest.FixtureRequest,
+) -> None:
+    in_containers = request.node.get_closest_marker("docker")
+    if in_containers:
+        request.getfixturevalue("stack")
+    job = given(sample, small_model, f"{RESULTS}/agree-{name}" if in_containers else tmp_path / "run")
+    start(Bench(request), job)
+    assert_equal_z(rows(job.output), expected_z)
+    summary = json.loads(store.read(RunFolder(job.output).summary_uri))
+    account = {key: summary[key] for key in ACCOUNTED}
+    first = accounts.setdefault("first", (account, summary["science"]))
+    assert account == first[0]
+    assert summary["science"] == pytest.approx(first[1], rel=1e-4, nan_ok=True)
+    # A file's identity is of its content on disk and of its ETag in S3: each kind has one run of this job.
+    assert summary["run_id"] == accounts.setdefault("s3" if in_containers else "disk", summary["run_id"])
+
+
+KILL = """
+import os, signal, sys, time
+deadline = time.monotonic() + 120
+while time.monotonic() < deadline:
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            told = open(f"/proc/{pid}/environ").read().split(chr(0))
+            hosts = open(f"/proc/{pid}/cwd/config/resourceconfig.json").read() if "algo" in sys.argv[1] else ""
+        except OSError:
+            continue
+        if sys.argv[1] in told or f'"current_host": "{sys.argv[1]}"' in hosts:
+            os.kill(int(pid), signal.SIGKILL)
+            sys.exit()
+    time.sleep(0.02)
+sys.exit("no such process")
+"""
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize(("compute", "victim"), [("batch", "AWS_BATCH_JOB_ARRAY_INDEX=1"), ("sagemaker", "algo-2")])
+def test_a_killed_task_costs_its_ranks_and_the_same_again_computes_them(
+    compute: Compute,
+    victim: str,
+    pipeline: Stack,
+    sample: Sample,
+    small_model: Path,
+    expected_z: NDArray[np.float32],
+) -> None:
+    job = given(sample, small_model, f"{RESULTS}/killed-{compute}").model_copy(update={"compute": compute})
+    (schedulers,) = pipeline.containers("schedulers")
+    # The second of two tasks has the second of three ranks.
+    killer = schedulers.client.api.exec_create(schedulers.id, ["python", "-c", KILL, victim])["Id"]
+    schedulers.client.api.exec_start(killer, detach=True)
+    with pytest.raises(SkyfanError, match="1"):
+        run(job, "localstack")
+    assert schedulers.client.api.exec_inspect(killer)["ExitCode"] == 0
+    summary = json.loads(store.read(RunFolder(job.output).summary_uri))
+    assert summary["completeness"]["ranks_present"] == 2
+    assert list(summary["failures"]) == ["1"]
+
+    run(job, "localstack")
+    assert_equal_z(rows(job.output), expected_z)
+    summary = json.loads(store.read(RunFolder(job.output).summary_uri))
+    assert (summary["state"], summary["reused_ranks"]) == ("complete", 2)

@@ -54,10 +54,10 @@ def ended(sagemaker: Any) -> dict[str, Any]:
 
 TELL = """
 import json, os, sys
-resources = json.load(open(sys.argv[1] + "/config/resourceconfig.json"))
-job = json.load(open(sys.argv[1] + "/config/processingjobconfig.json"))
-told = {"hosts": resources["hosts"], "job": job["ProcessingJobName"], "set": os.environ["SET"], "words": sys.argv[3:]}
-open(os.path.join(sys.argv[2], resources["current_host"]), "w").write(json.dumps(told))
+resources = json.load(open(sys.argv[2] + "/config/resourceconfig.json"))
+job = json.load(open(sys.argv[2] + "/config/processingjobconfig.json"))
+told = {"hosts": resources["hosts"], "job": job["ProcessingJobName"], "set": os.environ["SET"], "words": sys.argv[4:]}
+open(os.path.join(sys.argv[3], resources["current_host"]), "w").write(json.dumps(told))
 """
 
 
@@ -67,7 +67,10 @@ def test_each_instance_finds_itself_among_the_hosts_under_one_path(sagemaker: An
     opt_ml.mkdir()
     told.mkdir()
     link_opt_ml(opt_ml)
-    create(sagemaker, TELL, str(opt_ml), str(told), "as it is", instances=3, Environment={"SET": "yes"})
+    program = tmp_path / "tell.py"
+    program.write_text(TELL)
+    words = (str(program), str(opt_ml), str(told), "as it is")
+    create(sagemaker, "import sys; exec(open(sys.argv[1]).read())", *words, instances=3, Environment={"SET": "yes"})
     assert ended(sagemaker)["ProcessingJobStatus"] == "Completed"
     hosts = ["algo-1", "algo-2", "algo-3"]
     found = {path.name: json.loads(path.read_text()) for path in told.iterdir()}

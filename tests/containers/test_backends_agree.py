@@ -7,7 +7,6 @@ state machine.
 import io
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,48 +30,52 @@ from skyfan.runs.folder import RunFolder
 from skyfan.serving.rank_job import run_rank_job
 from tests.backends.slurm.conftest import _cluster, cluster  # noqa: F401 (fixtures)
 from tests.conftest import Sample
-from tests.containers.stack import Stack
+from tests.containers.conftest import s3_environment
+from tests.containers.stack import Stack, compose_environment, require_docker
 from tests.e2e.support import assert_equal_z, make_job
 
 pytestmark = pytest.mark.slow
 
 RANKS = 3
 RESULTS = "s3://skyfan-results"
+PROJECT = "skyfan-test-pipeline"
 FUNCTIONS = ("lambda-partitioner", "lambda-executor", "lambda-executor-torch", "lambda-aggregator")
+SERVICES = ("localstack", *FUNCTIONS, "schedulers")
+MAKE_PIPELINE = "python -m skyfan_compose.pipeline"
 ACCOUNTED = ("state", "samples", "data_bytes", "world_size", "completeness", "failures", "reused_ranks")
 
 
 @pytest.fixture(scope="module")
-def pipeline(stack: Stack) -> Iterator[Stack]:
-    """The state machine in LocalStack, with functions, Batch and SageMaker: what `make localstack-up` makes."""
+def made_pipeline(images: None) -> Iterator[Stack]:
+    """The state machine in LocalStack, with functions, Batch and SageMaker, made as `make localstack-up` makes it."""
+    require_docker()
+    running = Stack(PROJECT, compose_environment(PROJECT, EXECUTORS="1"))
     profile = ("--profile", "stepfunctions")
-    stack.compose(*profile, "up", "--detach", "--wait", "--no-deps", *FUNCTIONS, "schedulers")
-    made = ("--rm", "--no-deps", "--entrypoint", "python -m skyfan_compose.pipeline", "stepfunctions")
-    stack.compose(*profile, "run", *made)
-    yield stack
-    stack.compose(*profile, "rm", "--stop", "--force", *FUNCTIONS, "schedulers")
+    try:
+        running.compose(*profile, "up", "--detach", "--wait", *SERVICES)
+        running.compose(*profile, "run", "--rm", "--no-deps", "--entrypoint", MAKE_PIPELINE, "stepfunctions")
+        yield running
+    finally:
+        running.compose(*profile, "down", "--volumes", "--timeout", "1")
 
 
-@dataclass(frozen=True)
-class Bench:
-    """What a backend is given to run a job with."""
-
-    request: pytest.FixtureRequest
-
-    def stack(self, fixture: str) -> Stack:
-        found: Stack = self.request.getfixturevalue(fixture)
-        return found
+@pytest.fixture
+def pipeline(made_pipeline: Stack, monkeypatch: pytest.MonkeyPatch) -> Stack:
+    """The pipeline, with the environment that points to it."""
+    for name, value in s3_environment(made_pipeline.endpoint).items():
+        monkeypatch.setenv(name, value)
+    return made_pipeline
 
 
-def on(name: str) -> Callable[[Bench, Job], None]:
-    return lambda bench, job: run(job, name)
+def on(name: str) -> Callable[[Job, Any], None]:
+    return lambda job, _: run(job, name)
 
 
 def run(job: Job, backend: Any) -> None:
     skyfan.run(job, on=backend, progress=False)
 
 
-def by_rank(bench: Bench, job: Job) -> None:
+def by_rank(job: Job, _: None) -> None:
     """The commands that any scheduler can start, in an order of its own."""
     words = ["--dataset", job.dataset, "--model", job.model, "--output", job.output, "--world-size", str(RANKS)]
     size = ["--partition-size", str(job.partition_size_bytes), "--missing", job.missing[0]]
@@ -82,23 +85,18 @@ def by_rank(bench: Bench, job: Job) -> None:
     CliRunner().invoke(app, ["aggregate", job.output, "--json"], catch_exceptions=False, standalone_mode=False)
 
 
-def on_slurm(bench: Bench, job: Job) -> None:
-    bench.request.getfixturevalue("cluster")
+def on_slurm(job: Job, _: Any) -> None:
     run(job, SlurmBackend(BackendSettings(slurm=SlurmOptions(memory="1GB"))))
 
 
-def on_compose(bench: Bench, job: Job) -> None:
+def on_compose(job: Job, stack: Stack) -> None:
     words = (f"--dataset={job.dataset}", f"--model={job.model}", f"--world-size={RANKS}")
     size = (f"--partition-size={job.partition_size_bytes}", f"--missing={job.missing[0]}")
-    bench.stack("stack").start_job(job.output, *words, *size).wait()
+    stack.start_job(job.output, *words, *size).wait()
 
 
-def on_step_functions(compute: Compute) -> Callable[[Bench, Job], None]:
-    def start(bench: Bench, job: Job) -> None:
-        bench.stack("pipeline")
-        run(job.model_copy(update={"compute": compute}), "localstack")
-
-    return start
+def on_step_functions(compute: Compute) -> Callable[[Job, Any], None]:
+    return lambda job, _: run(job.model_copy(update={"compute": compute}), "localstack")
 
 
 def rows(output: str) -> pa.Table:
@@ -125,21 +123,22 @@ def accounts() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("name", "start"),
+    ("name", "start", "needs"),
     [
-        ("process", on("process")),
-        ("local", on("local")),
-        ("rank", by_rank),
-        ("slurm", on_slurm),
-        pytest.param("compose", on_compose, marks=pytest.mark.docker),
-        pytest.param("lambda", on_step_functions("lambda"), marks=pytest.mark.docker),
-        pytest.param("batch", on_step_functions("batch"), marks=pytest.mark.docker),
-        pytest.param("sagemaker", on_step_functions("sagemaker"), marks=pytest.mark.docker),
+        ("process", on("process"), None),
+        ("local", on("local"), None),
+        ("rank", by_rank, None),
+        ("slurm", on_slurm, "cluster"),
+        pytest.param("compose", on_compose, "stack", marks=pytest.mark.docker),
+        pytest.param("lambda", on_step_functions("lambda"), "pipeline", marks=pytest.mark.docker),
+        pytest.param("batch", on_step_functions("batch"), "pipeline", marks=pytest.mark.docker),
+        pytest.param("sagemaker", on_step_functions("sagemaker"), "pipeline", marks=pytest.mark.docker),
     ],
 )
 def test_backends_agree(
     name: str,
-    start: Callable[[Bench, Job], None],
+    start: Callable[[Job, Any], None],
+    needs: str | None,
     sample: Sample,
     small_model: Path,
     expected_z: NDArray[np.float32],
@@ -147,11 +146,10 @@ def test_backends_agree(
     accounts: dict[str, Any],
     request: pytest.FixtureRequest,
 ) -> None:
-    in_containers = request.node.get_closest_marker("docker")
-    if in_containers:
-        request.getfixturevalue("stack")
+    place = request.getfixturevalue(needs) if needs else None
+    in_containers = isinstance(place, Stack)
     job = given(sample, small_model, f"{RESULTS}/agree-{name}" if in_containers else tmp_path / "run")
-    start(Bench(request), job)
+    start(job, place)
     assert_equal_z(rows(job.output), expected_z)
     summary = json.loads(store.read(RunFolder(job.output).summary_uri))
     account = {key: summary[key] for key in ACCOUNTED}

@@ -1,7 +1,7 @@
 """One dataset and one model on every backend: predictions of `model(x)`, identical accounting.
 
-Compose, Lambda, Batch and SageMaker are those of compose.yaml: the services' own images, and LocalStack with the deployed
-state machine.
+Compose, Lambda, Batch and SageMaker are those of compose.yaml: the services' own images, and LocalStack with the
+deployed state machine.
 """
 
 import io
@@ -52,8 +52,8 @@ def made_pipeline(images: None) -> Iterator[Stack]:
     running = Stack(PROJECT, compose_environment(PROJECT, EXECUTORS="1"))
     profile = ("--profile", "stepfunctions")
     try:
-        running.compose(*profile, "up", "--detach", "--wait", *SERVICES)
-        running.compose(*profile, "run", "--rm", "--no-deps", "--entrypoint", MAKE_PIPELINE, "stepfunctions")
+        running.compose(*profile, "up", "--detach", *SERVICES)
+        running.compose(*profile, "run", "--rm", "--entrypoint", MAKE_PIPELINE, "stepfunctions")
         yield running
     finally:
         running.compose(*profile, "down", "--volumes", "--timeout", "1")

@@ -79,7 +79,9 @@ def test_each_instance_finds_itself_among_the_hosts_under_one_path(sagemaker: An
 
 @pytest.mark.slow
 def test_an_instance_that_fails_fails_the_job_and_is_named(sagemaker: Any) -> None:
-    program = "import json, sys; sys.exit(4 * ('algo-2' == json.load(open('config/resourceconfig.json'))['current_host']))"
+    program = (
+        "import json, sys; sys.exit(4 * ('algo-2' == json.load(open('config/resourceconfig.json'))['current_host']))"
+    )
     create(sagemaker, program, instances=2)
     done = ended(sagemaker)
     assert done["ProcessingJobStatus"] == "Failed"

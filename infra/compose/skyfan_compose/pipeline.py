@@ -31,7 +31,7 @@ DEMO_DATASET = "s3://skyfan-data/demo.pt"
 # The size of one vCPU; compose.yaml decides what a container really has.
 MEMORY_MB = LAMBDA_MB_PER_VCPU
 QUEUE, JOB = "skyfan-cpu", "skyfan-executor"
-JOB_COMMAND = "python -m services.executor.job Ref::output --start Ref::start --tasks Ref::tasks".split()
+JOB_COMMAND = ["python", "-m", "services.executor.job", "Ref::output", "--start", "Ref::start", "--tasks", "Ref::tasks"]
 # LocalStack looks at neither; AWS would.
 ACCOUNT, ROLE = "000000000000", "arn:aws:iam::000000000000:role/skyfan"
 

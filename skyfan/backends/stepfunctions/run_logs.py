@@ -2,8 +2,8 @@
 
 "FilterLogEvents", https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_FilterLogEvents.html (read
 2026-11). Every line that a function writes names the execution and the rank that it worked for (`make_handler`), and
-every line of a task the start, which has the execution's name (`skyfan.serving.rank_job`); lines that Lambda itself adds
-name neither and are left out.
+every line of a task the start, which has the execution's name (`skyfan.serving.rank_job`); lines that Lambda itself
+adds name neither and are left out.
 """
 
 import json

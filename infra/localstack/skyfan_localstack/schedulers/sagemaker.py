@@ -1,8 +1,8 @@
 """SageMaker's processing jobs: each instance a process that finds under /opt/ml what AWS documents.
 
-"How Amazon SageMaker Processing configures your processing container" and "…runs your processing container image" of the
-SageMaker Developer Guide, and CreateProcessingJob, DescribeProcessingJob and StopProcessingJob of the API Reference (read
-2026-11). Of several instances all run to their end; one that fails makes the job Failed.
+"How to Build Your Own Processing Container" of the SageMaker Developer Guide, and CreateProcessingJob,
+DescribeProcessingJob and StopProcessingJob of the API Reference (read 2026-11). Of several instances all run to their
+end; one that fails makes the job Failed.
 """
 
 import json
@@ -79,7 +79,9 @@ class ProcessingJobs:
         if not 1 <= count <= MAX_INSTANCES:
             raise ProcessingError("ValidationException", f"InstanceCount {count} is not between 1 and {MAX_INSTANCES}.")
         if len(name) > MAX_NAME_LENGTH:
-            raise ProcessingError("ValidationException", f"ProcessingJobName has more than {MAX_NAME_LENGTH} characters.")
+            raise ProcessingError(
+                "ValidationException", f"ProcessingJobName has more than {MAX_NAME_LENGTH} characters."
+            )
         if any(len(word) > MAX_ARGUMENT_LENGTH for word in command):
             raise ProcessingError("ValidationException", f"An argument has more than {MAX_ARGUMENT_LENGTH} characters.")
         job = ProcessingJob(request, time.time())

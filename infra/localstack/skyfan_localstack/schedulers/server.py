@@ -81,7 +81,7 @@ def serving(jobs: Jobs, address: tuple[str, int] = ("127.0.0.1", 0)) -> Iterator
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
-        yield f"http://{server.server_address[0]}:{server.server_address[1]}"
+        yield f"http://{address[0]}:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()

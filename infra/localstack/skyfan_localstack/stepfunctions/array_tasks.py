@@ -31,20 +31,13 @@ from localstack.services.stepfunctions.asl.component.state.state_execution.state
     StateCredentials,
 )
 from localstack.services.stepfunctions.asl.component.state.state_execution.state_task.service import (
+    state_task_service,
     state_task_service_batch,
+    state_task_service_callback,
 )
 from localstack.services.stepfunctions.asl.component.state.state_execution.state_task.service.resource import (
     ResourceCondition,
     ResourceRuntimePart,
-)
-from localstack.services.stepfunctions.asl.component.state.state_execution.state_task.service.state_task_service import (
-    StateTaskService,
-)
-from localstack.services.stepfunctions.asl.component.state.state_execution.state_task.service.state_task_service_batch import (
-    StateTaskServiceBatch,
-)
-from localstack.services.stepfunctions.asl.component.state.state_execution.state_task.service.state_task_service_callback import (
-    StateTaskServiceCallback,
 )
 from localstack.services.stepfunctions.asl.eval.environment import Environment
 from localstack.services.stepfunctions.asl.eval.event.event_detail import EventDetails
@@ -71,7 +64,8 @@ def scheduler_client(service: str, region: str, state_credentials: StateCredenti
 
     boto3 itself reads the endpoint's variable.
     """
-    return boto3.client(
+    make: Any = boto3.client  # typed by a literal for each service
+    return make(
         service,
         region_name=region,
         aws_access_key_id="test",
@@ -86,11 +80,11 @@ class Waiting:
     look: Callable[[], Any | None]
     stop: Callable[[], None]
 
-    def __call__(self) -> Any | None:
+    def __call__(self) -> Any | None:  # noqa: D102
         return self.look()
 
 
-class _StopsItsJob(StateTaskServiceCallback):
+class _StopsItsJob(state_task_service_callback.StateTaskServiceCallback):
     """A task whose job ends with it."""
 
     def _eval_sync(self, env: Environment, sync_resolver: Waiting, **given: Any) -> Any:
@@ -100,10 +94,12 @@ class _StopsItsJob(StateTaskServiceCallback):
         return outcome
 
 
-class BatchTask(_StopsItsJob, StateTaskServiceBatch):
+class BatchTask(_StopsItsJob, state_task_service_batch.StateTaskServiceBatch):
     """`batch:submitJob.sync`."""
 
-    def _build_sync_resolver(self, env: Environment, resource_runtime_part: ResourceRuntimePart, **given: Any) -> Waiting:
+    def _build_sync_resolver(
+        self, env: Environment, resource_runtime_part: ResourceRuntimePart, **given: Any
+    ) -> Waiting:
         job_id = env.stack[-1]["JobId"]
         batch = scheduler_client("batch", resource_runtime_part.region)
         look = super()._build_sync_resolver(env=env, resource_runtime_part=resource_runtime_part, **given)
@@ -151,7 +147,9 @@ class SageMakerTask(_StopsItsJob):
             # Moments are milliseconds in what a task returns.
             described = json.dumps(found, default=lambda moment: int(moment.timestamp() * 1000))
             if status != "Completed":
-                raise FailureEventException(self._failure(env, StatesErrorName(StatesErrorNameType.StatesTaskFailed), described))
+                raise FailureEventException(
+                    self._failure(env, StatesErrorName(StatesErrorNameType.StatesTaskFailed), described)
+                )
             return json.loads(described)
 
         return Waiting(look, lambda: sagemaker.stop_processing_job(**job))
@@ -164,7 +162,10 @@ class SageMakerTask(_StopsItsJob):
 
     def _failure(self, env: Environment, error: ErrorName, cause: str) -> FailureEvent:
         details = TaskFailedEventDetails(
-            error=error.error_name, cause=cause, resource=self._get_sfn_resource(), resourceType=self._get_sfn_resource_type()
+            error=error.error_name,
+            cause=cause,
+            resource=self._get_sfn_resource(),
+            resourceType=self._get_sfn_resource_type(),
         )
         return FailureEvent(
             env=env,
@@ -174,10 +175,15 @@ class SageMakerTask(_StopsItsJob):
         )
 
 
-_TASKS: dict[str, type[StateTaskServiceCallback]] = {"batch": BatchTask, "sagemaker": SageMakerTask}
+_TASKS: dict[str, type[state_task_service_callback.StateTaskServiceCallback]] = {
+    "batch": BatchTask,
+    "sagemaker": SageMakerTask,
+}
 
 
-def task_for(as_shipped: Callable[..., StateTaskService], service_name: str) -> StateTaskService:
+def task_for(
+    as_shipped: Callable[..., state_task_service.StateTaskService], service_name: str
+) -> state_task_service.StateTaskService:
     """The task of a service: ours where its scheduler's endpoint is named."""
     ours = _TASKS.get(service_name)
     if ours and os.environ.get(f"AWS_ENDPOINT_URL_{service_name.upper()}"):

@@ -191,7 +191,7 @@ def test_a_killed_task_costs_its_ranks_and_the_same_again_computes_them(
     # The second of two tasks has the second of three ranks.
     killer = schedulers.client.api.exec_create(schedulers.id, ["python", "-c", KILL, victim])["Id"]
     schedulers.client.api.exec_start(killer, detach=True)
-    with pytest.raises(SkyfanError, match="1"):
+    with pytest.raises(SkyfanError, match="ranks 1 of 3 are missing"):
         run(job, "localstack")
     assert schedulers.client.api.exec_inspect(killer)["ExitCode"] == 0
     summary = json.loads(store.read(RunFolder(job.output).summary_uri))

@@ -309,9 +309,12 @@ data "aws_iam_policy_document" "runner" {
   }
 
   statement {
-    sid       = "ReadLogs"
-    actions   = ["logs:FilterLogEvents"]
-    resources = [for group in values(aws_cloudwatch_log_group.function) : "${group.arn}:*"]
+    sid     = "ReadLogs"
+    actions = ["logs:FilterLogEvents"]
+    resources = concat(
+      [for group in concat(values(aws_cloudwatch_log_group.function), values(aws_cloudwatch_log_group.batch)) : "${group.arn}:*"],
+      [for _ in keys(local.sagemaker) : "arn:${local.partition}:logs:${local.region}:${local.account_id}:log-group:/aws/sagemaker/ProcessingJobs:*"],
+    )
   }
 
   statement {

@@ -23,6 +23,7 @@ locals {
       batch_torch_job_arn = local.batch_job_arns["executor-torch"]
       batch_gpu_queue_arn = local.batch_queue_arns["gpu"]
       batch_gpu_job_arn   = local.batch_job_arns["executor-gpu"]
+      batch_log_group     = local.batch_log_name
       batch_timeout_s     = local.array_timeout_s
     }))],
     [for _ in keys(local.sagemaker) : jsondecode(templatefile("${path.module}/../stepfunctions/sagemaker.asl.json", {

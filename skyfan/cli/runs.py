@@ -31,7 +31,7 @@ app = typer.Typer(
 )
 
 # Of a log line, what every line of a run has, or stands at its front.
-_LOG_CONTEXT = {"timestamp", "service", "level", "event", "request_id", "execution", "run_id", "rank"}
+_LOG_CONTEXT = {"timestamp", "service", "level", "event", "request_id", "execution", "start", "run_id", "rank"}
 
 On = Annotated[str, typer.Option(help="aws or localstack.")]
 Name = Annotated[str, typer.Argument(metavar="RUN", help="Name or ARN of an execution.")]
@@ -107,7 +107,7 @@ def logs_command(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
     as_json: options.Json = False,
 ) -> None:
-    """What the functions of one run logged (CloudWatch)."""
+    """What the functions of one run, and its tasks on Batch or SageMaker, logged (CloudWatch)."""
     access = open_access(on)
     machine = find_machine(access, state_machine)
     logs = RunLogs(access, machine, execution_arn(machine, run), rank)

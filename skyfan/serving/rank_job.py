@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _compute(folder: RunFolder, index: int | None, name: str | None, tasks: int | None, control: Control) -> int:
     logs.configure("executor")
     start = read_start(folder, name)
-    structlog.contextvars.bind_contextvars(run_id=start.run_id)
+    structlog.contextvars.bind_contextvars(run_id=start.run_id, start=start.name)
     positions = _positions(folder, start, index, tasks)
     models = ModelCache(threads=available_threads(), device=available_device(start.job.device))
     worst = 0

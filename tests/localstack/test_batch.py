@@ -10,8 +10,8 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from skyfan_localstack.batch.jobs import Jobs
-from skyfan_localstack.batch.server import serving
+from skyfan_localstack.schedulers.batch import Jobs
+from skyfan_localstack.schedulers.server import serving
 
 DEADLINE_S = 60
 

@@ -1,14 +1,10 @@
-"""Ranks on Batch and SageMaker: the deployed branches, the real handlers, the real entry of the containers.
+"""Ranks on Batch: the deployed branches, state by state, the real handlers, the real entry of the containers.
 
-Batch is the emulated one of infra/localstack. A SageMaker job's instances are processes, each with its own
-/opt/ml/config/resourceconfig.json in a mount namespace of its own, as AWS documents a processing container.
+Batch is the emulated one of infra/localstack. tests/containers/test_backends_agree.py has LocalStack itself, and
+SageMaker.
 """
 
-import io
 import json
-import os
-import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,16 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-import numpy as np
-import pyarrow.parquet as pq
 import pytest
-from skyfan_compose.definition import Batch, SageMaker, Variables, render
-from skyfan_localstack.batch.jobs import Jobs
-from skyfan_localstack.batch.server import serving
+from skyfan_compose.definition import Batch, Variables, render
+from skyfan_localstack.schedulers.batch import Jobs
+from skyfan_localstack.schedulers.server import serving
 
 from skyfan import store
 from skyfan.records import Summary
-from skyfan.runs.commit import RunLedger
 from tests.stepfunctions.on_moto import moto_account, run_input
 from tests.stepfunctions.runtime_api import ROOT, worker
 from tests.stepfunctions.small_interpreter import Execution, TaskFailed, execute
@@ -36,14 +29,12 @@ pytestmark = pytest.mark.slow
 
 SERVICES = ("partitioner", "executor", "aggregator")
 BATCH = "arn:aws:states:::batch:submitJob.sync"
-SAGEMAKER = "arn:aws:states:::sagemaker:createProcessingJob.sync"
 DEADLINE_S = 240
 # The definition as infra/terraform renders it, by names in place of ARNs.
 DEFINITION = json.loads(
     render(
         Variables("partitioner", "executor", "executor", "aggregator"),
         batch=Batch("cpu", "rank", "rank"),
-        sagemaker=SageMaker("arn:aws:iam::1:role/skyfan", "image"),
     )
 )
 # infra/terraform/batch.tf has the same command and rules; tests/terraform/test_computes.py looks at it there.
@@ -56,13 +47,13 @@ RETRY = {
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    with moto_account(tmp_path_factory.mktemp("aws"), SKYFAN_COMPUTES="batch=2,sagemaker=2") as settings:
+    with moto_account(tmp_path_factory.mktemp("aws"), SKYFAN_COMPUTES="batch=2") as settings:
         yield settings
 
 
 @pytest.fixture(scope="module")
 def tasks(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Callable]]:
-    """What the states call: the functions as on Lambda, Batch, SageMaker."""
+    """What the states call: the functions as on Lambda, and Batch."""
     folder = tmp_path_factory.mktemp("workers")
     with ExitStack() as stack:
         workers = {one: stack.enter_context(worker(one, folder, environment)) for one in SERVICES}
@@ -88,7 +79,6 @@ def tasks(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory)
         yield {
             **{name: function(name) for name in SERVICES},
             BATCH: lambda asked: on_batch(batch, asked),
-            SAGEMAKER: lambda asked: on_sagemaker(asked, folder),
         }
 
 
@@ -105,46 +95,6 @@ def on_batch(batch: Any, asked: Mapping[str, Any]) -> dict[str, Any]:
     if found["status"] == "FAILED":
         raise TaskFailed("States.TaskFailed", json.dumps(found, default=str))
     return {"JobId": job}
-
-
-IN_A_CONTAINER = (
-    'mount -t tmpfs none /opt && mkdir -p /opt/ml/config && cp "$0" /opt/ml/config/resourceconfig.json && exec "$@"'
-)
-
-
-def can_emulate_sagemaker() -> bool:
-    """Needs a mount namespace, and a Python that does not lie under /opt."""
-    unshare = shutil.which("unshare")
-    outside = not any(str(Path(one).resolve()).startswith("/opt/") for one in (sys.prefix, sys.base_prefix, ROOT))
-    return (
-        bool(unshare and outside)
-        and not subprocess.run(
-            ["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /opt"], capture_output=True, check=False
-        ).returncode
-    )
-
-
-def on_sagemaker(asked: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """`createProcessingJob.sync`: an instance is a process that finds itself among the hosts."""
-    application = asked["AppSpecification"]
-    assert all(len(word) <= 256 for word in application["ContainerArguments"])
-    assert len(asked["ProcessingJobName"]) <= 63
-    hosts = [f"algo-{n + 1}" for n in range(asked["ProcessingResources"]["ClusterConfig"]["InstanceCount"])]
-    entry = [sys.executable, *application["ContainerEntrypoint"][1:], *application["ContainerArguments"]]
-    running = []
-    for host in hosts:
-        resources = folder / f"{asked['ProcessingJobName']}-{host}.json"
-        resources.write_text(json.dumps({"current_host": host, "hosts": hosts}))
-        running.append(
-            subprocess.Popen(
-                ["unshare", "--mount", "sh", "-c", IN_A_CONTAINER, str(resources), *entry],
-                env={**os.environ, **asked["Environment"], "PYTHONPATH": str(ROOT)},
-            )
-        )
-    codes = [process.wait(DEADLINE_S) for process in running]
-    if any(codes):
-        raise TaskFailed("States.TaskFailed", f"exit codes {codes}")
-    return {"ProcessingJobArn": "arn"}
 
 
 @pytest.fixture
@@ -171,20 +121,11 @@ def summary(output: str) -> Summary:
     return Summary.model_validate_json(store.read(f"{output}/summary.json"))
 
 
-@pytest.mark.parametrize(
-    ("compute", "workers", "state", "tasks_asked"),
-    [("batch", None, "BatchArray", 2), ("batch", 1, "BatchJob", 1), ("sagemaker", None, "ProcessingJob", 2)],
-)
-def test_every_sample_gets_the_same_prediction(tasks, given, expected_z, compute, workers, state, tasks_asked):
-    if compute == "sagemaker" and not can_emulate_sagemaker():
-        pytest.skip("no mount namespace here")
-    done = run(given | {"compute": compute, "workers": workers}, tasks)
+def test_one_task_is_a_plain_job_with_all_ranks(tasks, given):
+    done = run(given | {"compute": "batch", "workers": 1}, tasks)
     assert (done.error, done.cause) == (None, "")
-    assert state in done.entered
+    assert "BatchJob" in done.entered
     assert done.output["samples_done"] == done.output["samples_total"] == 101
-    tables = [pq.read_table(io.BytesIO(store.read(RunLedger(given["output"]).predictions_uri(r)))) for r in range(3)]
-    found = np.concatenate([table["z_pred"].to_numpy() for table in tables])
-    assert (np.abs(found - expected_z) <= 2e-5 * np.maximum(1, np.abs(expected_z))).all()
     starts = [one.uri for one in store.list(f"{given['output']}/starts") if "/start-" in one.uri]
     assert json.loads(store.read(starts[0]))["ranks"] == 3
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import boto3
 import pytest
-from skyfan_compose.definition import Variables, render
+from skyfan_compose.definition import Batch, SageMaker, Variables, render
 
 from skyfan.backends.stepfunctions.access import open_access
 from skyfan.backends.stepfunctions.executions import list_runs, redrive
@@ -18,6 +18,7 @@ from tests.stepfunctions.on_moto import make_function
 pytestmark = pytest.mark.slow
 
 GIVEN = {"dataset": "s3://skyfan/data/sky.pt", "output": "s3://skyfan/runs/first"}
+RANKS = "/aws/batch/skyfan-ranks"
 NOW = datetime(2026, 11, 26, 17, tzinfo=UTC)
 
 
@@ -30,7 +31,11 @@ def access(moto: None) -> Any:
 def machine(access: Any) -> Machine:
     executor = make_function("skyfan-executor", memory_mb=3008)
     names = ("partitioner", "executor", "executor-torch", "aggregator")
-    definition = render(Variables(*(executor.replace("skyfan-executor", f"skyfan-{name}") for name in names)))
+    definition = render(
+        Variables(*(executor.replace("skyfan-executor", f"skyfan-{name}") for name in names)),
+        batch=Batch("queue", "job", "job", batch_log_group=RANKS),
+        sagemaker=SageMaker("arn:aws:iam::123456789012:role/x", "image"),
+    )
     role = "arn:aws:iam::123456789012:role/x"
     access.states.create_state_machine(name="skyfan-pipeline", definition=definition, roleArn=role)
     return find_machine(access)
@@ -88,15 +93,14 @@ def test_a_run_that_needs_nothing_is_left_alone(access: Any, machine: Machine, s
         again(access, machine, status)
 
 
-def start(access: Any, machine: Machine, name: str) -> str:
-    return access.states.start_execution(stateMachineArn=machine.arn, name=name, input=json.dumps(GIVEN))[
-        "executionArn"
-    ]
+def start(access: Any, machine: Machine, name: str, **more: str) -> str:
+    given = json.dumps(GIVEN | more)
+    return access.states.start_execution(stateMachineArn=machine.arn, name=name, input=given)["executionArn"]
 
 
-def log(function: str, lines: list[Any]) -> None:
-    """Lines in a function's log group, a second apart, as its handler and Lambda write them."""
-    logs, group = boto3.client("logs"), f"/aws/lambda/{function}"
+def log(group: str, lines: list[Any]) -> None:
+    """Lines in a log group, a second apart, as a handler and Lambda, or a task, write them."""
+    logs = boto3.client("logs")
     logs.create_log_group(logGroupName=group)
     logs.create_log_stream(logGroupName=group, logStreamName="1")
     begin = datetime.now(UTC) + timedelta(seconds=1)
@@ -118,7 +122,7 @@ def rank_line(event: str, rank: int, execution: str = "first-1") -> dict[str, An
 def logged(access: Any, machine: Machine) -> str:
     arn = start(access, machine, "first-1")
     log(
-        "skyfan-executor",
+        "/aws/lambda/skyfan-executor",
         [
             "START RequestId: 1 Version: $LATEST",
             rank_line("rank started", 0),
@@ -128,9 +132,9 @@ def logged(access: Any, machine: Machine) -> str:
             rank_line("rank committed", 3),
         ],
     )
-    log("skyfan-partitioner", [{"event": "planned", "execution": "first-1"}])
+    log("/aws/lambda/skyfan-partitioner", [{"event": "planned", "execution": "first-1"}])
     for function in ("skyfan-executor-torch", "skyfan-aggregator"):
-        log(function, ["START RequestId: 2"])
+        log(f"/aws/lambda/{function}", ["START RequestId: 2"])
     return arn
 
 
@@ -161,6 +165,28 @@ def test_following_tells_every_line_once_and_ends_with_the_run(access: Any, mach
     lines = list(RunLogs(access, machine, logged, rank=3, sleep=sleep).follow())
     assert told(lines) == [("skyfan-executor", "rank started"), ("skyfan-executor", "rank committed")]
     assert list_runs(access, machine, 1)[0].status == "ABORTED"
+
+
+@pytest.mark.parametrize(("compute", "group"), [("batch", RANKS), ("sagemaker", "/aws/sagemaker/ProcessingJobs")])
+def test_ranks_on_batch_and_sagemaker_log_in_their_own_group(
+    access: Any, machine: Machine, logged: str, compute: str, group: str
+) -> None:
+    arn = start(access, machine, "second-1", compute=compute)
+
+    def task_line(event: str, rank: int, start: str = "second-1") -> dict[str, Any]:
+        return {"event": event, "start": start, "rank": rank}
+
+    assert not list(RunLogs(access, machine, arn).lines())  # no job has started: the group need not be there
+    lines = [task_line("rank committed", 1), task_line("rank failed", 2), task_line("rank committed", 1, "another-1")]
+    log(group, ["not ours", *lines])
+    assert told(RunLogs(access, machine, arn).lines()) == [(compute, "rank committed"), (compute, "rank failed")]
+    assert told(RunLogs(access, machine, arn, rank=2).lines()) == [(compute, "rank failed")]
+
+    def sleep(_: float) -> None:
+        access.states.stop_execution(executionArn=arn)
+
+    assert len(list(RunLogs(access, machine, arn, sleep=sleep).follow())) == 2
+    assert not list(RunLogs(access, machine, logged, rank=2).lines())  # a run on Lambda reads no other group
 
 
 def test_localstack_has_its_logs_elsewhere(moto: None) -> None:

@@ -48,6 +48,7 @@ class Batch:
     batch_torch_job_arn: str
     batch_gpu_queue_arn: str = ""
     batch_gpu_job_arn: str = ""
+    batch_log_group: str = "/aws/batch/job"
     batch_timeout_s: int = _ARRAY_TIMEOUT_S
 
 

@@ -20,7 +20,7 @@ from skyfan.errors import BadInput
 from skyfan.serving.lambda_events import STATUS_CHANGE
 from skyfan_compose.buckets import make_buckets
 from skyfan_compose.caller import act_as_caller
-from skyfan_compose.definition import Variables, render
+from skyfan_compose.definition import Batch, SageMaker, Variables, render
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
@@ -30,6 +30,8 @@ FUNCTIONS = ("partitioner", "executor", "executor-torch", "aggregator")
 DEMO_DATASET = "s3://skyfan-data/demo.pt"
 # The size of one vCPU; compose.yaml decides what a container really has.
 MEMORY_MB = LAMBDA_MB_PER_VCPU
+QUEUE, JOB = "skyfan-cpu", "skyfan-executor"
+JOB_COMMAND = ["python", "-m", "services.executor.job", "Ref::output", "--start", "Ref::start", "--tasks", "Ref::tasks"]
 # LocalStack looks at neither; AWS would.
 ACCOUNT, ROLE = "000000000000", "arn:aws:iam::000000000000:role/skyfan"
 
@@ -58,13 +60,17 @@ def make_pipeline() -> None:
     functions = boto3.client("lambda")
     arns = {name: make_function(functions, f"skyfan-{name}") for name in FUNCTIONS}
     log.info("functions are there", functions=sorted(arns.values()))
+    # Both schedulers run every task in one image.
+    job = register_job(boto3.client("batch"))
     definition = render(
         Variables(
             partitioner_arn=arns["partitioner"],
             executor_arn=arns["executor"],
             executor_torch_arn=arns["executor-torch"],
             aggregator_arn=arns["aggregator"],
-        )
+        ),
+        batch=Batch(batch_queue_arn=QUEUE, batch_job_arn=job, batch_torch_job_arn=job),
+        sagemaker=SageMaker(sagemaker_role_arn=ROLE, sagemaker_image_uri="skyfan-executor-torch"),
     )
     machine = make_state_machine(boto3.client("stepfunctions"), definition)
     log.info("state machine is there", arn=machine)
@@ -88,6 +94,24 @@ def make_function(functions: "LambdaClient", name: str) -> str:
         )
         functions.get_waiter("function_active_v2").wait(FunctionName=name)
         return made["FunctionArn"]
+
+
+def register_job(batch: Any) -> str:
+    """The job definition of infra/terraform/batch.tf, as far as the emulated Batch looks at it; its name comes back.
+
+    `batch` is boto3's client of AWS Batch.
+    """
+    batch.register_job_definition(
+        jobDefinitionName=JOB,
+        type="container",
+        parameters={"output": "", "start": "", "tasks": "1"},
+        containerProperties={"image": "skyfan-executor-torch", "command": JOB_COMMAND},
+        retryStrategy={
+            "attempts": 5,
+            "evaluateOnExit": [{"onExitCode": "75", "action": "RETRY"}, {"onReason": "*", "action": "EXIT"}],
+        },
+    )
+    return JOB
 
 
 def make_state_machine(states: "SFNClient", definition: str) -> str:

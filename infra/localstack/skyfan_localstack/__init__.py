@@ -2,5 +2,6 @@
 
 - `stepfunctions`: patches distributed maps, one module a behaviour
 - `runtime_api`: runs Lambda functions in containers that are already up, by the AWS Lambda Runtime API
+- `schedulers`: Batch and SageMaker's processing jobs, with processes in place of containers
 - `hooks`: applies both when LocalStack starts
 """

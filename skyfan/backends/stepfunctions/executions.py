@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from skyfan.backends.stepfunctions.access import LOCALSTACK, Access, aws_errors
 from skyfan.backends.stepfunctions.machine import Machine
 from skyfan.errors import BadInput
+from skyfan.job import LAMBDA
 from skyfan.rpc.lambda_errors import lambda_message
 
 if TYPE_CHECKING:
@@ -91,6 +92,16 @@ def find_run(access: Access, arn: str) -> RunListed:
         BadInput: there is no such execution.
     """
     return _listed(_described(access, arn))
+
+
+def find_compute(access: Access, arn: str) -> str:
+    """What computes the ranks of an execution, as its input asks.
+
+    Raises:
+        BadInput: there is no such execution.
+    """
+    given = json.loads(_described(access, arn).get("input", "{}"))
+    return str(given.get("compute") or LAMBDA) if isinstance(given, dict) else LAMBDA
 
 
 def _described(access: Access, arn: str) -> "DescribeExecutionOutputTypeDef":

@@ -1,7 +1,8 @@
 """The deployed pipeline: its state machine, and what its executor costs a second."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from skyfan.aws_limits import LAMBDA_MAX_MEMORY_MB
@@ -11,13 +12,16 @@ from skyfan.cost import Architecture
 from skyfan.errors import BadInput, LocationError
 
 _EXECUTOR_STATE = "ExecutorWithoutTorch"
+# Where all processing jobs of an account log: "Log Amazon SageMaker AI events with Amazon CloudWatch",
+# https://docs.aws.amazon.com/sagemaker/latest/dg/logging-cloudwatch.html (read 2026-11).
+_PROCESSING_JOBS = "/aws/sagemaker/ProcessingJobs"
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
     """The state machine, the functions that it calls, and its executor with its size: the largest if not told.
 
-    `computes`: what can compute ranks beside Lambda, as far as the definition tells.
+    `computes`: what can compute ranks beside Lambda, as far as the definition tells, and the log group of each.
     """
 
     arn: str
@@ -26,7 +30,7 @@ class Machine:
     memory_mb: int = LAMBDA_MAX_MEMORY_MB
     architecture: Architecture = "x86_64"
     functions: tuple[str, ...] = ()
-    computes: frozenset[str] = frozenset()
+    computes: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_machine(access: Access, name_or_arn: str = DEFAULT_STATE_MACHINE) -> Machine:
@@ -100,11 +104,16 @@ def _functions_of(definition: dict[str, Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_name_of(arn) for arn in called if isinstance(arn, str)))
 
 
-def _computes_of(definition: dict[str, Any]) -> frozenset[str]:
-    """What the choice of a compute knows (infra/stepfunctions/batch.asl.json, sagemaker.asl.json)."""
-    choices = definition["States"].get("WhichCompute", {}).get("Choices", ())
-    rules = (rule for choice in choices for rule in choice.get("And", [choice]))
-    return frozenset(rule["StringEquals"] for rule in rules if rule.get("Variable") == "$.prepared.job.compute")
+def _computes_of(definition: dict[str, Any]) -> dict[str, str]:
+    """What the choice of a compute knows (infra/stepfunctions/batch.asl.json, sagemaker.asl.json), with log groups."""
+    states = definition["States"]
+    choices = states.get("WhichCompute", {}).get("Choices", ())
+    return {
+        rule["StringEquals"]: states[choice["Next"]].get("Result", {}).get("log_group", _PROCESSING_JOBS)
+        for choice in choices
+        for rule in choice.get("And", [choice])
+        if rule.get("Variable") == "$.prepared.job.compute"
+    }
 
 
 def _name_of(function: str) -> str:

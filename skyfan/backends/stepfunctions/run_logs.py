@@ -1,19 +1,21 @@
-"""What a run's functions logged, from CloudWatch: of all ranks, or of one.
+"""What a run's functions and its tasks on Batch or SageMaker logged, from CloudWatch: of all ranks, or of one.
 
 "FilterLogEvents", https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_FilterLogEvents.html (read
-2026-11). Every line that a function writes names the execution and the rank that it worked for (`make_handler`); lines
-that Lambda itself adds name neither and are left out.
+2026-11). Every line that a function writes names the execution and the rank that it worked for (`make_handler`), and
+every line of a task the start, which has the execution's name (`skyfan.serving.rank_job`); lines that Lambda itself
+adds name neither and are left out.
 """
 
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from skyfan.backends.stepfunctions.access import LOCALSTACK, Access, aws_errors
-from skyfan.backends.stepfunctions.executions import RunListed, find_run
+from skyfan.backends.stepfunctions.executions import RunListed, find_compute, find_run
 from skyfan.backends.stepfunctions.follow import FOLLOW_DEADLINE_S
 from skyfan.backends.stepfunctions.machine import Machine
 from skyfan.errors import BadInput, DeadlineExceeded
@@ -26,9 +28,13 @@ SETTLE_S = 5.0
 _LOOK_EVERY_S = 2.0
 
 
+class _NoSuchGroup(BadInput):
+    """A log group is not there."""
+
+
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """One structured line: when, of which function, and its fields as they were logged."""
+    """One structured line: when, of which function or compute, and its fields as they were logged."""
 
     at: datetime
     function: str
@@ -50,12 +56,13 @@ class RunLogs:
         if self.access.on == LOCALSTACK:
             raise BadInput(
                 "LocalStack's functions log in their containers: docker compose --project-name skyfan-localstack logs "
-                "lambda-executor lambda-executor-torch lambda-partitioner lambda-aggregator"
+                "lambda-executor lambda-executor-torch lambda-partitioner lambda-aggregator schedulers"
             )
         import boto3
 
         self._client: CloudWatchLogsClient = boto3.client("logs", region_name=self.access.region)
         self._seen: set[str] = set()
+        self._compute = ""
 
     def lines(self) -> Iterator[LogLine]:
         """Those that are there now, in order of time.
@@ -84,12 +91,22 @@ class RunLogs:
         raise DeadlineExceeded(f"execution {self.arn} runs for {FOLLOW_DEADLINE_S / 3600:.0f} h already.")
 
     def _new_lines(self, run: RunListed) -> list[LogLine]:
-        found = [line for function in self.machine.functions for line in self._of_function(function, run)]
+        found = [
+            line
+            for function in self.machine.functions
+            for line in self._of_group(function, f"/aws/lambda/{function}", run)
+        ]
+        compute = self._compute = self._compute or find_compute(self.access, self.arn)
+        if group := self.machine.computes.get(compute):
+            # SageMaker makes its group with the first job.
+            with suppress(_NoSuchGroup):
+                found += self._of_group(compute, group, run)
         return sorted(found, key=lambda line: line.at)
 
-    def _of_function(self, function: str, run: RunListed) -> Iterator[LogLine]:
-        group = f"/aws/lambda/{function}"
-        with aws_errors(self.access.on, f"read the log group {group}"):
+    def _of_group(self, source: str, group: str, run: RunListed) -> Iterator[LogLine]:
+        reading = f"read the log group {group}"
+        missing = _NoSuchGroup(f"could not {reading}: it is not there.")
+        with aws_errors(self.access.on, reading, not_there=missing):
             pages = self._client.get_paginator("filter_log_events").paginate(
                 logGroupName=group,
                 startTime=int(run.started_at.timestamp() * 1000),
@@ -100,11 +117,11 @@ class RunLogs:
                 if event["eventId"] in self._seen or not self._is_asked_for(fields, run.name):
                     continue
                 self._seen.add(event["eventId"])
-                yield LogLine(datetime.fromtimestamp(event["timestamp"] / 1000, UTC), function, fields)
+                yield LogLine(datetime.fromtimestamp(event["timestamp"] / 1000, UTC), source, fields)
 
     def _is_asked_for(self, fields: dict[str, Any], execution: str) -> bool:
         of_rank = self.rank is None or fields.get("rank") == self.rank
-        return fields.get("execution") == execution and of_rank
+        return execution in (fields.get("execution"), fields.get("start")) and of_rank
 
 
 def _fields(message: str) -> dict[str, Any]:

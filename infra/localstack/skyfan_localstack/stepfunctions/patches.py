@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from skyfan_localstack.stepfunctions import (
-    batch_client,
+    array_tasks,
     definition,
     item_reader,
     json_path,
@@ -13,8 +13,6 @@ from skyfan_localstack.stepfunctions import (
     result_writer,
 )
 
-_MODULES = (batch_client, definition, item_reader, json_path, lambda_client, map_run, map_run_api, result_writer)
-
 
 def apply_all() -> Iterator[str]:
     """Apply every module, yielding what each patches.
@@ -22,6 +20,15 @@ def apply_all() -> Iterator[str]:
     Raises:
         AttributeError: LocalStack has no such class or method any more.
     """
-    for module in _MODULES:
+    for module in (
+        array_tasks,
+        definition,
+        item_reader,
+        json_path,
+        lambda_client,
+        map_run,
+        map_run_api,
+        result_writer,
+    ):
         module.apply_patch()
         yield (module.__doc__ or "").splitlines()[0]

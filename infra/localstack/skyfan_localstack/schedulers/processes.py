@@ -1,4 +1,4 @@
-"""One attempt of a job as a process, started and stopped as a container of Batch is."""
+"""One container as a process: started, and stopped by SIGTERM and then SIGKILL."""
 
 import os
 import signal
@@ -7,17 +7,18 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 # "Job timeouts" and the ECS agent's stopTimeout: SIGTERM, and SIGKILL 30 s later.
 STOP_GRACE_S = 30.0
 _LOOK_EVERY_S = 0.05
-# What a job does not inherit from this process: another scheduler's numbers, and those that Batch sets itself.
+# What a task does not inherit from this process: another scheduler's numbers, and those that Batch sets itself.
 _NOT_INHERITED = ("AWS_BATCH_", "SLURM_", "JOB_COMPLETION_")
 
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How an attempt ended; `reason` is what Batch would tell beside the exit code."""
+    """How a container ended; `reason` is what AWS would tell beside the exit code."""
 
     code: int
     reason: str = ""
@@ -27,20 +28,23 @@ def run_process(
     command: Sequence[str],
     environment: Mapping[str, str],
     stopped: threading.Event,
-    timeout_s: float | None,
+    *,
+    timeout_s: float | None = None,
+    grace_s: float = STOP_GRACE_S,
+    folder: Path | None = None,
 ) -> Exit:
-    """Runs the command to its end, or to `stopped` or the time-out; signals become 128 + their number."""
+    """Runs the command, in `folder`, to its end, or to `stopped` or the time-out; signals become 128 + their number."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_INHERITED)}
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    # The command is the registered job definition's: running it is what this service is for.
-    with subprocess.Popen(command, env=kept | dict(environment), start_new_session=True) as process:  # noqa: S603
+    # The command is the job's own: running it is what this service is for.
+    with subprocess.Popen(command, cwd=folder, env=kept | dict(environment), start_new_session=True) as process:  # noqa: S603
         try:
             while (code := process.poll()) is None:
                 if deadline is not None and time.monotonic() > deadline:
-                    _end(process)
+                    _end(process, grace_s)
                     return Exit(_code(process.wait()), "Job attempt duration exceeded timeout")
                 if stopped.wait(_LOOK_EVERY_S):
-                    _end(process)
+                    _end(process, grace_s)
                     return Exit(_code(process.wait()), "Job was terminated")
             return Exit(_code(code), "Essential container in task exited" if code else "")
         finally:
@@ -48,10 +52,10 @@ def run_process(
                 process.kill()
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], grace_s: float) -> None:
     process.send_signal(signal.SIGTERM)
     try:
-        process.wait(STOP_GRACE_S)
+        process.wait(grace_s)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
 

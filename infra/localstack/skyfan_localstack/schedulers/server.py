@@ -1,6 +1,6 @@
-"""The HTTP API of AWS Batch over `Jobs`: the four calls that the pipeline and its tests make.
+"""The HTTP API of AWS Batch over `Jobs` and of SageMaker over `ProcessingJobs`: the calls that pipeline and tests make.
 
-Run it where the executor's package is: `python -m skyfan_localstack.batch.server --queues skyfan-cpu`.
+Run it where the executor's package is: `python -m skyfan_localstack.schedulers.server --queues skyfan-cpu`.
 """
 
 import argparse
@@ -11,7 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
-from skyfan_localstack.batch.jobs import ClientError, Jobs
+from skyfan_localstack.schedulers.batch import ClientError, Jobs
+from skyfan_localstack.schedulers.sagemaker import OPT_ML, ProcessingError, ProcessingJobs, link_opt_ml
 
 MAX_REQUEST_BYTES = 2**20
 DEFAULT_PORT = 9010
@@ -19,7 +20,9 @@ DEFAULT_PORT = 9010
 Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
 
-def _routes(jobs: Jobs) -> dict[str, Answer]:
+def _routes(jobs: Jobs, processing: ProcessingJobs) -> dict[str, Answer]:
+    """By path, and for SageMaker, whose calls share one path, by X-Amz-Target."""
+
     def terminated(asked: dict[str, Any]) -> dict[str, Any]:
         jobs.terminate(asked["jobId"], asked["reason"])
         return {}
@@ -29,22 +32,28 @@ def _routes(jobs: Jobs) -> dict[str, Answer]:
         "/v1/submitjob": jobs.submit,
         "/v1/describejobs": lambda asked: {"jobs": jobs.describe(asked["jobs"])},
         "/v1/terminatejob": terminated,
+        "SageMaker.CreateProcessingJob": processing.create,
+        "SageMaker.DescribeProcessingJob": processing.describe,
+        "SageMaker.StopProcessingJob": processing.stop,
     }
 
 
-def make_server(jobs: Jobs, address: tuple[str, int]) -> ThreadingHTTPServer:
+def make_server(jobs: Jobs, processing: ProcessingJobs, address: tuple[str, int]) -> ThreadingHTTPServer:
     """A server that is not serving yet; port 0 takes any."""
-    routes = _routes(jobs)
+    routes = _routes(jobs, processing)
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
-            answer = routes.get(self.path)
+            asked = self.headers.get("X-Amz-Target") or self.path
+            answer = routes.get(asked)
             if answer is None or length > MAX_REQUEST_BYTES:
-                self._reply(400, {"message": f"{self.path} is not served here"}, "ClientException")
+                self._reply(400, {"message": f"{asked} is not served here"}, "ClientException")
                 return
             try:
                 self._reply(200, answer(json.loads(self.rfile.read(length) or b"{}")))
+            except ProcessingError as error:
+                self._reply(400, {"message": str(error)}, error.name)
             except (ClientError, KeyError, ValueError) as error:
                 self._reply(400, {"message": str(error)}, "ClientException")
 
@@ -65,28 +74,32 @@ def make_server(jobs: Jobs, address: tuple[str, int]) -> ThreadingHTTPServer:
 
 
 @contextmanager
-def serving(jobs: Jobs) -> Iterator[str]:
-    """Serves on any free port until the block ends, jobs included; gives the endpoint's URL."""
-    server = make_server(jobs, ("127.0.0.1", 0))
+def serving(jobs: Jobs, address: tuple[str, int] = ("127.0.0.1", 0)) -> Iterator[str]:
+    """Serves until the block ends, jobs included; gives the endpoint's URL."""
+    processing = ProcessingJobs()
+    server = make_server(jobs, processing, address)
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
-        yield f"http://{server.server_address[0]}:{server.server_address[1]}"
+        yield f"http://{address[0]}:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()
         thread.join(timeout=10)
         jobs.close()
+        processing.close()
 
 
 def main() -> None:
     """Serves until the process is stopped."""
-    parser = argparse.ArgumentParser(description="AWS Batch with processes in place of containers.")
+    parser = argparse.ArgumentParser(description="AWS Batch and SageMaker with processes in place of containers.")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT)
     parser.add_argument("--queues", nargs="+", default=["skyfan-cpu"])
-    parser.add_argument("--slots", type=int, default=4, help="tasks at once")
+    parser.add_argument("--slots", type=int, default=4, help="tasks of Batch at once")
     given = parser.parse_args()
-    make_server(Jobs(given.queues, given.slots), ("0.0.0.0", given.port)).serve_forever()  # noqa: S104 (a container's)
+    link_opt_ml(OPT_ML)
+    address = ("0.0.0.0", given.port)  # noqa: S104 (a container's)
+    make_server(Jobs(given.queues, given.slots), ProcessingJobs(), address).serve_forever()
 
 
 if __name__ == "__main__":

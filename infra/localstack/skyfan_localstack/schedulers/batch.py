@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
-from skyfan_localstack.batch.processes import Exit, run_process
+from skyfan_localstack.schedulers.processes import Exit, run_process
 
 ENDED = ("SUCCEEDED", "FAILED")
 MIN_ARRAY_SIZE, MAX_ARRAY_SIZE = 2, 10_000
@@ -143,7 +143,7 @@ class Jobs:
         while not job.stopped.is_set():
             task.status = "RUNNING"
             try:
-                ended = run_process(_command(job), _environment(job, task), job.stopped, _timeout_s(job))
+                ended = run_process(_command(job), _environment(job, task), job.stopped, timeout_s=_timeout_s(job))
             except OSError as error:
                 ended = Exit(127, f"CannotStartContainerError: {error}")
             task.attempts.append(ended)

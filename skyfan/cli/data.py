@@ -42,12 +42,15 @@ def simulate(
     if not len(chosen):
         raise BadInput(f"the {subset} subset of {table.source} is empty; the catalogue needs at least 5 galaxies.")
     count = galaxies or len(chosen)
-    with progress_bar(f"rendering {count:,} galaxies", quiet) as advance:
-        simulate_sky(count, seed, output, chosen, processes, advance)
-    say(f"wrote {output}: {count:,} galaxies, {format_size(store.head(output).size_bytes)}")
     trained = 0 if catalog else trained_galaxies(len(table), subset, count)
+    with progress_bar(f"rendering {count:,} galaxies", quiet) as advance:
+        simulate_sky(count, seed, output, chosen, processes, advance, trained)
+    say(f"wrote {output}: {count:,} galaxies, {format_size(store.head(output).size_bytes)}")
     if trained:
-        say(f"{trained:,} of them render a galaxy that the packaged model was trained on; --subset test has none.")
+        say(
+            f"{trained:,} of them render a galaxy that the packaged model was trained on, as the file tells each "
+            "run; --subset test has none."
+        )
 
 
 @app.command()
@@ -70,6 +73,8 @@ def inspect(
                     f"{counted(tensor.sentinel_values, 'value')} of {tensor.name} not measured "
                     f"({SENTINELS[tensor.name]}); `skyfan data clean` drops these samples"
                 )
+        if report.note:
+            _tell(f"about the data: {report.note}")
         if report.skipped:
             _tell(f"not read, as it is neither numbers nor text of every sample: {', '.join(report.skipped)}")
 

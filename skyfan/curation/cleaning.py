@@ -127,7 +127,8 @@ def _faults(block: Block, rules: Rules) -> Iterator[tuple[str, NDArray[np.bool_]
 
 def _write(file: FileLayout, output: StrPath, kept: NDArray[np.bool_], progress: Progress | None) -> None:
     specs = file.tensors
-    with TensorFileWriter(output, int(kept.sum()), [(spec.dtype, spec.row_shape) for spec in specs]) as writer:
+    layout = [(spec.dtype, spec.row_shape) for spec in specs]
+    with TensorFileWriter(output, int(kept.sum()), layout, note=file.note) as writer:
         for block in blocks(file):
             chosen = kept[block.start : block.stop]
             writer.write(*(rows[chosen] for rows in block.rows.values()))

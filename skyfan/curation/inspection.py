@@ -37,7 +37,7 @@ class TensorReport(BaseModel):
 class DatasetReport(BaseModel):
     """A whole file. A duplicate is a sample that equals an earlier one, byte by byte in all tensors.
 
-    `skipped` names what lies in the file beside tensors and is not read.
+    `skipped` names what lies in the file beside tensors and is not read; `note` is what it says of its data.
     """
 
     uri: str
@@ -47,6 +47,7 @@ class DatasetReport(BaseModel):
     duplicates: int
     first_duplicates: list[int]
     skipped: list[str]
+    note: str = ""
 
 
 _DUPLICATES_LISTED = 20
@@ -80,6 +81,7 @@ def _report(file: FileLayout, tallies: Mapping[str, "_Tally"], repeated: NDArray
         duplicates=len(repeated),
         first_duplicates=repeated[:_DUPLICATES_LISTED].tolist(),
         skipped=list(file.left_out),
+        note=file.note,
     )
 
 

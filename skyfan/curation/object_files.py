@@ -18,8 +18,8 @@ SUFFIXES = (".fits", ".fit", ".fz", ".npy", ".pt")
 Columns = dict[str, NDArray[np.generic]]
 
 
-def read_object(uri: str) -> Columns:
-    """The arrays of one object by name; the only one of a file is called `image`.
+def read_object(uri: str) -> tuple[Columns, str]:
+    """The arrays of one object by name, and its file's note; the only array of a file is called `image`.
 
     Raises:
         DatasetError: the file is none of these, holds no array, or is damaged.
@@ -29,11 +29,11 @@ def read_object(uri: str) -> Columns:
         case ".pt":
             file = open_tensorfile(uri)
             found = read_batch(file.uri, file.tensors, 0, file.samples, etag=file.etag)
-            return found if len(found) > 1 else {IMAGE: next(iter(found.values()))}
+            return found if len(found) > 1 else {IMAGE: next(iter(found.values()))}, file.note
         case ".npy":
-            return {IMAGE: _npy(uri)}
+            return {IMAGE: _npy(uri)}, ""
         case _:
-            return {IMAGE: _fits(uri)}
+            return {IMAGE: _fits(uri)}, ""
 
 
 def _bytes(uri: str) -> io.BytesIO:

@@ -7,6 +7,7 @@ Files are read in parallel. A shard appears when it is whole, so that the same c
 import hashlib
 import io
 import json
+import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from skyfan.curation.object_files import SUFFIXES, Columns, read_object
 from skyfan.errors import DatasetError, LocationError, RunConflict
 from skyfan.events import Progress
 from skyfan.formats.dataset import natural_order
+from skyfan.formats.notes import NOTE_KEY, joined
 from skyfan.formats.registry import suffix_of
 from skyfan.formats.tables import read_table
 
@@ -69,7 +71,7 @@ def pack(
     objects = _objects(folder, catalog, id_column)
     if not objects.uris:
         raise DatasetError(f"{folder} has a file for none of the objects of {catalog or folder}.")
-    first = read_object(objects.uris[0])
+    first, _ = read_object(objects.uris[0])
     row_bytes = sum(values.nbytes for values in first.values())
     step = max(1, SHARD_BYTES // max(1, row_bytes))
     _claim(target, objects, form, step)
@@ -82,9 +84,9 @@ def pack(
             if store.exists(uri):
                 reused += 1
             else:
-                rows = _stacked(readers, objects.uris[start:stop], first)
+                rows, note = _stacked(readers, objects.uris[start:stop], first)
                 beside = {name: values[start:stop] for name, values in objects.columns.items()}
-                store.put(uri, _encoded({**beside, **rows}, form))
+                store.put(uri, _encoded({**beside, **rows}, form, note))
             if progress:
                 progress(stop, len(objects.uris))
     store.put(store.join(target, _MISSING), "".join(f"{name}\n" for name in objects.missing).encode())
@@ -137,9 +139,12 @@ def _claim(target: str, objects: _Objects, form: str, step: int) -> None:
             raise RunConflict(f"{target} holds other packed objects; choose another output, or remove it.") from error
 
 
-def _stacked(readers: ThreadPoolExecutor, uris: Sequence[str], first: Columns) -> Columns:
+def _stacked(readers: ThreadPoolExecutor, uris: Sequence[str], first: Columns) -> tuple[Columns, str]:
+    """The objects' arrays as columns, and what their files say of them."""
+    notes: dict[str, None] = {}
     rows: Columns = {name: np.empty((len(uris), *values.shape), values.dtype) for name, values in first.items()}
-    for position, found in enumerate(_in_order(readers, uris)):
+    for position, (found, note) in enumerate(_in_order(readers, uris)):
+        notes[note] = None
         for name, values in found.items():
             if name not in rows or rows[name].shape[1:] != values.shape or rows[name].dtype != values.dtype:
                 known = ", ".join(f"{known} {one.dtype} {list(one.shape)}" for known, one in first.items())
@@ -150,24 +155,26 @@ def _stacked(readers: ThreadPoolExecutor, uris: Sequence[str], first: Columns) -
             rows[name][position] = values
         if len(found) < len(rows):
             raise DatasetError(f"{uris[position]} lacks {', '.join(sorted(set(rows) - set(found)))}.")
-    return rows
+    return rows, joined(notes)
 
 
-def _in_order(readers: ThreadPoolExecutor, uris: Sequence[str]) -> Iterator[Columns]:
+def _in_order(readers: ThreadPoolExecutor, uris: Sequence[str]) -> Iterator[tuple[Columns, str]]:
     """Objects in order, a few more read ahead than there are readers."""
     for start in range(0, len(uris), 4 * READERS):
         yield from readers.map(read_object, uris[start : start + 4 * READERS])
 
 
-def _encoded(columns: Columns, form: PackFormat) -> bytes:
+def _encoded(columns: Columns, form: PackFormat, note: str) -> bytes:
     file = io.BytesIO()
     match form:
         case "npz":
             np.savez(file, **{name: _fixed(values) for name, values in columns.items()})  # type: ignore[arg-type]
+            with zipfile.ZipFile(file, "a") as archive:
+                archive.comment = note.encode()
         case "h5":
-            _write_hdf5(file, columns)
+            _write_hdf5(file, columns, note)
         case _:
-            _write_parquet(file, columns)
+            _write_parquet(file, columns, note)
     return file.getvalue()
 
 
@@ -176,7 +183,7 @@ def _fixed(values: NDArray[np.generic]) -> NDArray[np.generic]:
     return np.char.encode(values.astype(str), "utf-8") if values.dtype.kind in "OU" else values
 
 
-def _write_hdf5(file: io.BytesIO, columns: Columns) -> None:
+def _write_hdf5(file: io.BytesIO, columns: Columns, note: str) -> None:
     try:
         import h5py
     except ImportError as error:
@@ -184,9 +191,11 @@ def _write_hdf5(file: io.BytesIO, columns: Columns) -> None:
     with h5py.File(file, "w") as written:
         for name, values in columns.items():
             written[name] = _fixed(values)
+        if note:
+            written.attrs[NOTE_KEY] = np.bytes_(note.encode())
 
 
-def _write_parquet(file: io.BytesIO, columns: Columns) -> None:
+def _write_parquet(file: io.BytesIO, columns: Columns, note: str) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -198,4 +207,5 @@ def _write_parquet(file: io.BytesIO, columns: Columns) -> None:
         arrays[name] = array
     rows = len(next(iter(columns.values())))
     row_bytes = sum(values.nbytes for values in columns.values()) // max(1, rows)
-    pq.write_table(pa.table(arrays), file, row_group_size=max(1, ROW_GROUP_BYTES // max(1, row_bytes)))
+    table = pa.table(arrays, metadata={NOTE_KEY: note} if note else None)
+    pq.write_table(table, file, row_group_size=max(1, ROW_GROUP_BYTES // max(1, row_bytes)))

@@ -111,10 +111,11 @@ def layout(
     header: bytes = b"",
     identity: str | None = None,
     left_out: Sequence[str] = (),
+    note: str = "",
 ) -> FileLayout:
     """The layout of a file with these columns; `identity` is the one that its format has, where it has one.
 
-    `left_out`: what the file holds beside them, a phrase each.
+    `left_out`: what the file holds beside them, a phrase each; `note`: what it says of its data.
 
     Raises:
         DatasetError: it has no columns or rows, columns of several lengths, or columns that end after the file.
@@ -142,6 +143,7 @@ def layout(
         tensors=tuple(columns),
         identity=identity or content_identity(info, header),
         format=form,
+        note=note,
         left_out=tuple(printable(phrase) for phrase in left_out[:MAX_LEFT_OUT]),
     )
 

@@ -25,9 +25,9 @@ class _Refused(Exception):
 
 
 def describe(data: bytes) -> dict[str, Any]:
-    """`{"datasets": […]}` of the file that is served, or `{"refused": reason}`; with `chunks`, of those datasets only.
+    """`{"datasets": […], "note"}` of the file that is served, or `{"refused": reason}`; with `chunks`, of those only.
 
-    The request is `{"fd", "size_bytes", "chunks": [names]}` in JSON.
+    The request is `{"fd", "size_bytes", "chunks": [names], "note": [attribute, largest size in bytes]}` in JSON.
     """
     os.environ["HDF5_PLUGIN_PRELOAD"] = "::"  # no plug-in is looked for, whatever path is set
     import h5py
@@ -38,13 +38,24 @@ def describe(data: bytes) -> dict[str, Any]:
             with h5py.File(_ServedFile(served, request["size_bytes"]), "r") as file:
                 if request["chunks"]:
                     return {"datasets": [_chunks(h5py, file, name) for name in request["chunks"]]}
-                return {"datasets": [_dataset(h5py, name, found) for name, found in _walk(h5py, file)]}
+                datasets = [_dataset(h5py, name, found) for name, found in _walk(h5py, file)]
+                return {"datasets": datasets, "note": _note(file, *request["note"])}
         except _Refused as error:
             return {"refused": str(error)}
         except (OSError, RuntimeError, KeyError, ValueError, TypeError, UnicodeError) as error:
             if isinstance(error, ConnectionError):
                 raise
             return {"refused": "is not an HDF5 file, or is damaged or truncated; copy it again"}
+
+
+def _note(file: Any, name: str, largest_bytes: int) -> str:
+    """An attribute of the root that is text of fixed length; empty where it is missing, longer or anything else."""
+    if name not in file.attrs:
+        return ""
+    found = file.attrs.get_id(name)
+    if found.shape != () or found.dtype.kind != "S" or found.dtype.itemsize > largest_bytes:
+        return ""
+    return bytes(file.attrs[name]).decode("utf-8", "replace")
 
 
 def _walk(h5py: Any, file: Any) -> Iterator[tuple[str, Any]]:

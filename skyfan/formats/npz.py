@@ -9,6 +9,7 @@ from skyfan import store
 from skyfan.formats import npy
 from skyfan.formats.base import MAX_COLUMNS, layout, refusal
 from skyfan.formats.identity import zip_identity
+from skyfan.formats.notes import as_note
 from skyfan.formats.zipfiles import ARCHIVE_ERRORS, is_plain
 from skyfan.layout import FileLayout, TensorSpec
 
@@ -23,7 +24,7 @@ def open_file(uri: store.StrPath) -> FileLayout:
         DatasetError: it is no such archive, is compressed, or its arrays do not have equally many rows.
     """
     info = store.head(uri)
-    entries = _entries(info)
+    entries, comment = _entries(info)
     columns: list[TensorSpec] = []
     position = 0
     for entry in sorted(entries, key=lambda entry: entry.header_offset):
@@ -32,19 +33,19 @@ def open_file(uri: store.StrPath) -> FileLayout:
         columns += _columns(info, entry)
         position = entry.header_offset + _LOCAL_HEADER.size + entry.file_size
     identity = zip_identity((entry.filename, entry.file_size, entry.CRC) for entry in entries)
-    return layout(info, "npz", columns, identity=identity)
+    return layout(info, "npz", columns, identity=identity, note=as_note(comment))
 
 
-def _entries(info: store.ObjectInfo) -> list[zipfile.ZipInfo]:
+def _entries(info: store.ObjectInfo) -> tuple[list[zipfile.ZipInfo], bytes]:
     file: Any = io.BufferedReader(store.RangeFile(info), _TAIL_BYTES)
     try:
         with zipfile.ZipFile(file) as archive:
-            entries = archive.infolist()
+            entries, comment = archive.infolist(), archive.comment
     except (*ARCHIVE_ERRORS, OSError) as error:
         raise refusal(info.uri, "is not a .npz file, or is damaged or truncated; copy it again") from error
     if len(entries) > MAX_COLUMNS:
         raise refusal(info.uri, f"has {len(entries)} arrays; at most {MAX_COLUMNS} are read")
-    return entries
+    return entries, comment
 
 
 def _columns(info: store.ObjectInfo, entry: zipfile.ZipInfo) -> list[TensorSpec]:

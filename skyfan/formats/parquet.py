@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from skyfan import store
 from skyfan.dtypes import numpy_dtype
 from skyfan.formats.base import MAX_COLUMNS, MAX_DECODED_BYTES, check_name, column, layout, planned_version, refusal
+from skyfan.formats.notes import NOTE_KEY, as_note
 from skyfan.formats.parquet_footer import RowGroup, read_footer
 from skyfan.layout import FileLayout, TensorSpec
 from skyfan.plain_text import first_line
@@ -39,7 +40,8 @@ def open_file(uri: store.StrPath) -> FileLayout:
     columns = [spec for name, kind in file.leaves if (spec := _column(info.uri, name, kind, file.groups))]
     held = {spec.name for spec in columns}
     left_out = [f"{name} ({kind})" for name, kind in file.leaves if name not in held]
-    return layout(info, "parquet", columns, repr(file.leaves).encode(), left_out=left_out)
+    note = as_note((file.metadata.metadata or {}).get(NOTE_KEY.encode()))
+    return layout(info, "parquet", columns, repr(file.leaves).encode(), left_out=left_out, note=note)
 
 
 def read_rows(

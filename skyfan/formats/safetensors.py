@@ -10,6 +10,7 @@ import struct
 from skyfan import store
 from skyfan.dtypes import numpy_dtype
 from skyfan.formats.base import MAX_COLUMNS, column, layout, refusal
+from skyfan.formats.notes import NOTE_KEY, as_note
 from skyfan.layout import FileLayout, TensorSpec
 
 _MAX_HEADER_BYTES = 16 * 2**20
@@ -43,7 +44,9 @@ def open_file(uri: store.StrPath) -> FileLayout:
     for first, second in itertools.pairwise(columns):
         if first.end_bytes > second.offset_bytes:
             raise refusal(info.uri, f"is damaged: its tensors {first.name!r} and {second.name!r} overlap")
-    return layout(info, "safetensors", columns, json.dumps(header, sort_keys=True).encode())
+    about = header.get("__metadata__")
+    note = as_note(about.get(NOTE_KEY)) if isinstance(about, dict) else ""
+    return layout(info, "safetensors", columns, json.dumps(header, sort_keys=True).encode(), note=note)
 
 
 def _header(info: store.ObjectInfo) -> tuple[dict[str, object], int]:

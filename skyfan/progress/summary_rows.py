@@ -20,12 +20,15 @@ def summary_rows(summary: Summary) -> list[tuple[str, str]]:
     """What a run computed, what it took and how good it is: label and value."""
     done, times, rates = summary.completeness, summary.timing, summary.throughput
     reused = f" ({summary.reused_ranks} reused)" if summary.reused_ranks else ""
+    known_s = (times.plan_s, times.map_s, times.aggregate_s)
+    # Converting the model, starting executors; the page is drawn after the summary.
+    parts_s = (*known_s, max(0.0, times.wall_s - sum(known_s)))
     rows = [
         ("samples predicted", f"{done.samples_predicted:,} of {done.samples_planned:,}"),
         ("ranks", f"{done.ranks_present} of {done.ranks_planned}{reused}, {summary.attempts} attempts"),
         ("data", format_size(summary.data_bytes)),
         ("wall time", format_duration(times.wall_s)),
-        ("  plan · map · aggregate", f"{times.plan_s:.2f} · {times.map_s:.2f} · {times.aggregate_s:.2f} s"),
+        ("  plan · map · aggregate · other", " · ".join(f"{part_s:.2f}" for part_s in parts_s) + " s"),
         ("throughput (map)", f"{rates.samples_per_s_map:,.0f} samples/s, {rates.bits_per_s_map / 8e6:.1f} MB/s"),
     ]
     if met := summary.collectives:

@@ -32,6 +32,11 @@ SIMULATED = (
     "Accuracy on them is not accuracy on the sky."
 )
 """What files of simulated galaxies say of themselves."""
+TRAINED = (
+    " {:,} of these {:,} galaxies render one that Skyfan's packaged model was trained on: on them its metrics are not "
+    "those of new galaxies."
+)
+"""What they add where that is so."""
 _LAYOUT = [("float32", (5, STAMP_PIXELS, STAMP_PIXELS)), ("float32", (5,)), ("float32", ())]
 _CHUNK_GALAXIES = 64
 _CHUNKS_IN_FLIGHT_PER_PROCESS = 3
@@ -66,6 +71,7 @@ def simulate(
     catalog: Catalog | None = None,
     processes: int | None = None,
     progress: Progress | None = None,
+    trained: int = 0,
 ) -> None:
     """Renders `n` galaxies into the `.pt` file `out` (a path or URI): image, magnitude, redshift (see `Rendered`).
 
@@ -73,7 +79,7 @@ def simulate(
     of the catalogue its rows repeat, with new shape, orientation and noise, and magnitudes drawn within the measured
     errors. The pixels hold exactly the flux of the magnitudes in the magnitude tensor. The file is written chunk by
     chunk and appears under its name when it is complete. `processes` defaults to the available CPUs; `progress` counts
-    galaxies.
+    galaxies; so many of them render one that the packaged model was `trained` on, which the file's note tells.
 
     Raises:
         BadInput: `n`, `processes` or `seed` is out of range, or GalSim is not installed.
@@ -87,9 +93,11 @@ def simulate(
     if seed < 0:
         raise BadInput(f"seed {seed} must not be negative.")
     workers = processes or (1 if n < _SERIAL_BELOW_GALAXIES else _cpus())
-    done = 0
+    done, note = 0, SIMULATED
+    if trained:
+        note += TRAINED.format(trained, n)
     with (
-        TensorFileWriter(out, n, _LAYOUT, note=SIMULATED) as writer,
+        TensorFileWriter(out, n, _LAYOUT, note=note) as writer,
         closing(_rendered(_chunks(n, seed, chosen), workers)) as parts,
     ):
         for part in parts:

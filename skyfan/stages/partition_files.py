@@ -28,7 +28,7 @@ def write_partitions(
         for number, (part, target) in enumerate(zip(partitions, targets, strict=True), start=1):
             file = files[part.file]
             arrays = read_batch(file.uri, file.tensors, part.start, part.stop, etag=file.etag)
-            write_tensorfile(target, list(arrays.values()))
+            write_tensorfile(target, list(arrays.values()), note=file.note)
             progress(number, len(partitions))
     except BaseException:
         for target in targets:

@@ -11,7 +11,9 @@ import torch
 from torch.utils.data import TensorDataset
 
 from skyfan.errors import BadInput
+from skyfan.formats.torch import open_tensorfile
 from skyfan.sky import load_catalog, simulate
+from skyfan.sky.simulate import SIMULATED, TRAINED
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +34,14 @@ def simulated(path, catalog, n=90, seed=7, processes=1):
 def tensors(path):
     with torch.serialization.safe_globals([TensorDataset]):
         return [tensor.numpy() for tensor in torch.load(path, weights_only=True).tensors]
+
+
+@pytest.mark.slow
+def test_the_file_tells_of_galaxies_that_the_packaged_model_knows(tmp_path, small_catalog, dataset):
+    simulate(3, 7, tmp_path / "known.pt", small_catalog, processes=1, trained=2)
+    assert open_tensorfile(dataset).note == SIMULATED
+    assert open_tensorfile(tmp_path / "known.pt").note == SIMULATED + TRAINED.format(2, 3)
+    assert tensors(tmp_path / "known.pt")[0].tobytes() == tensors(dataset)[0][:3].tobytes()
 
 
 @pytest.mark.slow

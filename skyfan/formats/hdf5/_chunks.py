@@ -144,7 +144,7 @@ class _Indices:
         info = planned_version(uri, etag)
         with self._lock:
             new = [name for name in names if (info.uri, info.etag, name) not in self._known]
-            for one in described(info, new, stats) if new else ():
+            for one in described(info, new, stats)["datasets"] if new else ():
                 self._known[info.uri, info.etag, one["name"]] = _index(info, one)
             found = {name: self._known[info.uri, info.etag, name] for name in names}
             while len(self._known) > max(_MAX_KEPT_INDICES, len(names)):

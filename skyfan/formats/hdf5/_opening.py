@@ -9,6 +9,7 @@ import numpy as np
 from skyfan import store
 from skyfan.formats.base import MAX_DECODED_BYTES, column, layout, refusal
 from skyfan.formats.hdf5._serving import described
+from skyfan.formats.notes import as_note
 from skyfan.layout import FileLayout, TensorSpec
 
 DEFLATE, SHUFFLE, FLETCHER32 = 1, 2, 3
@@ -25,7 +26,8 @@ def open_file(uri: store.StrPath) -> FileLayout:
         DatasetError: it is no HDF5 file, keeps values in other files, or compresses them by a filter not known here.
     """
     info = store.head(uri)
-    everything = described(info)
+    described_file = described(info)
+    everything = described_file["datasets"]
     found = [one for one in everything if one["shape"] and one["dtype"] != "O"]
     largest = max(found, key=lambda one: math.prod(one["shape"]) * one["itemsize"], default=None)
     columns: list[TensorSpec] = []
@@ -38,7 +40,8 @@ def open_file(uri: store.StrPath) -> FileLayout:
         for one in everything
         if one["name"] not in held and not any(name.startswith(f"{one['name']}.") for name in held)
     ]
-    return layout(info, "hdf5", columns, json.dumps(found, sort_keys=True).encode(), left_out=left_out)
+    header, note = json.dumps(found, sort_keys=True).encode(), as_note(described_file["note"])
+    return layout(info, "hdf5", columns, header, left_out=left_out, note=note)
 
 
 def _columns(uri: str, one: dict[str, Any]) -> list[TensorSpec]:

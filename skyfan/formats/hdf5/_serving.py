@@ -11,14 +11,16 @@ from skyfan import store
 from skyfan.errors import DatasetError, SkyfanError
 from skyfan.formats.base import refusal
 from skyfan.formats.hdf5_describing import REQUEST
+from skyfan.formats.notes import MAX_NOTE_BYTES, NOTE_KEY
 from skyfan.sandbox import ChildDied, Limits, run_in_child
 
 _LIMITS = Limits(deadline_s=120, memory_bytes=4 * 2**30)
 _MAX_REQUEST_BYTES = 2**20
+_NOTE = (NOTE_KEY, MAX_NOTE_BYTES)
 
 
 def described(info: store.ObjectInfo, chunks: Sequence[str] = (), stats: store.ReadStats | None = None) -> Any:
-    """The datasets of a file as `hdf5_describing.describe` tells of them.
+    """The datasets and the note of a file as `hdf5_describing.describe` tells of them.
 
     Raises:
         DatasetError: h5py is not installed, the file cannot be read, or describing it did not end well.
@@ -30,7 +32,7 @@ def described(info: store.ObjectInfo, chunks: Sequence[str] = (), stats: store.R
     failures: list[SkyfanError] = []
     server = threading.Thread(target=_serve, args=(ours, info, stats, failures), name="skyfan-hdf5", daemon=True)
     with ours, theirs:
-        request = {"fd": theirs.fileno(), "size_bytes": info.size_bytes, "chunks": list(chunks)}
+        request = {"fd": theirs.fileno(), "size_bytes": info.size_bytes, "chunks": list(chunks), "note": _NOTE}
         server.start()
         try:
             found = run_in_child(
@@ -45,7 +47,7 @@ def described(info: store.ObjectInfo, chunks: Sequence[str] = (), stats: store.R
             server.join()
     if "refused" in found:
         raise refusal(info.uri, found["refused"])
-    return found["datasets"]
+    return found
 
 
 def _serve(

@@ -8,8 +8,8 @@ from typing import Literal
 from skyfan import store
 from skyfan.errors import BadInput, DatasetError
 from skyfan.formats.identity import content_identity, zip_identity
+from skyfan.formats.notes import as_note
 from skyfan.formats.torch.unpickler import MAX_PICKLE_BYTES
-from skyfan.layout import MAX_NOTE
 from skyfan.plain_text import printable
 
 _TAIL_BYTES = 64 * 2**10
@@ -61,9 +61,9 @@ class Archive:
 
     @property
     def note(self) -> str:
-        """The archive's comment, printable and no longer than `MAX_NOTE`."""
+        """The archive's comment, see `skyfan.formats.notes`."""
         end = self._tail.rfind(b"PK\x05\x06") + _END.size
-        return printable(self._tail[end:].decode("utf-8", "replace"))[:MAX_NOTE]
+        return as_note(self._tail[end:])
 
     def identity(self) -> str:
         """What copies of this file have in common, and no other content has."""

@@ -231,7 +231,7 @@ def _directory(entries: Sequence[_Stored], note: bytes) -> bytes:
 
 
 def write_tensorfile(
-    uri: store.StrPath, arrays: Sequence[np.ndarray], *, progress: store.Progress | None = None
+    uri: store.StrPath, arrays: Sequence[np.ndarray], *, progress: store.Progress | None = None, note: str = ""
 ) -> None:
     """Write `torch.save(TensorDataset(*arrays))`; all arrays have the samples as their first dimension.
 
@@ -243,5 +243,5 @@ def write_tensorfile(
         raise DatasetError(f"{where}: a dataset is one or more arrays with the same number of samples.")
     tensors = [(array.dtype.name, array.shape[1:]) for array in arrays]
     native = [array.astype(array.dtype.newbyteorder("="), copy=False) for array in arrays]
-    with TensorFileWriter(uri, len(arrays[0]), tensors, progress=progress) as writer:
+    with TensorFileWriter(uri, len(arrays[0]), tensors, progress=progress, note=note) as writer:
         writer.write(*native)

@@ -134,24 +134,6 @@ def test_an_interrupt_keeps_what_is_committed_and_the_same_call_finishes(sample,
     assert len(planned.committed_ranks) >= 1
 
 
-def test_a_run_that_ends_as_interrupted_is_not_summed_up_as_complete(sample, small_model, tmp_path):
-    job = make_job(sample.path, small_model, tmp_path / "run")
-    main = threading.main_thread().ident
-
-    def interrupt(event):
-        if event == PhaseStarted("aggregating"):
-            import signal
-
-            signal.pthread_kill(main, signal.SIGINT)
-
-    try:
-        code = 0 if skyfan.run(job, on="process", progress=interrupt).summary.state == "complete" else 3
-    except Interrupted as interrupted:
-        code = interrupted.exit_code
-    assert (tmp_path / "run/summary.json").exists() == (code == 0)
-    assert skyfan.run(job, on="process", progress=False).summary.state == "complete"
-
-
 @pytest.mark.parametrize("kind", [PhaseStarted, FilesRead, RankProgress, RankCommitted])
 def test_an_error_of_the_listener_ends_the_run_and_is_the_callers(sample, small_model, tmp_path, kind):
     job = make_job(sample.path, small_model, tmp_path / "run")

@@ -57,7 +57,7 @@ def on_drawing_thread(draw: Callable[P, T]) -> Callable[P, T]:
     @functools.wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> T:
         context = contextvars.copy_context()
-        return _pool.submit(context.run, draw, *args, **kwargs).result()
+        return _pool.submit(lambda: context.run(draw, *args, **kwargs)).result()
 
     return drawn
 

@@ -10,7 +10,7 @@
     ├── Incomplete                  exit 3   done, but samples or ranks are missing
     ├── Mismatch                    exit 4   results are not what the run computed
     ├── Transient                   exit 4   worth trying again: lost worker, throttling, time-out
-    │   ├── Busy                             the worker has another rank in hand; this one was not begun
+    │   ├── Busy                             the service has other calls in hand; this was not begun
     │   ├── DeviceLost                       the GPU failed under a rank; a new process can use it again
     │   └── DeadlineExceeded
     └── Interrupted                 exit 130 Ctrl-C or SIGTERM
@@ -97,9 +97,9 @@ class Transient(SkyfanError):
 
 
 class Busy(Transient):
-    """A worker has another rank in hand, and this one was not begun: waiting for it is not an attempt."""
+    """A service has other calls in hand, and this one was not begun: waiting for it is not an attempt."""
 
-    cure = "Nothing to do: the rank is offered again. If a run ends with it, use fewer --workers or more executors."
+    cure = "Nothing to do: the call is made again. If a run ends with it, use fewer --workers or more executors."
 
 
 class DeviceLost(Transient):

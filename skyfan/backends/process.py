@@ -1,6 +1,7 @@
 """Everything in this process, one rank after the other: the baseline that the fan-out is compared with."""
 
 import asyncio
+import threading
 
 from skyfan import report, store
 from skyfan.backends.service_backend import ServiceBackend
@@ -68,8 +69,15 @@ class ProcessServices(Services):
             raise
 
     async def aggregate(self, request: AggregateRequest) -> Summary:
-        """As the aggregator does."""
-        return await on_thread(aggregate, request)
+        """As the aggregator does; a summary that was written all the same is the reply, interrupted or not."""
+        cancelled = threading.Event()
+        work = asyncio.create_task(asyncio.to_thread(aggregate, request, cancelled))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            cancelled.set()
+            store.abandon_calls()
+            return await work
 
 
 def _counting(listener: Listener) -> Advance:

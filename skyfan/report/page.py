@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from skyfan.records import RankRecord, ScienceBin, Summary
 from skyfan.report.class_figures import MAX_BARS, calibration_figure, confidence_figure, count_figure
+from skyfan.report.drawing import on_drawing_thread
 from skyfan.report.figures import page_svg, timeline_figure
 from skyfan.report.galaxies import Galaxies, Observed, RedshiftSample
 from skyfan.report.gallery import gallery_note, gallery_title, shown_outlier
@@ -57,6 +58,7 @@ _MAX_CONFUSION = 20
 Section = dict[str, Any]
 
 
+@on_drawing_thread
 def render_run(
     summary: Summary, records: Sequence[RankRecord], redshifts: RedshiftSample, observed: Observed | None = None
 ) -> str:

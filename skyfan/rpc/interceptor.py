@@ -53,7 +53,9 @@ class CallInterceptor(aio.ServerInterceptor):
         parse, serialize = handler.request_deserializer, handler.response_serializer
         # Requests are parsed by the wrappers: what gRPC answers to one that cannot be parsed blames the server.
         if handler.unary_unary:
-            unary = self._unary(handler.unary_unary, method, parse)
+            # A server with all hands full is healthy.
+            slots = self._calls if method.startswith("/skyfan.") else _Slots(None, "")
+            unary = self._unary(handler.unary_unary, method, parse, slots)
             return grpc.unary_unary_rpc_method_handler(unary, response_serializer=serialize)
         if handler.unary_stream:
             stream = self._stream(lambda data, context: handler.unary_stream(_parsed(data, parse), context), method)
@@ -75,10 +77,10 @@ class CallInterceptor(aio.ServerInterceptor):
         sentence = f"the call carries no valid token; set {TOKEN_VARIABLE} alike on both ends."
         await context.abort(grpc.StatusCode.UNAUTHENTICATED, sentence, ((ERROR_KEY, errors.BadInput.error_name()),))
 
-    def _unary(self, behaviour: Any, method: str, parse: _Parse) -> Callable[..., Awaitable[Any]]:
+    def _unary(self, behaviour: Any, method: str, parse: _Parse, slots: "_Slots") -> Callable[..., Awaitable[Any]]:
         async def answer(data: bytes, context: _Context) -> Any:
             try:
-                with self._calls.taken():
+                with slots.taken():
                     return await behaviour(_parsed(data, parse), context)
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 (every one is answered by _fail)
                 await self._fail(error, method, context)
@@ -145,7 +147,7 @@ class _Slots:
     @contextmanager
     def taken(self) -> Iterator[None]:
         if self._limit is not None and self._in_use >= self._limit:
-            raise errors.Transient(f"{self._refusal}; try again later.")
+            raise errors.Busy(f"{self._refusal}; try again later.")
         self._in_use += 1
         try:
             yield

@@ -17,6 +17,11 @@ from skyfan.rpc.interceptor import CallInterceptor
 from skyfan.rpc.options import server_options
 
 DRAIN_S = 20.0
+# A call computes on a thread of `asyncio.to_thread`, of which there are so many: one that was taken begins at once, one
+# more is refused at once, and none waits its deadline out behind others.
+MAX_CONCURRENT_CALLS = min(32, (os.cpu_count() or 1) + 4)
+# Python's own 5 ms for each step of the loop, while threads compute, would make 64 refusals take seconds.
+SWITCH_INTERVAL_S = 0.0005
 
 
 async def serve(
@@ -26,13 +31,14 @@ async def serve(
     address: str,
     *,
     announce: bool = False,
-    max_concurrent_calls: int = 64,
+    max_concurrent_calls: int = MAX_CONCURRENT_CALLS,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then lets calls in flight end within `DRAIN_S` seconds.
 
     With `announce` the port is written to standard output as one JSON line, and the server also stops when
     standard input closes: a parent process that dies takes its servers with it.
     """
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     log = structlog.get_logger(service)
     server = aio.server(
         interceptors=[CallInterceptor(service, max_concurrent_calls)],

@@ -1,6 +1,7 @@
 """The aggregator over gRPC."""
 
 import asyncio
+import threading
 from collections.abc import Sequence
 
 from skyfan.rpc.main import run_server
@@ -18,8 +19,12 @@ class AggregatorServicer(aggregator_pb2_grpc.AggregatorServicer):
     """A thin layer over `skyfan.stages.aggregate`."""
 
     async def Aggregate(self, request: Envelope, context: object) -> Envelope:
-        """Accounts for every rank and writes the summary."""
-        return pack(await asyncio.to_thread(aggregate, unpack(request, AggregateRequest)))
+        """Accounts for every rank and writes the summary, unless its caller goes before."""
+        cancelled = threading.Event()
+        try:
+            return pack(await asyncio.to_thread(aggregate, unpack(request, AggregateRequest), cancelled))
+        finally:
+            cancelled.set()
 
 
 def main(argv: Sequence[str] | None = None) -> None:

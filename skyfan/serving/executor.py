@@ -44,20 +44,18 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServicer):
 
     async def Prepare(self, request: Envelope, context: object) -> Envelope:
         """Reads the model and tries it."""
-        asked = unpack(request, PrepareRequest)
         async with self._free():
-            return pack(await asyncio.to_thread(prepare, asked, self._models))
+            return pack(await asyncio.to_thread(prepare, unpack(request, PrepareRequest), self._models))
 
     async def Convert(self, request: Envelope, context: object) -> Envelope:
         """Leaves the model where ranks load it."""
-        asked = unpack(request, ConvertRequest)
         async with self._free():
-            return pack(await asyncio.to_thread(convert, asked, self._models))
+            return pack(await asyncio.to_thread(convert, unpack(request, ConvertRequest), self._models))
 
     async def Infer(self, request: Envelope, context: Context) -> AsyncIterator[executor_pb2.InferEvent]:
         """Computes one rank on a thread of its own; the loop stays free for health checks."""
-        asked = await asyncio.to_thread(_asked, request)
         async with self._free():
+            asked = await asyncio.to_thread(_asked, request)
             structlog.contextvars.bind_contextvars(run_id=asked.run_id, rank=asked.item.rank)
             state = _Progress()
             limit_s = context.time_remaining()  # None where the caller set no deadline

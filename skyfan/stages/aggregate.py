@@ -3,6 +3,7 @@
 import os
 import platform
 import statistics
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,7 +16,7 @@ import structlog
 from skyfan import store
 from skyfan._version import __version__
 from skyfan.cost import bill, load_prices, priced_region, rank_times, recorded_region, usage_of_ranks
-from skyfan.errors import DatasetError, RunConflict
+from skyfan.errors import DatasetError, Interrupted, RunConflict
 from skyfan.formats import checksums
 from skyfan.job import LAMBDA, Compute
 from skyfan.planning import Plan, Span
@@ -42,10 +43,11 @@ ABSENT = "rank is missing"
 ENDED_EARLY = "the rank ended between its commit and the end of the collectives"
 
 
-def aggregate(request: AggregateRequest) -> Summary:
+def aggregate(request: AggregateRequest, cancelled: threading.Event | None = None) -> Summary:
     """Writes `<rank>.json` where one is missing, combined_data.json, report.html and summary.json.
 
     Raises:
+        Interrupted: `cancelled` was set; no summary is written, so that the run does not look finished.
         DatasetError: with --verify-reads, what all ranks read together is not what was saved; no summary is written.
     """
     start = time.perf_counter()
@@ -55,13 +57,20 @@ def aggregate(request: AggregateRequest) -> Summary:
         raise RunConflict(
             f"{request.output} holds run {plan.run_id} by now, not {request.run_id}; run again elsewhere."
         )
-    merged = merge(folder, plan)
+
+    def go_on() -> None:
+        if cancelled is not None and cancelled.is_set():
+            raise Interrupted("stopped before the summary was written; the same command writes it.")
+
+    merged = merge(folder, plan, go_on)
     verified = _verified_tensors(plan, merged.records)
     write_json(folder.combined_uri, [record.to_json_dict() for record in merged.records])
     observed = _observe(folder, plan, merged)
     summary = _summary(request, plan, merged, observed, start).model_copy(update={"verified_tensors": verified})
     # The summary comes last: with it the run is finished, and nothing is left for another start to do.
+    go_on()
     _put_report(folder, summary, merged, observed)
+    go_on()
     write_json(folder.summary_uri, summary.to_json_dict())
     structlog.get_logger("aggregator").info(
         "aggregated",

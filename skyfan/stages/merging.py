@@ -51,8 +51,8 @@ class Merged:
     """Samples that the run's model was trained on, see `trained_galaxies`."""
 
 
-def merge(folder: RunLedger, plan: Plan) -> Merged:
-    """Reads every committed rank of the plan.
+def merge(folder: RunLedger, plan: Plan, go_on: Callable[[], None] = lambda: None) -> Merged:
+    """Reads every committed rank of the plan; what `go_on`, called after each of them, raises ends it.
 
     Raises:
         RunConflict: the file of such a rank is damaged, or another run wrote it.
@@ -63,6 +63,7 @@ def merge(folder: RunLedger, plan: Plan) -> Merged:
     trained_samples = 0
     classes = ClassTally(plan.job.classes) if plan.job.classes else None
     for table, record in _each_rank(folder, plan, (*SHOWN_COLUMNS, *CLASS_COLUMNS), folder.reconcile_record):
+        go_on()
         records.append(record)
         redshifts.add(table)
         if classes:

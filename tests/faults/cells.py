@@ -55,9 +55,9 @@ def all_cells() -> list[Cell]:
 
 
 _SHORT = """
-process/kill/committed process/interrupt/within process/zombie/within process/duplicate/planning process/disk/inferring
-process/clock-back/committed process/data-cut/committed s3/503/inferring s3/lost/committed s3/409/committed
-local/kill-aggregator/aggregating local/kill-executor/committed
+process/kill/committed process/interrupt/aggregating process/zombie/within process/duplicate/planning
+process/disk/inferring process/clock-back/committed process/data-cut/committed s3/503/inferring
+s3/lost/committed s3/409/committed local/kill-aggregator/aggregating local/kill-executor/committed
 """
 
 

@@ -14,7 +14,7 @@ from typing import TextIO
 import skyfan
 from skyfan.errors import SkyfanError
 from skyfan.events import Event, PhaseStarted, RankCommitted, RankProgress
-from skyfan.stages import aggregate
+from skyfan.report import page
 from tests.faults.cells import Cell
 from tests.faults.faults import DUPLICATE, fault_in_process
 from tests.store.faulty_proxy import FaultyProxy
@@ -33,7 +33,7 @@ def run_job(
     os.dup2(log.fileno(), sys.stderr.fileno())
     os.dup2(log.fileno(), sys.stdout.fileno())
     # The page is drawn in most of a small run's time, and is not what breaks here.
-    aggregate.render_run = lambda *_: ""  # type: ignore[attr-defined]
+    page.render_run = lambda *_: ""
     job, listener = skyfan.Job.model_validate(fields), _ignore
     if cell:
         rng = random.Random(f"{seed} {cell}")

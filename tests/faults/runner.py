@@ -29,7 +29,13 @@ _ENDED_S = 12.0
 _SMALL_DISK = "size=4m"
 _NO_CODE = None
 # What the processes of cells need, imported once; nothing of it starts threads before it is used.
-_PRELOADED = ("tests.faults.child", "skyfan.backends.process", "skyfan.engines.openvino_engine", "torch")
+_PRELOADED = (
+    "tests.faults.child",
+    "skyfan.backends.process",
+    "skyfan.engines.openvino_engine",
+    "torch",
+    "skyfan.report.page",
+)
 
 
 @dataclass

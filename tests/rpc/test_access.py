@@ -127,12 +127,12 @@ def test_more_calls_than_the_limit_are_told_to_come_again(token):
         held = [asyncio.ensure_future(plan(channel, token)) for _ in range(LIMIT)]
         for _ in range(LIMIT):
             await servicer.begun.acquire()
-        refused = await status(plan(channel, token))
+        refused, healthy = await status(plan(channel, token)), await is_serving(channel)
         servicer.go_on.set()
         replies = await asyncio.gather(*held)
-        return refused, len(replies), (await plan(channel, token)).schema
+        return refused, healthy, len(replies), (await plan(channel, token)).schema
 
-    assert run(scenario) == (grpc.StatusCode.RESOURCE_EXHAUSTED, LIMIT, "done")
+    assert run(scenario) == (grpc.StatusCode.RESOURCE_EXHAUSTED, True, LIMIT, "done")
 
 
 def test_without_a_token_streams_of_reflection_are_counted_apart(monkeypatch):

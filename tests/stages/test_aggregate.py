@@ -1,9 +1,13 @@
 """What the summary derives from rank records."""
 
+import threading
+
 import pytest
 
-from skyfan.stages.aggregate import count_hosts, estimate_cost
+from skyfan.errors import Interrupted
+from skyfan.stages.aggregate import aggregate, count_hosts, estimate_cost
 from skyfan.stages.messages import AggregateRequest
+from tests.e2e.support import make_job, run
 from tests.report.runs import make_record
 
 REQUEST = AggregateRequest(output="runs/x", run_id="0" * 16, target="aws")
@@ -30,3 +34,15 @@ def test_a_region_without_prices_does_not_fail_the_summary():
     cost = estimate_cost((make_record(0, memory_mb=3008, region="mars-north-1"),), REQUEST)
     assert cost is not None
     assert "prices of us-east-1" in cost.basis
+
+
+@pytest.mark.slow
+def test_a_caller_that_goes_leaves_no_summary(sample, small_model, tmp_path):
+    job = make_job(sample.path, small_model, tmp_path / "run")
+    summary = run(job)
+    (tmp_path / "run/summary.json").unlink()
+    gone = threading.Event()
+    gone.set()
+    with pytest.raises(Interrupted):
+        aggregate(AggregateRequest(output=job.output, run_id=summary.run_id, target="local"), gone)
+    assert not (tmp_path / "run/summary.json").exists()

@@ -6,6 +6,10 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# Processes that tests are spread over. More are seldom faster: many tests start processes of their own.
+# `make test WORKERS=0` runs everything in one.
+WORKERS ?= 2
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS)
 
 # PyTorch's public index of CPU builds: the default index has builds with gigabytes of CUDA. It is left out
 # where pip has a folder of wheels of its own (pip config get global.find-links), or when set empty.
@@ -45,10 +49,10 @@ demo: install ## redshifts of 1,000 real galaxies, on this machine (ARGS=--no-re
 	@$(BIN)/skyfan demo $(ARGS)
 
 test: install-dev ## all tests that need no Docker
-	$(BIN)/python -m pytest -m "not docker" --ignore=tests/terraform $(ARGS)
+	$(PYTEST) -m "not docker" --ignore=tests/terraform $(ARGS)
 
 test-fast: install-dev ## the tests that take seconds
-	$(BIN)/python -m pytest -m "not docker and not slow" --ignore=tests/terraform $(ARGS)
+	$(PYTEST) -m "not docker and not slow" --ignore=tests/terraform $(ARGS)
 
 test-docker: install-dev ## the tests that need a Docker engine
 	$(BIN)/python -m pytest -m docker $(ARGS)

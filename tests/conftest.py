@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from xdist.scheduler import LoadScopeScheduling
 
 from skyfan.formats.torch import write_tensorfile
 
@@ -51,6 +52,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.relative_to(Path(__file__).parent).parts[0] in SLOW_ROOMS:
             item.add_marker(pytest.mark.slow)
+
+
+# Rooms whose tests share a cluster or containers, with their names, ports and images: one process runs each of them.
+SHARED_ROOMS = ("tests/backends/slurm", "tests/containers", "tests/localstack", "tests/stepfunctions")
+
+
+class ByFile(LoadScopeScheduling):
+    """With `-n 2`: what is handed to a process whole is a file, for its fixtures' sake, or a room of SHARED_ROOMS."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((room for room in SHARED_ROOMS if nodeid.startswith(f"{room}/")), nodeid.split("::", 1)[0])
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
+    """Takes the place of `--dist`."""
+    return ByFile(config, log)
 
 
 @pytest.fixture(autouse=True)

@@ -111,7 +111,6 @@ def test_the_reference_layout_has_names(tmp_path, wrap):
         (torch.nn.Parameter(torch.zeros(3, 2)), ["0"]),
         (TensorDataset(torch.zeros(3, requires_grad=True), torch.zeros(3)), ["0", "1"]),
     ],
-    ids=str,
 )
 def test_names(tmp_path, content, names):
     torch.save(content, tmp_path / "x.pt")

@@ -61,7 +61,7 @@ def test_code_is_named_and_not_run(tmp_path, protocol):
 
 
 @pytest.mark.parametrize(
-    "function", [eval, exec, getattr, __import__, os.path.join, torch.load, torch.hub.load, np.load], ids=repr
+    "function", [eval, exec, getattr, __import__, os.path.join, torch.load, torch.hub.load, np.load]
 )
 def test_every_function_outside_the_table_is_refused(tmp_path, function):
     pickled = pickle.dumps(Runs(function, "1"))
@@ -118,7 +118,6 @@ def test_a_hostile_pickle_changes_nothing_for_the_next_file(tmp_path, pickled):
         ({"x": torch.zeros(3, 0)}, "hold no values"),
         ({"\x1b[2J": torch.zeros(3)}, r"names a tensor '\x1b[2J'"),
     ],
-    ids=str,
 )
 @pytest.mark.filterwarnings("ignore")
 def test_what_is_not_a_dataset(tmp_path, content, words):

@@ -149,7 +149,6 @@ def test_a_file_elsewhere_is_uploaded_whole(tmp_path):
         ([np.array(["a"])], "dtype str"),
         ([np.array([object()])], "dtype object"),
     ],
-    ids=repr,
 )
 def test_what_cannot_be_written(tmp_path, arrays, words):
     with pytest.raises(DatasetError, match=words) as caught:

@@ -71,9 +71,9 @@ class _Handler(BaseHTTPRequestHandler):
             content, self.server.break_after_bytes = content[: self.server.break_after_bytes], None
             self.close_connection = True
         if send:
+            self.server.sent_bytes += len(content)  # before, as the other side goes on when it has them
             with contextlib.suppress(ConnectionError):  # the other side may be gone
                 self.wfile.write(content)
-            self.server.sent_bytes += len(content)
 
     def log_message(self, *_: object) -> None:
         """Nothing."""

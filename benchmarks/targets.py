@@ -113,7 +113,7 @@ TARGETS = (
         "5. cold start to first prediction",
         "growth",
         lambda found: found["cold_start"]["since_start_s"],
-        2,
+        1.5,
         at_least=False,
         form="{:.2f} s",
     ),

@@ -6,8 +6,9 @@ locals {
   batch     = var.enable_batch ? { this = true } : {}
   batch_gpu = var.enable_batch && length(var.batch_gpu_instance_types) > 0 ? { this = true } : {}
 
-  batch_vcpus = 4
-  batch_arn   = "arn:${local.partition}:batch:${local.region}:${local.account_id}"
+  batch_vcpus    = 4
+  batch_arn      = "arn:${local.partition}:batch:${local.region}:${local.account_id}"
+  batch_log_name = "/aws/batch/${local.name}-ranks"
 
   # Each is called as the image that it runs. A task's image for torch is another one, as on Lambda.
   batch_jobs = toset(concat(
@@ -297,7 +298,7 @@ resource "aws_cloudwatch_log_group" "batch" {
   #checkov:skip=CKV_AWS_338: a year of logs is the caller's choice and price: var.log_retention_days
   for_each = local.batch
 
-  name              = "/aws/batch/${local.name}-ranks"
+  name              = local.batch_log_name
   retention_in_days = var.log_retention_days
 }
 

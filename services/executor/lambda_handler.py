@@ -2,7 +2,6 @@
 
 import math
 import os
-import socket
 from datetime import UTC, datetime
 
 from aws_lambda_powertools import Metrics
@@ -26,6 +25,7 @@ from skyfan.serving.stopped_runs import stopped_with
 from skyfan.settings import FunctionSettings, read
 from skyfan.stages.infer import Control, infer
 from skyfan.stages.items import read_item
+from skyfan.stages.measure import computed_here
 from skyfan.stages.messages import ConvertRequest, InferRequest, ModelFile, PrepareRequest
 from skyfan.stages.model_cache import ModelCache
 from skyfan.stages.prepare import convert, prepare
@@ -74,11 +74,8 @@ def _infer(event: InferEvent, context: LambdaContext, metrics: Metrics) -> Infer
     with stopped_with(event.execution, event.job.output) as stopped:
         control = Control(cancelled=stopped, remaining_s=lambda: context.get_remaining_time_in_millis() / _MS)
         record = infer(request, _models, control)
-    # The record of a duplicate that was faster is not ours, though it may have begun after us. Lambda's sandboxes share
-    # host names and process numbers; each has a log stream of its own.
-    here = os.environ.get("AWS_LAMBDA_LOG_STREAM_NAME") or socket.gethostname()
-    ours = (record.log_stream or record.host, record.pid) == (here, os.getpid())
-    fresh = ours and datetime.fromisoformat(record.started_at) >= began
+    # The record of a duplicate that was faster is not ours, though it may have begun after us.
+    fresh = computed_here(record) and datetime.fromisoformat(record.started_at) >= began
     if fresh:
         metrics.add_metric(name="Samples", unit=MetricUnit.Count, value=record.samples)
         metrics.add_metric(name="BytesRead", unit=MetricUnit.Bytes, value=record.bytes_read)

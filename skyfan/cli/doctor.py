@@ -47,13 +47,14 @@ def doctor(
 
 
 def _examine(output: str, on: str, workers: int, state_machine: str, *, together: bool) -> Iterator[Finding]:
-    if on in STEP_FUNCTIONS_TARGETS:
+    in_functions = on in STEP_FUNCTIONS_TARGETS
+    if in_functions:
         from skyfan.backends.stepfunctions.access import prepare_environment
 
         prepare_environment(on)
-    yield from examine_machine()
+    yield from examine_machine(runs_ranks=not in_functions)
     yield from examine_storage(output)
-    if on in STEP_FUNCTIONS_TARGETS:
+    if in_functions:
         from skyfan.backends.stepfunctions.preflight import examine_account
 
         yield from examine_account(on, state_machine, workers, together=together)

@@ -3,7 +3,7 @@
 import os
 import platform
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,8 +25,15 @@ _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
 
 
-def examine_machine() -> Iterator[Finding]:
-    """One finding after another; the engine's and the sandbox's take a second or two."""
+def examine_machine(*, runs_ranks: bool = True) -> Iterator[Finding]:
+    """One finding after another; the engine's and the sandbox's take a second or two.
+
+    Where ranks run elsewhere, this machine needs none of what computes them: only versions are told.
+    """
+    if not runs_ranks:
+        found, _ = _installed(tuple(name for name in _PACKAGES if name not in _ENGINES))
+        yield Finding("versions", OK, f"{found}; ranks run elsewhere, with their own engines")
+        return
     yield _versions()
     yield _engine()
     yield _device()
@@ -35,14 +42,20 @@ def examine_machine() -> Iterator[Finding]:
     yield _sandbox()
 
 
-def _versions() -> Finding:
+def _installed(packages: Sequence[str]) -> tuple[str, list[str]]:
+    """The versions in one line, and the packages that are not there."""
     found = f"skyfan {__version__}, Python {platform.python_version()}, {platform.system()} {platform.release()}"
     lacking = []
-    for name in _PACKAGES:
+    for name in packages:
         try:
             found += f", {name} {version(name)}"
         except PackageNotFoundError:
             lacking.append(name)
+    return found, lacking
+
+
+def _versions() -> Finding:
+    found, lacking = _installed(_PACKAGES)
     missing = [name for name in _ENGINES if name in lacking]
     if len(missing) == len(_ENGINES):
         return Finding("versions", FAIL, f"{found}; no engine is installed", "pip install 'skyfan[openvino,torch]'")

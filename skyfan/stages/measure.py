@@ -3,6 +3,7 @@
 import os
 import platform
 import resource
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TypedDict
 
+from skyfan.records import RankRecord
 from skyfan.store import ReadStats
 
 _MACHINES: dict[str, Literal["x86_64", "arm64"]] = {"x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
@@ -63,6 +65,15 @@ def lambda_function() -> LambdaFunction:
         "region": os.environ.get("AWS_REGION"),
         "log_stream": os.environ.get("AWS_LAMBDA_LOG_STREAM_NAME"),
     }
+
+
+def computed_here(record: RankRecord) -> bool:
+    """Whether this process computed the rank.
+
+    Lambda's execution environments share host names and process numbers; each has a log stream of its own.
+    """
+    here = lambda_function().get("log_stream") or socket.gethostname()
+    return (record.log_stream or record.host, record.pid) == (here, os.getpid())
 
 
 def reset_peak_rss() -> None:

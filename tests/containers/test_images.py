@@ -37,6 +37,7 @@ def test_an_image_is_small_unprivileged_and_labelled(images: None, service: str)
     image = docker.from_env().images.get(f"skyfan-{service}:{TAG}")
     assert image.attrs["Size"] <= LIMITS[service]
     assert image.attrs["Config"]["User"] == "10001:10001"
+    assert "HOME=/tmp" in image.attrs["Config"]["Env"]  # Lambda's own user has no home, and nothing else to write to
     labels = {key.removeprefix("org.opencontainers.image."): text for key, text in image.labels.items()}
     assert {"title": f"skyfan-{service}", "licenses": "Apache-2.0"}.items() <= labels.items()
     assert {"version", "revision", "description"} <= labels.keys()

@@ -101,7 +101,7 @@ def run_through(functions: dict[str, Worker], given: dict[str, Any]) -> tuple[An
     of_run = {"job": prepared["job"], **execution}
     plan = asked(functions, "partitioner", op="plan", model=prepared["model"], **of_run)
     model = asked(functions, "executor-torch", op="convert", model=prepared["model"], **of_run)
-    executor = "executor-torch" if model["engine"] == "torch" else "executor"
+    executor = "executor" if model["engine"] == "openvino" else "executor-torch"
     for item in json.loads(store.read(f"s3://{BUCKET}/{plan['items']['key']}")):
         rank = {"run_id": plan["run_id"], "rank": item["rank"], "item": item, "group": None, "execution": "test"}
         infer = asked(functions, executor, op="infer", job=prepared["job"], model=model, **rank)

@@ -14,6 +14,12 @@ def test_every_subject_of_this_machine_is_looked_at():
     assert "runs the packaged model" in next(each.found for each in found if each.subject == "engine")
 
 
+def test_where_ranks_run_elsewhere_no_engine_is_asked_for():
+    (versions,) = examine_machine(runs_ranks=False)
+    assert (versions.subject, versions.state) == ("versions", OK)
+    assert not {"torch", "openvino"} & set(versions.found.replace(",", "").split())
+
+
 def test_a_device_that_is_not_there_fails_with_the_way_out(monkeypatch):
     monkeypatch.setenv("SKYFAN_DEVICE", "cuda")
     import torch

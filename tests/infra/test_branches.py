@@ -14,6 +14,7 @@ from skyfan.job import Job
 from skyfan.serving import lambda_events as events
 from skyfan.stages.messages import ModelFile
 from tests.infra.test_lambda_events import resolve
+from tests.stepfunctions.small_interpreter import holds
 
 VARIABLES = Variables("p", "e", "t", "a")
 BATCH, SAGEMAKER = Batch("queue", "rank", "rank-torch", "queue-gpu", "rank-gpu"), SageMaker("role", "image")
@@ -37,6 +38,16 @@ def test_every_compute_of_a_job_has_a_way(definition):
     known = set(Job.model_fields["compute"].annotation.__args__)
     assert chosen | {"lambda"} == known
     assert definition["States"]["WhichCompute"]["Default"] == "WhichExecutor"
+
+
+@pytest.mark.parametrize(
+    ("engine", "job"),
+    [("openvino", "rank"), ("torch", "rank-torch"), ("onnxruntime", "rank-torch"), ("openvino + torch", "rank-torch")],
+)
+def test_tasks_on_fargate_run_the_image_that_has_their_engine(definition, engine, job):
+    states, data = definition["States"], {"prepared": {"job": {"compute": "batch"}}, "converted": {"engine": engine}}
+    chosen = next(rule["Next"] for rule in states["WhichCompute"]["Choices"] if holds(rule, data, {}))
+    assert states[chosen]["Result"]["definition"] == job
 
 
 def test_one_alone_is_whole_too():

@@ -16,6 +16,7 @@ from skyfan import errors, store  # noqa: F401 - the store derives errors of its
 from skyfan.cost.usage import PIPELINE_STATES
 from skyfan.errors import LocationError, SkyfanError
 from skyfan.rpc.lambda_errors import lambda_error
+from tests.stepfunctions.small_interpreter import holds
 
 VALIDATOR = Path(__file__).parents[1] / "stepfunctions" / "validator"
 ARN = "arn:aws:lambda:us-east-1:123456789012:function:skyfan-{}"
@@ -85,15 +86,19 @@ def test_every_retry_is_bounded_backs_off_and_jitters(definition):
             assert retrier["JitterStrategy"] == "FULL"
 
 
+def engine_image(states: dict[str, Any], engine: str) -> str:
+    """The function that computes the ranks of a model with this engine."""
+    choice, data = states["WhichExecutor"], {"converted": {"engine": engine}}
+    chosen = next((rule["Next"] for rule in choice["Choices"] if holds(rule, data, {})), choice["Default"])
+    return str(states[chosen]["Result"])
+
+
 def test_the_image_that_has_torch_runs_the_ranks_that_need_it(definition):
     states = definition["States"]
-    (rule,) = states["WhichExecutor"]["Choices"]
-    assert (rule["Variable"], rule["StringEquals"]) == ("$.converted.engine", "torch")
-    chosen = {name: states[name]["Result"] for name in (rule["Next"], states["WhichExecutor"]["Default"])}
-    assert chosen == {
-        "ExecutorWithTorch": ARN.format("executor-torch"),
-        "ExecutorWithoutTorch": ARN.format("executor"),
-    }
+    assert engine_image(states, "openvino") == ARN.format("executor")
+    # ONNX Runtime is in the image with torch only, and engines of several models are joined by " + ".
+    for engine in ("torch", "onnxruntime", "openvino + onnxruntime", "onnxruntime + openvino", "a later one"):
+        assert engine_image(states, engine) == ARN.format("executor-torch"), engine
     rank = states["Infer"]["ItemProcessor"]["States"]["InferRank"]["Parameters"]
     assert rank["FunctionName.$"] == "$.executor"
     assert states["Infer"]["ItemSelector"]["executor.$"] == "$.executor"

@@ -40,7 +40,9 @@ def test_the_page_names_extras_that_there_are() -> None:
     assert set(declared) >= EXTRAS
 
 
-@pytest.mark.parametrize("command", sorted(set(re.findall(r"skyfan ((?:runs|data|comm) [a-z]+|run|cost)\b", PAGE))))
+@pytest.mark.parametrize(
+    "command", sorted(set(re.findall(r"skyfan ((?:runs|data|comm) [a-z]+|run|cost|doctor)\b", PAGE)))
+)
 def test_every_command_of_the_page_is_there(command: str) -> None:
     done = skyfan(*command.split(), "--help")
     assert done.returncode == 0, done.stderr
@@ -62,6 +64,11 @@ def test_the_first_day_needs_no_more(tmp_path: Path) -> None:
     ):
         done = skyfan(*command)
         assert "credentials were found" in done.stderr, (command, done.stderr)
+    # Here the account is all that fails, and no engine that runs in functions.
+    examined = skyfan("doctor", "--on", "aws", "--output", str(tmp_path))
+    failed = [line for line in examined.stdout.splitlines() if line.startswith("fail")]
+    assert [line.split()[1] for line in failed] == ["account:"], examined.stdout + examined.stderr
+    assert "ranks run elsewhere" in examined.stdout
     # Without credentials a bucket is taken for a public one: S3 then denies the upload, and nothing answers here.
     uploaded = skyfan("data", "upload", sky, "s3://bucket/data/sky.pt")
     assert uploaded.returncode == 2

@@ -73,9 +73,18 @@ def test_run_without_ranks_to_do_starts_no_map(pipeline):
     assert "Infer" not in states_entered(pipeline, done["executionArn"])
 
 
-@pytest.mark.parametrize(("engine", "entered"), [("torch", "ExecutorWithTorch"), ("openvino", "ExecutorWithoutTorch")])
+@pytest.mark.parametrize(
+    ("engine", "entered"),
+    [
+        ("openvino", "ExecutorWithoutTorch"),
+        ("torch", "ExecutorWithTorch"),
+        ("onnxruntime", "ExecutorWithTorch"),
+        ("openvino + onnxruntime", "ExecutorWithTorch"),
+    ],
+)
 def test_the_engine_decides_on_the_ranks_image(pipeline, engine, entered):
-    done = pipeline.run(definition(), request(pipeline, f"with-{engine}", 2, engine=engine))
+    name = engine.replace(" + ", "-and-")
+    done = pipeline.run(definition(), request(pipeline, f"with-{name}", 2, engine=engine))
     assert (done["status"], done["output"]["status"]) == ("SUCCEEDED", "held")
     order = states_entered(pipeline, done["executionArn"])
     assert order[order.index("Convert") :][:4] == ["Convert", "WhichExecutor", entered, "Infer"]

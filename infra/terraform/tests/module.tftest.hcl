@@ -95,6 +95,11 @@ run "defaults_suit_a_new_account" {
 run "state_machine_is_the_repositorys" {
   command = apply
 
+  override_resource {
+    target = aws_lambda_function.this["aggregator"]
+    values = { arn = "arn:aws:lambda:eu-west-1:123456789012:function:skyfan-aggregator" }
+  }
+
   assert {
     condition     = aws_sfn_state_machine.pipeline.name == "skyfan-pipeline" && aws_sfn_state_machine.pipeline.type == "STANDARD"
     error_message = "a Standard machine under the name that the CLI looks for"
@@ -110,6 +115,18 @@ run "state_machine_is_the_repositorys" {
   assert {
     condition     = aws_sfn_state_machine.pipeline.logging_configuration[0].include_execution_data == false
     error_message = "a log need not repeat where somebody's data lie"
+  }
+  assert {
+    condition     = toset(jsondecode(aws_cloudwatch_event_rule.stopped.event_pattern).detail.status) == toset(["ABORTED", "TIMED_OUT"]) && jsondecode(aws_cloudwatch_event_rule.stopped.event_pattern).detail.stateMachineArn == ["arn:aws:states:eu-west-1:123456789012:stateMachine:skyfan-pipeline"]
+    error_message = "runs of this machine that were stopped or timed out are told"
+  }
+  assert {
+    condition     = aws_cloudwatch_event_target.stopped.rule == aws_cloudwatch_event_rule.stopped.name && aws_cloudwatch_event_target.stopped.arn == "arn:aws:lambda:eu-west-1:123456789012:function:skyfan-aggregator"
+    error_message = "the aggregator leaves the mark that ranks look for"
+  }
+  assert {
+    condition     = aws_lambda_permission.stopped.action == "lambda:InvokeFunction" && aws_lambda_permission.stopped.function_name == "skyfan-aggregator" && aws_lambda_permission.stopped.principal == "events.amazonaws.com" && aws_lambda_permission.stopped.source_arn == aws_cloudwatch_event_rule.stopped.arn
+    error_message = "this rule, and no other, may call it"
   }
   assert {
     condition     = length(jsondecode(aws_cloudwatch_dashboard.this[0].dashboard_body).widgets) == 7
@@ -148,8 +165,16 @@ run "rendezvous_leaves_callers_addresses" {
     error_message = "groups live in one task"
   }
   assert {
+    condition     = aws_ecs_service.rendezvous["this"].wait_for_steady_state == true
+    error_message = "apply ends when the task answers"
+  }
+  assert {
     condition     = aws_ecs_task_definition.rendezvous["this"].runtime_platform[0].cpu_architecture == "ARM64" && aws_lambda_function.this["executor"].architectures == tolist(["arm64"])
     error_message = "one architecture for functions and task"
+  }
+  assert {
+    condition     = local.platform == "linux/arm64"
+    error_message = "and for the images that are built"
   }
   assert {
     condition     = aws_lambda_function.this["executor"].function_name == "skyfan-dev-executor"
@@ -346,6 +371,10 @@ run "a_budget_tells_before_it_is_spent" {
   assert {
     condition     = aws_budgets_budget.monthly["this"].limit_amount == "25" && alltrue([for n in aws_budgets_budget.monthly["this"].notification : contains(n.subscriber_email_addresses, "sky@example.org")])
     error_message = "the address hears of it"
+  }
+  assert {
+    condition     = strcontains(aws_budgets_budget.monthly["this"].name, "eu-west-1")
+    error_message = "budgets know no regions: their names have to"
   }
   assert {
     condition     = aws_sns_topic_subscription.alarms["this"].endpoint == "sky@example.org"

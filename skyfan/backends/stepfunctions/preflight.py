@@ -3,10 +3,13 @@
 from collections.abc import Iterator
 from typing import Any
 
+from skyfan.aws_limits import LAMBDA_NEW_ACCOUNT_MEMORY_MB
 from skyfan.backends.stepfunctions.access import AWS, Access, aws_errors, open_access
-from skyfan.backends.stepfunctions.machine import find_machine
+from skyfan.backends.stepfunctions.machine import Machine, find_machine
 from skyfan.backends.stepfunctions.quotas import (
+    AccountLimits,
     Demand,
+    Deployment,
     binding_limits,
     read_account_limits,
     read_deployment,
@@ -16,25 +19,46 @@ from skyfan.errors import SkyfanError
 
 
 def examine_account(on: str, state_machine: str, workers: int, *, together: bool) -> Iterator[Finding]:
-    """Who calls, what is deployed, and on AWS which limits bind `workers` ranks at once; ends at what fails."""
-    subject = "account"
+    """Who calls, what is deployed, and on AWS which limits bind `workers` ranks at once.
+
+    The account's limits are told before there is a pipeline, too: higher ones take days to get.
+    """
     try:
         access = open_access(on)
-        yield Finding(subject, OK, _caller(access))
-        subject = "pipeline"
-        machine = find_machine(access, state_machine)
-        yield Finding(subject, OK, f"{machine.arn}, executors of {machine.memory_mb:,} MB")
-        if on != AWS:  # an emulator has no quotas
-            return
-        subject = "quotas"
-        demand = Demand(ranks=workers, at_once=workers, together=together)
-        bindings = binding_limits(demand, read_account_limits(access), read_deployment(access, machine))
-        for binding in bindings:
-            yield Finding(subject, FAIL if binding.fatal else WARN, binding.found, binding.fix)
-        if not bindings:
-            yield Finding(subject, OK, f"{workers:,} ranks at once are allowed")
+        yield Finding("account", OK, _caller(access))
     except SkyfanError as error:
-        yield Finding(subject, FAIL, str(error).rstrip("."), error.cure.rstrip("."))
+        yield _failed("account", error)
+        return
+    machine = None
+    try:
+        machine = find_machine(access, state_machine)
+        yield Finding("pipeline", OK, f"{machine.arn}, executors of {machine.memory_mb:,} MB")
+    except SkyfanError as error:
+        yield _failed("pipeline", error)
+    if on != AWS:  # an emulator has no quotas
+        return
+    demand = Demand(ranks=workers, at_once=workers, together=together)
+    try:
+        yield from _quotas(demand, read_account_limits(access), _deployment(access, machine))
+    except SkyfanError as error:
+        yield _failed("quotas", error)
+
+
+def _deployment(access: Access, machine: Machine | None) -> Deployment:
+    """What is deployed; before that a deployment that binds nothing, of a size that every account allows."""
+    return read_deployment(access, machine) if machine else Deployment(None, LAMBDA_NEW_ACCOUNT_MEMORY_MB)
+
+
+def _quotas(demand: Demand, account: AccountLimits, deployment: Deployment) -> Iterator[Finding]:
+    bindings = binding_limits(demand, account, deployment)
+    for binding in bindings:
+        yield Finding("quotas", FAIL if binding.fatal else WARN, binding.found, binding.fix)
+    if not bindings:
+        yield Finding("quotas", OK, f"{demand.at_once:,} ranks at once are allowed")
+
+
+def _failed(subject: str, error: SkyfanError) -> Finding:
+    return Finding(subject, FAIL, str(error).rstrip("."), error.cure.rstrip("."))
 
 
 def _caller(access: Access) -> str:

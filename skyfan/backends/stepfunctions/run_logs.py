@@ -19,6 +19,7 @@ from skyfan.backends.stepfunctions.executions import RunListed, find_compute, fi
 from skyfan.backends.stepfunctions.follow import FOLLOW_DEADLINE_S
 from skyfan.backends.stepfunctions.machine import Machine
 from skyfan.errors import BadInput, DeadlineExceeded
+from skyfan.store import NotFound
 
 if TYPE_CHECKING:
     from mypy_boto3_logs import CloudWatchLogsClient
@@ -26,10 +27,6 @@ if TYPE_CHECKING:
 # A line can be read some seconds after it was written.
 SETTLE_S = 5.0
 _LOOK_EVERY_S = 2.0
-
-
-class _NoSuchGroup(BadInput):
-    """A log group is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +96,13 @@ class RunLogs:
         compute = self._compute = self._compute or find_compute(self.access, self.arn)
         if group := self.machine.computes.get(compute):
             # SageMaker makes its group with the first job.
-            with suppress(_NoSuchGroup):
+            with suppress(NotFound):
                 found += self._of_group(compute, group, run)
         return sorted(found, key=lambda line: line.at)
 
     def _of_group(self, source: str, group: str, run: RunListed) -> Iterator[LogLine]:
         reading = f"read the log group {group}"
-        missing = _NoSuchGroup(f"could not {reading}: it is not there.")
+        missing = NotFound(f"could not {reading}: it is not there.")
         with aws_errors(self.access.on, reading, not_there=missing):
             pages = self._client.get_paginator("filter_log_events").paginate(
                 logGroupName=group,

@@ -57,6 +57,11 @@ def test_digests_are_of_the_values_and_not_of_how_they_came():
     assert set(digests) == set(file.schema_arrow.names)
     by_hand = b"".join(b"\1" + index.to_bytes(8, "little") for index in range(12))
     assert digests["sample_index"] == hashlib.sha256(by_hand).hexdigest()
+    texts = [None if index == 3 else f"SDSS {index}".encode() for index in range(12)]
+    by_hand = b"".join(
+        bytes([text is not None]) + len(text or b"").to_bytes(4, "little") + (text or b"") for text in texts
+    )
+    assert digests["name"] == hashlib.sha256(by_hand).hexdigest()
 
 
 def test_row_groups_are_written_on_the_way():

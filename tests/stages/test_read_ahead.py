@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from skyfan.formats.torch import write_tensorfile
 from skyfan.job import Job
 from skyfan.stages import read_ahead as reading
 from skyfan.stages.plan import draft
@@ -48,3 +49,13 @@ def test_narrow_tensors_cost_one_request_for_many_blocks(sample, monkeypatch):
     assert count == 13
     assert reader.stats.requests == count + 2
     assert reader.read_s > 0
+
+
+@pytest.mark.parametrize("buffers", [2, 6])
+def test_rows_that_are_not_finite_are_found_while_reading(sample, monkeypatch, buffers):
+    monkeypatch.setattr(reading, "BLOCK_BYTES", 8 * 20_504)
+    sample.image[40, 0, 3, 3], sample.image[41, 4, 31, 31] = np.nan, np.inf
+    write_tensorfile(sample.path, [sample.image, sample.magnitude, sample.redshift])
+    with ReadAhead(item_of(sample), NAMES, batch_size=8, buffers=buffers).blocks() as blocks:
+        finite = np.concatenate([block.finite["image"] for block in blocks])
+    assert np.flatnonzero(~finite).tolist() == [40, 41]

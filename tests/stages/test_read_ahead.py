@@ -54,6 +54,7 @@ def test_narrow_tensors_cost_one_request_for_many_blocks(sample, monkeypatch):
 @pytest.mark.parametrize("buffers", [2, 6])
 def test_rows_that_are_not_finite_are_found_while_reading(sample, monkeypatch, buffers):
     monkeypatch.setattr(reading, "BLOCK_BYTES", 8 * 20_504)
+    monkeypatch.setattr(reading, "NARROW_BYTES", 8 * 21)
     sample.image[40, 0, 3, 3], sample.image[41, 4, 31, 31] = np.nan, np.inf
     write_tensorfile(sample.path, [sample.image, sample.magnitude, sample.redshift])
     with ReadAhead(item_of(sample), NAMES, batch_size=8, buffers=buffers).blocks() as blocks:

@@ -122,40 +122,49 @@ def accounts() -> dict[str, Any]:
     return {}
 
 
-@pytest.mark.parametrize(
-    ("name", "start", "needs"),
-    [
-        ("process", on("process"), None),
-        ("local", on("local"), None),
-        ("rank", by_rank, None),
-        ("slurm", on_slurm, "cluster"),
-        pytest.param("compose", on_compose, "stack", marks=pytest.mark.docker),
-        pytest.param("lambda", on_step_functions("lambda"), "pipeline", marks=pytest.mark.docker),
-        pytest.param("batch", on_step_functions("batch"), "pipeline", marks=pytest.mark.docker),
-        pytest.param("sagemaker", on_step_functions("sagemaker"), "pipeline", marks=pytest.mark.docker),
-    ],
-)
-def test_backends_agree(
-    name: str,
-    start: Callable[[Job, Any], None],
-    needs: str | None,
-    sample: Sample,
-    small_model: Path,
-    expected_z: NDArray[np.float32],
-    tmp_path: Path,
-    accounts: dict[str, Any],
-    request: pytest.FixtureRequest,
-) -> None:
-    place = request.getfixturevalue(needs) if needs else None
-    in_containers = isinstance(place, Stack)
-    job = given(sample, small_model, f"{RESULTS}/agree-{name}" if in_containers else tmp_path / "run")
-    start(job, place)
-    assert_equal_z(rows(job.output), expected_z)
-    summary = json.loads(store.read(RunFolder(job.output).summary_uri))
-    account = {key: summary[key] for key in ACCOUNTED}
-    first = accounts.setdefault("first", (account, summary["science"]))
-    assert account == first[0]
-    assert summary["science"] == pytest.approx(first[1], rel=1e-4, nan_ok=True)
+class Agreement:
+    """Runs the job on one backend after the other, and holds each against `model(x)` and against the first."""
+
+    def __init__(self, sample: Sample, model: Path, expected_z: NDArray[np.float32], accounts: dict[str, Any]) -> None:
+        self._sample, self._model, self._expected_z, self._accounts = sample, model, expected_z, accounts
+
+    def check(self, start: Callable[[Job, Any], None], output: Path | str, place: Any = None) -> None:
+        job = given(self._sample, self._model, output)
+        start(job, place)
+        assert_equal_z(rows(job.output), self._expected_z)
+        summary = json.loads(store.read(RunFolder(job.output).summary_uri))
+        account = {key: summary[key] for key in ACCOUNTED}
+        first = self._accounts.setdefault("first", (account, summary["science"]))
+        assert account == first[0]
+        assert summary["science"] == pytest.approx(first[1], rel=1e-4, nan_ok=True)
+
+
+@pytest.fixture
+def agreement(
+    sample: Sample, small_model: Path, expected_z: NDArray[np.float32], accounts: dict[str, Any]
+) -> Agreement:
+    return Agreement(sample, small_model, expected_z, accounts)
+
+
+# A test a kind of place: what needs it is set up before the test, as the environment of a test ends with it.
+@pytest.mark.parametrize("start", [on("process"), on("local"), by_rank], ids=["process", "local", "rank"])
+def test_backends_agree(start: Callable[[Job, Any], None], agreement: Agreement, tmp_path: Path) -> None:
+    agreement.check(start, tmp_path / "run")
+
+
+def test_slurm_agrees(cluster: object, agreement: Agreement, tmp_path: Path) -> None:  # noqa: F811
+    agreement.check(on_slurm, tmp_path / "run", cluster)
+
+
+@pytest.mark.docker
+def test_compose_agrees(stack: Stack, agreement: Agreement) -> None:
+    agreement.check(on_compose, f"{RESULTS}/agree-compose", stack)
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("compute", ["lambda", "batch", "sagemaker"])
+def test_step_functions_agree(compute: Compute, pipeline: Stack, agreement: Agreement) -> None:
+    agreement.check(on_step_functions(compute), f"{RESULTS}/agree-{compute}", pipeline)
 
 
 KILL = """

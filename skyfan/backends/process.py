@@ -3,11 +3,11 @@
 import asyncio
 import threading
 
-from skyfan import report, store
+from skyfan import store
 from skyfan.backends.service_backend import ServiceBackend
 from skyfan.backends.services import Services
 from skyfan.backends.threads import in_loop, on_thread
-from skyfan.engines.device import CPU, available_device
+from skyfan.engines.device import available_device
 from skyfan.engines.threads import available_threads
 from skyfan.events import FilesRead, Listener, RankProgress
 from skyfan.formats.dataset import Advance
@@ -50,10 +50,7 @@ class ProcessServices(Services):
 
     async def convert(self, request: ConvertRequest) -> ModelFile:
         """As the executor does."""
-        found = await on_thread(convert, request, self._models)
-        if self._models.device != CPU:
-            report.preload()
-        return found
+        return await on_thread(convert, request, self._models)
 
     async def infer(self, request: InferRequest, listener: Listener) -> RankRecord:
         """As the executor does; when cancelled, the thread ends at the next batch."""

@@ -33,5 +33,5 @@ def first_samples(file: FileLayout, model: LoadedModel, options: RunOptions) -> 
         finite &= finite_rows(values)
     reasons: NDArray[np.object_] = np.full(stop, None, np.object_)
     inputs = preprocessing.apply(names, [tensors[name] for name in names], tensors, reasons)
-    finite &= np.array([reason is None for reason in reasons], np.bool_)
+    finite &= ~reasons.astype(np.bool_)
     return [values[finite] for values in inputs] if finite.any() else None

@@ -58,7 +58,7 @@ def _scores(job: Job, engine: Engine, width: int, files: tuple[FileLayout, ...])
     # With an interval of no width of a point, and the model's own of p(z).
     columns = result_columns(options, files[0], inputs, engine, width, half_width=0.0)
     read = Columns(inputs, (), Preprocessing(job))
-    reader = ReadAhead(_first_samples(files), read.read, job.batch_size, engine.allocate)
+    reader = ReadAhead(_first_samples(files), read.read, job.batch_size, engine.allocate, engine.read_buffers)
     pending: deque[Batch] = deque()
 
     def tensors() -> Iterator[list[NDArray[np.generic]]]:
@@ -71,7 +71,7 @@ def _scores(job: Job, engine: Engine, width: int, files: tuple[FileLayout, ...])
             batch = pending.popleft()
             found = columns.redshifts(output, batch.z_spec)
             assert found is not None
-            present = found.valid & np.array([reason is None for reason in batch.reasons], np.bool_)
+            present = found.valid & ~batch.reasons.astype(np.bool_)
             names = ("z_pred", "z_low", "z_high", "z_spec")
             yield conformity_scores(*(found.columns[name][present].astype(np.float64) for name in names))
 

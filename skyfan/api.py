@@ -204,7 +204,8 @@ def run(
 
     Args:
         job: what to run.
-        on: where: `auto` (this machine), `process`, `local`, `compose`, `localstack`, `aws`, or a backend of your own.
+        on: where: `auto` (this machine), `process`, `local`, `compose`, `slurm`, `localstack`, `aws`, or a backend of
+            your own.
         progress: True shows a bar (one line in a notebook), False nothing; or a function that is given every event.
             What that function raises ends the run and is raised here; what is committed stays.
         state_machine: name or ARN of the deployed pipeline on `localstack` and `aws`; `skyfan-pipeline` by default.

@@ -8,18 +8,7 @@ from typing import Any, TypeAlias
 from grpc import aio
 
 from skyfan.comm.errors import GroupRefused
-from skyfan.comm.rendezvous.groups import (
-    Candidate,
-    EndEvent,
-    Event,
-    FullEvent,
-    LeftEvent,
-    LostEvent,
-    Member,
-    PathsEvent,
-    Terms,
-    digest,
-)
+from skyfan.comm.rendezvous.groups import EndEvent, Member, Terms, digest
 from skyfan.comm.rendezvous.limits import CAPACITY_BYTES
 from skyfan.comm.rendezvous.observer import Observer
 from skyfan.comm.rendezvous.registry import GroupRegistry
@@ -93,8 +82,7 @@ class Servicer(pb_grpc.RendezvousServicer):
                 async with sending:
                     await context.write(pb.MemberEvent(heartbeat=request.heartbeat))
             elif kind == "endpoints":
-                found = tuple(Candidate(each.address, each.port) for each in request.endpoints.candidates)
-                self._registry.endpoints(member, found, now)
+                self._registry.endpoints(member, request.endpoints, now)
             elif kind == "links":
                 self._registry.links(member, frozenset(request.links.peers))
             elif kind == "leave":
@@ -123,7 +111,7 @@ class Servicer(pb_grpc.RendezvousServicer):
                     raise event.error
                 return
             async with sending:
-                await context.write(_message(event))
+                await context.write(event)
 
     async def Relay(  # type: ignore[override]
         self, requests: AsyncIterator[pb.RelayFrame], context: Context
@@ -162,18 +150,3 @@ def _terms(message: pb.GroupTerms) -> Terms:
         join_deadline_s=message.join_deadline_s,
         heartbeat_timeout_s=message.heartbeat_timeout_s,
     )
-
-
-def _message(event: Event) -> pb.MemberEvent:
-    if isinstance(event, FullEvent):
-        endpoints = [
-            pb.Endpoints(candidates=[pb.Endpoint(address=each.address, port=each.port) for each in candidates])
-            for candidates in event.endpoints
-        ]
-        return pb.MemberEvent(full=pb.Full(endpoints=endpoints, formation_s=event.formation_s))
-    if isinstance(event, PathsEvent):
-        return pb.MemberEvent(paths=pb.Paths(relayed=event.relayed))
-    if isinstance(event, LostEvent):
-        return pb.MemberEvent(lost=pb.RankLost(rank=event.rank, reason=event.reason))
-    assert isinstance(event, LeftEvent)
-    return pb.MemberEvent(left=pb.RankLeft(rank=event.rank))

@@ -9,16 +9,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from skyfan import comm
-from skyfan.comm.rendezvous.groups import (
-    Candidate,
-    EndEvent,
-    FullEvent,
-    LeftEvent,
-    LostEvent,
-    PathsEvent,
-    Terms,
-    digest,
-)
+from skyfan.comm.rendezvous.groups import EndEvent, Terms, digest
 from skyfan.comm.rendezvous.limits import ENDED_S
 from skyfan.comm.rendezvous.registry import GroupRegistry
 from skyfan.comm.rendezvous.relay_queue import ByteBudget, Frame, RelayQueue
@@ -43,6 +34,10 @@ def terms(**changes) -> Terms:
         "heartbeat_timeout_s": 5.0,
     }
     return Terms(**(given | changes))
+
+
+def endpoints(address, port, count=1):
+    return pb.Endpoints(candidates=[pb.Endpoint(address=address, port=port)] * count)
 
 
 def full_group(core, **changes):
@@ -75,7 +70,8 @@ def test_a_group_is_full_when_the_last_rank_joins(core, events):
     first, second = core.join(terms(), 0, 0.0), core.join(terms(), 2, 1.0)
     assert events(first) == []
     core.join(terms(), 1, 4.5)
-    assert events(first) == events(second) == [FullEvent(((), (), ()), 4.5)]
+    full = pb.Full(endpoints=[pb.Endpoints()] * 3, formation_s=4.5)
+    assert events(first) == events(second) == [pb.MemberEvent(full=full)]
 
 
 def test_a_rank_that_joins_twice_is_refused(core):
@@ -183,7 +179,7 @@ def test_a_silent_rank_is_lost_and_the_others_are_told(core, events):
     core.sweep(5.5)
     assert isinstance(events(members[0])[-1], EndEvent)
     for member in members[1:]:
-        assert events(member)[-1] == LostEvent(0, "rank 0 was lost: no sign of life for 5.5 s.")
+        assert events(member)[-1].lost == pb.RankLost(rank=0, reason="rank 0 was lost: no sign of life for 5.5 s.")
 
 
 def test_leaving_losing_and_giving_up_are_told_apart(core, events):
@@ -193,8 +189,8 @@ def test_leaving_losing_and_giving_up_are_told_apart(core, events):
     core.leave(members[2], "rank 1 was lost: its connection ended.", 1, 1.0)
     core.disconnect(members[2], 1.0)
     told = events(members[3])[1:]
-    assert told[0] == LeftEvent(0)
-    assert (told[1].rank, told[2].rank) == (1, 1)
+    assert told[0].left == pb.RankLeft(rank=0)
+    assert (told[1].lost.rank, told[2].lost.rank) == (1, 1)
     assert len(told) == 3
 
 
@@ -211,20 +207,20 @@ def test_an_old_group_expires(core, events):
 def test_a_pair_is_direct_only_if_both_ends_say_so(core, events):
     members = full_group(core, channel="direct")
     for member in members:
-        core.endpoints(member, (Candidate("192.0.2.1", 7),), 0.5)
+        core.endpoints(member, endpoints("192.0.2.1", 7), 0.5)
     core.links(members[0], frozenset({1, 2}))
     core.links(members[1], frozenset({0, 2}))
     core.links(members[2], frozenset({1}))
-    paths = [next(each for each in events(member) if isinstance(each, PathsEvent)) for member in members]
-    assert [path.relayed for path in paths] == [(2,), (), (0,)]
+    paths = [next(each.paths for each in events(member) if each.HasField("paths")) for member in members]
+    assert [list(path.relayed) for path in paths] == [[2], [], [0]]
 
 
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda core, member: core.endpoints(member, (Candidate("a name", 7),), 0.0), "'a name' is not an IP address"),
-        (lambda core, member: core.endpoints(member, (Candidate("::1", 70_000),), 0.0), "70000 is not a TCP port"),
-        (lambda core, member: core.endpoints(member, (Candidate("::1", 7),) * 9, 0.0), "at most 8 of them"),
+        (lambda core, member: core.endpoints(member, endpoints("a name", 7), 0.0), "'a name' is not an IP address"),
+        (lambda core, member: core.endpoints(member, endpoints("::1", 70_000), 0.0), "70000 is not a TCP port"),
+        (lambda core, member: core.endpoints(member, endpoints("::1", 7, 9), 0.0), "at most 8 of them"),
         (lambda core, member: core.links(member, frozenset({3})), "reported once, by their ranks"),
         (lambda core, member: core.links(member, frozenset({member.rank})), "reported once, by their ranks"),
         (lambda core, member: core.leave(member, "", 3, 0.0), "names rank 3, which is none of group 'main'"),

@@ -13,6 +13,7 @@ from skyfan.comm.errors import GroupRefused, name_ranks
 from skyfan.comm.rendezvous.limits import MAX_TOKEN_LENGTH, MIN_TOKEN_LENGTH
 from skyfan.comm.rendezvous.relay_queue import RelayQueue
 from skyfan.errors import SkyfanError
+from skyfan.v1 import rendezvous_pb2 as pb
 
 Key: TypeAlias = tuple[str, str]
 
@@ -52,55 +53,18 @@ def digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """An address at which a rank may be reached."""
+def require_address(endpoint: pb.Endpoint) -> None:
+    """Check what came from the network.
 
-    address: str
-    port: int
-
-    def require_valid(self) -> None:
-        """Check what came from the network.
-
-        Raises:
-            GroupRefused: it is not an IP address with a port.
-        """
-        try:
-            ipaddress.ip_address(self.address)
-        except ValueError as error:
-            raise GroupRefused(f"{self.address[:64]!r} is not an IP address.") from error
-        if not 0 < self.port < 2**16:
-            raise GroupRefused(f"{self.port} is not a TCP port.")
-
-
-@dataclass(frozen=True)
-class FullEvent:
-    """All ranks have joined; endpoints by rank."""
-
-    endpoints: tuple[tuple[Candidate, ...], ...]
-    formation_s: float
-
-
-@dataclass(frozen=True)
-class PathsEvent:
-    """The peers that this rank reaches through the relay; all others directly."""
-
-    relayed: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class LostEvent:
-    """A rank died or stopped early."""
-
-    rank: int
-    reason: str
-
-
-@dataclass(frozen=True)
-class LeftEvent:
-    """A rank left after its last operation."""
-
-    rank: int
+    Raises:
+        GroupRefused: it is not an IP address with a port.
+    """
+    try:
+        ipaddress.ip_address(endpoint.address)
+    except ValueError as error:
+        raise GroupRefused(f"{endpoint.address[:64]!r} is not an IP address.") from error
+    if not 0 < endpoint.port < 2**16:
+        raise GroupRefused(f"{endpoint.port} is not a TCP port.")
 
 
 @dataclass(frozen=True)
@@ -110,7 +74,8 @@ class EndEvent:
     error: SkyfanError | None
 
 
-Event: TypeAlias = FullEvent | PathsEvent | LostEvent | LeftEvent | EndEvent
+Event: TypeAlias = pb.MemberEvent | EndEvent
+"""What a member is told, as it is sent, and at last that its membership has ended."""
 
 
 class Member:
@@ -121,7 +86,7 @@ class Member:
         self.rank = rank
         self.key = secrets.token_hex(16)
         self.last_seen = now
-        self.endpoints: tuple[Candidate, ...] | None = None
+        self.endpoints: pb.Endpoints | None = None
         self.direct: frozenset[int] | None = None
         self.relay_queue = RelayQueue(group.terms.capacity_bytes)
         self.relaying = False
@@ -199,15 +164,15 @@ class Group:
             member.notify(event)
 
     def notify_if_full(self, now: float) -> bool:
-        """Queue a `FullEvent` once all ranks have joined and, in a direct group, sent their addresses."""
+        """Queue a `Full` event once all ranks have joined and, in a direct group, sent their addresses."""
         ready = len(self.members) == self.terms.world_size and all(
             self.terms.channel != "direct" or member.endpoints is not None for member in self.members.values()
         )
         if self.full or not ready:
             return False
         self.full = True
-        endpoints = tuple(self.members[rank].endpoints or () for rank in range(self.terms.world_size))
-        self.notify_all(FullEvent(endpoints, now - self.created_at))
+        endpoints = [self.members[rank].endpoints or pb.Endpoints() for rank in range(self.terms.world_size)]
+        self.notify_all(pb.MemberEvent(full=pb.Full(endpoints=endpoints, formation_s=now - self.created_at)))
         return True
 
     def notify_paths_if_known(self) -> None:
@@ -219,7 +184,7 @@ class Group:
         if len(members) < self.terms.world_size or any(member.direct is None for member in members):
             return
         for member in members:
-            member.notify(PathsEvent(tuple(sorted(self._relayed(member)))))
+            member.notify(pb.MemberEvent(paths=pb.Paths(relayed=sorted(self._relayed(member)))))
 
     def _relayed(self, member: Member) -> Iterable[int]:
         for peer in self.members.values():

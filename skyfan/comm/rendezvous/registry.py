@@ -5,16 +5,7 @@ from collections import OrderedDict
 import structlog
 
 from skyfan.comm.errors import CommError, GroupIncomplete, GroupLimit, GroupRefused, name_ranks
-from skyfan.comm.rendezvous.groups import (
-    Candidate,
-    EndEvent,
-    Group,
-    Key,
-    LeftEvent,
-    LostEvent,
-    Member,
-    Terms,
-)
+from skyfan.comm.rendezvous.groups import EndEvent, Group, Key, Member, Terms, require_address
 from skyfan.comm.rendezvous.limits import (
     ENDED_S,
     MAX_CANDIDATES,
@@ -25,6 +16,7 @@ from skyfan.comm.rendezvous.limits import (
 )
 from skyfan.comm.rendezvous.relay_queue import ByteBudget, Frame
 from skyfan.settings import RendezvousLimits
+from skyfan.v1 import rendezvous_pb2 as pb
 
 CHANNELS = ("direct", "relay")
 MIN_HEARTBEAT_S, MAX_HEARTBEAT_S = 0.5, 120.0
@@ -80,18 +72,18 @@ class GroupRegistry:
         self._log.info("group created", run=terms.run, group=terms.name, world_size=terms.world_size)
         return group
 
-    def endpoints(self, member: Member, candidates: tuple[Candidate, ...], now: float) -> None:
+    def endpoints(self, member: Member, endpoints: pb.Endpoints, now: float) -> None:
         """Record the addresses at which a rank of a direct group may be reached.
 
         Raises:
             GroupRefused: they came before, are too many, or one is not an IP address with a port.
         """
         self._require_direct(member)
-        if member.endpoints is not None or len(candidates) > MAX_CANDIDATES:
+        if member.endpoints is not None or len(endpoints.candidates) > MAX_CANDIDATES:
             raise GroupRefused(f"rank {member.rank}: endpoints are sent once, at most {MAX_CANDIDATES} of them.")
-        for candidate in candidates:
-            candidate.require_valid()
-        member.endpoints = candidates
+        for candidate in endpoints.candidates:
+            require_address(candidate)
+        member.endpoints = endpoints
         self._notify_if_full(member.group, now)
 
     def links(self, member: Member, peers: frozenset[int]) -> None:
@@ -126,7 +118,7 @@ class GroupRegistry:
                 self._lose(member, culprit, error, now)
         else:
             self._remove(member, "it left", now)
-            member.group.notify_all(LeftEvent(member.rank))
+            member.group.notify_all(pb.MemberEvent(left=pb.RankLeft(rank=member.rank)))
         member.notify(EndEvent(None))
 
     def disconnect(self, member: Member, now: float) -> None:
@@ -195,7 +187,7 @@ class GroupRegistry:
         self._remove(member, reason, now)
         self._log.warning("rank lost", run=group.terms.run, group=group.terms.name, rank=member.rank, reason=reason)
         if group.full:
-            group.notify_all(LostEvent(blamed, reason))
+            group.notify_all(pb.MemberEvent(lost=pb.RankLost(rank=blamed, reason=reason)))
 
     def _remove(self, member: Member, reason: str, now: float) -> None:
         group = member.group

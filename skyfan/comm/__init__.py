@@ -51,26 +51,13 @@ __all__ = [
 ]
 
 # Imported when they are first used (PEP 562): most ranks talk to no other.
-_MODULES = {
-    "communicator": ("Communicator",),
-    "connection": ("connect",),
-    "errors": (
-        "CollectiveMismatch",
-        "CommError",
-        "CommTimeout",
-        "GroupIncomplete",
-        "GroupLimit",
-        "GroupRefused",
-        "PeerLost",
-        "RendezvousLost",
-    ),
-    "model": ("Choice", "choose"),
-    "reduction": ("MAX", "MEAN", "MIN", "PROD", "SUM", "Reduction", "custom"),
-}
+_MODULES = ("errors", "model", "reduction", "communicator", "connection")
 
 
 def __getattr__(name: str) -> Any:
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(importlib.import_module(f"skyfan.comm.{module}"), name)
+    if name in __all__:
+        for module in _MODULES:
+            found = getattr(importlib.import_module(f"skyfan.comm.{module}"), name, None)
+            if found is not None:
+                return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,7 +9,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from skyfan.comm.errors import CommTimeout, name_ranks
+from skyfan.comm.errors import CommError, CommTimeout, name_ranks
+from skyfan.errors import SkyfanError
 
 Parts = Sequence[memoryview]
 
@@ -78,12 +79,31 @@ def require_time(pending: Sequence[Request], now: float, deadline: float) -> Non
         raise CommTimeout(f"{pending[0].tag}: {name_ranks(peers)} did not take part before the deadline.", peers)
 
 
+class Poisoning:
+    """Remembers the error that leaves the block as the channel's failure."""
+
+    __slots__ = ("_channel",)
+
+    def __init__(self, channel: "Channel") -> None:
+        self._channel = channel
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None and not isinstance(error, SkyfanError):
+            error = CommError(f"the operation before was interrupted ({type(error).__name__}).")
+        self._channel.failure = self._channel.failure or error
+
+
 class Channel(ABC):
     """Messages between the ranks of one group, in order for each pair of ranks."""
 
     name: str
     rank: int
     world_size: int
+    failure: SkyfanError | None = None
+    """What ended it: the state of streams is unknown after an error, and every later operation raises it again."""
 
     @abstractmethod
     def isend(self, dst: int, tag: Tag, parts: Parts, check: int = 0) -> Request:

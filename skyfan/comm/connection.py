@@ -142,7 +142,7 @@ def _over_server(rendezvous: str, terms: pb.GroupTerms, rank: int, choice: Choic
     try:
         membership = GroupMembership(rendezvous, terms, rank, monitor, deadline, times.cancelled)
     except BaseException:
-        monitor.close()
+        monitor.waker.close()
         raise
     sockets: dict[int, socket.socket] = {}
     try:
@@ -157,7 +157,7 @@ def _over_server(rendezvous: str, terms: pb.GroupTerms, rank: int, choice: Choic
         pump = RelayPump(membership, relayed) if relayed else None
     except BaseException:
         membership.disconnect()
-        monitor.close()
+        monitor.waker.close()
         for sock in sockets.values():
             sock.close()
         raise

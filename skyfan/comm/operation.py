@@ -1,7 +1,5 @@
 """One call of a collective on one rank: its tag, its deadline and the channel."""
 
-from collections.abc import Iterable
-
 from skyfan.comm.channel import Channel, Op, Parts, Request, Tag
 from skyfan.comm.values import Array, raw_bytes
 
@@ -28,10 +26,6 @@ class Operation:
         return self.channel.irecv(src, Tag(self.op, self.sequence, step), into, check)
 
     def wait(self, *requests: Request) -> None:
-        """Wait for all of `requests`."""
-        self.channel.wait(requests, self.deadline)
-
-    def wait_all(self, requests: Iterable[Request]) -> None:
         """Wait for all of `requests`."""
         self.channel.wait(requests, self.deadline)
 

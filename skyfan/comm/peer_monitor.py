@@ -1,48 +1,40 @@
 """The state of the other ranks: written by the thread that reads the server's events, read by operations."""
 
-import socket
 import threading
 
 from skyfan.comm.errors import CommError, PeerLost, RendezvousLost, name_ranks
+from skyfan.comm.waiting import Waker
 
 
 class PeerMonitor:
-    """Which ranks were lost or have left, and whether the server is connected; a change makes `wake_fd` readable."""
+    """Which ranks were lost or have left, and whether the server is connected; a change wakes `waker`."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lost: PeerLost | None = None
         self._left: set[int] = set()
         self._server_gone: str | None = None
-        self._reader, self._writer = socket.socketpair()
-        self._reader.setblocking(False)
-        self._writer.setblocking(False)
-        self._closed = False
+        self.waker = Waker()
         self.changed = False
-
-    @property
-    def wake_fd(self) -> int:
-        """A file descriptor that becomes readable when the state has changed."""
-        return self._reader.fileno()
 
     def peer_lost(self, rank: int, message: str) -> None:
         """Record a loss. Only the first counts: later ones are most often its consequence."""
         with self._lock:
             if self._lost is None:
                 self._lost = PeerLost(message, rank)
-        self._wake()
+        self._changed()
 
     def peer_left(self, rank: int) -> None:
         """Record that a rank left after its last operation."""
         with self._lock:
             self._left.add(rank)
-        self._wake()
+        self._changed()
 
     def server_gone(self, message: str) -> None:
         """Record that the connection to the server broke; there is no second one."""
         with self._lock:
             self._server_gone = self._server_gone or message
-        self._wake()
+        self._changed()
 
     def failure(self, needs_server: bool) -> CommError | None:
         """The error that every operation has to raise from now on; None while there is none."""
@@ -62,30 +54,9 @@ class PeerMonitor:
         """Whether the server is gone, so that it reports no losses any more."""
         return self._server_gone is not None
 
-    def drain(self) -> None:
-        """Read what made `wake_fd` readable."""
-        try:
-            while self._reader.recv(64):
-                pass
-        except BlockingIOError:
-            return
-
-    def close(self) -> None:
-        """Free the sockets; later changes wake nothing."""
-        with self._lock:
-            self._closed = True
-            self._reader.close()
-            self._writer.close()
-
-    def _wake(self) -> None:
-        with self._lock:
-            self.changed = True
-            if self._closed:
-                return
-            try:
-                self._writer.send(b"!")
-            except BlockingIOError:
-                return  # full of wake-ups: it is readable already
+    def _changed(self) -> None:
+        self.changed = True
+        self.waker.wake()
 
 
 def left_error(rank: int) -> PeerLost:

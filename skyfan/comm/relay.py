@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 import grpc
 
 from skyfan.comm.group_membership import GroupMembership
+from skyfan.comm.waiting import Waker
 from skyfan.errors import SkyfanError
 from skyfan.rpc.errors import call_metadata, error_of
 from skyfan.v1 import rendezvous_pb2 as pb
@@ -53,9 +54,7 @@ class RelayPump:
             self.sockets[peer] = theirs
             self._pipes[peer] = _Pipe(peer, ours)
         self._by_fd = {pipe.sock.fileno(): pipe for pipe in self._pipes.values()}
-        self._wake_reader, self._wake_writer = socket.socketpair()
-        self._wake_reader.setblocking(False)
-        self._wake_writer.setblocking(False)
+        self._waker = Waker()
         self._lock = threading.Lock()
         self._done = threading.Event()  # the pump has stopped
         self._drained = threading.Event()  # the server has everything, or the stream broke
@@ -72,20 +71,18 @@ class RelayPump:
     def stop(self, deadline: float) -> None:
         """End the stream and free the sockets."""
         self._stopping = True
-        self._wake()
+        self._waker.wake()
         self._call.cancel()
         self._done.wait(max(0.1, deadline - time.monotonic()))
         self._thread.join(max(0.1, deadline - time.monotonic()))
-        with self._lock:
-            for pipe in self._pipes.values():
-                pipe.sock.close()
-            self._wake_reader.close()
-            self._wake_writer.close()
+        for pipe in self._pipes.values():
+            pipe.sock.close()
+        self._waker.close()
 
     def _frames(self) -> Iterator[pb.RelayFrame]:
         """The requests of the stream; gRPC runs this in a thread of its own, and it is the pump."""
         poller = select.poll()
-        poller.register(self._wake_reader, select.POLLIN)
+        poller.register(self._waker, select.POLLIN)
         try:
             while not self._stopping:
                 yield from self._credits()
@@ -95,7 +92,7 @@ class RelayPump:
                 for fd, _ in poller.poll(_POLL_S * 1000):
                     pipe = self._by_fd.get(fd)
                     if pipe is None:
-                        self._drain_wake()
+                        self._waker.drain()
                         continue
                     self._write(pipe)
                     yield from self._read(pipe)
@@ -184,20 +181,4 @@ class RelayPump:
             pipe.incoming.append(memoryview(frame.data))
         if frame.end:
             pipe.peer_ended = True
-        self._wake()
-
-    def _wake(self) -> None:
-        with self._lock:
-            if self._wake_writer.fileno() < 0:
-                return
-            try:
-                self._wake_writer.send(b"!")
-            except BlockingIOError:
-                return  # full of wake-ups: the pump will wake
-
-    def _drain_wake(self) -> None:
-        try:
-            while self._wake_reader.recv(4096):
-                pass
-        except BlockingIOError:
-            return
+        self._waker.wake()

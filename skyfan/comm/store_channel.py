@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from skyfan import store
-from skyfan.comm.channel import Channel, Parts, Request, Tag, require_time
+from skyfan.comm.channel import Channel, Parts, Poisoning, Request, Tag, require_time
 from skyfan.comm.errors import (
     CommError,
     GroupIncomplete,
@@ -28,7 +28,7 @@ from skyfan.comm.frames import HEADER, pack_header, require_fit, require_same_op
 from skyfan.comm.peer_monitor import left_error, lost_error
 from skyfan.comm.store_layout import StoreLayout, delete_folders
 from skyfan.comm.waiting import require_running
-from skyfan.errors import Interrupted, LocationError, SkyfanError, Transient
+from skyfan.errors import Interrupted, LocationError, Transient
 
 _POLL_S, _MAX_POLL_S = 0.002, 0.25
 _BEATS_PER_TIMEOUT = 4
@@ -84,7 +84,6 @@ class StoreChannel(Channel):
         self._sent_numbers: dict[int, int] = {}
         self._inboxes = {peer: _Inbox() for peer in range(world_size) if peer != rank}
         self._sending: dict[int, tuple[Request, Future[Any]]] = {}
-        self._failure: SkyfanError | None = None
         self._seen: dict[int, tuple[str, float]] = {}
         self._gone: dict[int, PeerLost | None] = {}
         self._checked_at = time.monotonic()
@@ -126,7 +125,7 @@ class StoreChannel(Channel):
         self._delete_consumed()
         pending = list(requests)
         pause_s = _POLL_S
-        try:
+        with Poisoning(self):
             while True:
                 progress = self._poll({each.peer for each in pending if not each.done})
                 pending = [each for each in pending if not each.done]
@@ -141,17 +140,11 @@ class StoreChannel(Channel):
                 require_time(pending, now, deadline)
                 time.sleep(min(pause_s * random.uniform(0.7, 1.3), deadline - now))  # noqa: S311 (jitter)
                 pause_s = min(1.5 * pause_s, _MAX_POLL_S)
-        except SkyfanError as error:
-            self._failure = self._failure or error
-            raise
-        except BaseException as error:
-            self._failure = CommError(f"the operation before was interrupted ({type(error).__name__}).")
-            raise
 
     def check(self) -> None:
         """Raise the failure that ended this channel, if there is one."""
-        if self._failure is not None:
-            raise self._failure
+        if self.failure is not None:
+            raise self.failure
 
     def close(self, failed: BaseException | None, timeout_s: float) -> None:
         """End this rank's part; see `Channel.close`."""

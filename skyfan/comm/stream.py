@@ -11,12 +11,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from skyfan.comm.channel import Channel, Parts, Request, Tag, require_time
-from skyfan.comm.errors import CommError
+from skyfan.comm.channel import Channel, Parts, Poisoning, Request, Tag, require_time
 from skyfan.comm.link import Link
 from skyfan.comm.peer_monitor import PeerMonitor, left_error, lost_error
 from skyfan.comm.waiting import pause_s, require_running
-from skyfan.errors import SkyfanError
 
 _LOSS_GRACE_S = 1.0  # how long the server may take to name the lost rank before a broken connection counts
 _ALWAYS = select.EPOLLRDHUP
@@ -54,7 +52,6 @@ class StreamChannel(Channel):
         self._needs_server = needs_server
         self._leave_group = leave_group
         self._cancelled = cancelled
-        self._failure: SkyfanError | None = None
         self._hung: dict[int, float] = {}
         self._sending: set[int] = set()
         self._links = {peer: Link(peer, sock) for peer, sock in sockets.items()}
@@ -63,14 +60,14 @@ class StreamChannel(Channel):
         self._epoll = select.epoll()
         for fd in self._by_fd:
             self._epoll.register(fd, _ALWAYS)
-        self._epoll.register(monitor.wake_fd, select.EPOLLIN)
+        self._epoll.register(monitor.waker, select.EPOLLIN)
 
     def isend(self, dst: int, tag: Tag, parts: Parts, check: int = 0) -> Request:
         """Start sending `parts` to rank `dst`; see `Channel.isend`."""
         self.check()
         request = Request(dst, tag, check)
         link = self._links[dst]
-        with _Poisoning(self):
+        with Poisoning(self):
             link.send(request, parts)
             if link.sending:
                 self._sending.add(dst)
@@ -80,7 +77,7 @@ class StreamChannel(Channel):
         """Post a receive from rank `src`; see `Channel.irecv`."""
         self.check()
         request = Request(src, tag, check, into)
-        with _Poisoning(self):
+        with Poisoning(self):
             self._links[src].receive(request)
         return request
 
@@ -89,7 +86,7 @@ class StreamChannel(Channel):
         pending = [request for request in requests if not request.done]
         if not pending:
             return
-        with _Poisoning(self):
+        with Poisoning(self):
             for request in pending:
                 link = self._links[request.peer]
                 link.pull()
@@ -101,10 +98,10 @@ class StreamChannel(Channel):
 
     def check(self) -> None:
         """Raise the failure that ended this channel, if there is one."""
-        if self._failure is None and self._monitor.changed:
-            self._failure = self._monitor.failure(self._needs_server)
-        if self._failure is not None:
-            raise self._failure
+        if self.failure is None and self._monitor.changed:
+            self.failure = self._monitor.failure(self._needs_server)
+        if self.failure is not None:
+            raise self.failure
 
     def close(self, failed: BaseException | None, timeout_s: float) -> None:
         """End this rank's part; see `Channel.close`."""
@@ -119,11 +116,7 @@ class StreamChannel(Channel):
             self._epoll.close()
             for link in self._links.values():
                 link.sock.close()
-            self._monitor.close()
-
-    def poison(self, failure: SkyfanError) -> None:
-        """Streams are in an unknown state after a failure: every later operation raises it again."""
-        self._failure = self._failure or failure
+            self._monitor.waker.close()
 
     def _wait_once(self, pending: list[Request], deadline: float) -> None:
         self._raise_known_failure(pending)
@@ -135,7 +128,7 @@ class StreamChannel(Channel):
         for fd, events in self._epoll.poll(timeout_s):
             link = self._by_fd.get(fd)
             if link is None:
-                self._monitor.drain()
+                self._monitor.waker.drain()
                 continue
             if events & select.EPOLLIN and not link.receiving:
                 self._set_interest(link, _ALWAYS)  # leave it in the kernel until a receive is posted
@@ -187,21 +180,3 @@ class StreamChannel(Channel):
                     raise left_error(peer)
             elif self._monitor.server_is_gone or now - since > _LOSS_GRACE_S:
                 raise lost_error(peer, self._links[peer].ended or "its connection ended")
-
-
-class _Poisoning:
-    """Remembers the error that leaves the block, so that the channel keeps raising it."""
-
-    __slots__ = ("_channel",)
-
-    def __init__(self, channel: StreamChannel) -> None:
-        self._channel = channel
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, SkyfanError):
-            self._channel.poison(error)
-        elif error is not None:
-            self._channel.poison(CommError(f"the operation before was interrupted ({type(error).__name__})."))

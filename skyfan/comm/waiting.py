@@ -1,9 +1,11 @@
 """What every wait for other ranks has: a deadline, and an event by which the caller stops it."""
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from skyfan.errors import Interrupted
@@ -12,6 +14,38 @@ T = TypeVar("T")
 
 # A wait looks at its cancellation event this often, so that a stopped rank ends well within 2 s.
 CANCEL_POLL_S = 0.5
+
+
+class Waker:
+    """Wakes a thread that waits for file descriptors: `wake`, from any thread, makes this one readable."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        self._lock = threading.Lock()
+
+    def fileno(self) -> int:
+        """The descriptor to wait for."""
+        return self._reader.fileno()
+
+    def wake(self) -> None:
+        """Make it readable; nothing once it is closed."""
+        with self._lock, suppress(BlockingIOError):  # full of wake-ups: it is readable already
+            if self._writer.fileno() >= 0:
+                self._writer.send(b"!")
+
+    def drain(self) -> None:
+        """Read what made it readable."""
+        with suppress(BlockingIOError):
+            while self._reader.recv(4096):
+                pass
+
+    def close(self) -> None:
+        """Free the sockets."""
+        with self._lock:
+            self._reader.close()
+            self._writer.close()
 
 
 def countdown(limit_s: float, least_s: float = float("-inf")) -> Callable[[], float]:

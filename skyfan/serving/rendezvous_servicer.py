@@ -12,7 +12,6 @@ from skyfan.comm.rendezvous.groups import EndEvent, Member, Terms, digest
 from skyfan.comm.rendezvous.limits import CAPACITY_BYTES
 from skyfan.comm.rendezvous.observer import Observer
 from skyfan.comm.rendezvous.registry import GroupRegistry
-from skyfan.comm.rendezvous.relay_queue import Frame
 from skyfan.errors import Transient
 from skyfan.v1 import rendezvous_pb2 as pb
 from skyfan.v1 import rendezvous_pb2_grpc as pb_grpc
@@ -123,8 +122,7 @@ class Servicer(pb_grpc.RendezvousServicer):
         forwarding = asyncio.create_task(self._forward(member, context))
         try:
             async for frame in requests:
-                routed = Frame(member.rank, frame.data, frame.credit_bytes, frame.end)
-                await self._registry.relay(member, frame.peer, routed)
+                await self._registry.relay(member, frame)
         finally:
             forwarding.cancel()
             member.relaying = False
@@ -132,9 +130,8 @@ class Servicer(pb_grpc.RendezvousServicer):
     async def _forward(self, member: Member, context: Context) -> None:
         while True:
             frame = await member.relay_queue.get()
-            message = pb.RelayFrame(peer=frame.source, data=frame.data, credit_bytes=frame.credit_bytes, end=frame.end)
             try:
-                await context.write(message)
+                await context.write(frame)
             finally:
                 member.relay_queue.sent(frame)
 

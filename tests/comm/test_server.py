@@ -12,7 +12,7 @@ from skyfan import comm
 from skyfan.comm.rendezvous.groups import EndEvent, Terms, digest
 from skyfan.comm.rendezvous.limits import ENDED_S
 from skyfan.comm.rendezvous.registry import GroupRegistry
-from skyfan.comm.rendezvous.relay_queue import ByteBudget, Frame, RelayQueue
+from skyfan.comm.rendezvous.relay_queue import ByteBudget, RelayQueue
 from skyfan.serving.embedded_rendezvous import EmbeddedServer
 from skyfan.settings import RendezvousLimits
 from skyfan.v1 import rendezvous_pb2 as pb
@@ -254,14 +254,14 @@ def test_a_token_beyond_a_kilobyte_is_refused():
 def test_the_relay_waits_while_a_rank_or_the_server_is_full():
     async def scenario():
         server, relay_queue = ByteBudget(1000), RelayQueue(100)
-        await relay_queue.put(Frame(0, b"x" * 90, 0, False), server)
-        blocked = asyncio.create_task(relay_queue.put(Frame(0, b"y" * 20, 0, False), server))
+        await relay_queue.put(pb.RelayFrame(data=b"x" * 90), server)
+        blocked = asyncio.create_task(relay_queue.put(pb.RelayFrame(data=b"y" * 20), server))
         await asyncio.sleep(0.01)
         assert not blocked.done()
         relay_queue.sent(await relay_queue.get())
         await asyncio.wait_for(blocked, 1)
         assert server.used_bytes == 20
-        over = asyncio.create_task(RelayQueue(10_000).put(Frame(1, b"z" * 990, 0, False), server))
+        over = asyncio.create_task(RelayQueue(10_000).put(pb.RelayFrame(peer=1, data=b"z" * 990), server))
         await asyncio.sleep(0.01)
         assert not over.done()
         over.cancel()
@@ -274,7 +274,7 @@ def test_the_relay_waits_while_a_rank_or_the_server_is_full():
 def test_frames_for_strangers_are_refused(core):
     members = full_group(core)
     with pytest.raises(comm.GroupRefused, match="not one of its peers"):
-        asyncio.run(core.relay(members[0], 7, Frame(0, b"x", 0, False)))
+        asyncio.run(core.relay(members[0], pb.RelayFrame(peer=7, data=b"x")))
 
 
 def test_the_observer_tells_the_address_and_port_it_sees(server):

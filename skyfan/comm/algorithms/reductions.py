@@ -142,7 +142,7 @@ def _reduce_ring(run: Operation, array: Array, reduction: Reduction, root: int) 
         theirs = (rank + 1) % run.size
         if rank != root:
             receives.append(run.irecv(rank, _COLLECT, raw_bytes(total[bounds[theirs] : bounds[theirs + 1]])))
-    run.wait_all(receives)
+    run.wait(*receives)
     return reduction.finish(total.reshape(array.shape), run.size)
 
 
@@ -165,7 +165,7 @@ def scan(run: Operation, array: Array, reduction: Reduction) -> Array:
             requests.append(run.isend(run.rank + distance, _EXCHANGE + distance, (raw_bytes(outgoing),), check))
         if run.rank >= distance:
             requests.append(run.irecv(run.rank - distance, _EXCHANGE + distance, raw_bytes(other), check))
-        run.wait_all(requests)
+        run.wait(*requests)
         if run.rank >= distance:
             reduction.combine(other, total, out=total)
         distance *= 2

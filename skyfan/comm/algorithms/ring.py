@@ -47,7 +47,7 @@ def allgather_blocks(run: Operation, blocks: Sequence[memoryview], index: int, r
         for piece, arrived in zip(cut[(index - turn) % size], receives[turn - 1], strict=True):
             run.wait(arrived)
             sends.append(run.isend(after, step + turn, (piece,)))
-    run.wait_all([*receives[-1], *sends])
+    run.wait(*receives[-1], *sends)
 
 
 class _Piece(NamedTuple):
@@ -101,5 +101,5 @@ def reduce_scatter(
             post(awaited[number + _POSTED_AHEAD])
         if turn < size - 2:
             sends.append(run.isend(after, step + turn + 1, (raw_bytes(out[start:stop]),), check))
-    run.wait_all(sends)
+    run.wait(*sends)
     return (rank + 1) % size

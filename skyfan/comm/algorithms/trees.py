@@ -69,7 +69,7 @@ def bcast(run: Operation, value: object, root: int) -> Value:
         description = bytes(received[8:] if split else received[8:end])
         data = np.empty(size_bytes, np.uint8).data if split else received[end:]
         message = [received]
-    run.wait_all([run.isend((child + root) % run.size, _TREE, message) for child in children])
+    run.wait(*(run.isend((child + root) % run.size, _TREE, message) for child in children))
     if split:
         _bcast_large(run, data, root, relative)
     return decode(description, data, root)
@@ -88,7 +88,7 @@ def _bcast_large(run: Operation, data: memoryview, root: int, relative: int) -> 
         below = subtree(child, run.size)
         part = data[bounds[below.start] : bounds[below.stop]]
         sends.append(run.isend((child + root) % run.size, _SCATTER, (part,)))
-    run.wait_all(sends)
+    run.wait(*sends)
     blocks = [data[bounds[index] : bounds[index + 1]] for index in range(run.size)]
     allgather_blocks(run, blocks, relative, root, _RING)
 
@@ -107,7 +107,7 @@ def gather(run: Operation, value: object, root: int) -> list[Value] | None:
             assert own.data is not None
             run.wait(run.isend(root, _LARGE, (own.data,)))
         return None
-    run.wait_all([run.irecv(each.rank, _LARGE, each.room()) for each in held if each.data is None])
+    run.wait(*(run.irecv(each.rank, _LARGE, each.room()) for each in held if each.data is None))
     return [each.value() for each in sorted(held, key=lambda each: each.rank)]
 
 
@@ -132,7 +132,7 @@ def scatter(run: Operation, values: Sequence[object] | None, root: int) -> Value
         ]
     elif own.data is None:
         sends.append(run.irecv(root, _LARGE, own.room()))
-    run.wait_all(sends)
+    run.wait(*sends)
     return own.value()
 
 

@@ -14,7 +14,7 @@ from skyfan.comm.rendezvous.limits import (
     MAX_NAME_LENGTH,
     MAX_REASON_LENGTH,
 )
-from skyfan.comm.rendezvous.relay_queue import ByteBudget, Frame
+from skyfan.comm.rendezvous.relay_queue import ByteBudget
 from skyfan.settings import RendezvousLimits
 from skyfan.v1 import rendezvous_pb2 as pb
 
@@ -140,15 +140,16 @@ class GroupRegistry:
         member.relaying = True
         return member
 
-    async def relay(self, member: Member, peer: int, frame: Frame) -> None:
-        """Pass a frame on; waits while the receiver or the server has as many bytes queued as it may.
+    async def relay(self, member: Member, frame: pb.RelayFrame) -> None:
+        """Pass a frame on to its peer; waits while the receiver or the server has as many bytes queued as it may.
 
         Raises:
-            GroupRefused: `peer` is not a peer of the member.
+            GroupRefused: that is not a peer of the member.
         """
-        target = member.group.members.get(peer)
-        if not member.has_peer(peer):
-            raise GroupRefused(f"rank {member.rank} relays to {peer}, which is not one of its peers.")
+        target = member.group.members.get(frame.peer)
+        if not member.has_peer(frame.peer):
+            raise GroupRefused(f"rank {member.rank} relays to {frame.peer}, which is not one of its peers.")
+        frame.peer = member.rank
         if target is not None:
             await target.relay_queue.put(frame, self.queued)
 

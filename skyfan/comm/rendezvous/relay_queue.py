@@ -2,20 +2,8 @@
 
 import asyncio
 from collections import deque
-from typing import NamedTuple
 
-
-class Frame(NamedTuple):
-    """Bytes of one rank for another.
-
-    `source` is the sending rank; `credit_bytes` tells the receiver how many of its own bytes the source has consumed;
-    `end` means that nothing more follows.
-    """
-
-    source: int
-    data: bytes
-    credit_bytes: int
-    end: bool
+from skyfan.v1.rendezvous_pb2 import RelayFrame
 
 
 class ByteBudget:
@@ -57,16 +45,16 @@ class ByteBudget:
 
 
 class RelayQueue:
-    """Frames that wait for one rank, at most `capacity_bytes` of them."""
+    """Frames that wait for one rank, as it is sent them, at most `capacity_bytes` of them."""
 
     def __init__(self, capacity_bytes: int) -> None:
         self._budget = ByteBudget(capacity_bytes)
-        self._frames: deque[Frame] = deque()
+        self._frames: deque[RelayFrame] = deque()
         self._ready = asyncio.Event()
         self._server: ByteBudget | None = None
         self._closed = False
 
-    async def put(self, frame: Frame, server: ByteBudget) -> None:
+    async def put(self, frame: RelayFrame, server: ByteBudget) -> None:
         """Wait for room, here and on the server, then queue; frames for a rank that has left are dropped."""
         size_bytes = len(frame.data)
         if self._closed:
@@ -81,14 +69,14 @@ class RelayQueue:
         self._frames.append(frame)
         self._ready.set()
 
-    async def get(self) -> Frame:
+    async def get(self) -> RelayFrame:
         """Wait for the next frame; its bytes count until `sent` is called with it."""
         while not self._frames:
             self._ready.clear()
             await self._ready.wait()
         return self._frames.popleft()
 
-    def sent(self, frame: Frame) -> None:
+    def sent(self, frame: RelayFrame) -> None:
         """Free the bytes of a frame that has been delivered."""
         self._budget.give(len(frame.data))
         if self._server is not None:

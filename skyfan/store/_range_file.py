@@ -8,14 +8,14 @@ from skyfan.store._types import ObjectInfo, ReadStats
 
 
 class RangeFile(io.RawIOBase):
-    """Reads byte ranges of one version of an object, that of `info`; nothing is held in memory.
+    """Reads byte ranges of one version of an object, that of `info`; of it only `tail`, its last bytes, is held.
 
     Raises:
         LocationError: there is no such object, or it changed meanwhile (`PreconditionFailed`).
     """
 
-    def __init__(self, info: ObjectInfo, stats: ReadStats | None = None) -> None:
-        self._info, self._stats, self._position = info, stats, 0
+    def __init__(self, info: ObjectInfo, stats: ReadStats | None = None, tail: bytes = b"") -> None:
+        self._info, self._stats, self._tail, self._position = info, stats, memoryview(tail), 0
 
     def readable(self) -> bool:
         """It is."""
@@ -43,7 +43,10 @@ class RangeFile(io.RawIOBase):
         """Fills the buffer as far as the object goes."""
         view, start = memoryview(buffer).cast("B"), self._position
         stop = max(start, min(start + len(view), self._info.size_bytes))
-        if stop > start:
+        held_from = self._info.size_bytes - len(self._tail)
+        if held_from <= start < stop:
+            view[: stop - start] = self._tail[start - held_from : stop - held_from]
+        elif stop > start:
             read_into(self._info.uri, [(start, stop)], view[: stop - start], etag=self._info.etag, stats=self._stats)
         self._position = stop
         return stop - start

@@ -5,11 +5,12 @@ import dataclasses
 from skyfan import store
 from skyfan.dtypes import numpy_dtype
 from skyfan.errors import DatasetError
+from skyfan.formats.base import layout
 from skyfan.formats.torch._archive import Archive
 from skyfan.formats.torch._members import REMEDY, read_members
 from skyfan.formats.torch._spec import reference_names, spec_of
 from skyfan.formats.torch.unpickler import UNTYPED, TensorRef, load_tree
-from skyfan.layout import MAX_LEFT_OUT, FileLayout, TensorSpec
+from skyfan.layout import FileLayout, TensorSpec
 
 # A storage may be seen by more than one tensor, but a few bytes of names must not unfold to gigabytes of rows.
 _MAX_UNFOLDING = 4
@@ -23,31 +24,23 @@ def open_tensorfile(uri: store.StrPath, *, stats: store.ReadStats | None = None)
     anything that is not a dataset of at least one row, `LocationError` where the file cannot be read.
     """
     archive = Archive(uri, stats=stats)
-    members = read_members(load_tree(archive.read("data.pkl"), archive.uri, DatasetError, REMEDY), archive.uri)
+    info, where = archive.info, archive.info.uri
+    members = read_members(load_tree(archive.read("data.pkl"), where, DatasetError, REMEDY), where)
     refs = members.tensors
     names = reference_names({name: ref.shape for name, ref in refs.items()})
     refs = {names.get(name, name): ref for name, ref in refs.items()}
     offsets = storage_offsets(archive, refs)
     byteorder = archive.byteorder()
     tensors = tuple(
-        _with_checksum(spec_of(name, ref, offsets[ref.storage.key], byteorder, archive.uri), ref, archive)
+        _with_checksum(spec_of(name, ref, offsets[ref.storage.key], byteorder, where), ref, archive)
         for name, ref in refs.items()
     )
     unfolded_bytes = sum(spec.samples * spec.row_bytes for spec in tensors)
-    if unfolded_bytes > _MAX_UNFOLDING * archive.size_bytes:
+    if unfolded_bytes > _MAX_UNFOLDING * info.size_bytes:
         raise archive.refuse(
-            f"is damaged: its tensors would be {unfolded_bytes} bytes, the whole file has {archive.size_bytes}"
+            f"is damaged: its tensors would be {unfolded_bytes} bytes, the whole file has {info.size_bytes}"
         )
-    return FileLayout(
-        uri=archive.uri,
-        etag=archive.etag,
-        size_bytes=archive.size_bytes,
-        samples=_samples(tensors, archive),
-        tensors=tensors,
-        identity=archive.identity(),
-        note=archive.note,
-        left_out=tuple(members.skipped[:MAX_LEFT_OUT]),
-    )
+    return layout(info, "torch", tensors, identity=archive.identity(), left_out=members.skipped, note=archive.note)
 
 
 def storage_offsets(archive: Archive, refs: dict[str, TensorRef]) -> dict[str, int]:
@@ -62,10 +55,10 @@ def storage_offsets(archive: Archive, refs: dict[str, TensorRef]) -> dict[str, i
             last = sum((size - 1) * step for size, step in zip(ref.shape, ref.stride, strict=True))
             extent = (ref.offset + last + 1) * itemsize
         declared = ref.storage.numel * (1 if ref.storage.dtype == UNTYPED else itemsize)
-        if max(extent, declared) > entry.size_bytes or extent > declared:
+        if max(extent, declared) > entry.file_size or extent > declared:
             raise archive.refuse(
                 f"is damaged: tensor {name!r} needs {max(extent, declared)} bytes, "
-                f"its storage data/{ref.storage.key} has {entry.size_bytes}"
+                f"its storage data/{ref.storage.key} has {entry.file_size}"
             )
     keys = {ref.storage.key for ref in refs.values()}
     offsets = archive.data_offsets(sorted(f"data/{key}" for key in keys))
@@ -75,16 +68,5 @@ def storage_offsets(archive: Archive, refs: dict[str, TensorRef]) -> dict[str, i
 def _with_checksum(spec: TensorSpec, ref: TensorRef, archive: Archive) -> TensorSpec:
     """The archive's CRC-32 is one of the tensor's rows where the tensor is all of its storage."""
     entry = archive.entries[f"data/{ref.storage.key}"]
-    whole = ref.offset == 0 and spec.samples * spec.row_bytes == entry.size_bytes
-    return dataclasses.replace(spec, crc32=entry.crc32) if whole and entry.crc32 else spec
-
-
-def _samples(tensors: tuple[TensorSpec, ...], archive: Archive) -> int:
-    counts = {spec.name: spec.samples for spec in tensors}
-    if len(set(counts.values())) > 1:
-        listed = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise archive.refuse(f"has tensors with different numbers of samples ({listed})")
-    samples = next(iter(counts.values()))
-    if samples == 0:
-        raise archive.refuse("holds 0 samples")
-    return samples
+    whole = ref.offset == 0 and spec.samples * spec.row_bytes == entry.file_size
+    return dataclasses.replace(spec, crc32=entry.CRC) if whole and entry.CRC else spec

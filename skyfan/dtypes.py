@@ -49,6 +49,16 @@ _TEXT_WORD_BYTES = {"S": 1, "U": 4}
 
 TORCH_ALIASES = {"float": "float32", "double": "float64", "half": "float16", "long": "int64", "int": "int32"}
 
+SAFETENSORS_DTYPES = {
+    "BOOL": "bool",
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    **{f"{kind}{bits}": f"{name}{bits}" for kind, name in (("U", "uint"), ("I", "int")) for bits in (8, 16, 32, 64)},
+    **{f"F{bits}": f"float{bits}" for bits in (16, 32, 64)},
+}
+"""Names in the headers of safetensors files and the dtypes that they are of."""
+
 UNSUPPORTED_STORAGES = {
     "QInt8Storage": "qint8",
     "QUInt8Storage": "quint8",

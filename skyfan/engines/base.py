@@ -3,11 +3,15 @@
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skyfan.layout import OutputSpec
+
+if TYPE_CHECKING:
+    from skyfan.models.inputs import ModelInputs
 
 
 @dataclass(frozen=True)
@@ -35,9 +39,12 @@ class Engine(ABC):
     read_buffers: int = 3
     """Blocks of samples in memory: one that it works on, and those that are read or wait for it."""
 
-    @abstractmethod
+    call: "ModelInputs"
+    """What its model takes, where it has one."""
+
     def bind(self, tensor_names: Sequence[str]) -> tuple[str, ...]:
         """Which of the dataset's tensors `predict` takes, in order; ModelError where they don't fit."""
+        return self.call.bind(tensor_names)
 
     @abstractmethod
     def predict(self, inputs: Sequence[NDArray[np.generic]]) -> NDArray[np.float32]:

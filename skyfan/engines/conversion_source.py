@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from skyfan.engines.openvino_import import openvino
 from skyfan.layout import OutputSpec
-from skyfan.models.inputs import ModelInput
+from skyfan.models.inputs import ModelInput, examples
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,12 @@ def program_source(data: bytes, threads: int) -> Source:
         found: NDArray[np.float32] = module(*tensors).float().numpy()
         return found
 
-    shapes = zip(checked.inputs, checked.example_shapes, strict=True)
     why_not = _lookup(unbounded_lookup(checked.program), "torch")
     if why_not is None and any(taken.dtype == "bfloat16" for taken in checked.inputs):
         why_not = "it takes bfloat16, which numpy cannot pass to openvino"
     return Source(
         engine="torch",
-        examples=[ModelInput(taken.name, shape, taken.dtype) for taken, shape in shapes],
+        examples=examples(checked.inputs, checked.example_shapes),
         value_names=list(checked.program.inputs.values()),
         predict=predict,
         outputs=lambda: module.outputs,
@@ -69,10 +68,9 @@ def onnx_source(data: bytes, threads: int) -> Source:
 
     model = read_onnx(data, "the model")
     session = OnnxSession(model.data, model.inputs, threads=threads)
-    shapes = zip(model.inputs, model.example_shapes, strict=True)
     return Source(
         engine="onnxruntime",
-        examples=[ModelInput(taken.name, shape, taken.dtype) for taken, shape in shapes],
+        examples=examples(model.inputs, model.example_shapes),
         value_names=[taken.name for taken in model.inputs],
         predict=session.predict,
         outputs=lambda: session.outputs,

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyfan.engines.base import Engine, EngineInfo
-from skyfan.errors import ModelError
 from skyfan.layout import OutputSpec
 from skyfan.models.inputs import ModelInputs
 from skyfan.models.onnx.session import OnnxSession
@@ -20,7 +19,7 @@ class OnnxRuntimeEngine(Engine):
     def __init__(self, data: bytes, call: ModelInputs, *, threads: int, reason: str, cuda: bool = False) -> None:
         import onnxruntime
 
-        self._call = call
+        self.call = call
         self._session = OnnxSession(data, call.tensors, threads=threads, cuda=cuda)
         self.info = EngineInfo(
             name="onnxruntime",
@@ -31,17 +30,10 @@ class OnnxRuntimeEngine(Engine):
             threads=threads,
         )
 
-    def bind(self, tensor_names: Sequence[str]) -> tuple[str, ...]:
-        """By name where all match, else in order."""
-        return self._call.bind(tensor_names)
-
     def outputs(self, width: int) -> tuple[OutputSpec, ...]:  # noqa: ARG002 - they add up to it
         """Under the names that the model gives its outputs."""
         return self._session.outputs
 
     def predict(self, inputs: Sequence[NDArray[np.generic]]) -> NDArray[np.float32]:
         """Outputs [B, K]."""
-        self._call.check_shapes(inputs)
-        if any(np.iscomplexobj(values) for values in inputs):
-            raise ModelError("the model takes real numbers and a tensor of the dataset holds complex ones.")
-        return self._session.predict(inputs)
+        return self._session.predict(self.call.arrays(inputs))

@@ -55,7 +55,7 @@ class OpenVINOEngine(Engine):
     ) -> None:
         if model.config is None:
             raise ModelError("the openvino engine runs AstroMAE only; use --engine torch for exported programs")
-        self._call = model.call
+        self.call = model.call
         self._width = model.config.head_width
         compiler = _Compiler(openvino.Core(), matrix_form(model.weights, model.config), threads)
         checked, expected = reference_outputs(model)
@@ -81,13 +81,9 @@ class OpenVINOEngine(Engine):
             deviation=self.deviation.to_dict(),
         )
 
-    def bind(self, tensor_names: Sequence[str]) -> tuple[str, ...]:
-        """By name."""
-        return self._call.bind(tensor_names)
-
     def predict(self, inputs: Sequence[Array]) -> Floats:
         """Outputs [B, width]."""
-        return self._lanes.compute(self._floats(inputs))
+        return self._lanes.compute(self.call.arrays(inputs))
 
     def outputs(self, width: int) -> tuple[OutputSpec, ...]:
         """The redshift, and what describes its p(z)."""
@@ -95,15 +91,8 @@ class OpenVINOEngine(Engine):
 
     def output_width(self, blank: Sequence[Array]) -> int:
         """That of the model's head: no micro-batch is computed to find that out."""
-        self._floats(blank)
+        self.call.arrays(blank)
         return self._width
-
-    def _floats(self, inputs: Sequence[Array]) -> list[Floats]:
-        """The inputs as the graph takes them; ModelError where they don't fit."""
-        if any(np.iscomplexobj(values) for values in inputs):
-            raise ModelError("the model takes real numbers and a tensor of the dataset holds complex ones.")
-        self._call.check_shapes(inputs)
-        return [np.ascontiguousarray(values, dtype=np.float32) for values in inputs]
 
 
 @dataclass(frozen=True)

@@ -58,8 +58,7 @@ class OpenVINOIREngine(Engine):
         choice, reference = converted.choice, converted.reference
         if reference is None or not {"xml", "bin"} <= set(converted.files):
             raise ModelError("the converted model lacks its graph or its reference outputs; remove it and run again.")
-        self._call, self._specs = call, choice.outputs
-        self._dtypes = [taken.numpy_dtype for taken in choice.inputs]
+        self.call, self._specs = call, choice.outputs
         try:
             model = openvino.Core().read_model(converted.files["xml"], converted.files["bin"])
         except RuntimeError as error:
@@ -79,21 +78,13 @@ class OpenVINOIREngine(Engine):
             deviation=choice.deviation or deviation.to_dict(),
         )
 
-    def bind(self, tensor_names: Sequence[str]) -> tuple[str, ...]:
-        """By name where all match, else in order."""
-        return self._call.bind(tensor_names)
-
     def outputs(self, width: int) -> tuple[OutputSpec, ...]:  # noqa: ARG002 - they add up to it
         """Under the names that the model gives its outputs."""
         return self._specs
 
     def predict(self, inputs: Sequence[Array]) -> Floats:
         """Outputs [B, K]."""
-        self._call.check_shapes(inputs)
-        if any(np.iscomplexobj(values) for values in inputs):
-            raise ModelError("the model takes real numbers and a tensor of the dataset holds complex ones.")
-        pairs = zip(inputs, self._dtypes, strict=True)
-        return self._graph.predict([np.ascontiguousarray(values, dtype=dtype) for values, dtype in pairs])
+        return self._graph.predict(self.call.arrays(inputs))
 
 
 def _columns(run: Run, size: int, values: Sequence[Array]) -> Floats:

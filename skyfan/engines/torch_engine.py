@@ -19,7 +19,7 @@ class TorchEngine(Engine):
 
     def __init__(self, model: LoadedModel, *, threads: int, reason: str) -> None:
         torch.set_num_threads(threads)
-        self._model = model
+        self._model, self.call = model, model.call
         # AstroMAE's one output is the redshift; of any other model the user says which column is.
         self.z_column = 0 if model.config is not None else None
         self.info = EngineInfo(
@@ -31,10 +31,6 @@ class TorchEngine(Engine):
             threads=threads,
             torch_version=torch.__version__,
         )
-
-    def bind(self, tensor_names: Sequence[str]) -> tuple[str, ...]:
-        """By name where all match, else in order."""
-        return self._model.bind(tensor_names)
 
     def outputs(self, width: int) -> tuple[OutputSpec, ...]:
         """The redshift and what describes its p(z), or under the names that a program gives its outputs."""

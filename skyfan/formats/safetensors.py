@@ -8,7 +8,7 @@ import json
 import struct
 
 from skyfan import store
-from skyfan.dtypes import numpy_dtype
+from skyfan.dtypes import SAFETENSORS_DTYPES, numpy_dtype
 from skyfan.formats.base import MAX_COLUMNS, column, layout, refusal
 from skyfan.formats.notes import NOTE_KEY, as_note
 from skyfan.layout import FileLayout, TensorSpec
@@ -16,14 +16,6 @@ from skyfan.layout import FileLayout, TensorSpec
 _MAX_HEADER_BYTES = 16 * 2**20
 _FIRST_BYTES = 16 * 2**10
 _LENGTH = struct.Struct("<Q")
-_DTYPES = {
-    "BOOL": "bool",
-    "BF16": "bfloat16",
-    "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2",
-    **{f"{kind}{bits}": f"{name}{bits}" for kind, name in (("U", "uint"), ("I", "int")) for bits in (8, 16, 32, 64)},
-    **{f"F{bits}": f"float{bits}" for bits in (16, 32, 64)},
-}
 
 
 def open_file(uri: store.StrPath) -> FileLayout:
@@ -75,9 +67,9 @@ def _column(uri: str, name: str, entry: object, start: int) -> TensorSpec:
             raise refusal(uri, f"is damaged: its header describes the tensor {name[:60]!r} in another way")
     if not all(type(size) is int and 0 <= size < 2**62 for size in (*shape, first, last)):
         raise refusal(uri, f"is damaged: the tensor {name[:60]!r} has an impossible shape or place")
-    if dtype not in _DTYPES:
+    if dtype not in SAFETENSORS_DTYPES:
         raise refusal(uri, f"has a tensor {name[:60]!r} of type {dtype[:20]!r}; save it as numbers")
-    spec = column(uri, name, numpy_dtype(_DTYPES[dtype]), shape, start + first)
+    spec = column(uri, name, numpy_dtype(SAFETENSORS_DTYPES[dtype]), shape, start + first)
     if spec.offset_bytes + spec.samples * spec.row_bytes != start + last:
         raise refusal(uri, f"is damaged: the tensor {name[:60]!r} has {last - first} bytes, which its shape has not")
     return spec

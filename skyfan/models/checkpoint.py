@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save as save_safetensors
 
-from skyfan.dtypes import numpy_dtype
+from skyfan.dtypes import SAFETENSORS_DTYPES, numpy_dtype
 from skyfan.errors import ModelError
 from skyfan.models.config import UNSHAPED_FIELDS, AstroMAEConfig
 from skyfan.models.reference_outputs import Outputs, binding_digest
@@ -36,20 +36,6 @@ OUTPUTS_KEY, BINDING_KEY = "torch_answers", "reference_outputs_sha256"
 SOURCE_KEY, SOURCE_DIGEST_KEY = "source", "source_sha256"
 # Metadata of a checkpoint that holds losses or metrics beside the model: their names.
 LEFT_OUT_KEY = "left out"
-_SAFETENSORS_DTYPES = {
-    "F64": "float64",
-    "F32": "float32",
-    "F16": "float16",
-    "BF16": "bfloat16",
-    "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2",
-    "I64": "int64",
-    "I32": "int32",
-    "I16": "int16",
-    "I8": "int8",
-    "U8": "uint8",
-    "BOOL": "bool",
-}
 
 
 @dataclass(frozen=True)
@@ -120,9 +106,9 @@ def read_arrays(data: bytes, where: str) -> tuple[StateDict, dict[str, Any]]:
 
 
 def _from_safetensors(entry: Mapping[str, Any], name: str, where: str) -> Array:
-    if entry["dtype"] not in _SAFETENSORS_DTYPES:
+    if entry["dtype"] not in SAFETENSORS_DTYPES:
         raise ModelError(f"{where}: the weight {name} has the dtype {entry['dtype']}, which cannot be read.")
-    values: Array = np.frombuffer(entry["data"], numpy_dtype(_SAFETENSORS_DTYPES[entry["dtype"]]))
+    values: Array = np.frombuffer(entry["data"], numpy_dtype(SAFETENSORS_DTYPES[entry["dtype"]]))
     return values.reshape(entry["shape"])
 
 

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from skyfan import store
 from skyfan.errors import LocationError, ModelError
 from skyfan.layout import OutputSpec
-from skyfan.models.inputs import ModelInput
+from skyfan.models.inputs import ModelInput, examples
 from skyfan.validation import first_problem
 
 CHOICE = "engine.json"
@@ -55,8 +55,7 @@ class EngineChoice(BaseModel):
 
     def examples(self) -> tuple[ModelInput, ...]:
         """The inputs in the sizes of the model's export, for samples to check it on."""
-        pairs = zip(self.inputs, self.example_shapes, strict=True)
-        return tuple(ModelInput(taken.name, shape, taken.dtype) for taken, shape in pairs)
+        return examples(self.inputs, self.example_shapes)
 
 
 @dataclass(frozen=True)

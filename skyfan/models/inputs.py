@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from skyfan.errors import ModelError
 from skyfan.models.config import AstroMAEConfig
@@ -28,6 +31,11 @@ class ModelInput:
     def numpy_dtype(self) -> str:
         """The dtype in which numpy passes it to an engine: numpy itself has no bfloat16."""
         return "float32" if self.dtype == "bfloat16" else self.dtype
+
+
+def examples(inputs: Sequence[ModelInput], shapes: Sequence[tuple[int, ...]]) -> tuple[ModelInput, ...]:
+    """The inputs in sizes that fit the model, for samples to try it on."""
+    return tuple(ModelInput(taken.name, shape, taken.dtype) for taken, shape in zip(inputs, shapes, strict=True))
 
 
 @dataclass(frozen=True)
@@ -68,3 +76,15 @@ class ModelInputs:
                     f"the model takes {wanted.name!r} of shape [samples, {shape}], "
                     f"the dataset's has {list(tensor.shape)}."
                 )
+
+    def arrays(self, tensors: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        """A dataset's tensors [B, …] in the dtypes that the model takes, their values one after another.
+
+        Raises:
+            ModelError: they are of other shapes, or complex.
+        """
+        self.check_shapes(tensors)
+        if any(np.iscomplexobj(values) for values in tensors):
+            raise ModelError("the model takes real numbers and a tensor of the dataset holds complex ones.")
+        pairs = zip(tensors, self.tensors, strict=True)
+        return [np.ascontiguousarray(values, dtype=taken.numpy_dtype) for values, taken in pairs]

@@ -25,7 +25,7 @@ from skyfan.models.checkpoint import (
 from skyfan.models.config import UNSHAPED_FIELDS, AstroMAEConfig, config_from_shapes
 from skyfan.models.converted import ConvertedModel, is_choice, read_converted
 from skyfan.models.exporting.command import EXPORT_COMMAND
-from skyfan.models.inputs import ModelInput, ModelInputs
+from skyfan.models.inputs import ModelInput, ModelInputs, examples
 from skyfan.models.onnx import is_onnx
 from skyfan.models.programs.archive import is_program
 from skyfan.models.reference_outputs import Outputs
@@ -80,10 +80,7 @@ class LoadedModel:
     @property
     def examples(self) -> tuple[ModelInput, ...]:
         """The inputs in sizes that fit the model, for samples to try it on."""
-        if not self.example_shapes:
-            return self.inputs
-        pairs = zip(self.inputs, self.example_shapes, strict=True)
-        return tuple(ModelInput(taken.name, shape, taken.dtype) for taken, shape in pairs)
+        return examples(self.inputs, self.example_shapes) if self.example_shapes else self.inputs
 
     @property
     def made_of(self) -> str | None:

@@ -1,13 +1,16 @@
 """Batches of samples on their way through an engine, and the rows of results that come of them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any, Self, TypedDict
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skyfan.columns import REDSHIFT
+from skyfan.engines import Engine
 from skyfan.formats.row_values import finite_rows
 from skyfan.runs.estimates import NO_DISTRIBUTION
 from skyfan.runs.predictions_writer import PredictionsWriter
@@ -16,7 +19,7 @@ from skyfan.science.metrics import merge_sums, science_sums
 from skyfan.stages.measure import Stopwatch
 from skyfan.stages.missing_values import MissingValues
 from skyfan.stages.preprocess import Preprocessing
-from skyfan.stages.read_ahead import Block
+from skyfan.stages.read_ahead import Block, ReadAhead
 
 MAX_LISTED_MISSING = 100
 # Results of several batches are taken together, as the cost of a batch's is nearly that of one call after the other.
@@ -92,17 +95,6 @@ def _concatenated(parts: list[NDArray[Any]]) -> NDArray[Any]:
     return joined
 
 
-class MissingCounts(TypedDict):
-    """The fields of a rank record that say which predictions and values are missing."""
-
-    samples_missing: int
-    missing_indices: tuple[int, ...]
-    missing_reasons: dict[str, int]
-    replaced_values: dict[str, int]
-    samples_replaced: int
-    undeclared_sentinels: dict[str, int]
-
-
 @dataclass
 class Outputs:
     """Takes a rank's predictions as they come in, writes them, and counts what is missing; at the end, `flush` it."""
@@ -164,8 +156,8 @@ class Outputs:
         )
         self.writer.write(rows.to_table(columns))
 
-    def counts(self) -> MissingCounts:
-        """What is missing in all that was added."""
+    def counts(self) -> dict[str, Any]:
+        """What is missing in all that was added, as fields of a rank record."""
         return {
             "samples_missing": sum(self.reasons.values()),
             "missing_indices": tuple(self.missing),
@@ -198,6 +190,35 @@ def batches(
             tensors = columns.preprocessing.apply(columns.inputs, tensors, columns.beside(block, rows), reasons)
             numbers = np.arange(first_sample, first_sample + len(reasons), dtype=np.int64)
             yield Batch(numbers, reasons, replaced, _redshifts(block, rows), columns.held(block, rows)), tensors
+
+
+def predictions(
+    engine: Engine,
+    reader: ReadAhead,
+    columns: Columns,
+    missing_values: MissingValues,
+    watch: Stopwatch,
+    go_on: Callable[[], None] = lambda: None,
+) -> Generator[tuple[Batch, NDArray[np.float32]]]:
+    """Every batch that `reader` reads, and what the engine gives for it; `go_on` is called before each, and may raise.
+
+    Close it where it is not read to its end: reading and computing then stop.
+    """
+    pending: deque[Batch] = deque()
+
+    def tensors() -> Iterator[list[NDArray[Any]]]:
+        for batch, values in batches(blocks, columns, reader.batch_size, missing_values, watch):
+            go_on()
+            pending.append(batch)
+            yield values
+
+    with reader.blocks() as blocks, closing(engine.stream(tensors())) as computed:
+        while True:
+            with watch.phase("compute"):
+                output = next(computed, None)
+            if output is None:
+                return
+            yield pending.popleft(), output
 
 
 def _redshifts(block: Block, rows: slice) -> NDArray[np.float32] | None:

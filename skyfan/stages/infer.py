@@ -4,15 +4,12 @@ import functools
 import os
 import socket
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-import numpy as np
 import structlog
-from numpy.typing import NDArray
 
 from skyfan.engines import Engine
 from skyfan.errors import Interrupted, RankTooLarge
@@ -22,7 +19,7 @@ from skyfan.planning import PlanItem
 from skyfan.records import MB, Collectives, RankRecord
 from skyfan.runs.commit import RunLedger
 from skyfan.runs.predictions_writer import PredictionsWriter
-from skyfan.stages.batches import Batch, Columns, Outputs, batches
+from skyfan.stages.batches import Columns, Outputs, predictions
 from skyfan.stages.collective_session import CollectiveSession
 from skyfan.stages.known_redshifts import require_real_redshifts
 from skyfan.stages.measure import Stopwatch, lambda_function, peak_rss_bytes, request_times, reset_peak_rss
@@ -117,23 +114,15 @@ def _predict_all(
     control: Control,
 ) -> None:
     item, done = request.item, 0
-    pending: deque[Batch] = deque()
 
-    def tensors() -> Iterator[list[NDArray[np.generic]]]:
-        for batch, values in batches(blocks, columns, request.job.batch_size, outputs.missing_values, watch):
-            if control.cancelled.is_set():
-                raise Interrupted(f"rank {item.rank} was stopped after {done} of {item.samples} samples.")
-            pending.append(batch)
-            yield values
+    def go_on() -> None:
+        if control.cancelled.is_set():
+            raise Interrupted(f"rank {item.rank} was stopped after {done} of {item.samples} samples.")
 
-    with reader.blocks() as blocks, closing(engine.stream(tensors())) as computed:
-        while True:
-            with watch.phase("compute"):
-                output = next(computed, None)
-            if output is None:
-                return
+    with closing(predictions(engine, reader, columns, outputs.missing_values, watch, go_on)) as found:
+        for batch, output in found:
             with watch.phase("write"):
-                outputs.add(pending.popleft(), output)
+                outputs.add(batch, output)
             done += len(output)
             control.progress(done, item.samples)
             _check_time(item, done, watch, control)

@@ -1,6 +1,5 @@
 """Calibrates a run's intervals: predicts a dataset with known redshifts, before anything is written."""
 
-from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import accumulate
@@ -16,7 +15,7 @@ from skyfan.job import Job
 from skyfan.layout import FileLayout
 from skyfan.planning import Calibration, PlanItem, Span, dataset_identity
 from skyfan.science.conformal import conformity_scores, half_width
-from skyfan.stages.batches import Batch, Columns, batches
+from skyfan.stages.batches import Columns, predictions
 from skyfan.stages.known_redshifts import require_real_redshifts
 from skyfan.stages.measure import Stopwatch
 from skyfan.stages.missing_values import MissingValues
@@ -59,16 +58,8 @@ def _scores(job: Job, engine: Engine, width: int, files: tuple[FileLayout, ...])
     columns = result_columns(options, files[0], inputs, engine, width, half_width=0.0)
     read = Columns(inputs, (), Preprocessing(job))
     reader = ReadAhead(_first_samples(files), read.read, job.batch_size, engine.allocate, engine.read_buffers)
-    pending: deque[Batch] = deque()
-
-    def tensors() -> Iterator[list[NDArray[np.generic]]]:
-        for batch, values in batches(blocks, read, job.batch_size, MissingValues(job), Stopwatch()):
-            pending.append(batch)
-            yield values
-
-    with reader.blocks() as blocks, closing(engine.stream(tensors())) as computed:
-        for output in computed:
-            batch = pending.popleft()
+    with closing(predictions(engine, reader, read, MissingValues(job), Stopwatch())) as computed:
+        for batch, output in computed:
             found = columns.redshifts(output, batch.z_spec)
             assert found is not None
             present = found.valid & ~batch.reasons.astype(np.bool_)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from typing import TypedDict
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,31 +17,25 @@ from skyfan.stages.merging import Merged
 _G_BAND = R_BAND - 1
 
 
-class Judged(TypedDict):
-    """Fields of a summary."""
+def judge(merged: Merged, observed: Observed) -> dict[str, Any]:
+    """The metrics of all labelled rows, as fields of a summary.
 
-    science: dict[str, float | None] | None
-    science_errors: dict[str, float | None]
-    science_bins: tuple[ScienceBin, ...]
-    pit_counts: tuple[int, ...] | None
-
-
-def judge(merged: Merged, observed: Observed) -> Judged:
-    """The metrics of all labelled rows; errors, σ68 and the KS test of those that are held (`RedshiftSample`)."""
+    Errors, σ68 and the KS test are those of the rows that are held (`RedshiftSample`).
+    """
     galaxies = merged.redshifts.galaxies
     if merged.science is None or galaxies is None:
-        return Judged(science=None, science_errors={}, science_bins=(), pit_counts=None)
+        return {"science": None, "science_errors": {}, "science_bins": (), "pit_counts": None}
     total = merged.science.samples
     science = asdict(merged.science) | {"sigma68": sigma68(galaxies.residual)} | merged.scores.metrics()
     pit = galaxies.scores.get("pit")
     if pit is not None:
         science["pit_ks"], science["pit_ks_p"] = ks_test(pit)
-    return Judged(
-        science=_finite(science),
-        science_errors=_finite(errors_of(galaxies, total)),
-        science_bins=tuple(_bins(galaxies, observed, total)),
-        pit_counts=None if pit is None else tuple(merged.scores.pit_counts.tolist()),
-    )
+    return {
+        "science": _finite(science),
+        "science_errors": _finite(errors_of(galaxies, total)),
+        "science_bins": tuple(_bins(galaxies, observed, total)),
+        "pit_counts": None if pit is None else tuple(merged.scores.pit_counts.tolist()),
+    }
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float | None]:

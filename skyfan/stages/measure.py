@@ -11,37 +11,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Any
 
 from skyfan.records import RankRecord
 from skyfan.store import ReadStats
 
-_MACHINES: dict[str, Literal["x86_64", "arm64"]] = {"x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
+_MACHINES = {"x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
-class LambdaFunction(TypedDict, total=False):
-    """The fields of a rank record that describe the Lambda function it ran in."""
-
-    memory_mb: int
-    architecture: Literal["x86_64", "arm64"] | None
-    region: str | None
-    log_stream: str | None
-
-
-class RequestTimes(TypedDict):
-    """The fields of a rank record that describe its requests, under the reference system's names."""
-
-    s3_num_requests: int
-    s3_total_time: float
-    s3_avg_time: float | None
-    s3_min_time: float | None
-    s3_max_time: float | None
-
-
-def request_times(stats: ReadStats) -> RequestTimes:
-    """How many requests were made and how long they took; None where there was none."""
+def request_times(stats: ReadStats) -> dict[str, Any]:
+    """Fields of a rank record, under the reference system's names: requests and their times; None without any."""
     return {
         "s3_num_requests": stats.requests,
         "s3_total_time": stats.total_s,
@@ -51,8 +32,8 @@ def request_times(stats: ReadStats) -> RequestTimes:
     }
 
 
-def lambda_function() -> LambdaFunction:
-    """The Lambda function that this process runs in; empty elsewhere.
+def lambda_function() -> dict[str, Any]:
+    """The Lambda function that this process runs in, as fields of a rank record; empty elsewhere.
 
     Source of the variables: https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html.
     """

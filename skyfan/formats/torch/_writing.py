@@ -9,6 +9,7 @@ import os
 import struct
 import sys
 import tempfile
+import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,52 +25,31 @@ from skyfan.formats.torch._pickling import dataset_pickle
 
 _ALIGNMENT = 64
 _FOLDER = "archive"
-_MAX32 = 0xFFFFFFFF
-_MIDNIGHT_1980 = 0x0021 << 16
+_PADDED = struct.Struct("<2sH")
 _SLICE_BYTES = 64 * 2**20
 
 
 class _Stored:
-    """One entry of the archive being written: where it is and the checksum so far."""
+    """One entry of the archive being written: where it is, and its content where that is known from the beginning."""
 
-    def __init__(self, name: str, header_at: int, size_bytes: int) -> None:
-        self.name = f"{_FOLDER}/{name}".encode()
-        self.header_at = header_at
-        self.size_bytes = size_bytes
-        self.crc = 0
-        self.wide = size_bytes >= _MAX32
-        zip64 = struct.pack("<2H2Q", 1, 16, size_bytes, size_bytes) if self.wide else b""
-        fixed = header_at + 30 + len(self.name) + len(zip64) + 4
+    def __init__(self, name: str, header_at: int, size_bytes: int, content: bytes = b"") -> None:
+        self.info = zipfile.ZipInfo(f"{_FOLDER}/{name}")
+        self.info.header_offset, self.info.CRC = header_at, zlib.crc32(content)
+        self.info.file_size = self.info.compress_size = size_bytes
+        self._content = content
+        fixed = header_at + len(self._header()) + _PADDED.size
         padding = -fixed % _ALIGNMENT
-        self.extra = zip64 + struct.pack("<2s2s", b"FB", struct.pack("<H", padding)) + b"Z" * padding
+        self.info.extra = _PADDED.pack(b"FB", padding) + b"Z" * padding
         self.data_at = fixed + padding
         self.end = self.data_at + size_bytes
 
-    def header(self) -> bytes:
-        size = _MAX32 if self.wide else self.size_bytes
-        sizes = struct.pack("<3L2H", self.crc, size, size, len(self.name), len(self.extra))
-        return (
-            b"PK\x03\x04"
-            + struct.pack("<3HL", 45 if self.wide else 20, 0, 0, _MIDNIGHT_1980)
-            + sizes
-            + (self.name + self.extra)
-        )
+    def write(self, file: BinaryIO) -> None:
+        """Writes the header and the content that is known; the directory needs no padding."""
+        _write_at(file, self.info.header_offset, self._header() + self._content)
+        self.info.extra = b""
 
-    def directory_entry(self) -> bytes:
-        wide_values = [self.size_bytes] * 2 if self.wide else []
-        if self.header_at >= _MAX32:
-            wide_values.append(self.header_at)
-        extra = struct.pack(f"<2H{len(wide_values)}Q", 1, 8 * len(wide_values), *wide_values) if wide_values else b""
-        size = _MAX32 if self.wide else self.size_bytes
-        version = 45 if wide_values else 20
-        return (
-            b"PK\x01\x02"
-            + struct.pack("<4HL", version, version, 0, 0, _MIDNIGHT_1980)
-            + struct.pack("<3L", self.crc, size, size)
-            + struct.pack("<5H2L", len(self.name), len(extra), 0, 0, 0, 0, min(self.header_at, _MAX32))
-            + self.name
-            + extra
-        )
+    def _header(self) -> bytes:
+        return self.info.FileHeader(zip64=self.info.file_size > zipfile.ZIP64_LIMIT)
 
 
 class TensorFileWriter:
@@ -158,25 +138,15 @@ class TensorFileWriter:
             )
         entries = [*self._before, *self._storages, *self._after]
         for stored in entries:
-            _write_at(self._file, stored.header_at, stored.header())
-        _write_at(self._file, entries[-1].end, _directory(entries, self._note))
+            stored.write(self._file)
+        with zipfile.ZipFile(self._file, "w") as archive:  # which writes the directory when it is left
+            archive.filelist += [stored.info for stored in entries]
+            archive.start_dir, archive.comment = entries[-1].end, self._note
         os.fsync(self._file.fileno())
         if self._target is None:
             store.copy_in(self._temporary, self._uri, self._progress)
         else:
             self._temporary.replace(self._target)
-
-
-class _Constant(_Stored):
-    """An entry whose content is known from the beginning."""
-
-    def __init__(self, name: str, header_at: int, data: bytes) -> None:
-        super().__init__(name, header_at, len(data))
-        self.crc = zlib.crc32(data)
-        self._data = data
-
-    def header(self) -> bytes:
-        return super().header() + self._data
 
 
 def _layout(
@@ -192,20 +162,20 @@ def _layout(
         (".storage_alignment", str(_ALIGNMENT).encode()),
         ("byteorder", sys.byteorder.encode()),
     ):
-        before.append(_Constant(name, end, data))
+        before.append(_Stored(name, end, len(data), data))
         end = before[-1].end
     storages: list[_Stored] = []
     for index, (dtype, shape) in enumerate(shaped):
         storages.append(_Stored(f"data/{index}", end, math.prod(shape) * numpy_dtype(dtype).itemsize))
         end = storages[-1].end
-    return before, storages, [_Constant("version", end, b"3\n")]
+    return before, storages, [_Stored("version", end, 2, b"3\n")]
 
 
 def _store_rows(file: BinaryIO, at: int, stored: _Stored, block: np.ndarray, rows_at_once: int) -> None:
     for first in range(0, len(block), rows_at_once):
         # a copy of a slice at most, where the block is not contiguous
         data = np.ascontiguousarray(block[first : first + rows_at_once]).reshape(-1).view(np.uint8).data
-        stored.crc = zlib.crc32(data, stored.crc)
+        stored.info.CRC = zlib.crc32(data, stored.info.CRC)
         _write_at(file, at, data)
         at += len(data)
 
@@ -215,19 +185,6 @@ def _write_at(file: BinaryIO, at: int, data: bytes | memoryview) -> None:
     while rest:
         count = os.pwrite(file.fileno(), rest, at)
         at, rest = at + count, rest[count:]
-
-
-def _directory(entries: Sequence[_Stored], note: bytes) -> bytes:
-    """The ZIP directory and its end records, in the 64-bit form where a 32-bit one cannot say it."""
-    directory = b"".join(entry.directory_entry() for entry in entries)
-    count, size_bytes, offset = len(entries), len(directory), entries[-1].end
-    end = b""
-    if offset >= _MAX32 or count >= 0xFFFF:
-        end += b"PK\x06\x06" + struct.pack("<Q2H2L4Q", 44, 45, 45, 0, 0, count, count, size_bytes, offset)
-        end += b"PK\x06\x07" + struct.pack("<LQL", 0, offset + size_bytes, 1)
-    count16 = min(count, 0xFFFF)
-    end += b"PK\x05\x06" + struct.pack("<4H2LH", 0, 0, count16, count16, size_bytes, min(offset, _MAX32), len(note))
-    return directory + end + note
 
 
 def write_tensorfile(

@@ -1,10 +1,12 @@
 """How a rank gets its communicator: choose a channel, join the group, connect to the peers."""
 
 import asyncio
+import functools
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import NamedTuple
 
 from skyfan.comm.communicator import DEFAULT_TIMEOUT_S, Communicator
@@ -138,29 +140,23 @@ def _over_store(
 
 def _over_server(rendezvous: str, terms: pb.GroupTerms, rank: int, choice: Choice, times: _Times) -> Communicator:
     deadline = time.monotonic() + times.join_s
-    monitor = PeerMonitor()
-    try:
+    monitor, sockets = PeerMonitor(), dict[int, socket.socket]()
+    with ExitStack() as on_error:
+        on_error.callback(monitor.waker.close)
         membership = GroupMembership(rendezvous, terms, rank, monitor, deadline, times.cancelled)
-    except BaseException:
-        monitor.waker.close()
-        raise
-    sockets: dict[int, socket.socket] = {}
-    try:
+        on_error.callback(membership.disconnect)
         # The server reports when its own deadline has passed, and which ranks are missing.
         server_deadline = deadline + 2.0
         if choice.channel == "direct":
             connecting = _connect_direct(membership, terms, rank, server_deadline, times.punch_s)
             sockets, formation_s = asyncio.run(run_until_cancelled(connecting, times.cancelled, "connecting to peers"))
+            for sock in sockets.values():
+                on_error.callback(sock.close)
         else:
             formation_s = membership.expect("full", server_deadline).formation_s
         relayed = sorted(set(range(terms.world_size)) - {rank} - set(sockets))
         pump = RelayPump(membership, relayed) if relayed else None
-    except BaseException:
-        membership.disconnect()
-        monitor.waker.close()
-        for sock in sockets.values():
-            sock.close()
-        raise
+        on_error.pop_all()
     stream = StreamChannel(
         choice.channel,
         rank,
@@ -168,7 +164,7 @@ def _over_server(rendezvous: str, terms: pb.GroupTerms, rank: int, choice: Choic
         {**sockets, **(pump.sockets if pump else {})},
         monitor,
         needs_server=pump is not None,
-        leave_group=_leaving(membership, pump),
+        leave_group=functools.partial(_leave, membership, pump),
         cancelled=times.cancelled,
     )
     communicator = Communicator(stream, terms.name, timeout_s=times.operation_s, why=choice.why)
@@ -177,19 +173,15 @@ def _over_server(rendezvous: str, terms: pb.GroupTerms, rank: int, choice: Choic
     return communicator
 
 
-def _leaving(membership: GroupMembership, pump: RelayPump | None) -> Callable[[BaseException | None, float], None]:
-    """A function that ends the membership: flush the relay, leave, free everything."""
-
-    def leave(failed: BaseException | None, deadline: float) -> None:
-        try:
-            if pump is not None and failed is None:
-                pump.flush(deadline)
-            membership.leave(failed, deadline)
-        finally:
-            if pump is not None:
-                pump.stop(deadline)
-
-    return leave
+def _leave(membership: GroupMembership, pump: RelayPump | None, failed: BaseException | None, deadline: float) -> None:
+    """End the membership: flush the relay, leave, free everything."""
+    try:
+        if pump is not None and failed is None:
+            pump.flush(deadline)
+        membership.leave(failed, deadline)
+    finally:
+        if pump is not None:
+            pump.stop(deadline)
 
 
 async def _connect_direct(

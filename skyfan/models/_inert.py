@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from skyfan.errors import ModelError
 from skyfan.formats.torch.unpickler import MAX_PICKLE_BYTES, load_tree
-from skyfan.formats.zipfiles import ARCHIVE_ERRORS, is_plain
+from skyfan.formats.zipfiles import ARCHIVE_ERRORS, Directory, is_plain
 from skyfan.models.exporting.command import EXPORT_COMMAND
 
 _REMEDY = ", so it was not loaded; if you trust where it is from, save the model's state_dict() there and use that."
@@ -19,7 +19,6 @@ _EXPORT_SCRIPTED = (
     'if it is yours, save its weights (torch.save(torch.jit.load("FILE").state_dict(), "weights.pt")) and run '
     f"{EXPORT_COMMAND.format(weights='weights.pt')}"
 )
-_LOCAL_HEADER_BYTES = 30
 
 
 @dataclass(frozen=True)
@@ -53,22 +52,12 @@ def open_archive(data: bytes, where: str) -> zipfile.ZipFile:
         raise ModelError(f"{where} {kind}: {error}.") from error
     if any(name.count("/") == 1 and name.endswith("/constants.pkl") for name in archive.namelist()):
         raise ModelError(f"{where} is a TorchScript archive, which holds code and is not loaded; {_EXPORT_SCRIPTED}.")
-    _check_entries(archive, len(data), where)
+    if not all(map(is_plain, archive.infolist())):
+        raise ModelError(f"{where} is a compressed or encrypted archive; torch.save writes neither.")
+    entries = Directory(archive.infolist(), archive.start_dir, archive.comment)
+    if entries.misplaced() is not None or len(set(archive.namelist())) < len(entries.entries):
+        raise ModelError(f"{where} is truncated or damaged: its entries overlap, or two have one name.")
     return archive
-
-
-def _check_entries(archive: zipfile.ZipFile, size_bytes: int, where: str) -> None:
-    """Refuse entries that are packed or encrypted, that lie outside the file or overlap, or have one name."""
-    end_bytes, names = 0, set()
-    for entry in sorted(archive.infolist(), key=lambda entry: entry.header_offset):
-        if not is_plain(entry):
-            raise ModelError(f"{where} is a compressed or encrypted archive; torch.save writes neither.")
-        if entry.header_offset < end_bytes or entry.filename in names or entry.file_size != entry.compress_size:
-            raise ModelError(f"{where} is damaged: its entries overlap ({entry.filename!r}).")
-        end_bytes = entry.header_offset + _LOCAL_HEADER_BYTES + entry.file_size
-        names.add(entry.filename)
-    if end_bytes > size_bytes:
-        raise ModelError(f"{where} is truncated: it has {size_bytes} bytes, its entries end at {end_bytes}.")
 
 
 def read_entry(archive: zipfile.ZipFile, name: str, where: str) -> bytes:

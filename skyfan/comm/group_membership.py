@@ -39,15 +39,10 @@ def open_channel(address: str) -> grpc.Channel:
 
 
 class GroupMembership:
-    """Joins on construction; `expect` waits for the server's next answer of a kind.
+    """Joins at the server `address` (HOST:PORT) on construction, until `deadline`, a time of `time.monotonic()`.
 
-    Args:
-        address: HOST:PORT of the rendezvous server.
-        terms: of the group; the same on all ranks.
-        rank: this rank.
-        monitor: told which ranks were lost or have left, and when the server is gone.
-        deadline: for joining, a time of `time.monotonic()`.
-        cancelled: stops every wait of this rank when it is set.
+    `expect` waits for the server's next answer of a kind. `monitor` is told which ranks were lost or have left, and
+    when the server is gone; `cancelled` stops every wait of this rank when it is set.
 
     Raises:
         RendezvousLost: the server cannot be reached before the deadline.

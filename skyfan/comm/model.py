@@ -69,16 +69,9 @@ def choose(
     prefer: str,
     direct_max_world_size: int,
 ) -> Choice:
-    """The channel to use; depends only on what is the same on all ranks, so that they choose alike.
+    """The channel to use: the user's, or with "auto" the one that is best for an allreduce of `typical_bytes` a rank.
 
-    Args:
-        channel: "auto", or the channel that the user wants.
-        world_size: number of ranks.
-        has_rendezvous: whether a rendezvous server is available.
-        has_store: whether a store is available.
-        typical_bytes: size of one rank's array in a typical allreduce.
-        prefer: "fast" or "cheap".
-        direct_max_world_size: most ranks that the direct channel connects.
+    It depends only on what is the same on all ranks, so that they choose alike. `prefer` is "fast" or "cheap".
 
     Raises:
         BadInput: the channel is unknown or lacks what it needs, or no channel can be used.

@@ -98,13 +98,9 @@ async def observe(port: LocalPort, observer: Address) -> list[Address]:
 
 
 class Puncher:
-    """Connects one rank to its peers; `links` are the authenticated sockets by peer.
+    """Connects one rank to its peers by its local `ports`; `links` are the authenticated sockets by peer.
 
-    Args:
-        rank: this rank.
-        session: the group's, from the server; proofs of other groups are worthless in this one.
-        token: the group's secret.
-        ports: this rank's local ports.
+    `token` is the group's secret, `session` the server's name of the group: proofs of others are worthless in this one.
     """
 
     def __init__(self, rank: int, session: str, token: str, ports: Sequence[LocalPort]) -> None:

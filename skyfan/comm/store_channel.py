@@ -46,16 +46,9 @@ class _Inbox:
 
 
 class StoreChannel(Channel):
-    """Joins on construction, which returns when all ranks have joined.
+    """Joins on construction, which returns when all ranks have joined; arguments as of `skyfan.comm.connect`.
 
-    Args:
-        uri: of the folder below which messages are stored.
-        run, group: name the group; no slashes.
-        rank: this rank.
-        world_size: number of ranks.
-        join_timeout_s: until all ranks must have joined.
-        heartbeat_timeout_s: a rank whose heartbeat does not change for this long is lost.
-        cancelled: stops every wait of this rank when it is set.
+    Messages lie below the folder `uri`. A rank whose heartbeat does not change for `heartbeat_timeout_s` is lost.
 
     Raises:
         GroupRefused: a name cannot be used, the rank has joined before, or others have another world size.

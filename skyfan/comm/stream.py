@@ -24,15 +24,8 @@ _GONE = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 class StreamChannel(Channel):
     """`sockets` maps every other rank to a connected stream socket, which this channel then owns.
 
-    Args:
-        name: of the channel, as users know it.
-        rank: this rank.
-        world_size: number of ranks.
-        sockets: one for every other rank.
-        monitor: knows which ranks were lost or have left.
-        needs_server: whether some pairs are relayed, so that losing the server ends the group.
-        leave_group: called with `(failed, deadline)` on closing, when everything was delivered.
-        cancelled: stops every wait of this rank when it is set.
+    `monitor` knows which ranks were lost or have left. `needs_server`: some pairs are relayed, so that losing the
+    server ends the group. `leave_group` is called with `(failed, deadline)` on closing, when everything was delivered.
     """
 
     def __init__(

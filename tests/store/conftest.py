@@ -1,14 +1,32 @@
 """A real S3 server in this process, and the environment that points to it."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import boto3
 import pytest
 
+from skyfan import store
 from tests.moto_server import moto_server
 from tests.store.faulty_proxy import FaultyProxy
 
 BUCKET = "skyfan-test"
+
+
+def race_to_put_new(uri) -> list[bytes]:
+    """Eight writers put this object at once; what those wrote that were told that they did."""
+    start = threading.Barrier(8)
+
+    def commit(writer):
+        start.wait(timeout=10)
+        try:
+            store.put_new(uri, b"%d" % writer)
+        except store.AlreadyExists:
+            return None
+        return b"%d" % writer
+
+    with ThreadPoolExecutor(8) as pool:
+        return [written for written in pool.map(commit, range(8)) if written is not None]
 
 
 @pytest.fixture(scope="session")

@@ -5,12 +5,12 @@ import errno
 import os
 import socket
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from skyfan import store
 from skyfan.errors import LocationError
+from tests.store.conftest import race_to_put_new
 
 
 def test_a_folder_is_not_an_object(tmp_path):
@@ -153,19 +153,8 @@ def no_hard_links(request, monkeypatch):
 
 @pytest.mark.usefixtures("no_hard_links")
 def test_create_only_puts_without_hard_links_have_one_winner(tmp_path):
-    uri, start = tmp_path / "run" / "x", threading.Barrier(8)
-
-    def commit(writer):
-        start.wait(timeout=10)
-        try:
-            store.put_new(uri, b"%d" % writer)
-        except store.AlreadyExists:
-            return None
-        return writer
-
-    with ThreadPoolExecutor(8) as pool:
-        winners = [writer for writer in pool.map(commit, range(8)) if writer is not None]
-    assert [store.read(uri)] == [b"%d" % writer for writer in winners]
+    uri = tmp_path / "run" / "x"
+    assert race_to_put_new(uri) == [store.read(uri)]
     assert [path.name for path in uri.parent.iterdir()] == ["x"]
 
 

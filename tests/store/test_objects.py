@@ -1,12 +1,10 @@
 """What every kind of store does alike: files, S3 and memory."""
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
-
 import pytest
 
 from skyfan import store
 from skyfan.errors import LocationError
+from tests.store.conftest import race_to_put_new
 
 pytestmark = pytest.mark.slow
 
@@ -34,20 +32,7 @@ def test_etag_is_stable_and_changes_with_the_content(root):
 
 def test_create_only_put_has_one_winner(root):
     uri = store.join(root, "rank-0.parquet")
-    start = threading.Barrier(8)
-
-    def commit(writer):
-        start.wait(timeout=10)
-        try:
-            store.put_new(uri, f"writer {writer}".encode())
-        except store.AlreadyExists:
-            return None
-        return writer
-
-    with ThreadPoolExecutor(8) as pool:
-        winners = [writer for writer in pool.map(commit, range(8)) if writer is not None]
-    assert len(winners) == 1
-    assert store.read(uri) == f"writer {winners[0]}".encode()
+    assert race_to_put_new(uri) == [store.read(uri)]
 
 
 def test_missing_object(root):

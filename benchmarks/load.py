@@ -11,7 +11,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -33,6 +33,7 @@ from skyfan.v1.partitioner_pb2_grpc import PartitionerStub
 RANKS = (250, 500, 1000, 2000)
 CLIENTS = (64, 128)
 """Of one service at once; the aggregator, each of whose calls draws a report, gets the fewer ones only."""
+SERVICES = ("partitioner", "executor", "aggregator")
 WORKERS = 2
 CALL_DEADLINE_S = 120.0
 
@@ -116,7 +117,7 @@ async def clients(
     return rows
 
 
-async def all_clients(folder: Path) -> list[Found]:
+async def all_clients(folder: Path, services: Collection[str] = SERVICES) -> list[Found]:
     """Partitioner: plans of runs of their own. Executor: one takes a model, all others are refused. Aggregator: the
     same run.
     """
@@ -131,11 +132,12 @@ async def all_clients(folder: Path) -> list[Found]:
         return PlanRequest(job=job_of(dataset, folder / f"plan-{time.monotonic_ns()}-{number}", 50), model=model)
 
     prepare = PrepareRequest(job=job_of(dataset, folder / "prepared", 50))
-    return [
-        *await clients("partitioner", plan, PlanReply),
-        *await clients("executor", lambda _: prepare, PreparedModel),
-        *await clients("aggregator", lambda _: merge, Summary, CLIENTS[:1]),
-    ]
+    calls: dict[str, tuple[Callable[[int], BaseModel], type[BaseModel], tuple[int, ...]]] = {
+        "partitioner": (plan, PlanReply, CLIENTS),
+        "executor": (lambda _: prepare, PreparedModel, CLIENTS),
+        "aggregator": (lambda _: merge, Summary, CLIENTS[:1]),
+    }
+    return [row for service in services for row in await clients(service, *calls[service])]
 
 
 def markdown(found: Found) -> str:
@@ -174,7 +176,12 @@ def main() -> None:
     asked = parser(__doc__)
     asked.add_argument("--ranks", nargs=2, help=argparse.SUPPRESS)
     asked.add_argument("--most", type=int, default=RANKS[-1], help="no more ranks than this, for a trial")
+    asked.add_argument("--service", choices=SERVICES, help="its clients only, printed and not kept")
     arguments = asked.parse_args()
+    if arguments.service:
+        with tempfile.TemporaryDirectory(prefix="skyfan-load-") as name:
+            asyncio.run(all_clients(Path(name), [arguments.service]))
+        return
     if arguments.ranks:
         run_ranks(int(arguments.ranks[0]), Path(arguments.ranks[1]))
         return

@@ -1,6 +1,7 @@
 """Backends that drive the four services themselves: what `process`, `local` and `compose` have in common."""
 
 import asyncio
+import re
 import time
 from abc import abstractmethod
 from contextlib import suppress
@@ -15,8 +16,12 @@ from skyfan.events import Event, Listener
 from skyfan.job import Job
 from skyfan.records import Summary
 
-# The words of CPython, of the dynamic linker and of OpenVINO, by which alone these errors are told from others.
-_OUT_OF_MEMORY = ("can't start new thread", "failed to map segment", "can't alloc", "bad_alloc")
+# The words of CPython, of the dynamic linker, of torch and OpenVINO (C++ threads: EAGAIN; ENOMEM) and of oneDNN, whose
+# kernels are made in memory of their own: by these alone such errors are told from others.
+_OUT_OF_MEMORY = re.compile(
+    "can't start new thread|failed to map segment|can't alloc|bad_alloc|Resource temporarily unavailable"
+    "|Cannot allocate memory|could not create a primitive$"
+)
 NO_MEMORY = (
     "this process may not use more memory or threads (see ulimit -a); raise the limit, or use fewer --workers or a "
     "smaller --batch-size."
@@ -49,7 +54,7 @@ class ServiceBackend(Backend):
         except MemoryError as error:
             raise SkyfanError(NO_MEMORY) from error
         except (RuntimeError, ImportError) as error:
-            if not any(words in str(error) for words in _OUT_OF_MEMORY):
+            if not _OUT_OF_MEMORY.search(str(error)):
                 raise
             raise SkyfanError(NO_MEMORY) from error
         finally:

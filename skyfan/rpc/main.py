@@ -10,7 +10,7 @@ from grpc import aio
 
 from skyfan import logs
 from skyfan.errors import BadInput, SkyfanError
-from skyfan.rpc.server import serve
+from skyfan.rpc.server import MAX_CONCURRENT_CALLS, serve
 from skyfan.settings import ServerSettings, read
 
 # Other machines reach a server only where its operator names an address for them; the images do.
@@ -28,7 +28,12 @@ def start(service: str) -> ServerSettings:
 
 
 def run_server(
-    service: str, full_name: str, register: Callable[[aio.Server], None], argv: Sequence[str] | None = None
+    service: str,
+    full_name: str,
+    register: Callable[[aio.Server], None],
+    argv: Sequence[str] | None = None,
+    *,
+    max_concurrent_calls: int = MAX_CONCURRENT_CALLS,
 ) -> None:
     """Parses `--address HOST:PORT` and `--announce`, then serves until told to stop."""
     settings = start(service)
@@ -37,7 +42,16 @@ def run_server(
     parser.add_argument("--announce", action="store_true", help="write the port to stdout, stop when stdin closes")
     arguments = parser.parse_args(argv)
     try:
-        asyncio.run(serve(service, full_name, register, arguments.address, announce=arguments.announce))
+        asyncio.run(
+            serve(
+                service,
+                full_name,
+                register,
+                arguments.address,
+                announce=arguments.announce,
+                max_concurrent_calls=max_concurrent_calls,
+            )
+        )
     except SkyfanError as error:
         structlog.get_logger().error(str(error), error=error.error_name())
         sys.exit(error.exit_code)

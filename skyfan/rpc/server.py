@@ -31,7 +31,7 @@ async def serve(
     address: str,
     *,
     announce: bool = False,
-    max_concurrent_calls: int = MAX_CONCURRENT_CALLS,
+    max_concurrent_calls: int,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then lets calls in flight end within `DRAIN_S` seconds.
 

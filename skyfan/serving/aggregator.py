@@ -13,6 +13,8 @@ from skyfan.v1.types_pb2 import Envelope
 
 SERVICE = "aggregator"
 FULL_NAME = "skyfan.v1.Aggregator"
+# One thread draws all figures (`report.drawing`): of several calls at once each would take as long as all of them.
+MAX_CALLS = 1
 
 
 class AggregatorServicer(aggregator_pb2_grpc.AggregatorServicer):
@@ -34,4 +36,5 @@ def main(argv: Sequence[str] | None = None) -> None:
         FULL_NAME,
         lambda server: aggregator_pb2_grpc.add_AggregatorServicer_to_server(AggregatorServicer(), server),
         argv,
+        max_concurrent_calls=MAX_CALLS,
     )

@@ -150,6 +150,10 @@ def test_a_clock_that_is_set_while_it_runs_changes_no_result(sample, small_model
         MemoryError(),
         RuntimeError("can't start new thread"),
         ImportError("libopenvino.so: failed to map segment from shared object"),
+        RuntimeError(
+            "Exception from core.cpp:117:\nException from plugin.cpp:54:\nResource temporarily unavailable\n\n"
+        ),
+        RuntimeError("could not create a primitive"),
     ],
 )
 def test_no_memory_is_a_sentence(sample, small_model, tmp_path, error):
@@ -159,6 +163,15 @@ def test_no_memory_is_a_sentence(sample, small_model, tmp_path, error):
 
     with pytest.raises(SkyfanError, match="may not use more memory"):
         run(make_job(sample.path, small_model, tmp_path / "run"), Full())
+
+
+def test_other_errors_of_an_engine_are_not_taken_for_no_memory(sample, small_model, tmp_path):
+    class Unable(ProcessServices):
+        async def prepare(self, request, listener):
+            raise RuntimeError("could not create a primitive descriptor for a matmul primitive")
+
+    with pytest.raises(RuntimeError, match="descriptor"):
+        run(make_job(sample.path, small_model, tmp_path / "run"), Unable())
 
 
 def test_retries_end(sample, small_model, tmp_path, monkeypatch):

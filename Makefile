@@ -6,10 +6,10 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
-# Processes that tests are spread over; 0: one. `make test WORKERS=2` takes half the time. A process that dies (once, one
-# of the two did, in a test that interrupts itself) ends the run: xdist would wait for it for ever.
-WORKERS ?= 0
-PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --max-worker-restart=0
+# Processes that tests are spread over: one for each processor, at most four; `make test WORKERS=0` uses this one. One
+# that dies ends the run with the name of its test: xdist could wait for it for ever.
+WORKERS ?= logical
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses=4 --max-worker-restart=0
 
 # PyTorch's public index of CPU builds: the default index has builds with gigabytes of CUDA. It is left out
 # where pip has a folder of wheels of its own (pip config get global.find-links), or when set empty.

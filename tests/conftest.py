@@ -73,9 +73,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScope
 @pytest.fixture(autouse=True)
 def _own_environment() -> Iterator[None]:
     """A test that calls the command line in this process leaves environment and signals as they were."""
-    before, on_terminate = dict(os.environ), signal.getsignal(signal.SIGTERM)
+    before = dict(os.environ)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
-    signal.signal(signal.SIGTERM, on_terminate)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     for name in os.environ.keys() - before.keys():
         del os.environ[name]
     os.environ.update(before)

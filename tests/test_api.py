@@ -5,7 +5,6 @@ import doctest
 import inspect
 import subprocess
 import sys
-import threading
 import typing
 
 import numpy as np
@@ -13,9 +12,8 @@ import pytest
 
 import skyfan
 from skyfan import api
-from skyfan.backends.base import Backend
 from skyfan.engines.device import available_device
-from skyfan.errors import BadInput, Interrupted, LocationError
+from skyfan.errors import BadInput, LocationError
 from skyfan.events import FilesRead, PhaseStarted, Planned, RankCommitted, RankProgress
 from tests.e2e.support import make_job
 
@@ -113,25 +111,22 @@ def test_a_folder_without_a_run_is_named(tmp_path):
         skyfan.open_run(str(tmp_path))
 
 
+def interrupted_run(backend, job):
+    """What the caller of a run is told when SIGINT comes: in a process of its own, which the signal may end."""
+    command = [sys.executable, "-m", "tests.interrupted", backend]
+    ran = subprocess.run(command, input=job.model_dump_json(), capture_output=True, text=True, timeout=300, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
 def test_an_interrupt_keeps_what_is_committed_and_the_same_call_finishes(sample, small_model, tmp_path):
     """As Jupyter does it: KeyboardInterrupt in the main thread while the run works on another."""
     job = make_job(sample.path, small_model, tmp_path / "run", batch_size=1)
-    main = threading.main_thread().ident
-    hit = []
-
-    def interrupt(event):
-        if isinstance(event, RankCommitted) and not hit:
-            hit.append(event)
-            import signal
-
-            signal.pthread_kill(main, signal.SIGINT)
-
-    with pytest.raises(Interrupted, match="what is committed is kept"):
-        skyfan.run(job, on="process", progress=interrupt)
+    assert "what is committed is kept" in interrupted_run("at_the_first_commit", job)
     events = []
     assert skyfan.run(job, on="process", progress=events.append).summary.state == "complete"
     (planned,) = (event for event in events if isinstance(event, Planned))
-    assert len(planned.committed_ranks) >= 1
+    assert 1 <= len(planned.committed_ranks) < len(planned.plan.working_ranks)
 
 
 @pytest.mark.parametrize("kind", [PhaseStarted, FilesRead, RankProgress, RankCommitted])
@@ -150,24 +145,9 @@ def test_an_error_of_the_listener_ends_the_run_and_is_the_callers(sample, small_
         assert again.summary.reused_ranks > 0
 
 
-def test_a_run_that_does_not_end_when_it_is_interrupted_is_left_behind(tmp_path):
+def test_a_run_that_does_not_end_when_it_is_interrupted_is_left_behind():
     """A read that hangs cannot hold the user up."""
-
-    class Hanging(Backend):
-        name = "hanging"
-        cancel_deadline_s = 0.2
-
-        def run(self, job, listener):
-            import signal
-
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-            threading.Event().wait(30)
-
-        def cancel(self):
-            pass
-
-    with pytest.raises(Interrupted):
-        skyfan.run(skyfan.Job(dataset="x.pt"), on=Hanging(), progress=False)
+    assert "what is committed is kept" in interrupted_run("hanging", skyfan.Job(dataset="x.pt"))
 
 
 def test_the_documentations_examples_run(sample, monkeypatch):

@@ -13,13 +13,12 @@ from tests.comm.worlds import TOKEN, run_group, run_threads
 
 pytestmark = pytest.mark.slow
 
-SIZES = [3]
-SLOW_SIZES = [size for size in range(1, 18) if size not in SIZES]
+SIZES = {"relay": range(1, 18), "direct": range(1, 18), "store": [*range(1, 10), 17]}  # a store takes 20 s from ten on
+WORLDS = [(channel, size) for channel, sizes in SIZES.items() for size in sizes]
 SHAPES = [(), (7, 3), (5000,)]
 
 
-@pytest.mark.parametrize("world_size", SIZES + [pytest.param(size, marks=pytest.mark.slow) for size in SLOW_SIZES])
-@pytest.mark.parametrize("channel_options", ["relay", "direct", "store"], indirect=True)
+@pytest.mark.parametrize(("channel_options", "world_size"), WORLDS, indirect=["channel_options"])
 def test_every_channel_gives_what_numpy_gives(channel_options, world_size):
     results = run_group(world_size, lambda ranks: check_all(ranks, SHAPES), timeout_s=100.0, **channel_options)
     assert results == [True] * world_size

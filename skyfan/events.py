@@ -116,3 +116,8 @@ Event = (
     | MapProgress
 )
 Listener = Callable[[Event], None]
+
+
+def counting(listener: Listener) -> Callable[[int, int | None], None]:
+    """Tells the listener how many of the dataset's files are listed or read."""
+    return lambda done, total: listener(FilesRead(done, total))

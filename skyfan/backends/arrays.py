@@ -7,8 +7,7 @@ from skyfan.backends.retry_policy import exceeds_tolerance
 from skyfan.engines.device import AUTO, available_device
 from skyfan.engines.threads import available_threads
 from skyfan.errors import BadInput, SkyfanError, by_name
-from skyfan.events import FilesRead, Listener, PhaseStarted, Planned, Warned
-from skyfan.formats.dataset import Advance
+from skyfan.events import Listener, PhaseStarted, Planned, Warned, counting
 from skyfan.job import LAMBDA, Job
 from skyfan.planning import Plan
 from skyfan.records import Summary
@@ -45,7 +44,7 @@ def prepare_array(job: Job, listener: Listener, *, measure_rate: bool = False) -
     # Of this machine, which may be a login node without the GPU that the ranks have.
     models = ModelCache(threads=available_threads(), device=available_device(AUTO))
     listener(PhaseStarted("preparing"))
-    prepared = prepare(PrepareRequest(job=job, measure_rate=measure_rate), models, _counting(listener))
+    prepared = prepare(PrepareRequest(job=job, measure_rate=measure_rate), models, counting(listener))
     for warning in prepared.warnings:
         listener(Warned(warning))
     return prepared, models
@@ -63,7 +62,7 @@ def plan_array(
     """
     listener(PhaseStarted("planning"))
     began = time.perf_counter()
-    reply = plan(PlanRequest(job=job, model=prepared), _counting(listener))
+    reply = plan(PlanRequest(job=job, model=prepared), counting(listener))
     plan_s = time.perf_counter() - began
     planned = RunFolder(job.output).read_plan()
     listener(Planned(planned, reply.committed_ranks))
@@ -128,7 +127,3 @@ def _too_many_missing(summary: Summary, missing: int) -> SkyfanError:
     rank, error = min(summary.failures.items())
     name, _, sentence = error.partition(": ")
     return by_name(name, f"rank {rank} failed: {sentence} ({account})")
-
-
-def _counting(listener: Listener) -> Advance:
-    return lambda done, total: listener(FilesRead(done, total))

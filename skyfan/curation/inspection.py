@@ -1,7 +1,5 @@
 """Reports what a dataset holds: shapes, ranges, NaN, infinities, sentinels and repeated samples."""
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
@@ -10,7 +8,7 @@ from skyfan.curation._blocks import blocks, digests, repeats
 from skyfan.events import Progress
 from skyfan.formats.registry import open_file
 from skyfan.formats.row_values import real_values
-from skyfan.layout import FileLayout, TensorSpec
+from skyfan.layout import TensorSpec
 from skyfan.science.sentinels import sentinels
 from skyfan.store import StrPath
 
@@ -69,10 +67,7 @@ def inspect(uri: StrPath, progress: Progress | None = None) -> DatasetReport:
         seen.append(digests(block))
         if progress:
             progress(block.stop, file.samples)
-    return _report(file, tallies, repeats(np.concatenate(seen)))
-
-
-def _report(file: FileLayout, tallies: Mapping[str, "_Tally"], repeated: NDArray[np.int64]) -> DatasetReport:
+    repeated = repeats(np.concatenate(seen))
     return DatasetReport(
         uri=file.uri,
         size_bytes=file.size_bytes,

@@ -10,6 +10,10 @@ Progress = Callable[[int, int], None]
 """Shows how far a long task is: called with (steps done, steps in all)."""
 
 
+def unwatched(_done: int, _total: int) -> None:
+    """The progress of a task that nobody watches."""
+
+
 @dataclass(frozen=True, slots=True)
 class PhaseStarted:
     """`starting`, `uploading`, `preparing`, `planning`, `converting`, `inferring` or `aggregating`."""

@@ -115,7 +115,6 @@ def check_tolerated(summary: Summary, job: Job) -> Summary:
 
 
 def _too_many_missing(summary: Summary, missing: int) -> SkyfanError:
-    """The first failed rank's own error, with the account of all."""
     planned, present = summary.completeness.ranks_planned, summary.completeness.ranks_present
     account = (
         f"{missing} of {planned} ranks are missing; the {present} that are committed are kept, and the same command "
@@ -124,6 +123,11 @@ def _too_many_missing(summary: Summary, missing: int) -> SkyfanError:
     if not summary.failures:
         rank = summary.completeness.missing_ranks[0]
         return SkyfanError(f"rank {rank} left neither predictions nor a reason; see its scheduler's log ({account}).")
+    return first_failure(summary, account)
+
+
+def first_failure(summary: Summary, account: str) -> SkyfanError:
+    """The first failed rank's own error, as its class, with the account of all."""
     rank, error = min(summary.failures.items())
     name, _, sentence = error.partition(": ")
     return by_name(name, f"rank {rank} failed: {sentence} ({account})")

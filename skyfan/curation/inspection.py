@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from skyfan.curation._blocks import blocks, digests, repeats
-from skyfan.events import Progress
+from skyfan.events import Progress, unwatched
 from skyfan.formats.registry import open_file
 from skyfan.formats.row_values import real_values
 from skyfan.layout import TensorSpec
@@ -51,7 +51,7 @@ class DatasetReport(BaseModel):
 _DUPLICATES_LISTED = 20
 
 
-def inspect(uri: StrPath, progress: Progress | None = None) -> DatasetReport:
+def inspect(uri: StrPath, progress: Progress = unwatched) -> DatasetReport:
     """Reads the dataset at `uri` (a path or URI) once, block by block; `progress` counts samples.
 
     Raises:
@@ -65,8 +65,7 @@ def inspect(uri: StrPath, progress: Progress | None = None) -> DatasetReport:
         for name, rows in block.rows.items():
             tallies[name].add(rows)
         seen.append(digests(block))
-        if progress:
-            progress(block.stop, file.samples)
+        progress(block.stop, file.samples)
     repeated = repeats(np.concatenate(seen))
     return DatasetReport(
         uri=file.uri,

@@ -11,7 +11,7 @@ from skyfan import store
 from skyfan.cli.console import out, print_json, progress_bar, say
 from skyfan.cli.model_export import export
 from skyfan.cli.model_train import train
-from skyfan.cli.options import Json, Quiet
+from skyfan.cli.options import Json
 from skyfan.errors import BadInput
 from skyfan.science.metrics import ScienceMetrics
 from skyfan.units import format_size
@@ -24,6 +24,7 @@ app = typer.Typer(no_args_is_help=True, help="Inspect, export, convert, train an
 app.command()(export)
 app.command()(train)
 
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 ModelArgument = Annotated[str, typer.Argument(metavar="FILE|URI", help="A checkpoint, a .pt2 or .onnx file, or demo.")]
 Heads = Annotated[int | None, typer.Option(min=1, help="Attention heads, where the file does not name them.")]
 

@@ -52,7 +52,7 @@ def train(
     resume: Annotated[bool, typer.Option(help="Continue an interrupted training with the same settings.")] = True,
     force: Annotated[bool, typer.Option("--force", help="Replace the model that --out names.")] = False,
     as_json: options.Json = False,
-    quiet: options.Quiet = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Train an AstroMAE, a new one or one of yours further; the result takes raw images and magnitudes.
 

@@ -26,20 +26,6 @@ if TYPE_CHECKING:
         Transient,
     )
 
-_ERRORS = (
-    "BadInput",
-    "DatasetError",
-    "Incomplete",
-    "Interrupted",
-    "LocationError",
-    "ModelError",
-    "RankTooLarge",
-    "RunConflict",
-    "SkyfanError",
-    "Transient",
-)
-_FRONT_DOOR = ("Dataset", "Job", "Run", "Summary", "load_model", "open_dataset", "open_run", "plan", "run")
-
 __all__ = [
     "BadInput",
     "Dataset",
@@ -66,11 +52,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Imports a public name on first use (PEP 562), so that a rank does not import what it does not use."""
-    if name in _ERRORS:
-        return getattr(importlib.import_module("skyfan.errors"), name)
-    if name in _FRONT_DOOR:
-        return getattr(importlib.import_module("skyfan.api"), name)
-    raise AttributeError(f"module 'skyfan' has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module 'skyfan' has no attribute {name!r}")
+    errors = importlib.import_module("skyfan.errors")
+    return getattr(errors if hasattr(errors, name) else importlib.import_module("skyfan.api"), name)
 
 
 def __dir__() -> list[str]:

@@ -35,7 +35,7 @@ from skyfan.backends.base import Backend, BackendSettings
 from skyfan.backends.registry import create_backend
 from skyfan.backends.service_backend import INTERRUPTED
 from skyfan.errors import BadInput, Interrupted, LocationError
-from skyfan.events import FilesRead, Listener, PhaseStarted
+from skyfan.events import Listener, PhaseStarted, counting
 from skyfan.formats.dataset import Dataset, open_dataset
 from skyfan.job import LAMBDA, Job
 from skyfan.planning import Plan
@@ -240,7 +240,7 @@ def plan(job: Job, *, progress: bool | Listener = False) -> Plan:
 
     with _listening(progress) as listener:
         listener(PhaseStarted("planning"))
-        return draft(job, _NO_MODEL, advance=lambda done, total: listener(FilesRead(done, total)))
+        return draft(job, _NO_MODEL, advance=counting(listener))
 
 
 def open_run(uri: str) -> Run:

@@ -75,36 +75,39 @@ def parse_target(text: str) -> str:
     return column if equals else name
 
 
-def _as_list(value: object) -> object:
+def as_list(value: object) -> object:
+    """One text as a list of one."""
     return [value] if isinstance(value, str) else value
 
 
-def _pairs(value: object) -> object:
-    given = _as_list(value)
+def parts_of(value: object) -> object:
+    """Text with commas, and lists of such text, as one list."""
+    given = as_list(value)
     if not isinstance(given, (list, tuple)):
         return given
-    return [part.strip() for item in given for part in (item.split(",") if isinstance(item, str) else [item])]
+    parts = (part for item in given for part in (item.split(",") if isinstance(item, str) else [item]))
+    return [part.strip() if isinstance(part, str) else part for part in parts]
 
 
-def _of(parse: Callable[[str], object]) -> AfterValidator:
+def checked_by(parse: Callable[[tuple[str, ...]], object]) -> AfterValidator:
+    """Texts that `parse` takes; they stay what they are."""
+
     def check(given: tuple[str, ...]) -> tuple[str, ...]:
-        for text in parse_settings(given).values():
-            parse(text)
+        parse(given)
         return given
 
     return AfterValidator(check)
 
 
-def _steps(given: tuple[str, ...]) -> tuple[str, ...]:
-    parse_steps(given)
-    return given
+def _of(parse: Callable[[str], object]) -> AfterValidator:
+    return checked_by(lambda given: [parse(text) for text in parse_settings(given).values()])
 
 
 def _target(text: str | None) -> str | None:
     return None if text is None else parse_target(text)
 
 
-_Texts = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+_Texts = Annotated[tuple[str, ...], BeforeValidator(as_list)]
 
 
 class ColumnOptions(BaseModel):
@@ -112,7 +115,7 @@ class ColumnOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, str_strip_whitespace=True)
 
-    inputs: Annotated[tuple[str, ...], BeforeValidator(_pairs), _of(str)] = Field(
+    inputs: Annotated[tuple[str, ...], BeforeValidator(parts_of), _of(str)] = Field(
         (), description="columns of the dataset by the model's names, as image=flux,magnitude=mag"
     )
     target: Annotated[str | None, AfterValidator(_target)] = Field(
@@ -133,7 +136,7 @@ class ColumnOptions(BaseModel):
     scale: Annotated[_Texts, _of(parse_scale)] = Field(
         (), description="what stored numbers are multiplied by, and what is added, as image=0.0039 or image=0.0039,-1"
     )
-    preprocess: Annotated[_Texts, AfterValidator(_steps)] = Field(
+    preprocess: Annotated[_Texts, checked_by(parse_steps)] = Field(
         (),
         description="what is done with an input before any model, in order: COLUMN=asinh:SCALE, log:OFFSET, "
         "clip:LOW,HIGH, standardise:MEANS;DEVIATIONS, deredden:COLUMN;R,… or deredden-flux:COLUMN;R,…",

@@ -10,6 +10,10 @@ Progress = Callable[[int, int], None]
 """Shows how far a long task is: called with (steps done, steps in all)."""
 
 
+def unwatched(_done: int, _total: int) -> None:
+    """The progress of a task that nobody watches."""
+
+
 @dataclass(frozen=True, slots=True)
 class PhaseStarted:
     """`starting`, `uploading`, `preparing`, `planning`, `converting`, `inferring` or `aggregating`."""
@@ -116,3 +120,8 @@ Event = (
     | MapProgress
 )
 Listener = Callable[[Event], None]
+
+
+def counting(listener: Listener) -> Callable[[int, int | None], None]:
+    """Tells the listener how many of the dataset's files are listed or read."""
+    return lambda done, total: listener(FilesRead(done, total))

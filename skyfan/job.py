@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from skyfan.aws_limits import MAP_CONCURRENCY
-from skyfan.columns import ColumnOptions
+from skyfan.columns import ColumnOptions, checked_by, parts_of
 from skyfan.errors import BadInput
 from skyfan.missing import parse_missing
 from skyfan.pz_form import parse_pz
@@ -53,21 +53,6 @@ def _size_bytes(value: object) -> object:
         raise ValueError("write a number with KB, MB or GB, such as 25MB, or 'file'") from error
 
 
-def _listed(value: object) -> object:
-    """Text with commas, and lists of such text, as one list."""
-    if isinstance(value, str):
-        value = [value]
-    if not isinstance(value, (list, tuple)):
-        return value
-    parts = (part for item in value for part in (item.split(",") if isinstance(item, str) else [item]))
-    return [part.strip() if isinstance(part, str) else part for part in parts]
-
-
-def _policies(value: tuple[str, ...]) -> tuple[str, ...]:
-    parse_missing(value)
-    return value
-
-
 def _one_or_several(value: object) -> object:
     """A list of one is that one."""
     return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
@@ -89,7 +74,7 @@ def _class_names(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Count = Annotated[int, Field(ge=1)]
-Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_listed)]
+Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(parts_of)]
 PartitionSize = Annotated[Annotated[int, Field(ge=1)] | Literal["file"], BeforeValidator(_size_bytes)]
 
 
@@ -129,10 +114,10 @@ class RunOptions(ColumnOptions):
         min_length=1,
         description="the dataset's column of known classes (numbers from 0, or names); label by default",
     )
-    missing: Annotated[Names, AfterValidator(_policies)] = Field(
+    missing: Annotated[Names, checked_by(parse_missing)] = Field(
         (), description="what to do with missing values: [COLUMN=]skip, zero, fail or quantile:Q; skip by default"
     )
-    sentinel: Annotated[tuple[FiniteFloat, ...], BeforeValidator(_listed)] = Field(
+    sentinel: Annotated[tuple[FiniteFloat, ...], BeforeValidator(parts_of)] = Field(
         (), description="numbers that stand for a missing value in the inputs, such as 99,-99"
     )
 

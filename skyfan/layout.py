@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import AfterValidator, Field, FiniteFloat, model_validator
 
 from skyfan.dtypes import DTYPES, STRING, as_dtype, is_stored_dtype, numpy_dtype
 from skyfan.errors import DatasetError
+from skyfan.validation import Frozen
 
 MAX_DIMENSIONS = 32
 MAX_NOTE = 500
@@ -213,7 +214,7 @@ class RowsChecksum:
     crc32: int
 
 
-class FileLayout(BaseModel):
+class FileLayout(Frozen):
     """One dataset file: where it is, which version of it was read, and where its columns' rows lie.
 
     `etag` names the version; reads that carry it fail once the file has changed. `identity` names the content: it is
@@ -221,8 +222,6 @@ class FileLayout(BaseModel):
     that opened it. `note` is what the file itself says of its data, such as that it is simulated;
     `left_out` names the first of what it holds beside these columns, which is not read.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     uri: str
     etag: str

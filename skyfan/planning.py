@@ -10,13 +10,14 @@ import json
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, model_validator
+from pydantic import Field, FiniteFloat, StringConstraints, model_validator
 
 from skyfan.errors import BadInput
 from skyfan.job import WHOLE_FILES, Job, PartitionSize, RunOptions
 from skyfan.layout import FileLayout, NonNegative
 from skyfan.records import CatalogJoin
 from skyfan.units import counted, format_size
+from skyfan.validation import Frozen
 
 PLAN_SCHEMA: Literal["skyfan.plan/2"] = "skyfan.plan/2"
 ResultsSchema = Literal[1, 2]
@@ -42,11 +43,7 @@ PARTITION_RESULT_BYTES = MAX_RESULT_BYTES // 2
 RunId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-
-class Span(_Frozen):
+class Span(Frozen):
     """Samples [start, stop) of file number `file`; the first of them is sample `first_sample` of the dataset."""
 
     file: NonNegative
@@ -66,7 +63,7 @@ class Span(_Frozen):
         return self.stop - self.start
 
 
-class PlanItem(_Frozen):
+class PlanItem(Frozen):
     """The work of one rank, complete in itself. Spans' `file` counts in `files`."""
 
     rank: int = Field(ge=0)
@@ -107,7 +104,7 @@ class PlanItem(_Frozen):
         return f"{self.files[span.file].uri}[{span.start}:{span.stop}]{more}"
 
 
-class Calibration(_Frozen):
+class Calibration(Frozen):
     """How intervals are calibrated: on `samples` galaxies of the dataset at `uri`, see `skyfan.science.conformal`.
 
     `identity` names that dataset's content; `half_width` is in units of 1 + z_pred.
@@ -119,7 +116,7 @@ class Calibration(_Frozen):
     half_width: FiniteFloat
 
 
-class Generation(_Frozen):
+class Generation(Frozen):
     """What one start with --extend added to a run: files, ranks and samples, each after those before."""
 
     files: int
@@ -127,7 +124,7 @@ class Generation(_Frozen):
     samples: int
 
 
-class Plan(_Frozen):
+class Plan(Frozen):
     """All ranks' work, and what the run is: the job as it was first asked for, and what its files are.
 
     `world_size` is the number of ranks, which the job may leave open. `generations` are those of a run that was
@@ -148,8 +145,6 @@ class Plan(_Frozen):
     calibration: Calibration | None = None
     catalog: CatalogJoin | None = None
     generations: tuple[Generation, ...] = ()
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
 
     @model_validator(mode="before")
     @classmethod

@@ -1,6 +1,12 @@
-"""Validation errors as sentences."""
+"""Values that are checked as they are made, and validation errors as sentences."""
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class Frozen(BaseModel):
+    """Base of values that never change, and that refuse a field which they do not have."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
 
 
 def first_problem(error: ValidationError) -> str:

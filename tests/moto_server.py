@@ -7,10 +7,35 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
+import pytest
 from moto.server import ThreadedMotoServer
 
 _START_DEADLINE_S = 60
+_OTHER = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3")
+
+
+def point_to(url: str, patch: pytest.MonkeyPatch, nowhere: Path) -> dict[str, str]:
+    """Gives this process the environment of a user who has set nothing but this server; returns what is set.
+
+    `nowhere` is a path where no file is.
+    """
+    for name in _OTHER:
+        patch.delenv(name, raising=False)
+    settings = {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": str(nowhere),
+        "AWS_SHARED_CREDENTIALS_FILE": str(nowhere),
+    }
+    for name, value in settings.items():
+        patch.setenv(name, value)
+    return settings
 
 
 @contextlib.contextmanager

@@ -125,31 +125,12 @@ resource "aws_vpc_security_group_egress_rule" "batch" {
 
 # --- who may do what -----------------------------------------------------------------------------------------------------
 
-data "aws_iam_policy_document" "batch_trust" {
-  for_each = local.batch
-
-  statement {
-    actions = ["sts:AssumeRole"]
-
-    principals {
-      type        = "Service"
-      identifiers = ["ecs-tasks.amazonaws.com"]
-    }
-
-    condition {
-      test     = "StringEquals"
-      variable = "aws:SourceAccount"
-      values   = [local.account_id]
-    }
-  }
-}
-
 resource "aws_iam_role" "batch_rank" {
   for_each = local.batch
 
   name               = "${local.global_name}-rank"
   description        = "Skyfan's ranks on AWS Batch"
-  assume_role_policy = data.aws_iam_policy_document.batch_trust[each.key].json
+  assume_role_policy = data.aws_iam_policy_document.trust["batch"].json
 }
 
 resource "aws_iam_role_policy" "batch_rank" {
@@ -178,7 +159,7 @@ resource "aws_iam_role" "batch_start" {
 
   name               = "${local.global_name}-batch"
   description        = "Starts Skyfan's tasks of AWS Batch"
-  assume_role_policy = data.aws_iam_policy_document.batch_trust[each.key].json
+  assume_role_policy = data.aws_iam_policy_document.trust["batch"].json
 }
 
 resource "aws_iam_role_policy" "batch_start" {
@@ -190,25 +171,12 @@ resource "aws_iam_role_policy" "batch_start" {
 }
 
 # The instances themselves: AWS's own policy for machines that join a cluster of ECS, as Batch documents it.
-data "aws_iam_policy_document" "batch_instance_trust" {
-  for_each = local.batch_gpu
-
-  statement {
-    actions = ["sts:AssumeRole"]
-
-    principals {
-      type        = "Service"
-      identifiers = ["ec2.amazonaws.com"]
-    }
-  }
-}
-
 resource "aws_iam_role" "batch_instance" {
   for_each = local.batch_gpu
 
   name               = "${local.global_name}-gpu"
   description        = "Instances on which Skyfan's GPU tasks run"
-  assume_role_policy = data.aws_iam_policy_document.batch_instance_trust[each.key].json
+  assume_role_policy = data.aws_iam_policy_document.trust["batch_instance"].json
 }
 
 resource "aws_iam_role_policy_attachment" "batch_instance" {

@@ -31,13 +31,52 @@ locals {
   }
 }
 
-data "aws_iam_policy_document" "lambda_trust" {
+# Who takes a role: a service, on behalf of this account's resources where it says so.
+locals {
+  trusted = {
+    lambda         = { service = "lambda", of_account = false, source_arns = [] }
+    batch          = { service = "ecs-tasks", of_account = true, source_arns = [] }
+    batch_instance = { service = "ec2", of_account = false, source_arns = [] }
+    sagemaker      = { service = "sagemaker", of_account = true, source_arns = [] }
+    rendezvous     = { service = "ecs-tasks", of_account = true, source_arns = ["${local.rendezvous_arn}:*"] }
+    # The children of a Distributed Map run as <machine>/<label>, versions and aliases as <machine>:<name>.
+    pipeline = {
+      service     = "states"
+      of_account  = true
+      source_arns = [local.pipeline_arn, "${local.pipeline_arn}/*", "${local.pipeline_arn}:*"]
+    }
+  }
+}
+
+data "aws_iam_policy_document" "trust" {
+  for_each = local.trusted
+
   statement {
     actions = ["sts:AssumeRole"]
 
     principals {
       type        = "Service"
-      identifiers = ["lambda.amazonaws.com"]
+      identifiers = ["${each.value.service}.amazonaws.com"]
+    }
+
+    dynamic "condition" {
+      for_each = each.value.of_account ? [local.account_id] : []
+
+      content {
+        test     = "StringEquals"
+        variable = "aws:SourceAccount"
+        values   = [condition.value]
+      }
+    }
+
+    dynamic "condition" {
+      for_each = length(each.value.source_arns) > 0 ? [each.value.source_arns] : []
+
+      content {
+        test     = "ArnLike"
+        variable = "aws:SourceArn"
+        values   = condition.value
+      }
     }
   }
 }
@@ -149,7 +188,7 @@ resource "aws_iam_role" "function" {
 
   name               = "${local.global_name}-${each.key}"
   description        = "Skyfan's ${each.key} function"
-  assume_role_policy = data.aws_iam_policy_document.lambda_trust.json
+  assume_role_policy = data.aws_iam_policy_document.trust["lambda"].json
 }
 
 resource "aws_iam_role_policy" "function" {
@@ -158,30 +197,6 @@ resource "aws_iam_role_policy" "function" {
   name   = "least-privilege"
   role   = aws_iam_role.function[each.key].id
   policy = data.aws_iam_policy_document.function[each.key].json
-}
-
-data "aws_iam_policy_document" "pipeline_trust" {
-  statement {
-    actions = ["sts:AssumeRole"]
-
-    principals {
-      type        = "Service"
-      identifiers = ["states.amazonaws.com"]
-    }
-
-    condition {
-      test     = "StringEquals"
-      variable = "aws:SourceAccount"
-      values   = [local.account_id]
-    }
-
-    condition {
-      test     = "ArnLike"
-      variable = "aws:SourceArn"
-      # The children of a Distributed Map run as <machine>/<label>, versions and aliases as <machine>:<name>.
-      values = [local.pipeline_arn, "${local.pipeline_arn}/*", "${local.pipeline_arn}:*"]
-    }
-  }
 }
 
 data "aws_iam_policy_document" "pipeline" {
@@ -239,7 +254,7 @@ data "aws_iam_policy_document" "pipeline" {
 resource "aws_iam_role" "pipeline" {
   name               = "${local.global_name}-pipeline"
   description        = "Skyfan's state machine"
-  assume_role_policy = data.aws_iam_policy_document.pipeline_trust.json
+  assume_role_policy = data.aws_iam_policy_document.trust["pipeline"].json
 }
 
 resource "aws_iam_role_policy" "pipeline" {

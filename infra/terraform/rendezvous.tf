@@ -204,31 +204,6 @@ resource "aws_cloudwatch_log_group" "rendezvous" {
   retention_in_days = var.log_retention_days
 }
 
-data "aws_iam_policy_document" "task_trust" {
-  for_each = local.rendezvous
-
-  statement {
-    actions = ["sts:AssumeRole"]
-
-    principals {
-      type        = "Service"
-      identifiers = ["ecs-tasks.amazonaws.com"]
-    }
-
-    condition {
-      test     = "StringEquals"
-      variable = "aws:SourceAccount"
-      values   = [local.account_id]
-    }
-
-    condition {
-      test     = "ArnLike"
-      variable = "aws:SourceArn"
-      values   = ["${local.rendezvous_arn}:*"]
-    }
-  }
-}
-
 data "aws_iam_policy_document" "task_start" {
   for_each = local.rendezvous
 
@@ -253,7 +228,7 @@ resource "aws_iam_role" "task_start" {
 
   name               = "${local.global_name}-rendezvous"
   description        = "Starts Skyfan's rendezvous task"
-  assume_role_policy = data.aws_iam_policy_document.task_trust["this"].json
+  assume_role_policy = data.aws_iam_policy_document.trust["rendezvous"].json
 }
 
 resource "aws_iam_role_policy" "task_start" {

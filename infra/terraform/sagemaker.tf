@@ -8,25 +8,6 @@ locals {
   sagemaker_image = can(regex("^ml\\.[gp][0-9]", var.sagemaker_instance_type)) ? "executor-gpu" : "executor-torch"
 }
 
-data "aws_iam_policy_document" "sagemaker_trust" {
-  for_each = local.sagemaker
-
-  statement {
-    actions = ["sts:AssumeRole"]
-
-    principals {
-      type        = "Service"
-      identifiers = ["sagemaker.amazonaws.com"]
-    }
-
-    condition {
-      test     = "StringEquals"
-      variable = "aws:SourceAccount"
-      values   = [local.account_id]
-    }
-  }
-}
-
 data "aws_iam_policy_document" "sagemaker" {
   for_each = local.sagemaker
 
@@ -51,7 +32,7 @@ resource "aws_iam_role" "sagemaker" {
 
   name               = "${local.global_name}-sagemaker"
   description        = "Skyfan's ranks on SageMaker"
-  assume_role_policy = data.aws_iam_policy_document.sagemaker_trust[each.key].json
+  assume_role_policy = data.aws_iam_policy_document.trust["sagemaker"].json
 }
 
 resource "aws_iam_role_policy" "sagemaker" {

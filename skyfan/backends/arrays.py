@@ -7,8 +7,7 @@ from skyfan.backends.retry_policy import exceeds_tolerance
 from skyfan.engines.device import AUTO, available_device
 from skyfan.engines.threads import available_threads
 from skyfan.errors import BadInput, SkyfanError, by_name
-from skyfan.events import FilesRead, Listener, PhaseStarted, Planned, Warned
-from skyfan.formats.dataset import Advance
+from skyfan.events import Listener, PhaseStarted, Planned, Warned, counting
 from skyfan.job import LAMBDA, Job
 from skyfan.planning import Plan
 from skyfan.records import Summary
@@ -45,7 +44,7 @@ def prepare_array(job: Job, listener: Listener, *, measure_rate: bool = False) -
     # Of this machine, which may be a login node without the GPU that the ranks have.
     models = ModelCache(threads=available_threads(), device=available_device(AUTO))
     listener(PhaseStarted("preparing"))
-    prepared = prepare(PrepareRequest(job=job, measure_rate=measure_rate), models, _counting(listener))
+    prepared = prepare(PrepareRequest(job=job, measure_rate=measure_rate), models, counting(listener))
     for warning in prepared.warnings:
         listener(Warned(warning))
     return prepared, models
@@ -63,7 +62,7 @@ def plan_array(
     """
     listener(PhaseStarted("planning"))
     began = time.perf_counter()
-    reply = plan(PlanRequest(job=job, model=prepared), _counting(listener))
+    reply = plan(PlanRequest(job=job, model=prepared), counting(listener))
     plan_s = time.perf_counter() - began
     planned = RunFolder(job.output).read_plan()
     listener(Planned(planned, reply.committed_ranks))
@@ -116,7 +115,6 @@ def check_tolerated(summary: Summary, job: Job) -> Summary:
 
 
 def _too_many_missing(summary: Summary, missing: int) -> SkyfanError:
-    """The first failed rank's own error, with the account of all."""
     planned, present = summary.completeness.ranks_planned, summary.completeness.ranks_present
     account = (
         f"{missing} of {planned} ranks are missing; the {present} that are committed are kept, and the same command "
@@ -125,10 +123,11 @@ def _too_many_missing(summary: Summary, missing: int) -> SkyfanError:
     if not summary.failures:
         rank = summary.completeness.missing_ranks[0]
         return SkyfanError(f"rank {rank} left neither predictions nor a reason; see its scheduler's log ({account}).")
+    return first_failure(summary, account)
+
+
+def first_failure(summary: Summary, account: str) -> SkyfanError:
+    """The first failed rank's own error, as its class, with the account of all."""
     rank, error = min(summary.failures.items())
     name, _, sentence = error.partition(": ")
     return by_name(name, f"rank {rank} failed: {sentence} ({account})")
-
-
-def _counting(listener: Listener) -> Advance:
-    return lambda done, total: listener(FilesRead(done, total))

@@ -3,7 +3,6 @@
 import asyncio
 import socket
 import time
-from types import TracebackType
 from typing import Literal, Self
 
 from skyfan.backends.executor_pool import ExecutorPool
@@ -47,9 +46,7 @@ class ComposeServices(GrpcServices):
         await self.pool.start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.pool.stop()
 
     async def address_of(self, service: Literal["partitioner", "aggregator"]) -> str:

@@ -2,7 +2,7 @@
 
 from skyfan import store
 from skyfan.errors import SkyfanError
-from skyfan.events import FilesRead, Listener, PhaseStarted, Planned
+from skyfan.events import Listener, PhaseStarted, Planned, counting
 from skyfan.job import Job
 from skyfan.models.locating import locate_models, models_digest
 from skyfan.planning import relocated
@@ -37,7 +37,7 @@ def answer_from_folder(job: Job, listener: Listener) -> Summary | None:
     listener(PhaseStarted("planning"))
     try:
         digest = models_digest(locate_models(job.models))
-        plan = draft(job, digest, advance=lambda done, total: listener(FilesRead(done, total)))
+        plan = draft(job, digest, advance=counting(listener))
         earlier = folder.read_plan()
     except SkyfanError:
         return None  # met again by the run itself, with all that belongs to its sentence

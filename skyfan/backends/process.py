@@ -9,8 +9,7 @@ from skyfan.backends.services import Services
 from skyfan.backends.threads import in_loop, on_thread
 from skyfan.engines.device import available_device
 from skyfan.engines.threads import available_threads
-from skyfan.events import FilesRead, Listener, RankProgress
-from skyfan.formats.dataset import Advance
+from skyfan.events import Listener, RankProgress, counting
 from skyfan.job import Job
 from skyfan.records import RankRecord, Summary
 from skyfan.stages.aggregate import aggregate
@@ -42,11 +41,11 @@ class ProcessServices(Services):
 
     async def prepare(self, request: PrepareRequest, listener: Listener) -> PreparedModel:
         """As the executor does."""
-        return await on_thread(prepare, request, self._models, _counting(listener))
+        return await on_thread(prepare, request, self._models, counting(in_loop(listener)))
 
     async def plan(self, request: PlanRequest, listener: Listener) -> PlanReply:
         """As the partitioner does."""
-        return await on_thread(plan, request, _counting(listener))
+        return await on_thread(plan, request, counting(in_loop(listener)))
 
     async def convert(self, request: ConvertRequest) -> ModelFile:
         """As the executor does."""
@@ -75,12 +74,6 @@ class ProcessServices(Services):
             cancelled.set()
             store.abandon_calls()
             return await work
-
-
-def _counting(listener: Listener) -> Advance:
-    """Tells the listener, in the thread of the running loop, how many files are listed or read."""
-    tell = in_loop(listener)
-    return lambda done, total: tell(FilesRead(done, total))
 
 
 class ProcessBackend(ServiceBackend):

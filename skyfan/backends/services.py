@@ -1,7 +1,6 @@
 """The five calls of the services, wherever they are."""
 
 from abc import ABC, abstractmethod
-from types import TracebackType
 from typing import Self
 
 from skyfan.events import Listener
@@ -32,9 +31,7 @@ class Services(ABC):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         return None
 
     @property

@@ -1,12 +1,10 @@
 """`skyfan model train`. torch is imported only when the command runs."""
 
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +14,7 @@ from skyfan.cli.console import print_json, progress_bar, say
 from skyfan.engines.device import AUTO, CUDA, available_device, checked_device
 from skyfan.errors import BadInput, Interrupted
 from skyfan.models.sizes import SIZES, Size
+from skyfan.serving.signals import on_signals
 from skyfan.units import format_duration
 
 if TYPE_CHECKING:
@@ -235,20 +234,13 @@ def _stop_signal() -> Iterator[Callable[[], bool]]:
     """Whether Ctrl-C or SIGTERM came, so that the training can stop between two steps; a second one ends at once."""
     asked = threading.Event()
 
-    def ask(_number: int, _frame: FrameType | None) -> None:
+    def ask() -> None:
         if asked.is_set():
             raise KeyboardInterrupt
         asked.set()
 
-    if threading.current_thread() is not threading.main_thread():
+    with on_signals(ask):
         yield asked.is_set
-        return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _reporter(

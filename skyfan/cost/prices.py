@@ -9,11 +9,11 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, ValidationError
+from pydantic import Field, NonNegativeFloat, ValidationError
 
 from skyfan.errors import BadInput
 from skyfan.settings import CostSettings, read, variable
-from skyfan.validation import first_problem
+from skyfan.validation import Frozen, first_problem
 
 Architecture = Literal["x86_64", "arm64"]
 
@@ -21,11 +21,7 @@ PRICES_VARIABLE = variable(CostSettings, "prices")
 _PACKAGED = Path(__file__).with_name("prices.json")
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-
-class RegionPrices(_Frozen):
+class RegionPrices(Frozen):
     """US dollars per unit in one region. GB is 2³⁰ bytes; `_gb_s` is one GB held for one second."""
 
     lambda_gb_s: dict[Architecture, float]
@@ -59,7 +55,7 @@ class RegionPrices(_Frozen):
         return listed[kind] + address_h
 
 
-class Prices(_Frozen):
+class Prices(Frozen):
     """The whole price file."""
 
     schema_: Literal["skyfan.prices/1"] = Field(alias="schema")

@@ -11,7 +11,7 @@ from skyfan import store
 from skyfan.curation._blocks import Block, blocks, digests, repeats
 from skyfan.curation.object_files import IMAGE
 from skyfan.errors import BadInput
-from skyfan.events import Progress
+from skyfan.events import Progress, unwatched
 from skyfan.formats.registry import open_file
 from skyfan.formats.row_values import finite_rows, real_values
 from skyfan.formats.torch import TensorFileWriter, reference_names
@@ -44,9 +44,7 @@ class CleanReport(BaseModel):
     dropped: dict[str, list[int]]
 
 
-def clean(
-    source: StrPath, output: StrPath, rules: Rules | None = None, progress: Progress | None = None
-) -> CleanReport:
+def clean(source: StrPath, output: StrPath, rules: Rules | None = None, progress: Progress = unwatched) -> CleanReport:
     """Writes the usable samples of `source` to `output`, and the report to `output`.json (paths or URIs).
 
     The source is read twice, block by block. `output` appears only when it is complete. `progress` counts samples read.
@@ -83,7 +81,7 @@ def _summary(reasons: dict[str, NDArray[np.bool_]]) -> str:
     return ", ".join(f"{reason}: {int(hit.sum())}" for reason, hit in reasons.items() if hit.any())
 
 
-def _reasons(file: FileLayout, rules: Rules, progress: Progress | None) -> dict[str, NDArray[np.bool_]]:
+def _reasons(file: FileLayout, rules: Rules, progress: Progress) -> dict[str, NDArray[np.bool_]]:
     """Reason → mask of samples [N]; a sample counts for the first reason that applies to it."""
     found: dict[str, list[NDArray[np.bool_]]] = {}
     seen = [np.empty(0, dtype="V16")]
@@ -92,8 +90,7 @@ def _reasons(file: FileLayout, rules: Rules, progress: Progress | None) -> dict[
             found.setdefault(reason, []).append(hit)
         if rules.duplicates:
             seen.append(digests(block))
-        if progress:
-            progress(block.stop, 2 * file.samples)
+        progress(block.stop, 2 * file.samples)
     masks = {reason: np.concatenate(hits) for reason, hits in found.items()}
     if rules.duplicates:
         masks["duplicate"] = np.zeros(file.samples, dtype=bool)
@@ -125,15 +122,14 @@ def _faults(block: Block, rules: Rules) -> Iterator[tuple[str, NDArray[np.bool_]
         yield "image of one single value", (image == image[:, :1]).all(axis=1)
 
 
-def _write(file: FileLayout, output: StrPath, kept: NDArray[np.bool_], progress: Progress | None) -> None:
+def _write(file: FileLayout, output: StrPath, kept: NDArray[np.bool_], progress: Progress) -> None:
     specs = file.tensors
     layout = [(spec.dtype, spec.row_shape) for spec in specs]
     with TensorFileWriter(output, int(kept.sum()), layout, note=file.note) as writer:
         for block in blocks(file):
             chosen = kept[block.start : block.stop]
             writer.write(*(rows[chosen] for rows in block.rows.values()))
-            if progress:
-                progress(file.samples + block.stop, 2 * file.samples)
+            progress(file.samples + block.stop, 2 * file.samples)
 
 
 def _check_names(file: FileLayout) -> None:

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 from skyfan import store
 from skyfan.errors import BadInput, LocationError, Transient
-from skyfan.events import Progress
+from skyfan.events import Progress, unwatched
 from skyfan.plain_text import first_line
 
 PART_BYTES = 2**20
@@ -46,7 +46,7 @@ class _Remote(BaseModel):
     version: str
 
 
-def fetch(url: str, target: str | Path, sha256: str | None = None, progress: Progress | None = None) -> FetchReport:
+def fetch(url: str, target: str | Path, sha256: str | None = None, progress: Progress = unwatched) -> FetchReport:
     """Copies the file at `url` (https, or a share link of Google Drive) to `target`, a new file or a folder.
 
     Raises:
@@ -83,7 +83,7 @@ def _path(url: str, target: Path) -> Path:
     return path
 
 
-def _from_server(url: str, path: Path, progress: Progress | None) -> tuple[Path, int]:
+def _from_server(url: str, path: Path, progress: Progress) -> tuple[Path, int]:
     """The copy under its temporary name, and how many bytes of it were there before."""
     remote = _asked(url)
     key = hashlib.sha256(f"{url} {remote.version} {remote.size_bytes}".encode()).hexdigest()[:16]
@@ -116,7 +116,7 @@ def _asked(url: str) -> _Remote:
         raise _told(url, error) from error
 
 
-def _copy(remote: _Remote, part: Path, start: int, progress: Progress | None) -> None:
+def _copy(remote: _Remote, part: Path, start: int, progress: Progress) -> None:
     if start and start == remote.size_bytes:
         return
     headers = {"Range": f"bytes={start}-", "If-Range": remote.version} if start else {}
@@ -125,8 +125,7 @@ def _copy(remote: _Remote, part: Path, start: int, progress: Progress | None) ->
         with part.open("ab" if goes_on else "wb") as file:
             while chunk := answer.read(PART_BYTES):
                 file.write(chunk)
-                if progress:
-                    progress(file.tell(), remote.size_bytes or 0)
+                progress(file.tell(), remote.size_bytes or 0)
             done = file.tell()
     if remote.size_bytes is not None and done != remote.size_bytes:
         raise http.client.IncompleteRead(b"", remote.size_bytes - done)
@@ -151,7 +150,7 @@ def _told(url: str, error: Exception) -> LocationError | Transient:
     return Transient(f"{url}: the connection broke again and again; the same command goes on where it was.")
 
 
-def _from_drive(url: str, path: Path, progress: Progress | None) -> tuple[Path, int]:
+def _from_drive(url: str, path: Path, progress: Progress) -> tuple[Path, int]:
     """As `_from_server`, through the pages that Google Drive shows before it gives a large file; gdown resumes."""
     try:
         import gdown
@@ -161,8 +160,7 @@ def _from_drive(url: str, path: Path, progress: Progress | None) -> tuple[Path, 
     part = path.with_name(f".{path.name[:200]}.drive.part")
 
     def advance(done: int, total: int | None) -> None:
-        if progress:
-            progress(done, total or 0)
+        progress(done, total or 0)
 
     try:
         gdown.download(

@@ -1,16 +1,14 @@
 """Reports what a dataset holds: shapes, ranges, NaN, infinities, sentinels and repeated samples."""
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from skyfan.curation._blocks import blocks, digests, repeats
-from skyfan.events import Progress
+from skyfan.events import Progress, unwatched
 from skyfan.formats.registry import open_file
 from skyfan.formats.row_values import real_values
-from skyfan.layout import FileLayout, TensorSpec
+from skyfan.layout import TensorSpec
 from skyfan.science.sentinels import sentinels
 from skyfan.store import StrPath
 
@@ -53,7 +51,7 @@ class DatasetReport(BaseModel):
 _DUPLICATES_LISTED = 20
 
 
-def inspect(uri: StrPath, progress: Progress | None = None) -> DatasetReport:
+def inspect(uri: StrPath, progress: Progress = unwatched) -> DatasetReport:
     """Reads the dataset at `uri` (a path or URI) once, block by block; `progress` counts samples.
 
     Raises:
@@ -67,12 +65,8 @@ def inspect(uri: StrPath, progress: Progress | None = None) -> DatasetReport:
         for name, rows in block.rows.items():
             tallies[name].add(rows)
         seen.append(digests(block))
-        if progress:
-            progress(block.stop, file.samples)
-    return _report(file, tallies, repeats(np.concatenate(seen)))
-
-
-def _report(file: FileLayout, tallies: Mapping[str, "_Tally"], repeated: NDArray[np.int64]) -> DatasetReport:
+        progress(block.stop, file.samples)
+    repeated = repeats(np.concatenate(seen))
     return DatasetReport(
         uri=file.uri,
         size_bytes=file.size_bytes,

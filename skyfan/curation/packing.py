@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from skyfan import store
 from skyfan.curation.object_files import SUFFIXES, Columns, read_object
 from skyfan.errors import DatasetError, LocationError, RunConflict
-from skyfan.events import Progress
+from skyfan.events import Progress, unwatched
 from skyfan.formats.dataset import natural_order
 from skyfan.formats.notes import NOTE_KEY, joined
 from skyfan.formats.registry import suffix_of
@@ -56,7 +56,7 @@ class _Objects:
 
 
 def pack(
-    folder: str, output: str, *, catalog: str | None = None, id_column: str = ID, progress: Progress | None = None
+    folder: str, output: str, *, catalog: str | None = None, id_column: str = ID, progress: Progress = unwatched
 ) -> PackReport:
     """Packs the objects of `folder` into shards in `output`, a folder; its suffix, which is left off, is the format.
 
@@ -87,8 +87,7 @@ def pack(
                 rows, note = _stacked(readers, objects.uris[start:stop], first)
                 beside = {name: values[start:stop] for name, values in objects.columns.items()}
                 store.put(uri, _encoded({**beside, **rows}, form, note))
-            if progress:
-                progress(stop, len(objects.uris))
+            progress(stop, len(objects.uris))
     store.put(store.join(target, _MISSING), "".join(f"{name}\n" for name in objects.missing).encode())
     return PackReport(
         output=target, objects=len(objects.uris), shards=len(starts), reused_shards=reused, missing=objects.missing

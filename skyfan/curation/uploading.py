@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from skyfan import store
 from skyfan.errors import LocationError
-from skyfan.events import Progress
+from skyfan.events import Progress, unwatched
 
 _EDGE_BYTES = 64 * 2**10
 
@@ -21,7 +21,7 @@ class UploadReport(BaseModel):
 
 
 def upload(
-    source: str | Path, destination: str, *, force: bool = False, progress: Progress | None = None
+    source: str | Path, destination: str, *, force: bool = False, progress: Progress = unwatched
 ) -> UploadReport:
     """Copies the file `source`, or all files below the folder `source`, to `destination`.
 
@@ -41,14 +41,15 @@ def upload(
         if not force and _same(path, uri):
             report.skipped.append(uri)
         else:
-            base_bytes = done_bytes
-            step = (lambda sent, base=base_bytes: progress(base + sent, total_bytes)) if progress else None
-            store.copy_in(path, uri, step)
+
+            def advance(sent_bytes: int, before_bytes: int = done_bytes) -> None:
+                progress(before_bytes + sent_bytes, total_bytes)
+
+            store.copy_in(path, uri, advance)
             report.uploaded.append(uri)
             report.uploaded_bytes += size_bytes
         done_bytes += size_bytes
-        if progress:
-            progress(done_bytes, total_bytes)
+        progress(done_bytes, total_bytes)
     return report
 
 

@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import asdict
-from types import TracebackType
 from typing import Self
 
 import structlog
@@ -36,13 +35,10 @@ class LogProgress:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
-
-    def stop(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """Nothing to take away: a log stays."""
+
+    stop = __exit__
 
     def __call__(self, event: Event) -> None:
         """Logs one event."""

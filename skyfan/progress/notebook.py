@@ -2,7 +2,6 @@
 
 import html
 import time
-from types import TracebackType
 from typing import Self
 
 from IPython.display import HTML, DisplayHandle, display
@@ -27,9 +26,7 @@ class NotebookProgress:
         self._handle = display(HTML(""), display_id=True)  # type: ignore[no-untyped-call]
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._show()
 
     def __call__(self, event: Event) -> None:

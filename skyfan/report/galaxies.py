@@ -120,8 +120,8 @@ class Outlier:
     """
 
     index: int
-    r_magnitude: float | None
-    cutout: NDArray[np.floating] | None
+    r_magnitude: float | None = None
+    cutout: NDArray[np.floating] | None = None
     z_pred: float | None = None
     z_spec: float | None = None
     residual: float | None = None
@@ -169,7 +169,7 @@ def observe(plan: Plan, galaxies: Galaxies | None, anomalies: Sequence[tuple[int
     """
     if galaxies is None and not anomalies:
         return Observed()
-    found = [Outlier(index, None, None, distance=distance) for index, distance in anomalies]
+    found = [Outlier(index, distance=distance) for index, distance in anomalies]
     if galaxies is not None:
         worst = np.argsort(-np.abs(galaxies.residual), kind="stable")[:MAX_CUTOUTS]
         found = [_outlier(galaxies, int(row)) for row in worst]
@@ -216,8 +216,6 @@ def _is_usable(spec: TensorSpec) -> bool:
 def _outlier(galaxies: Galaxies, row: int) -> Outlier:
     return Outlier(
         index=int(galaxies.index[row]),
-        r_magnitude=None,
-        cutout=None,
         z_pred=float(galaxies.z_pred[row]),
         z_spec=float(galaxies.z_spec[row]),
         residual=float(galaxies.residual[row]),

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from skyfan.errors import LocationError
 from skyfan.planning import Plan
-from skyfan.pz_form import PzForm, parse_pz
+from skyfan.pz_form import PzForm
 from skyfan.runs.commit import RunLedger
-from skyfan.runs.result_rows import PZ_KEY, PZ_PART_KEY
+from skyfan.runs.result_rows import pz_columns
 from skyfan.science.pz import distributions
 
 CURVE_POINTS = 120
@@ -40,18 +40,14 @@ def shown_rows(folder: RunLedger, plan: Plan, indices: Sequence[int], names: Seq
         except LocationError:
             continue  # removed since it was read, by a second start with --no-resume
         schema = file.schema_arrow
-        parts = sorted(
-            (one for one in schema if one.metadata and PZ_KEY in one.metadata),
-            key=lambda one: int(one.metadata[PZ_PART_KEY]),
-        )
-        form = parse_pz(parts[0].metadata[PZ_KEY].decode()) if parts else None
-        columns = ["sample_index", *(name for name in names if name in schema.names), *(one.name for one in parts)]
+        form, parts = pz_columns(schema)
+        columns = ["sample_index", *(name for name in names if name in schema.names), *parts]
         for batch in file.iter_batches(columns=list(dict.fromkeys(columns))):
             rows = pa.Table.from_batches([batch])
             chosen = rows.filter(pc.is_in(rows["sample_index"], pa.array(of_rank)))
             for row in chosen.to_pylist():
                 values = {name: row[name] for name in columns[1:] if name in names}
-                found[row["sample_index"]] = ShownRow(values, _curve(form, [row[one.name] for one in parts]))
+                found[row["sample_index"]] = ShownRow(values, _curve(form, [row[part] for part in parts]))
     return found
 
 

@@ -7,7 +7,6 @@ import hashlib
 import json
 import mmap
 import tempfile
-from types import TracebackType
 from typing import IO, Any, Self
 
 import numpy as np
@@ -54,9 +53,7 @@ class PredictionsWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._writer is not None and kind is not None:
             self._writer = None  # never finished: its end is not written
         self._spool.close()

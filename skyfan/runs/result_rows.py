@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from skyfan.pz_form import PzForm, parse_pz
 from skyfan.runs.estimates import (
     CLASS_COLUMNS,
     INTERVAL_COLUMNS,
@@ -28,6 +29,13 @@ PZ_KEY, PZ_PART_KEY = b"skyfan.pz", b"skyfan.pz_part"
 """In the metadata of p(z)'s columns: its form as `skyfan.pz_form` reads it, and which part of it, from 0."""
 CLASSES_KEY = b"skyfan.classes"
 """In the metadata of the column of class probabilities: their names as JSON."""
+
+
+def pz_columns(schema: pa.Schema) -> tuple[PzForm | None, list[str]]:
+    """The form of p(z) in a run's results, None where they have none; its columns in the order of its parts."""
+    parts = [field for field in schema if field.metadata and PZ_KEY in field.metadata]
+    parts.sort(key=lambda field: int(field.metadata[PZ_PART_KEY]))
+    return parse_pz(parts[0].metadata[PZ_KEY].decode()) if parts else None, [field.name for field in parts]
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,13 @@ from skyfan.comm.rank_group import RankGroup
 from skyfan.job import Job
 from skyfan.stages.messages import ItemReference, ModelFile, PreparedModel
 from skyfan.stages.starts import StartName
+from skyfan.validation import Frozen
 
 # EventBridge's own name for these events, its `detail-type`.
 STATUS_CHANGE = "Step Functions Execution Status Change"
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-
-class Execution(_Value):
+class Execution(Frozen):
     """The execution that an event belongs to; `started_at` is when it was asked for."""
 
     arn: str
@@ -31,7 +28,7 @@ class Execution(_Value):
     started_at: datetime
 
 
-class _Event(_Value):
+class _Event(Frozen):
     """`attempt` is Step Functions' retry count, which begins at 0."""
 
     attempt: int = Field(default=0, ge=0)
@@ -45,7 +42,7 @@ class PrepareEvent(_Event):
     execution: Execution
 
 
-class PrepareResult(_Value):
+class PrepareResult(Frozen):
     """The job that the input means, and its model."""
 
     job: Job
@@ -61,21 +58,21 @@ class PlanEvent(_Event):
     execution: Execution
 
 
-class S3Object(_Value):
+class S3Object(Frozen):
     """Where the map's items lie."""
 
     bucket: str
     key: str
 
 
-class S3Prefix(_Value):
+class S3Prefix(Frozen):
     """Where the map writes its results."""
 
     bucket: str
     prefix: str
 
 
-class ArrayJob(_Value):
+class ArrayJob(Frozen):
     """What Batch or SageMaker is asked for: `tasks` tasks or instances, each of which computes every `tasks`-th rank.
 
     `start` names what they read (`skyfan.stages.starts`), `job_name` is the stem of the job's own name.
@@ -88,7 +85,7 @@ class ArrayJob(_Value):
     plan_s: float
 
 
-class PlanResult(_Value):
+class PlanResult(Frozen):
     """The plan in numbers, and what the map needs. `group` is None where ranks do not talk to each other.
 
     `array` is None where Lambda computes the ranks, or nothing is to be computed.
@@ -130,7 +127,7 @@ class InferEvent(_Event):
     execution: str
 
 
-class InferResult(_Value):
+class InferResult(Frozen):
     """`already-committed`: an earlier attempt or start, or a faster duplicate, had committed the rank."""
 
     rank: int
@@ -149,7 +146,7 @@ class AggregateEvent(_Event):
     execution: Execution
 
 
-class AggregateResult(_Value):
+class AggregateResult(Frozen):
     """The summary in numbers; `summary` is its URI. `too_many_failed`: more ranks than the job tolerates."""
 
     status: Literal["complete", "incomplete"]
@@ -160,7 +157,7 @@ class AggregateResult(_Value):
     too_many_failed: bool
 
 
-class Failure(_Value):
+class Failure(Frozen):
     """An error as a Catch hands it on."""
 
     model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
@@ -178,7 +175,7 @@ class FailEvent(_Event):
     execution: Execution
 
 
-class FailResult(_Value):
+class FailResult(Frozen):
     """The URI of what was written; None where the input names no usable output."""
 
     recorded: str | None
@@ -203,7 +200,7 @@ class StatusChange(BaseModel):
     detail: ExecutionEnd
 
 
-class MarkResult(_Value):
+class MarkResult(Frozen):
     """The URI of the mark for the execution's ranks; None where its input names no run."""
 
     marked: str | None

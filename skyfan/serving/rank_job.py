@@ -6,13 +6,10 @@ that a scheduler sees; the cause lies in the run's folder (`skyfan.stages.failur
 
 import argparse
 import os
-import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Sequence
 
 import structlog
 
@@ -23,6 +20,7 @@ from skyfan.errors import RETRY_EXIT_CODE, BadInput, Interrupted, SkyfanError, T
 from skyfan.plain_text import printable
 from skyfan.runs.folder import RunFolder
 from skyfan.serving.array_task import attempt_of, find_task
+from skyfan.serving.signals import on_signals
 from skyfan.stages.failure_files import RankFailure, write_failure
 from skyfan.stages.infer import Control, infer
 from skyfan.stages.model_cache import ModelCache
@@ -61,7 +59,7 @@ def run_rank_job(output: str, *, index: int | None = None, start: str | None = N
             ended.set()
 
     # A thread of its own: a read that hangs must not hold SIGTERM up.
-    with _set_on_signals(stop):
+    with on_signals(stop.set):
         threading.Thread(target=work, name="skyfan-rank", daemon=True).start()
         while not ended.wait(_LOOK_EVERY_S):
             if stop.is_set():
@@ -153,21 +151,3 @@ def _one_rank(folder: RunFolder, start: Start, position: int, models: ModelCache
     except SkyfanError as unwritten:  # the store that failed the rank; the exit code and the log have the cause
         log.warning("the failure could not be written down", error=str(unwritten))
     return code
-
-
-@contextmanager
-def _set_on_signals(stop: threading.Event) -> Iterator[None]:
-    """Sets `stop` on SIGTERM, by which schedulers give notice, and on Ctrl-C; only the main thread can."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def notice(_signal: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    before = {number: signal.signal(number, notice) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyfan.errors import BadInput, SkyfanError
-from skyfan.events import Progress
+from skyfan.events import Progress, unwatched
 from skyfan.formats.torch import TensorFileWriter
 from skyfan.sky.catalog import Catalog, load_catalog
 from skyfan.sky.profiles import draw_shape
@@ -70,7 +70,7 @@ def simulate(
     out: StrPath,
     catalog: Catalog | None = None,
     processes: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = unwatched,
     trained: int = 0,
 ) -> None:
     """Renders `n` galaxies into the `.pt` file `out` (a path or URI): image, magnitude, redshift (see `Rendered`).
@@ -103,8 +103,7 @@ def simulate(
         for part in parts:
             writer.write(part.image, part.magnitude, part.redshift)
             done += len(part.redshift)
-            if progress:
-                progress(done, n)
+            progress(done, n)
 
 
 def render_chunk(chunk: Chunk) -> Rendered:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from skyfan.errors import DatasetError, SkyfanError
-from skyfan.events import Progress
+from skyfan.events import Progress, unwatched
 from skyfan.models.loading import LoadedModel
 from skyfan.science.metrics import ScienceMetrics, science_metrics
 from skyfan.training.samples import Samples, read_samples
@@ -37,7 +37,7 @@ class Comparison:
         return self.model.nmad / self.trees.nmad
 
 
-def rendered_split(seed: int, progress: Progress | None = None) -> tuple[Samples, Samples]:
+def rendered_split(seed: int, progress: Progress = unwatched) -> tuple[Samples, Samples]:
     """Renders the packaged catalogue's fixed split: 4,000 training and 1,000 test galaxies; `progress` counts them.
 
     Raises:

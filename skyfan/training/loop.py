@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from skyfan.errors import BadInput, DatasetError, Interrupted
-from skyfan.events import Progress
+from skyfan.events import Progress, unwatched
 from skyfan.models.astromae import AstroMAE
 from skyfan.models.config import AstroMAEConfig
 from skyfan.science.metrics import science_metrics
@@ -45,7 +45,7 @@ def train(
     *,
     state_path: Path | None = None,
     report: Report | None = None,
-    progress: Progress | None = None,
+    progress: Progress = unwatched,
     stopping: Callable[[], bool] = _never,
     device: str = "cpu",
 ) -> Trained:
@@ -135,7 +135,7 @@ class _Loop:
         """Everything that two trainings must share, if one is to continue from the other's checkpoint."""
         return repr((self.settings, self.state.model.config, len(self.training), self.first_values))
 
-    def run_epoch(self, progress: Progress | None, stopping: Callable[[], bool]) -> EpochResult:
+    def run_epoch(self, progress: Progress, stopping: Callable[[], bool]) -> EpochResult:
         """One pass over the training samples, or the rest of an interrupted one; then the averaged weights' metrics.
 
         Raises:
@@ -149,8 +149,7 @@ class _Loop:
                 raise Interrupted(f"stopped in epoch {state.epoch + 1} of {self.settings.epochs}.")
             state.losses.append(self._step(rows, way))
             state.epoch_s = before_s + time.perf_counter() - start_s
-            if progress:
-                progress(state.step, self.steps_per_epoch * self.settings.epochs)
+            progress(state.step, self.steps_per_epoch * self.settings.epochs)
         state.epoch += 1
         result = self._evaluate(float(np.mean(state.losses)))
         result = replace(result, seconds=before_s + time.perf_counter() - start_s)

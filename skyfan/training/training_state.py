@@ -2,13 +2,11 @@
 
 import hashlib
 import json
-import struct
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
@@ -65,12 +63,11 @@ def load_state(path: Path, fresh: TrainingState, identity: str) -> TrainingState
     Raises:
         BadInput: the file is no training state, or its identity is another one.
     """
-    data = path.read_bytes()
     try:
-        tensors = load_safetensors(data)
-        (length,) = struct.unpack("<Q", data[:8])
-        described = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][_METADATA_KEY])
-    except (SafetensorError, KeyError, ValueError, struct.error) as error:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            described = json.loads((file.metadata() or {})[_METADATA_KEY])
+    except (SafetensorError, KeyError, ValueError) as error:
         raise BadInput(f"{path} is no training state ({error}); delete it or start with --no-resume.") from error
     if described["identity"] != _digest(identity):
         raise BadInput(

@@ -4,22 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from skyfan.cli import app
 from skyfan.errors import BadInput
+from tests.command import skyfan
 
 PUBLISHED = Path(__file__).parents[1] / "data/published/aws"
 
 
-def call(*arguments: str) -> str:
-    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
 def test_analyse_prints_tables_verdict_and_flags(tmp_path):
-    text = call("analyse", str(PUBLISHED), "--output", str(tmp_path), "--full")
+    text = skyfan("analyse", str(PUBLISHED), "--output", str(tmp_path), "--full").stdout
     assert "result_stats.csv: 33 of 33 rows reproduced to the printed digits; 43 more have no run here" in text
     assert "batch_varying_results.csv: 20 of 20 rows" in text
     assert "18036934171.84" in text
@@ -31,7 +24,7 @@ def test_analyse_prints_tables_verdict_and_flags(tmp_path):
 
 
 def test_analyse_summarises_first_and_names_the_rest():
-    lines = call("analyse", str(PUBLISHED)).splitlines()
+    lines = skyfan("analyse", str(PUBLISHED)).stdout.splitlines()
     assert lines[0] == "55 runs: 27 complete, 28 incomplete"
     assert any("9.5×" in line for line in lines)
     assert lines[-1].endswith("every run and the published tables: --full")
@@ -40,14 +33,14 @@ def test_analyse_summarises_first_and_names_the_rest():
 
 
 def test_analyse_as_json():
-    found = json.loads(call("analyse", str(PUBLISHED), "--json"))
+    found = json.loads(skyfan("analyse", str(PUBLISHED), "--json").stdout)
     assert found["schema"] == "skyfan.analysis/1"
     assert sum(run["complete"] is False for run in found["runs"]) == 28
     assert found["checks"][1]["differences"] == []
 
 
 def test_analyse_tells_what_clusters_did():
-    found = json.loads(call("analyse", str(PUBLISHED.with_name("hpc")), "--json"))
+    found = json.loads(skyfan("analyse", str(PUBLISHED.with_name("hpc")), "--json").stdout)
     largest = next(row for row in found["clusters"] if row["data_gb"] == 512)
     assert largest["published_samples_per_s"] == 962218.27
     files = 5243  # of 100 MB in 512 GB
@@ -55,20 +48,22 @@ def test_analyse_tells_what_clusters_did():
     assert largest["overstated"] == pytest.approx(27.9, abs=0.1)
     gpu = [row for row in found["clusters"] if "cuda" in row["where"]]
     assert [row["overstated"] for row in gpu] == pytest.approx([1, 1], rel=1e-3)
-    text = call("analyse", str(PUBLISHED.with_name("hpc")))
+    text = skyfan("analyse", str(PUBLISHED.with_name("hpc"))).stdout
     line = next(line for line in text.splitlines() if "512 GB" in line)
     assert line.split()[-3:] == ["962,218", "34,457", "27.9×"]
 
 
 def test_analyse_keeps_clusters_and_functions_apart():
-    found = json.loads(call("analyse", str(PUBLISHED.parent), "--json"))
+    found = json.loads(skyfan("analyse", str(PUBLISHED.parent), "--json").stdout)
     assert len(found["clusters"]) == 9
     assert len(found["runs"]) == 55
     assert found["checks"][1]["differences"] == []
 
 
 def test_cost_of_report_lines_by_hand():
-    found = json.loads(call("cost", "--report-lines", str(PUBLISHED / "results/lambda_report_lines.txt"), "--json"))
+    found = json.loads(
+        skyfan("cost", "--report-lines", str(PUBLISHED / "results/lambda_report_lines.txt"), "--json").stdout
+    )
     billed_s = 40.908 + 33.677 + 33.810 + 33.889 + 33.699 + 34.813 + 33.279 + 32.419 + 33.380
     by_hand = billed_s * 10 * 0.0000166667 + 9 * 0.0000002 + (11 + 2 * 9) * 0.000025
     assert found["total_usd"] == pytest.approx(by_hand, rel=1e-9)
@@ -87,4 +82,4 @@ def test_cost_of_report_lines_by_hand():
 )
 def test_wrong_use_is_said_in_a_sentence(arguments, sentence):
     with pytest.raises(BadInput, match=sentence):
-        call(*arguments)
+        skyfan(*arguments)

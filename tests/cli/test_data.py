@@ -4,19 +4,16 @@ import json
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from skyfan.cli.data import app
 from skyfan.errors import BadInput
 from skyfan.formats.rows import read_rows
 from skyfan.formats.torch import open_tensorfile
 from skyfan.sky import COLUMNS, load_catalog, subset_rows
+from tests.command import skyfan
 
 
-def skyfan_data(*arguments: object) -> str:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.stdout
+def skyfan_data(*words: object) -> str:
+    return skyfan("data", *words).stdout
 
 
 def test_simulate_then_inspect_then_clean(tmp_path):

@@ -4,26 +4,19 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from skyfan.cli import app
 from skyfan.errors import BadInput
 from skyfan.studies import forecast
+from tests.command import skyfan
 from tests.conftest import Sample
 
 pytestmark = pytest.mark.slow
 
 
-def skyfan(*words: object) -> str:
-    """Standard output of the command; its error is raised."""
-    done = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False, standalone_mode=False)
-    return done.stdout
-
-
 def test_plan_forecasts_time_and_cost(sample: Sample, tmp_path: Path):
     figure = tmp_path / "pareto.svg"
     words = ("--dataset", sample.path, "--partition-size", "1MB", "--forecast", "--concurrency", 2)
-    found = json.loads(skyfan("plan", *words, "--figure", figure, "--json"))
+    found = json.loads(skyfan("plan", *words, "--figure", figure, "--json").stdout)
     assert found["plan"]["ranks"] == 2
     assert found["plan"]["cost_usd"] > 0
     assert figure.exists()
@@ -36,14 +29,14 @@ def test_a_plan_that_lambda_cannot_run_is_forecast_for_what_can(sample: Sample, 
     calibration = tmp_path / "slow.json"
     calibration.write_text(json.dumps(slow))
     words = ("--dataset", sample.path, "--partition-size", "1MB", "--forecast", "--calibration", calibration)
-    found = json.loads(skyfan("plan", *words, "--json"))
+    found = json.loads(skyfan("plan", *words, "--json").stdout)
     assert (found["cheapest"], found["pareto"]) == (None, [])
     assert found["recommended_compute"]["cheapest"]["compute"] != "lambda"
-    assert "Nothing of this can run within Lambda's limits" in skyfan("plan", *words)
+    assert "Nothing of this can run within Lambda's limits" in skyfan("plan", *words).stdout
 
 
 def test_the_table_of_computes_fits_80_columns(sample: Sample):
-    text = skyfan("plan", "--dataset", sample.path, "--partition-size", "1MB", "--forecast", "--workers", 3)
+    text = skyfan("plan", "--dataset", sample.path, "--partition-size", "1MB", "--forecast", "--workers", 3).stdout
     table = text.partition("Where this plan could run")[2].partition("Recommended:")[0]
     assert "3 × g5.xlarge" in table
     assert max(len(line.rstrip()) for line in table.splitlines()) <= 80

@@ -4,20 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from skyfan.cli import app
 from skyfan.studies.bench import Setting, Study, run_study
 from skyfan.studies.bench.measurements import CellResult
+from tests.command import skyfan
 from tests.e2e.support import make_job, run
 
 pytestmark = pytest.mark.slow
-
-
-def skyfan(*words: object) -> str:
-    """Standard output of the command; its error is raised."""
-    done = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False, standalone_mode=False)
-    return done.stdout
 
 
 def test_report_of_a_study_prints_its_tables_and_writes_its_page_again(tmp_path: Path):
@@ -41,10 +34,10 @@ def test_report_of_a_study_prints_its_tables_and_writes_its_page_again(tmp_path:
 
     study = Study(name="s", title="t", repetitions=1, warmup=0, grid={"batch_size": (64, 512)})
     run_study(study, str(tmp_path), run_cell)
-    assert "Batch-size analysis" in skyfan("report", tmp_path)
+    assert "Batch-size analysis" in skyfan("report", tmp_path).stdout
     page = tmp_path / "report.html"
     page.unlink()
-    found = json.loads(skyfan("report", tmp_path, "--json"))
+    found = json.loads(skyfan("report", tmp_path, "--json").stdout)
     assert [row["batch_size"] for row in found["tables"]["batch-sizes"]] == [64, 512]
     assert page.exists()
 
@@ -53,12 +46,12 @@ def test_two_runs_are_put_side_by_side(tmp_path: Path, sample, small_model):
     for name, size in (("one", 40), ("other", 20)):
         job = make_job(sample.path, small_model, tmp_path / name, partition_size_bytes=size * 20504)
         run(job)
-    text = skyfan("report", tmp_path / "one", tmp_path / "other")
+    text = skyfan("report", tmp_path / "one", tmp_path / "other").stdout
     assert "The runs differ in number of ranks" in text
-    found = json.loads(skyfan("report", tmp_path / "one", tmp_path / "other", "--json"))
+    found = json.loads(skyfan("report", tmp_path / "one", tmp_path / "other", "--json").stdout)
     rows = {row["metric"]: row for row in found["rows"]}
     assert rows["samples predicted"]["values"] == [101, 101]
     assert rows["ranks"]["values"] == [3, 6]
     assert rows["R²"]["values"][0] == pytest.approx(rows["R²"]["values"][1], rel=1e-3)
-    same = json.loads(skyfan("report", tmp_path / "one", tmp_path / "one", "--json"))
+    same = json.loads(skyfan("report", tmp_path / "one", tmp_path / "one", "--json").stdout)
     assert {row["values"][0] for row in same["rows"]} == {row["values"][1] for row in same["rows"]}

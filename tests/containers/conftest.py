@@ -14,7 +14,8 @@ from skyfan.planning import Plan
 from skyfan.records import RankRecord, Summary
 from skyfan.runs.commit import RunLedger
 from tests.conftest import make_sample
-from tests.containers.stack import Stack, compose, compose_environment, require_docker, servers
+from tests.containers.stack import Stack, compose, compose_environment, servers
+from tests.docker_engine import require_docker
 
 SAMPLES = 960
 SAMPLES_A_RANK = 120

@@ -31,15 +31,6 @@ START_DEADLINE_S = 120
 STARTED, ENDED = "rank started", ("rank committed", "call failed", "call ended early")
 
 
-def require_docker() -> None:
-    """Skips without an engine; fails where SKYFAN_REQUIRE_DOCKER=1 says that there should be one."""
-    found = subprocess.run(["docker", "info"], capture_output=True, check=False)
-    if found.returncode and os.environ.get("SKYFAN_REQUIRE_DOCKER") == "1":
-        pytest.fail(f"no Docker engine answers: {found.stderr.decode().strip()}")
-    if found.returncode:
-        pytest.skip("no Docker engine answers")
-
-
 def compose_environment(project: str, **changes: str) -> dict[str, str]:
     """This process's environment for `docker compose`: own names, free ports, and wheels where pip looks for them."""
     environment = {**os.environ, "COMPOSE_PROJECT_NAME": project, "SKYFAN_TAG": TAG, "LOCALSTACK_PORT": "0"}

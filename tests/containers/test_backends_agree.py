@@ -31,7 +31,8 @@ from skyfan.serving.rank_job import run_rank_job
 from tests.backends.slurm.conftest import _cluster, cluster  # noqa: F401 (fixtures)
 from tests.conftest import Sample
 from tests.containers.conftest import s3_environment
-from tests.containers.stack import Stack, compose_environment, require_docker
+from tests.containers.stack import Stack, compose_environment
+from tests.docker_engine import require_docker
 from tests.e2e.support import assert_equal_z, make_job
 
 pytestmark = pytest.mark.slow

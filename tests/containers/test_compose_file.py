@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from skyfan.records import Summary
-from tests.containers.stack import ROOT, compose, compose_environment, require_docker
+from tests.containers.stack import ROOT, compose, compose_environment
+from tests.docker_engine import require_docker
 
 pytestmark = pytest.mark.docker
 

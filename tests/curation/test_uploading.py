@@ -7,7 +7,7 @@ import pytest
 from skyfan import curation, store
 from skyfan.errors import LocationError
 from skyfan.formats.torch import write_tensorfile
-from tests.moto_server import moto_server
+from tests.moto_server import moto_server, point_to
 
 pytestmark = pytest.mark.slow
 
@@ -19,15 +19,8 @@ def endpoint():
 
 
 @pytest.fixture
-def bucket(endpoint, monkeypatch):
-    for name, value in {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_REGION": "us-east-1",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
+def bucket(endpoint, monkeypatch, tmp_path):
+    point_to(endpoint, monkeypatch, tmp_path / "none")
     boto3.client("s3").create_bucket(Bucket="sky")
     return "s3://sky"
 

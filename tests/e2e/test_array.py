@@ -8,23 +8,16 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from typer.testing import CliRunner
 
-from skyfan.cli import app
 from skyfan.errors import BadInput, LocationError, SkyfanError
 from skyfan.runs.folder import RunFolder
 from skyfan.serving.rank_job import run_rank_job
 from skyfan.stages.failure_files import RankFailure, read_failures, write_failure
 from skyfan.stages.starts import read_start, write_start
+from tests.command import skyfan
 from tests.e2e.support import assert_equal_z, make_job, predictions, run
 
 RANKS = 5
-
-
-def skyfan(*words):
-    """Exit code and standard output of a command in this process; an error is raised."""
-    done = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False, standalone_mode=False)
-    return done.return_value, done.stdout
 
 
 @pytest.fixture
@@ -37,7 +30,7 @@ def planned(sample, small_model, tmp_path):
 
 def plan(sample, model, output, *more):
     words = ("--dataset", sample.path, "--model", model, "--output", output, "--partition-size", "200KB")
-    return json.loads(skyfan("plan", *words, "--world-size", RANKS, "--write", "--json", *more)[1])
+    return json.loads(skyfan("plan", *words, "--world-size", RANKS, "--write", "--json", *more).stdout)
 
 
 def failures(output):
@@ -51,7 +44,7 @@ def test_ranks_in_any_order_and_twice_give_the_predictions_of_one_process(
     for position in (3, 0, 3, 4, 1, 2, 0):
         monkeypatch.setenv("SLURM_ARRAY_TASK_ID", str(position))
         assert run_rank_job(str(planned)) == 0
-    found = json.loads(skyfan("aggregate", planned, "--json")[1])
+    found = json.loads(skyfan("aggregate", planned, "--json").stdout)
     assert_equal_z(predictions(planned), expected_z)
     job = make_job(sample.path, small_model, tmp_path / "here", partition_size_bytes=200 * 1024, world_size=RANKS)
     here = run(job).to_json_dict()

@@ -16,6 +16,7 @@ from skyfan import errors, store  # noqa: F401 - the store derives errors of its
 from skyfan.cost.usage import PIPELINE_STATES
 from skyfan.errors import LocationError, SkyfanError
 from skyfan.rpc.lambda_errors import lambda_error
+from tests.infra.test_lambda_events import tasks
 from tests.stepfunctions.small_interpreter import holds
 
 VALIDATOR = Path(__file__).parents[1] / "stepfunctions" / "validator"
@@ -26,14 +27,6 @@ VARIABLES = Variables(*(ARN.format(name) for name in ("partitioner", "executor",
 @pytest.fixture
 def definition() -> dict[str, Any]:
     return json.loads(render(VARIABLES))
-
-
-def tasks(states: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for name, state in states.items():
-        if state["Type"] == "Task":
-            yield name, state
-        if state["Type"] == "Map":
-            yield from tasks(state["ItemProcessor"]["States"])
 
 
 def test_every_variable_is_filled_in(definition):

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from typer.testing import CliRunner
 
-from skyfan.cli import app
 from skyfan.errors import RETRY_EXIT_CODE, BadInput, SkyfanError
+from tests.command import skyfan
 from tests.e2e.support import assert_equal_z, predictions
 
 JOB = Path(__file__).parents[2] / "infra/kubernetes/ranks.yaml"
@@ -54,9 +53,8 @@ def test_codes_that_another_attempt_does_not_cure_fail_the_rank():
 @pytest.mark.slow
 def test_its_pods_compute_the_run(sample, small_model, expected_z, tmp_path):
     output = tmp_path / "run"
-    words = ["plan", "--dataset", sample.path, "--model", small_model, "--output", output, "--world-size", RANKS]
-    words += ["--partition-size", "500KB", "--write", "--json"]
-    planned = CliRunner().invoke(app, list(map(str, words)), catch_exceptions=False, standalone_mode=False)
+    words = ("--dataset", sample.path, "--model", small_model, "--output", output, "--world-size", RANKS)
+    planned = skyfan("plan", *words, "--partition-size", "500KB", "--write", "--json")
     start = json.loads(planned.stdout)["start"]
     (container,) = rendered(str(output), start)["spec"]["template"]["spec"]["containers"]
     command = [sys.executable, *container["command"][1:], *container["args"]]
@@ -66,5 +64,5 @@ def test_its_pods_compute_the_run(sample, small_model, expected_z, tmp_path):
         done = subprocess.run(command, env=environment, capture_output=True, timeout=120, check=False)
         codes.append(done.returncode)
     assert codes == [0, 0, 0, BadInput.exit_code]  # there is no fourth rank
-    CliRunner().invoke(app, ["aggregate", str(output), "-q"], catch_exceptions=False, standalone_mode=False)
+    skyfan("aggregate", output, "-q")
     assert_equal_z(predictions(output), expected_z)

@@ -8,7 +8,9 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1] / "infra" / "localstack"))  # our package, as the image installs it
 sys.path.insert(0, str(HERE))
 
-from localstack_support import Stack, build_image, localstack, require_docker  # noqa: E402
+from localstack_support import Stack, build_image, localstack  # noqa: E402
+
+from tests.docker_engine import require_docker  # noqa: E402
 
 # A function for each kind of worker, so that no test meets another's.
 PORTS = {"probe": 9001, "victim": 9002, "lonely": 9003, "single": 9004, "broken": 9005, "pipeline": 9006}

@@ -17,8 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 # Read when testcontainers is imported: its clean-up container needs an image that no registry gives offline.
 os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
 os.environ.setdefault("TESTCONTAINERS_CONNECTION_MODE", "docker_host")
@@ -32,15 +30,6 @@ HOST = "localstack"  # LocalStack's name in the containers' network
 REGION = "us-east-1"
 ROLE = "arn:aws:iam::000000000000:role/test"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": REGION}
-
-
-def require_docker() -> None:
-    """Skip without an engine; fail where SKYFAN_REQUIRE_DOCKER=1 says that there should be one."""
-    found = subprocess.run(["docker", "info"], capture_output=True, check=False)
-    if found.returncode and os.environ.get("SKYFAN_REQUIRE_DOCKER") == "1":
-        pytest.fail(f"no Docker engine answers: {found.stderr.decode().strip()}")
-    if found.returncode:
-        pytest.skip("no Docker engine answers")
 
 
 def build_image(tag: str, context: Path, *options: str) -> str:

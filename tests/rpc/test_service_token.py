@@ -8,7 +8,7 @@ import pytest
 
 from skyfan.errors import Transient
 from skyfan.rpc.service_token import SECRET_VARIABLE, fetch_service_token
-from tests.moto_server import moto_server
+from tests.moto_server import moto_server, point_to
 
 pytestmark = pytest.mark.slow
 
@@ -16,18 +16,9 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def secret(monkeypatch, tmp_path):
     """The ARN of a secret that holds "the token"."""
-    settings = {
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_CONFIG_FILE": str(tmp_path / "none"),
-        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
-    }
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
     monkeypatch.setenv("SKYFAN_TOKEN", "")  # so that what is set in the test is taken away after it
     with moto_server() as url:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        point_to(url, monkeypatch, tmp_path / "none")
         yield boto3.client("secretsmanager").create_secret(Name=uuid.uuid4().hex, SecretString="the token")["ARN"]
 
 

@@ -8,11 +8,12 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "localstack"))
 
-from localstack_support import CREDENTIALS, REGION, require_docker
+from localstack_support import CREDENTIALS, REGION
 
 from skyfan import store
 from skyfan.backends.stepfunctions.access import prepare_environment
 from tests.conftest import Sample, make_sample
+from tests.docker_engine import require_docker
 from tests.moto_server import moto_server
 from tests.stepfunctions.deployment import BUILD_DEADLINE_S, DATA, Deployment, deployed
 from tests.stepfunctions.on_moto import BUCKET, SETTINGS

@@ -10,7 +10,7 @@ import boto3
 import pytest
 
 from skyfan import store
-from tests.moto_server import moto_server
+from tests.moto_server import moto_server, point_to
 from tests.stepfunctions.deployment import cut_samples
 
 BUCKET = "skyfan"
@@ -20,21 +20,9 @@ SETTINGS = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ACCESS_
 @contextmanager
 def moto_account(folder: Path, **more: str) -> Iterator[dict[str, str]]:
     """The environment in which a process finds a server of moto with a bucket; meanwhile this process has it, too."""
-    nowhere = str(folder / "none")
     with moto_server() as url, pytest.MonkeyPatch.context() as patch:
-        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
-            patch.delenv(name, raising=False)
-        settings = {
-            "AWS_ENDPOINT_URL": url,
-            "AWS_REGION": "us-east-1",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_CONFIG_FILE": nowhere,
-            "AWS_SHARED_CREDENTIALS_FILE": nowhere,
-            **more,
-        }
-        for name, value in settings.items():
+        settings = point_to(url, patch, folder / "none") | more
+        for name, value in more.items():
             patch.setenv(name, value)
         boto3.client("s3").create_bucket(Bucket=BUCKET)
         yield settings

@@ -4,43 +4,50 @@
 (read 2026-11).
 """
 
+import asyncio
 import json
 import os
-import queue
-import re
 import subprocess
 import sys
 import threading
-import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from skyfan_localstack.runtime_api.dispatch import Function, Invocation, Outcome
+from skyfan_localstack.runtime_api.server import RuntimeApiServer
+
 ROOT = Path(__file__).parents[2]
-_ANSWER = re.compile(r"/2018-06-01/runtime/(?:invocation/[^/]+/(response|error)|(init)/error)")
+_ARN = "arn:aws:lambda:us-east-1:000000000000:function:skyfan"
+_TRACE = "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Sampled=0"
 
 
 @dataclass
 class Worker:
     """A handler under AWS's runtime interface client; `log` is what it wrote."""
 
-    events: "queue.Queue[tuple[bytes, float] | None]" = field(default_factory=queue.Queue)
-    answers: "queue.Queue[tuple[str, Any]]" = field(default_factory=queue.Queue)
-    log: Path = Path()
+    function: Function
+    loop: asyncio.AbstractEventLoop
+    log: Path
 
-    def invoke(self, event: Mapping[str, Any], *, within_s: float = 120, timeout_s: float = 120) -> Any:
+    def invoke(self, event: Mapping[str, Any], *, within_s: float = 120) -> Any:
         """The handler's answer; an error comes back as the client reported it. `within_s`: the function's time-out."""
-        self.events.put((json.dumps(event).encode(), within_s))
-        try:
-            kind, answer = self.answers.get(timeout=timeout_s)
-        except queue.Empty:
-            raise AssertionError(f"no answer within {timeout_s} s; it wrote:\n{self.log.read_text()}") from None
-        assert kind != "init", answer
-        return answer
+
+        async def call() -> Outcome:
+            return await self.function.invoke(
+                Invocation(str(uuid.uuid4()), json.dumps(event).encode(), within_s, _ARN, _TRACE)
+            )
+
+        outcome = self.run(call())
+        assert outcome.status != "timeout", f"no answer within {within_s} s; it wrote:\n{self.log.read_text()}"
+        return json.loads(outcome.payload)
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """What `work` gives on the server's loop, from this thread."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
 
     def logged(self) -> list[dict[str, Any]]:
         """The JSON lines among what it wrote."""
@@ -50,18 +57,18 @@ class Worker:
 @contextmanager
 def runtime_api(log: Path) -> Iterator[tuple[Worker, int]]:
     """A worker's end of the API, on a port of 127.0.0.1; the worker is for the caller to start, and writes to `log`."""
-    running = Worker(log=log)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _requests_of(running))
-    server.daemon_threads = True
-    serving = threading.Thread(target=server.serve_forever, daemon=True)
+    running = Worker(Function("function", queue_length=10, queue_wait_s=120), asyncio.new_event_loop(), log)
+    server = RuntimeApiServer({"function": running.function}, {"function": 0}, host="127.0.0.1")
+    serving = threading.Thread(target=running.loop.run_forever, daemon=True)
     serving.start()
     try:
-        yield running, server.server_port
+        running.run(server.start())
+        yield running, server.bound["function"]
     finally:
-        running.events.put(None)
-        server.shutdown()
+        running.run(server.close())
+        running.loop.call_soon_threadsafe(running.loop.stop)
         serving.join(10)
-        server.server_close()
+        running.loop.close()
 
 
 def function_environment(service: str, port: int) -> dict[str, str]:
@@ -94,41 +101,3 @@ def worker(service: str, folder: Path, environment: Mapping[str, str]) -> Iterat
         finally:
             process.kill()
             process.wait(10)
-
-
-def _requests_of(running: Worker) -> type[BaseHTTPRequestHandler]:
-    class Requests(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            taken = running.events.get()
-            if taken is None:
-                return
-            body, within_s = taken
-            headers = {
-                "Content-Type": "application/json",  # the client's C part cannot do without
-                "Lambda-Runtime-Aws-Request-Id": str(uuid.uuid4()),
-                "Lambda-Runtime-Deadline-Ms": str(int((time.time() + within_s) * 1000)),
-                "Lambda-Runtime-Invoked-Function-Arn": "arn:aws:lambda:us-east-1:000000000000:function:skyfan",
-                "Lambda-Runtime-Trace-Id": "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Sampled=0",
-            }
-            self._reply(200, body, headers)
-
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            match = _ANSWER.fullmatch(self.path)
-            assert match, self.path
-            running.answers.put((match[1] or match[2], json.loads(body)))
-            self._reply(202, b"{}", {})
-
-        def _reply(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(body))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Nothing on standard error."""
-
-    return Requests

@@ -105,6 +105,16 @@ def test_nothing_is_wider_than_aws_requires(extended: Workspace) -> None:
         assert too_wide(document) == [], who
 
 
+def test_a_role_is_taken_by_its_service_for_this_account_alone(extended: Workspace) -> None:
+    trusts = {"batch_rank": "ecs-tasks", "batch_start": "ecs-tasks", "sagemaker": "sagemaker", "pipeline": "states"}
+    for role, service in trusts.items():
+        address = f"aws_iam_role.{role}" + ("" if role == "pipeline" else '["this"]')
+        (statement,) = json.loads(extended.resources()[address]["assume_role_policy"])["Statement"]
+        assert statement["Principal"] == {"Service": f"{service}.amazonaws.com"}
+        assert statement["Condition"]["StringEquals"] == {"aws:SourceAccount": [ACCOUNT]}
+        assert ("ArnLike" in statement["Condition"]) is (role == "pipeline")
+
+
 def test_ranks_hold_no_more_actions_than_storage_needs(extended: Workspace) -> None:
     needed = {"s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:ListBucket"}
     assert actions(policies(extended.resources())["rank"]) == needed

@@ -19,12 +19,14 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
+from tests.docker_engine import require_docker
+
 from .conftest import FUNCTIONS, IMAGE, NewWorkspace, for_moto
 from .tf_harness.workspace import ROOT, Workspace
 
 sys.path.insert(0, str(ROOT / "tests/localstack"))
 
-from localstack_support import Stack, build_image, localstack, require_docker  # type: ignore[import-not-found]  # found through the line above
+from localstack_support import Stack, build_image, localstack  # type: ignore[import-not-found]  # found through the line above
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 

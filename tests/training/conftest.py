@@ -1,15 +1,1 @@
-"""Tests of models."""
-
-from collections.abc import Iterator
-
-import pytest
-import torch
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tiny models: threads would only wait for each other, and repeatability is promised per thread count."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+from tests.one_thread import torch_on_one_thread  # noqa: F401 (a fixture of all tests here)

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BeforeValidator, Field, StringConstraints, ValidationError
 
+from skyfan.columns import as_list
 from skyfan.errors import BadInput, LocationError
 from skyfan.settings import SlurmSettings, read
 from skyfan.units import parse_size
-from skyfan.validation import first_problem
+from skyfan.validation import Frozen, first_problem
 
 
 def _size_bytes(value: object) -> object:
@@ -22,20 +23,14 @@ def _size_bytes(value: object) -> object:
         raise ValueError(str(error)) from error
 
 
-def _listed(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
 # No quotes and no line ends: a value is one word of one #SBATCH line, and of nothing else in the script.
 Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.,:=@+/*&|()\[\]-]*$", max_length=200)]
 Option = Annotated[str, StringConstraints(pattern=r"^--[a-z][A-Za-z0-9_.,:=@+/*&|()\[\]-]*$", max_length=200)]
 Line = Annotated[str, StringConstraints(pattern=r"^[^\n\r\x00]+$", max_length=1000)]
 
 
-class SlurmOptions(BaseModel):
+class SlurmOptions(Frozen):
     """How tasks are asked for; `skyfan run --on slurm --slurm KEY=VALUE`, or the same keys in a TOML file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     partition: Word | None = Field(None, description="where tasks run; the cluster's default where it is left out")
     account: Word | None = Field(None, description="whose allocation pays")
@@ -55,13 +50,13 @@ class SlurmOptions(BaseModel):
         "array", description="array: one job a task; allocation: one job of --workers tasks, which start together"
     )
     requeues: int = Field(3, ge=0, le=100, description="how often a task is started again that was lost or is worth it")
-    modules: Annotated[tuple[Word, ...], BeforeValidator(_listed)] = Field(
+    modules: Annotated[tuple[Word, ...], BeforeValidator(as_list)] = Field(
         (), description="environment modules to load"
     )
-    setup: Annotated[tuple[Line, ...], BeforeValidator(_listed)] = Field(
+    setup: Annotated[tuple[Line, ...], BeforeValidator(as_list)] = Field(
         (), description="lines of shell to run before, such as source ~/skyfan/bin/activate"
     )
-    sbatch: Annotated[tuple[Option, ...], BeforeValidator(_listed)] = Field(
+    sbatch: Annotated[tuple[Option, ...], BeforeValidator(as_list)] = Field(
         (), description="further options of sbatch, such as --constraint=avx512"
     )
     logs: Line | None = Field(None, description="folder for the tasks' output; <output>/slurm by default")

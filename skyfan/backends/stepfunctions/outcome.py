@@ -4,6 +4,7 @@ import json
 from typing import TYPE_CHECKING
 
 from skyfan import store
+from skyfan.backends.arrays import first_failure
 from skyfan.errors import Interrupted, SkyfanError, Transient, by_name
 from skyfan.records import Summary
 from skyfan.rpc.lambda_errors import lambda_message
@@ -45,15 +46,10 @@ def _read(uri: str) -> Summary:
 def _too_many_failed(summary: Summary, cause: str) -> SkyfanError:
     """The first failed rank's own error, with the account of all; as the other targets say it."""
     done = summary.completeness
-    listed = ", ".join(map(str, done.missing_ranks[:_LISTED_RANKS])) + (
-        ", …" if len(done.missing_ranks) > _LISTED_RANKS else ""
-    )
+    listed = ", ".join(map(str, done.missing_ranks[:_LISTED_RANKS]))
+    more = ", …" if len(done.missing_ranks) > _LISTED_RANKS else ""
     account = (
-        f"ranks {listed} of {done.ranks_planned} are missing; the {done.ranks_present} that are committed are kept, "
-        "and the same command again computes the rest"
+        f"ranks {listed}{more} of {done.ranks_planned} are missing; the {done.ranks_present} that are committed are "
+        "kept, and the same command again computes the rest"
     )
-    if not summary.failures:
-        return SkyfanError(f"{cause} ({account})")
-    rank, error = min(summary.failures.items())
-    name, _, sentence = error.partition(": ")
-    return by_name(name, f"rank {rank} failed: {sentence} ({account})")
+    return first_failure(summary, account) if summary.failures else SkyfanError(f"{cause} ({account})")

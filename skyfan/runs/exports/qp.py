@@ -15,9 +15,9 @@ import qp
 from numpy.typing import NDArray
 
 from skyfan.errors import BadInput
-from skyfan.pz_form import PzForm, parse_pz
+from skyfan.pz_form import PzForm
 from skyfan.runs.exports.results import Column, Results, ascii_texts, plain_values
-from skyfan.runs.result_rows import PZ_KEY, PZ_PART_KEY
+from skyfan.runs.result_rows import pz_columns
 from skyfan.science.pz import Piecewise, distributions
 
 _ANCILLARY = {"zmode": "pz_mode", "zmean": "pz_mean", "zmedian": "pz_median", "redshift": "z_spec"}
@@ -31,6 +31,11 @@ def write_qp(results: Results, path: Path) -> int:
         BadInput: the results hold no p(z).
     """
     form, parts = pz_columns(results.schema)
+    if form is None:
+        raise BadInput(
+            "these results hold no p(z): the model gives none, or it was not declared. Run again with --pz (as "
+            "grid=0:3:301) and another --output."
+        )
     named = results.plan.id_column
     ids = named if named is not None and named in results.schema.names else "sample_index"
     shown = {name: column for name, column in _ANCILLARY.items() if column in results.schema.names}
@@ -55,22 +60,6 @@ def write_qp(results: Results, path: Path) -> int:
     if not rows:
         raise BadInput("none of the rows has a p(z).")
     return rows
-
-
-def pz_columns(schema: pa.Schema) -> tuple[PzForm, list[str]]:
-    """The form of p(z) in a run's results, and the names of its columns in the order of its parts.
-
-    Raises:
-        BadInput: there is none.
-    """
-    found = [field for field in schema if field.metadata and PZ_KEY in field.metadata]
-    if not found:
-        raise BadInput(
-            "these results hold no p(z): the model gives none, or it was not declared. Run again with --pz (as "
-            "grid=0:3:301) and another --output."
-        )
-    ordered = sorted(found, key=lambda field: int(field.metadata[PZ_PART_KEY]))
-    return parse_pz(found[0].metadata[PZ_KEY].decode()), [field.name for field in ordered]
 
 
 def _values(table: pa.Table, column: Column) -> NDArray[np.float64]:

@@ -15,13 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from skyfan import store
 from skyfan._version import __version__
 from skyfan.errors import BadInput, Interrupted, RunConflict, SkyfanError
 from skyfan.studies.bench.study import Setting, Study
-from skyfan.validation import first_problem
+from skyfan.validation import Frozen, first_problem
 
 STUDY_FILE = "study.json"
 
@@ -34,10 +34,8 @@ class CellResult:
     records: Sequence[Mapping[str, Any]]
 
 
-class Measurement(BaseModel):
+class Measurement(Frozen):
     """One cell, measured once; a file of the study holds its JSON."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     schema_: Literal["skyfan.measurement/1"] = Field(default="skyfan.measurement/1", alias="schema")
     setting: Setting

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from skyfan import store
@@ -84,17 +84,14 @@ class PipelineRunner:
         return str(folder)
 
     def _repeat(self, folder: Path, times: int) -> None:
-        number = 0
-        for _ in range(times):
-            for path in self._local_files():
-                number += 1
-                _link(path, folder / f"{number}.pt")
+        for number, path in enumerate(self._local_files() * times, start=1):
+            _link(path, folder / f"{number}.pt")
 
-    def _local_files(self) -> Iterator[Path]:
+    def _local_files(self) -> list[Path]:
         files = [Path(layout.uri.removeprefix("file://")) for layout in read_layouts(self._dataset)]
         if not all(path.exists() for path in files):
             raise BadInput(f"a dataset can only be repeated from local .pt files; {self._dataset} is not such.")
-        yield from files
+        return files
 
     def _split(self, source: str, folder: Path, partition_size: str) -> None:
         size = Job(dataset=source, partition_size=partition_size).partition_size

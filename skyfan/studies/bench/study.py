@@ -25,13 +25,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from skyfan import store
 from skyfan.errors import BadInput
 from skyfan.job import WHOLE_FILES
 from skyfan.units import parse_size
-from skyfan.validation import first_problem
+from skyfan.validation import Frozen, first_problem
 
 PACKAGED = (
     "experiments-25",
@@ -44,14 +44,12 @@ PACKAGED = (
 )
 
 
-class Setting(BaseModel):
+class Setting(Frozen):
     """One cell of the grid: the options of a run.
 
     `repeat` enlarges the data by taking the dataset that many times. `layout` is the dataset as it is (`one`) or as one
     file per partition (`many`). `place` is where the data are read from.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     partition_size: str = "25MB"
     file_limit: int | None = Field(default=None, ge=1)
@@ -82,10 +80,8 @@ class Setting(BaseModel):
         return {name: value for name, value in mine.items() if value != theirs[name]}
 
 
-class Study(BaseModel):
+class Study(Frozen):
     """A grid of settings; each is measured `repetitions` times, after `warmup` runs that do not count."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=r"^[a-z0-9-]+$")
     title: str

@@ -12,22 +12,20 @@ from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from skyfan import store
 from skyfan.errors import BadInput
-from skyfan.validation import first_problem
+from skyfan.validation import Frozen, first_problem
 
 PACKAGED = ("published", "skyfan")
 
 
-class Spread(BaseModel):
+class Spread(Frozen):
     """The spread of ranks' times: the inverse distribution function of time ÷ median.
 
     `probability` rises from 0 to 1; between its points the function is linear.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     probability: tuple[float, ...] = Field(min_length=2)
     factor: tuple[float, ...] = Field(min_length=2)
@@ -61,10 +59,8 @@ class Spread(BaseModel):
         return np.interp(random.random(count), self.probability, self.factor)
 
 
-class Calibration(BaseModel):
+class Calibration(Frozen):
     """The parameters of one deployment; docs/explanation/forecast.md explains each one."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     schema_: Literal["skyfan.calibration/1"] = Field(default="skyfan.calibration/1", alias="schema")
     source: str

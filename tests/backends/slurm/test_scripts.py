@@ -5,17 +5,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from skyfan.backends.slurm.backend import logs_folder, placed
 from skyfan.backends.slurm.options import SlurmOptions, read_options
 from skyfan.backends.slurm.request import MIB, TaskRequest, task_request
 from skyfan.backends.slurm.scripts import Scripts
-from skyfan.cli import app
 from skyfan.errors import BadInput, LocationError
 from skyfan.job import Job
 from skyfan.stages.messages import PreparedModel
 from skyfan.stages.plan import draft
+from tests.command import skyfan
 
 REQUEST = TaskRequest(24, 24, memory_mb_per_cpu=1280, minutes=10, aggregator_memory_mb=2048, aggregator_minutes=11)
 
@@ -160,14 +159,10 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
         read_options(tmp_path / "site.toml")
 
 
-def skyfan(*words):
-    return CliRunner().invoke(app, list(map(str, words)), catch_exceptions=False, standalone_mode=False).stdout
-
-
 @pytest.mark.slow
 def test_a_dry_run_prints_both_scripts_and_writes_nothing(sample, small_model, tmp_path):
     words = ("--dataset", sample.path, "--model", small_model, "--output", tmp_path / "run", "--on", "slurm")
-    printed = skyfan("run", *words, "--partition-size", "1MB", "--slurm", "account=astro", "--dry-run")
+    printed = skyfan("run", *words, "--partition-size", "1MB", "--slurm", "account=astro", "--dry-run").stdout
     assert "#SBATCH --account=astro" in printed
     assert "#SBATCH --array=0-1\n" in printed
     assert f"aggregate {tmp_path}/run --start" in printed

@@ -11,7 +11,7 @@ from skyfan.studies.bench import Study, run_study
 from skyfan.studies.bench.runner import PipelineRunner
 from skyfan.studies.bench.study_report import write_report
 from tests.conftest import SAMPLES, Sample
-from tests.moto_server import moto_server
+from tests.moto_server import moto_server, point_to
 
 BUCKET = "skyfan-study"
 
@@ -37,14 +37,11 @@ def test_a_tiny_study_runs_repeated_data_and_is_reported(sample: Sample, small_m
 
 
 @pytest.fixture
-def bucket(monkeypatch):
+def bucket(monkeypatch, tmp_path):
     """A real S3 server in this process, the environment that points to it, and an empty bucket's client."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
     with moto_server() as url:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
-        client = boto3.client("s3", region_name="us-east-1")
+        point_to(url, monkeypatch, tmp_path / "none")
+        client = boto3.client("s3")
         client.create_bucket(Bucket=BUCKET)
         yield client
 

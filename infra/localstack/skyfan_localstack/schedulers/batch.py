@@ -14,17 +14,13 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
-from skyfan_localstack.schedulers.processes import Exit, run_process
+from skyfan_localstack.schedulers.processes import Exit, RequestError, run_process
 
 ENDED = ("SUCCEEDED", "FAILED")
 MIN_ARRAY_SIZE, MAX_ARRAY_SIZE = 2, 10_000
 MAX_ATTEMPTS = 10
 # Jobs that are remembered; AWS keeps them for at least a day.
 MAX_JOBS = 1_000
-
-
-class ClientError(Exception):
-    """What AWS answers as ClientException: the request cannot be used."""
 
 
 @dataclass
@@ -90,16 +86,16 @@ class Jobs:
         """SubmitJob.
 
         Raises:
-            ClientError: no such queue or definition, or an array of no size that AWS takes.
+            RequestError: no such queue or definition, or an array of no size that AWS takes.
         """
         definition = self._definitions.get(_name(request.get("jobDefinition", "")))
         if definition is None:
-            raise ClientError(f"JobDefinition {request.get('jobDefinition')!r} is not registered.")
+            raise RequestError(f"JobDefinition {request.get('jobDefinition')!r} is not registered.")
         if _name(request.get("jobQueue", "")) not in self._queues:
-            raise ClientError(f"Job Queue {request.get('jobQueue')!r} was not found.")
+            raise RequestError(f"Job Queue {request.get('jobQueue')!r} was not found.")
         size = (request.get("arrayProperties") or {}).get("size")
         if size is not None and not MIN_ARRAY_SIZE <= size <= MAX_ARRAY_SIZE:
-            raise ClientError(f"Array size {size} is not between {MIN_ARRAY_SIZE} and {MAX_ARRAY_SIZE}.")
+            raise RequestError(f"Array size {size} is not between {MIN_ARRAY_SIZE} and {MAX_ARRAY_SIZE}.")
         job_id = str(uuid.uuid4())
         tasks = [Task(f"{job_id}:{n}", n) for n in range(size)] if size else [Task(job_id, None)]
         job = Job(job_id, request, definition, tasks, _now_ms())

@@ -16,6 +16,14 @@ _LOOK_EVERY_S = 0.05
 _NOT_INHERITED = ("AWS_BATCH_", "SLURM_", "JOB_COMPLETION_")
 
 
+class RequestError(Exception):
+    """What AWS answers where a request cannot be used; `name` is the error's code."""
+
+    def __init__(self, message: str, name: str = "ClientException") -> None:
+        super().__init__(message)
+        self.name = name
+
+
 @dataclass(frozen=True, slots=True)
 class Exit:
     """How a container ended; `reason` is what AWS would tell beside the exit code."""

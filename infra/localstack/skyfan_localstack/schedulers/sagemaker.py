@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from skyfan_localstack.schedulers.processes import Exit, run_process
+from skyfan_localstack.schedulers.processes import Exit, RequestError, run_process
 
 OPT_ML = Path("/opt/ml")
 MAX_INSTANCES = 100
@@ -26,14 +26,6 @@ MAX_FAILURE_REASON = 1024
 MAX_JOBS = 100
 # What an instance finds under /opt/ml, relative to its own folder.
 _FOLDERS = ("config", "processing", "output")
-
-
-class ProcessingError(Exception):
-    """What SageMaker answers with: `name` is the error's code."""
-
-    def __init__(self, name: str, message: str) -> None:
-        super().__init__(message)
-        self.name = name
 
 
 @dataclass
@@ -71,23 +63,21 @@ class ProcessingJobs:
         """CreateProcessingJob.
 
         Raises:
-            ProcessingError: the name is taken, or a limit of the API is passed.
+            RequestError: the name is taken, or a limit of the API is passed.
         """
         name, count = request["ProcessingJobName"], request["ProcessingResources"]["ClusterConfig"]["InstanceCount"]
         application = request["AppSpecification"]
         command = [*application.get("ContainerEntrypoint", ()), *application.get("ContainerArguments", ())]
         if not 1 <= count <= MAX_INSTANCES:
-            raise ProcessingError("ValidationException", f"InstanceCount {count} is not between 1 and {MAX_INSTANCES}.")
+            raise RequestError(f"InstanceCount {count} is not between 1 and {MAX_INSTANCES}.", "ValidationException")
         if len(name) > MAX_NAME_LENGTH:
-            raise ProcessingError(
-                "ValidationException", f"ProcessingJobName has more than {MAX_NAME_LENGTH} characters."
-            )
+            raise RequestError(f"ProcessingJobName has more than {MAX_NAME_LENGTH} characters.", "ValidationException")
         if any(len(word) > MAX_ARGUMENT_LENGTH for word in command):
-            raise ProcessingError("ValidationException", f"An argument has more than {MAX_ARGUMENT_LENGTH} characters.")
+            raise RequestError(f"An argument has more than {MAX_ARGUMENT_LENGTH} characters.", "ValidationException")
         job = ProcessingJob(request, time.time())
         with self._lock:
             if name in self._jobs:
-                raise ProcessingError("ResourceInUse", f"Processing job {name} is there already.")
+                raise RequestError(f"Processing job {name} is there already.", "ResourceInUse")
             for old in [one for one, found in self._jobs.items() if found.instances and _has_ended(found)][:-MAX_JOBS]:
                 del self._jobs[old]
             self._jobs[name] = job
@@ -126,7 +116,7 @@ class ProcessingJobs:
     def _found(self, request: dict[str, Any]) -> ProcessingJob:
         job = self._jobs.get(request["ProcessingJobName"])
         if job is None:
-            raise ProcessingError("ResourceNotFound", f"There is no processing job {request['ProcessingJobName']}.")
+            raise RequestError(f"There is no processing job {request['ProcessingJobName']}.", "ResourceNotFound")
         return job
 
 

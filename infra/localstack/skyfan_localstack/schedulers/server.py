@@ -11,8 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
-from skyfan_localstack.schedulers.batch import ClientError, Jobs
-from skyfan_localstack.schedulers.sagemaker import OPT_ML, ProcessingError, ProcessingJobs, link_opt_ml
+from skyfan_localstack.schedulers.batch import Jobs
+from skyfan_localstack.schedulers.processes import RequestError
+from skyfan_localstack.schedulers.sagemaker import OPT_ML, ProcessingJobs, link_opt_ml
 
 MAX_REQUEST_BYTES = 2**20
 DEFAULT_PORT = 9010
@@ -52,10 +53,8 @@ def make_server(jobs: Jobs, processing: ProcessingJobs, address: tuple[str, int]
                 return
             try:
                 self._reply(200, answer(json.loads(self.rfile.read(length) or b"{}")))
-            except ProcessingError as error:
-                self._reply(400, {"message": str(error)}, error.name)
-            except (ClientError, KeyError, ValueError) as error:
-                self._reply(400, {"message": str(error)}, "ClientException")
+            except (RequestError, KeyError, ValueError) as error:
+                self._reply(400, {"message": str(error)}, getattr(error, "name", "ClientException"))
 
         def _reply(self, status: int, content: dict[str, Any], error: str = "") -> None:
             body = json.dumps(content).encode()

@@ -20,15 +20,7 @@ def apply_all() -> Iterator[str]:
     Raises:
         AttributeError: LocalStack has no such class or method any more.
     """
-    for module in (
-        array_tasks,
-        definition,
-        item_reader,
-        json_path,
-        lambda_client,
-        map_run,
-        map_run_api,
-        result_writer,
-    ):
+    modules = array_tasks, definition, item_reader, json_path, lambda_client, map_run, map_run_api, result_writer
+    for module in modules:
         module.apply_patch()
         yield (module.__doc__ or "").splitlines()[0]

@@ -51,8 +51,8 @@ class Kind:
 class Table:
     """An opened catalogue; `pieces` reads some of its columns from the first row to the last.
 
-    `identity` is that of its content; `left_out` are columns that are neither numbers nor text; `note` is what its files
-    say of themselves (`skyfan.formats.notes`).
+    `identity` is that of its content; `left_out` are columns that are neither numbers nor text; `note` is what its
+    files say of themselves (`skyfan.formats.notes`).
     """
 
     uri: str

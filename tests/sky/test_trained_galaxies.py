@@ -5,8 +5,8 @@ import pytest
 
 import skyfan
 from skyfan.formats.torch import write_tensorfile
-from skyfan.progress.warnings import warnings
 from skyfan.progress.summary_rows import summary_rows
+from skyfan.progress.warnings import warnings
 from skyfan.science.metrics import science_metrics
 from skyfan.sky import load_catalog, subset_rows, training_rows
 from tests.e2e.support import make_job

@@ -2,8 +2,8 @@
 
 One process with all cores is the default, as it loads the model once and starts nothing. Several executors pay where a
 machine has several GPUs, or so many cores that one process no longer fills them, and the job is long enough for their
-start. Measured are the memory of an executor on a processor and what starting two costs on two cores (benchmarks/NOTES.md,
-12); how many cores one fills, and a GPU's memory, are estimates.
+start. The memory of an executor on a processor and what starting two costs on two cores are measured
+(benchmarks/NOTES.md, 12); how many cores one fills, and a GPU's memory, are estimates.
 """
 
 from dataclasses import dataclass

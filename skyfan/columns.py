@@ -11,6 +11,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from skyfan.preprocessing import parse_steps
 
 REDSHIFT = "redshift"
+IN_TRAINING = "in_training_sample"
+"""True where a simulated galaxy renders one that the packaged model was trained on."""
 AXES = "CHW"
 _SIZE = TypeAdapter(Annotated[int, Field(ge=0, lt=2**31)])
 _NUMBER = TypeAdapter(FiniteFloat)

@@ -309,8 +309,14 @@ class Summary(_Record):
     catalog: CatalogJoin | None = Field(default=None, description="None: without --catalog")
     left_out: tuple[str, ...] = Field(default=(), description="what the first file holds that is not read")
     trained_samples: int = Field(
-        default=0, description="samples with the redshift of a galaxy that the packaged model was trained on"
+        default=0,
+        description="samples of known redshift that the packaged model was trained on, as the dataset marks them; "
+        "without marks, with the redshift of one of those, where this is more than a tenth of all",
     )
+    science_unseen: dict[str, float | None] | None = Field(
+        default=None, description="metrics of the other samples, of up to a million; None: trained on none, or on all"
+    )
+    science_unseen_errors: dict[str, float | None] = Field(default_factory=dict, description="their standard errors")
     replaced_values: dict[str, int] = Field(
         default_factory=dict, description="column → missing values in it that were replaced, see --missing"
     )

@@ -2,7 +2,8 @@
 
 One process with all cores is the default, as it loads the model once and starts nothing. Several executors pay where a
 machine has several GPUs, or so many cores that one process no longer fills them, and the job is long enough for their
-start. The limits are estimates: of what they rest on only the memory of an executor on a processor is measured.
+start. The memory of an executor on a processor and what starting two costs on two cores are measured
+(benchmarks/NOTES.md, 12); how many cores one fills, and a GPU's memory, are estimates.
 """
 
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from skyfan.job import Job
 CORES_PER_EXECUTOR = 8
 # An executor with a model of 16 million parameters takes 442 MB (benchmarks/results/targets.md); a GPU's about 3 GB.
 EXECUTOR_BYTES, GPU_EXECUTOR_BYTES = 2**30, 4 * 2**30
-# Starting an executor takes 2 to 4 seconds, in which one computes some hundred MB.
+# Two executors took 2 to 9 CPU seconds more than one process, in which one computes some hundred MB.
 DATA_BYTES_PER_EXECUTOR = 2**30
 COLLECTIVE_WORKERS = 2
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
@@ -11,10 +12,11 @@ from rich.table import Table
 from skyfan import curation, store
 from skyfan.cli.console import out, print_json, progress_bar, say
 from skyfan.cli.options import Json, Quiet
+from skyfan.columns import IN_TRAINING
 from skyfan.curation import CleanReport, DatasetReport, Rules
 from skyfan.errors import BadInput
 from skyfan.science.sentinels import SENTINELS
-from skyfan.sky import Subset, load_catalog, subset_rows, trained_galaxies
+from skyfan.sky import Subset, load_catalog, subset_rows, training_rows
 from skyfan.sky import simulate as simulate_sky
 from skyfan.units import counted, format_size
 
@@ -42,14 +44,15 @@ def simulate(
     if not len(chosen):
         raise BadInput(f"the {subset} subset of {table.source} is empty; the catalogue needs at least 5 galaxies.")
     count = galaxies or len(chosen)
-    trained = 0 if catalog else trained_galaxies(len(table), subset, count)
+    training = None if catalog else training_rows(len(table), subset)
     with progress_bar(f"rendering {count:,} galaxies", quiet) as advance:
-        simulate_sky(count, seed, output, chosen, processes, advance, trained)
+        simulate_sky(count, seed, output, chosen, processes, advance, training)
     say(f"wrote {output}: {count:,} galaxies, {format_size(store.head(output).size_bytes)}")
+    trained = 0 if training is None else int(training[np.arange(count) % len(training)].sum())
     if trained:
         say(
-            f"{trained:,} of them render a galaxy that the packaged model was trained on, as the file tells each "
-            "run; --subset test has none."
+            f"{trained:,} of them render a galaxy that the packaged model was trained on: the column {IN_TRAINING} "
+            "marks them, and a run gives metrics of the others, too; --subset test has none."
         )
 
 

@@ -105,6 +105,10 @@ def _show(own: Forecast, others: Sequence[Forecast], computes: Sequence[ComputeF
         show_table(_table("Alternatives on Lambda that nothing beats in both time and cost", front, recommend(others)))
     else:
         out.print("Nothing of this can run within Lambda's limits.", highlight=False)
+    out.print(
+        "Costs have each rank's start on Lambda in them, which skyfan cost of a run on another machine has not.",
+        highlight=False,
+    )
     out.print(f"Calibration: {known.source}. {known.fit}.", highlight=False)
 
 

@@ -14,7 +14,7 @@ from skyfan.errors import BadInput
 from skyfan.events import Progress, unwatched
 from skyfan.formats.registry import open_file
 from skyfan.formats.row_values import finite_rows, real_values
-from skyfan.formats.torch import TensorFileWriter, reference_names
+from skyfan.formats.torch import TensorFileWriter, attribute_names
 from skyfan.layout import FileLayout
 from skyfan.science.sentinels import MAGNITUDE, REDSHIFT, SENTINELS, sentinels
 from skyfan.store import StrPath
@@ -55,7 +55,7 @@ def clean(source: StrPath, output: StrPath, rules: Rules | None = None, progress
         LocationError: the source cannot be read.
     """
     file = open_file(source)
-    _check_names(file)
+    attributes = _checked_names(file)
     target = os.fspath(output)
     if store.canonical(target) == file.uri:
         raise BadInput(f"{target} is the source itself; name another file for the cleaned copy.")
@@ -64,7 +64,7 @@ def clean(source: StrPath, output: StrPath, rules: Rules | None = None, progress
     kept = ~np.logical_or.reduce([np.zeros(file.samples, dtype=bool), *reasons.values()])
     if not kept.any():
         raise BadInput(f"{file.uri} has no usable sample ({_summary(reasons)}); nothing was written.")
-    _write(file, target, kept, progress)
+    _write(file, target, kept, attributes, progress)
     report = CleanReport(
         source=file.uri,
         output=target,
@@ -122,22 +122,24 @@ def _faults(block: Block, rules: Rules) -> Iterator[tuple[str, NDArray[np.bool_]
         yield "image of one single value", (image == image[:, :1]).all(axis=1)
 
 
-def _write(file: FileLayout, output: StrPath, kept: NDArray[np.bool_], progress: Progress) -> None:
+def _write(
+    file: FileLayout, output: StrPath, kept: NDArray[np.bool_], attributes: tuple[str, ...], progress: Progress
+) -> None:
     specs = file.tensors
     layout = [(spec.dtype, spec.row_shape) for spec in specs]
-    with TensorFileWriter(output, int(kept.sum()), layout, note=file.note) as writer:
+    with TensorFileWriter(output, int(kept.sum()), layout, note=file.note, attributes=attributes) as writer:
         for block in blocks(file):
             chosen = kept[block.start : block.stop]
             writer.write(*(rows[chosen] for rows in block.rows.values()))
             progress(file.samples + block.stop, 2 * file.samples)
 
 
-def _check_names(file: FileLayout) -> None:
-    """Refuses a source whose tensor names a copy would lose: a copy names tensors by position."""
-    shapes = {str(position): spec.shape for position, spec in enumerate(file.tensors)}
-    names = reference_names(shapes)
-    if list(file.names) != [names.get(position, position) for position in shapes]:
+def _checked_names(file: FileLayout) -> tuple[str, ...]:
+    """The columns that are attributes; refuses a source whose tensor names a copy would lose."""
+    attributes = attribute_names(file)
+    if attributes is None:
         raise BadInput(
             f"{file.uri} names its tensors {', '.join(file.names)}, which a TensorDataset cannot keep; "
             "save it as a TensorDataset first."
         )
+    return attributes

@@ -25,7 +25,7 @@ from skyfan.events import Progress, unwatched
 from skyfan.formats.dataset import natural_order
 from skyfan.formats.notes import NOTE_KEY, joined
 from skyfan.formats.registry import suffix_of
-from skyfan.formats.tables import read_table
+from skyfan.formats.tables import open_table, read_whole
 
 SHARD_BYTES = 256 * 2**20
 ROW_GROUP_BYTES = 16 * 2**20
@@ -53,6 +53,8 @@ class _Objects:
     uris: list[str]
     columns: Columns
     missing: list[str]
+    note: str = ""
+    """What their catalogue says of itself."""
 
 
 def pack(
@@ -86,7 +88,7 @@ def pack(
             else:
                 rows, note = _stacked(readers, objects.uris[start:stop], first)
                 beside = {name: values[start:stop] for name, values in objects.columns.items()}
-                store.put(uri, _encoded({**beside, **rows}, form, note))
+                store.put(uri, _encoded({**beside, **rows}, form, joined([objects.note, note])))
             progress(stop, len(objects.uris))
     store.put(store.join(target, _MISSING), "".join(f"{name}\n" for name in objects.missing).encode())
     return PackReport(
@@ -110,14 +112,15 @@ def _objects(folder: str, catalog: str | None, id_column: str) -> _Objects:
         by_name[stem] = uri
     if catalog is None:
         return _Objects(files, {ID: _ids(list(by_name))}, [])
-    columns = read_table(catalog)
+    table = open_table(catalog)
+    columns = read_whole(table)
     if id_column not in columns:
         raise DatasetError(f"{catalog} has no column {id_column!r}; it holds {', '.join(columns)}. Name one with --id.")
     names = [str(name).strip() for name in columns[id_column].tolist()]
     here = np.array([name in by_name for name in names], dtype=bool)
     kept = {name: values[here] for name, values in columns.items()}
     uris = [by_name[name] for name in names if name in by_name]
-    return _Objects(uris, kept, [name for name in names if name not in by_name])
+    return _Objects(uris, kept, [name for name in names if name not in by_name], table.note)
 
 
 def _ids(names: Sequence[str]) -> NDArray[np.generic]:

@@ -23,6 +23,7 @@ from skyfan.errors import DatasetError
 from skyfan.formats.base import check_name, refusal
 from skyfan.formats.dataset import read_layouts
 from skyfan.formats.ecsv import declared_types, is_ecsv
+from skyfan.formats.notes import joined
 from skyfan.formats.parquet import member
 from skyfan.formats.registry import suffix_of
 from skyfan.formats.rows import read_batch
@@ -50,7 +51,8 @@ class Kind:
 class Table:
     """An opened catalogue; `pieces` reads some of its columns from the first row to the last.
 
-    `identity` is that of its content; `left_out` are columns that are neither numbers nor text.
+    `identity` is that of its content; `left_out` are columns that are neither numbers nor text; `note` is what its
+    files say of themselves (`skyfan.formats.notes`).
     """
 
     uri: str
@@ -59,6 +61,7 @@ class Table:
     columns: dict[str, Kind]
     left_out: tuple[str, ...]
     pieces: Callable[[Sequence[str]], Iterator[Piece]]
+    note: str = ""
 
     def require(self, name: str, option: str) -> Kind:
         """The column that an option names.
@@ -99,20 +102,20 @@ def open_table(uri: str) -> Table:
         columns=usable,
         left_out=(*files[0].left_out, *(name for name in columns if name not in usable)),
         pieces=pieces,
+        note=joined(file.note for file in files),
     )
 
 
-def read_table(uri: str) -> dict[str, NDArray[Any]]:
-    """All columns of a small table, whole; missing text is None, other missing values are refused.
+def read_whole(table: Table) -> dict[str, NDArray[Any]]:
+    """All columns of a small table; missing text is None, other missing values are refused.
 
     Raises:
-        DatasetError: as `open_table`, or values are missing in a column of whole numbers.
+        DatasetError: it cannot be read as it was opened, or values are missing in a column of whole numbers.
     """
-    table = open_table(uri)
     pieces = list(table.pieces(list(table.columns)))
     for name in table.columns:
         if any(valid is not None and values.dtype.kind in "biu" for values, valid in (one[name] for one in pieces)):
-            raise DatasetError(f"{uri} has missing values in column {name!r}; fill them, or leave the rows out.")
+            raise DatasetError(f"{table.uri} has missing values in column {name!r}; fill them, or leave the rows out.")
     return {name: np.concatenate([piece[name][0] for piece in pieces]) for name in table.columns}
 
 

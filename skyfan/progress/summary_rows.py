@@ -55,7 +55,12 @@ def summary_rows(summary: Summary) -> list[tuple[str, str]]:
         rows.append((f"most unusual by {anomalies.output}", f"samples {first}"))
     if summary.classes:
         rows += class_rows(summary.classes)
-    return [*rows, *science_rows(summary.science, summary.science_errors)]
+    rows += science_rows(summary.science, summary.science_errors)
+    if unseen := summary.science_unseen:
+        of_others = science_rows(unseen, summary.science_unseen_errors)
+        rows += [("metrics over galaxies the model was not trained on", of_others[0][1])]
+        rows += [(f"  {label.strip()}", value) for label, value in of_others[1:]]
+    return rows
 
 
 def class_rows(classes: ClassesSummary) -> list[tuple[str, str]]:

@@ -6,8 +6,6 @@ from skyfan.units import counted
 
 # More samples than this without a prediction because of their inputs: probably a column that is like that.
 NOTICED_SHARE = 0.01
-# Of other SDSS galaxies 2 to 3% have such a redshift by chance.
-TRAINED_SHARE = 0.1
 
 
 def warnings(summary: Summary) -> list[str]:
@@ -24,11 +22,8 @@ def warnings(summary: Summary) -> list[str]:
             f"not read, as it is neither numbers nor text of every sample: {', '.join(summary.left_out)}; what you "
             "need of it belongs into columns of as many rows, or into a --catalog."
         )
-    if summary.trained_samples > TRAINED_SHARE * summary.samples:
-        found.append(
-            f"{summary.trained_samples:,} of {summary.samples:,} galaxies have the redshift of one that this model was "
-            "trained on: its metrics here are not those of new galaxies; skyfan data simulate --subset test has none."
-        )
+    if summary.trained_samples:
+        found.append(trained_note(summary))
     ids = summary.ids
     if ids and ids.duplicates:
         found.append(f"{ids.duplicates:,} rows have an ID in {ids.column} that an earlier row has.")
@@ -42,6 +37,20 @@ def warnings(summary: Summary) -> list[str]:
             f"{error} Predictions are not touched by that."
         )
     return found
+
+
+def trained_note(summary: Summary) -> str:
+    """That the model knows some of the galaxies, and where there are metrics of the others."""
+    unseen = summary.science_unseen
+    others = (
+        f"metrics of the other {unseen['samples']:,.0f} are given, too."
+        if unseen and unseen.get("samples")
+        else "skyfan data simulate --subset test has none of these."
+    )
+    return (
+        f"{summary.trained_samples:,} of {summary.samples:,} galaxies are renderings of, or have the redshift of, one "
+        f"that this model was trained on: metrics over all are not those of new galaxies; {others}"
+    )
 
 
 def _of_catalog(join: CatalogJoin) -> list[str]:

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from skyfan.columns import IN_TRAINING
 from skyfan.errors import SkyfanError
 from skyfan.formats.rows import read_batch
 from skyfan.layout import FileLayout, TensorSpec
@@ -35,7 +36,7 @@ MAX_MAGNITUDE_READS = 64
 MAX_CUTOUT_BYTES = 2**20
 _READERS = 8
 _SHOWN_TYPES = {"sample_index": pa.int64(), "z_pred": pa.float64(), "z_spec": pa.float64()}
-SHOWN_COLUMNS = (*_SHOWN_TYPES, *SCORES)
+SHOWN_COLUMNS = (*_SHOWN_TYPES, *SCORES, IN_TRAINING)
 """Of the results, those that the page shows."""
 # The reference layout's bands are u g r i z.
 R_BAND = 2
@@ -158,7 +159,7 @@ def known_galaxies(predictions: pa.Table | None) -> Galaxies | None:
     if not known.any():
         return None
     z_pred = rows["z_pred"].to_numpy().astype(np.float64)
-    scores = {name: rows[name].to_numpy()[known] for name in names if name in SCORES}
+    scores = {name: rows[name].to_numpy()[known] for name in names if name not in _SHOWN_TYPES}
     return Galaxies(rows["sample_index"].to_numpy()[known], z_pred[known], z_spec[known], scores)
 
 

@@ -10,6 +10,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
+from skyfan.progress.warnings import trained_note
 from skyfan.records import RankRecord, ScienceBin, Summary
 from skyfan.report.class_figures import MAX_BARS, calibration_figure, confidence_figure, count_figure
 from skyfan.report.drawing import on_drawing_thread
@@ -74,7 +75,8 @@ def render_run(
         summary=summary,
         done=summary.completeness,
         failures=list(summary.failures.items())[:_MAX_LISTED_FAILURES],
-        science=science_rows(summary.science, summary.science_errors),
+        science=_metrics(summary),
+        trained_note=trained_note(summary) if summary.trained_samples else "",
         bins=bin_tables(summary.science_bins),
         figures=[*redshift_sections(redshifts, seen), *_pit_section(summary), *_class_sections(summary)],
         confusion=_confusion(summary),
@@ -95,12 +97,22 @@ def title(summary: Summary) -> str:
     name = PurePath(summary.dataset.rstrip("/")).name or summary.dataset
     count = f"{summary.completeness.samples_predicted:,}"
     if summary.science:
-        nmad = with_error("{:.4f}", summary.science.get("nmad"), summary.science_errors.get("nmad"))
-        return f"Photo-z of {name}: {count} galaxies, NMAD {nmad}"
+        unseen = summary.science_unseen
+        errors = summary.science_unseen_errors if unseen else summary.science_errors
+        nmad = with_error("{:.4f}", (unseen or summary.science).get("nmad"), errors.get("nmad"))
+        of_which = f" of the {unseen['samples']:,.0f} not trained on" if unseen else ""
+        return f"Photo-z of {name}: {count} galaxies, NMAD {nmad}{of_which}"
     if summary.classes:
         accuracy = "" if summary.classes.accuracy is None else f", accuracy {summary.classes.accuracy:.1%}"
         return f"Classes of {name}: {count} samples{accuracy}"
     return f"Predictions for {name}: {count} samples"
+
+
+def _metrics(summary: Summary) -> list[tuple[str, ...]]:
+    """Label and value of each metric; where the model was trained on some of the galaxies, that of the others, too."""
+    over_all = science_rows(summary.science, summary.science_errors)
+    unseen = dict(science_rows(summary.science_unseen, summary.science_unseen_errors))
+    return [(label, value, unseen.get(label, "")) for label, value in over_all] if unseen else [*over_all]
 
 
 def _part(name: str) -> str:

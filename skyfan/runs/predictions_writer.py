@@ -108,6 +108,8 @@ def column_bytes(column: pa.Array) -> bytes:
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         return _text_bytes(column, present)
     width = column.type.list_size if pa.types.is_fixed_size_list(column.type) else 1
+    if pa.types.is_boolean(column.type):
+        column = column.cast(pa.uint8())
     values = column.fill_null(0) if width == 1 else column.values.slice(column.offset * width, len(column) * width)
     flat = values.to_numpy(zero_copy_only=False)
     rows = flat.astype(flat.dtype.newbyteorder("<"), copy=False).reshape(len(column), width)

@@ -125,8 +125,6 @@ def _problem(name: str, value: float) -> str | None:
     return f"a magnitude must be between {_BRIGHTEST_MAG:g} and {_FAINTEST_MAG:g}"
 
 
-def trained_galaxies(rows: int, subset: Subset, count: int) -> int:
-    """How many of `count` galaxies, rendered from a subset of a catalogue of so many rows, are of its `train` part."""
-    chosen = subset_rows(rows, subset)
-    is_trained = np.isin(chosen[np.arange(count) % len(chosen)], subset_rows(rows, "train"))
-    return int(is_trained.sum())
+def training_rows(rows: int, subset: Subset) -> NDArray[np.bool_]:
+    """Which rows of a subset, [n], of a catalogue of so many rows are of its `train` part."""
+    return np.isin(subset_rows(rows, subset), subset_rows(rows, "train"))

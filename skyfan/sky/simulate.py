@@ -18,6 +18,7 @@ from multiprocessing import get_context
 import numpy as np
 from numpy.typing import NDArray
 
+from skyfan.columns import IN_TRAINING
 from skyfan.errors import BadInput, SkyfanError
 from skyfan.events import Progress, unwatched
 from skyfan.formats.torch import TensorFileWriter
@@ -33,11 +34,16 @@ SIMULATED = (
 )
 """What files of simulated galaxies say of themselves."""
 TRAINED = (
-    " {:,} of these {:,} galaxies render one that Skyfan's packaged model was trained on: on them its metrics are not "
-    "those of new galaxies."
+    " {:,} of these {:,} galaxies render one that Skyfan's packaged model was trained on (in_training_sample): on them "
+    "its metrics are not those of new galaxies."
 )
 """What they add where that is so."""
-_LAYOUT = [("float32", (5, STAMP_PIXELS, STAMP_PIXELS)), ("float32", (5,)), ("float32", ())]
+_LAYOUT: list[tuple[str, tuple[int, ...]]] = [
+    ("float32", (5, STAMP_PIXELS, STAMP_PIXELS)),
+    ("float32", (5,)),
+    ("float32", ()),
+]
+_MARK: list[tuple[str, tuple[int, ...]]] = [("bool", ())]
 _CHUNK_GALAXIES = 64
 _CHUNKS_IN_FLIGHT_PER_PROCESS = 3
 _SERIAL_BELOW_GALAXIES = 256
@@ -71,7 +77,7 @@ def simulate(
     catalog: Catalog | None = None,
     processes: int | None = None,
     progress: Progress = unwatched,
-    trained: int = 0,
+    training: NDArray[np.bool_] | None = None,
 ) -> None:
     """Renders `n` galaxies into the `.pt` file `out` (a path or URI): image, magnitude, redshift (see `Rendered`).
 
@@ -79,7 +85,8 @@ def simulate(
     of the catalogue its rows repeat, with new shape, orientation and noise, and magnitudes drawn within the measured
     errors. The pixels hold exactly the flux of the magnitudes in the magnitude tensor. The file is written chunk by
     chunk and appears under its name when it is complete. `processes` defaults to the available CPUs; `progress` counts
-    galaxies; so many of them render one that the packaged model was `trained` on, which the file's note tells.
+    galaxies. `training` [rows of the catalogue] tells which the packaged model was trained on: where any of the
+    galaxies renders one of those, the file's note counts them, and its fourth column `in_training_sample` marks them.
 
     Raises:
         BadInput: `n`, `processes` or `seed` is out of range, or GalSim is not installed.
@@ -94,15 +101,19 @@ def simulate(
         raise BadInput(f"seed {seed} must not be negative.")
     workers = processes or (1 if n < _SERIAL_BELOW_GALAXIES else _cpus())
     done, note = 0, SIMULATED
-    if trained:
-        note += TRAINED.format(trained, n)
+    marks = np.zeros(n, np.bool_) if training is None else training[np.arange(n) % len(chosen)]
+    marked = bool(marks.any())
+    if marked:
+        note += TRAINED.format(int(marks.sum()), n)
+    layout, attributes = (_LAYOUT + _MARK, (IN_TRAINING,)) if marked else (_LAYOUT, ())
     with (
-        TensorFileWriter(out, n, _LAYOUT, note=note) as writer,
+        TensorFileWriter(out, n, layout, note=note, attributes=attributes) as writer,
         closing(_rendered(_chunks(n, seed, chosen), workers)) as parts,
     ):
         for part in parts:
-            writer.write(part.image, part.magnitude, part.redshift)
-            done += len(part.redshift)
+            mark = marks[done : done + len(part.redshift)]
+            writer.write(part.image, part.magnitude, part.redshift, *([mark] if marked else []))
+            done += len(mark)
             progress(done, n)
 
 

@@ -37,6 +37,7 @@ from skyfan.runs.folder import RunFolder, write_json
 from skyfan.stages.judging import classes_summary, judge
 from skyfan.stages.merging import Merged, merge
 from skyfan.stages.messages import AggregateRequest
+from skyfan.stages.trained_galaxies import is_noticed
 
 MAX_CAVEATS = 5
 ABSENT = "rank is missing"
@@ -127,7 +128,7 @@ def _summary(request: AggregateRequest, plan: Plan, merged: Merged, observed: Ob
         "complete" if completeness.complete else "incomplete" if merged.records else "failed"
     )
     fresh = _fresh(request, merged.records)
-    judged = judge(merged, observed)
+    judged = judge(plan, merged, observed)
     timing = _timing(request, fresh, time.perf_counter() - start)
     return Summary(
         run_id=plan.run_id,
@@ -155,7 +156,7 @@ def _summary(request: AggregateRequest, plan: Plan, merged: Merged, observed: Ob
         ids=merged.ids,
         catalog=plan.catalog,
         left_out=plan.files[0].left_out,
-        trained_samples=merged.trained_samples,
+        trained_samples=merged.trained_samples if is_noticed(plan, merged.trained_samples) else 0,
         replaced_values=_total(record.replaced_values for record in merged.records),
         samples_replaced=sum(record.samples_replaced for record in merged.records),
         undeclared_sentinels=_total(record.undeclared_sentinels for record in merged.records),

@@ -8,19 +8,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skyfan.planning import Plan
 from skyfan.records import ClassesSummary, ScienceBin
 from skyfan.report.galaxies import R_BAND, Galaxies, Observed
 from skyfan.science.classification import ClassTally
-from skyfan.science.quality import errors_of, in_bins, ks_test, sigma68
+from skyfan.science.quality import errors_of, in_bins, ks_test, metrics_of, sigma68
 from skyfan.stages.merging import Merged
+from skyfan.stages.trained_galaxies import is_noticed, trained_rows
 
 _G_BAND = R_BAND - 1
 
 
-def judge(merged: Merged, observed: Observed) -> dict[str, Any]:
+def judge(plan: Plan, merged: Merged, observed: Observed) -> dict[str, Any]:
     """The metrics of all labelled rows, as fields of a summary.
 
-    Errors, σ68 and the KS test are those of the rows that are held (`RedshiftSample`).
+    Errors, σ68 and the KS test are those of the rows that are held (`RedshiftSample`), and so are the metrics of those
+    that the model was not trained on.
     """
     galaxies = merged.redshifts.galaxies
     if merged.science is None or galaxies is None:
@@ -30,12 +33,29 @@ def judge(merged: Merged, observed: Observed) -> dict[str, Any]:
     pit = galaxies.scores.get("pit")
     if pit is not None:
         science["pit_ks"], science["pit_ks_p"] = ks_test(pit)
+    unseen, unseen_errors = _of_unseen(plan, merged, galaxies, total)
     return {
         "science": _finite(science),
         "science_errors": _finite(errors_of(galaxies, total)),
         "science_bins": tuple(_bins(galaxies, observed, total)),
         "pit_counts": None if pit is None else tuple(merged.scores.pit_counts.tolist()),
+        "science_unseen": unseen,
+        "science_unseen_errors": unseen_errors,
     }
+
+
+def _of_unseen(
+    plan: Plan, merged: Merged, galaxies: Galaxies, total: int
+) -> tuple[dict[str, float | None] | None, dict[str, float | None]]:
+    """Metrics of the galaxies that the model was not trained on, and their errors; None where that is all or none."""
+    count = total - merged.trained_samples
+    if not count or not is_noticed(plan, merged.trained_samples):
+        return None, {}
+    unseen = galaxies.take(~trained_rows(plan, galaxies.z_spec, galaxies.scores))
+    metrics = metrics_of(unseen) | {"samples": count}
+    if "pit" in unseen.scores:
+        metrics["pit_ks"], metrics["pit_ks_p"] = ks_test(unseen.scores["pit"])
+    return _finite(metrics), _finite(errors_of(unseen, count))
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float | None]:

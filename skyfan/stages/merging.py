@@ -29,7 +29,7 @@ from skyfan.science.metrics import (
 )
 from skyfan.science.quality import ScoreSums
 from skyfan.stages.id_keys import id_keys
-from skyfan.stages.trained_galaxies import count_trained
+from skyfan.stages.trained_galaxies import trained_rows
 
 READERS = 16
 # Their residuals are held, 8 bytes each; of more labelled rows the files are read again for the median.
@@ -48,7 +48,7 @@ class Merged:
     classes: ClassTally | None = None
     anomalies: AnomaliesSummary | None = None
     trained_samples: int = 0
-    """Samples that the run's model was trained on, see `trained_galaxies`."""
+    """Samples of known redshift that the run's model was trained on, see `trained_galaxies`."""
 
 
 def merge(folder: RunLedger, plan: Plan, go_on: Callable[[], None] = lambda: None) -> Merged:
@@ -70,11 +70,11 @@ def merge(folder: RunLedger, plan: Plan, go_on: Callable[[], None] = lambda: Non
             _tally(classes, table)
         if (galaxies := known_galaxies(table)) is not None:
             scores.add(galaxies)
+            trained_samples += int(trained_rows(plan, galaxies.z_spec, galaxies.scores).sum())
         pair = _redshifts(table)
         if pair is None:
             continue
         sums = merge_sums(sums, science_sums(*pair))
-        trained_samples += count_trained(plan, pair[1])
         if held_rows <= MAX_HELD_ROWS:
             held.append(known_residuals(*pair))
             held_rows += len(held[-1])

@@ -5,7 +5,7 @@ from skyfan.errors import DatasetError, LocationError
 from skyfan.events import Progress
 from skyfan.formats.dataset import read_layouts
 from skyfan.formats.rows import read_batch
-from skyfan.formats.torch import reference_names, write_tensorfile
+from skyfan.formats.torch import attribute_names, write_tensorfile
 from skyfan.job import PartitionSize
 from skyfan.layout import FileLayout
 from skyfan.planning import make_partitions
@@ -19,7 +19,7 @@ def write_partitions(
     Stopped half-way it leaves none of them, since fewer partitions would look like a whole, smaller dataset.
     """
     files = read_layouts(dataset)
-    _check_names(files[0])
+    attributes = _checked_names(files[0])
     partitions = make_partitions(files, partition_size)[:file_limit]
     if any(entry.uri.endswith(".pt") for entry in store.list(output)):
         raise LocationError(f"{output} holds .pt files already; choose another --output or remove them.")
@@ -28,7 +28,7 @@ def write_partitions(
         for number, (part, target) in enumerate(zip(partitions, targets, strict=True), start=1):
             file = files[part.file]
             arrays = read_batch(file.uri, file.tensors, part.start, part.stop, etag=file.etag)
-            write_tensorfile(target, list(arrays.values()), note=file.note)
+            write_tensorfile(target, list(arrays.values()), note=file.note, attributes=attributes)
             progress(number, len(partitions))
     except BaseException:
         for target in targets:
@@ -37,13 +37,12 @@ def write_partitions(
     return targets
 
 
-def _check_names(file: FileLayout) -> None:
-    """A TensorDataset knows positions only; names that reading it would not give again are not thrown away."""
-    names = [spec.name for spec in file.tensors]
-    again = reference_names({str(position): spec.shape for position, spec in enumerate(file.tensors)})
-    kept = [again.get(str(position), str(position)) for position in range(len(names))]
-    if names != kept:
+def _checked_names(file: FileLayout) -> tuple[str, ...]:
+    """The columns that are attributes; names that reading a partition would not give again are not thrown away."""
+    attributes = attribute_names(file)
+    if attributes is None:
         raise DatasetError(
-            f"{file.uri} names its tensors {', '.join(names)}, which partition files would lose; "
+            f"{file.uri} names its tensors {', '.join(file.names)}, which partition files would lose; "
             "run on the file itself, no partition files are needed."
         )
+    return attributes

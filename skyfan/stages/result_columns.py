@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from skyfan.columns import IN_TRAINING
 from skyfan.engines import Engine
 from skyfan.engines.combined import redshift_column
 from skyfan.errors import BadInput, DatasetError, ModelError
@@ -147,11 +148,15 @@ def _chosen(options: RunOptions, outputs: tuple[OutputColumn, ...]) -> tuple[Out
 def kept_columns(options: RunOptions, layout: FileLayout, inputs: Sequence[str]) -> tuple[str, ...]:
     """The dataset's columns in the results: the IDs, then the others; `all`: every one that the model does not take.
 
+    Those of simulated galaxies tell which ones the packaged model was trained on.
+
     Raises:
         DatasetError: there is no such column, or it cannot be in a table.
     """
     hidden = {*inputs, *layout.validities.values()}
     names = [name for name in layout.names if name not in hidden] if ALL in options.keep else list(options.keep)
+    if IN_TRAINING in layout.names and IN_TRAINING not in inputs:
+        names.append(IN_TRAINING)
     ids = id_column(options, layout)
     if ids is not None and (ids == options.id or ids not in inputs):
         names = [ids, *names]

@@ -1,23 +1,37 @@
 """Which samples of a run the packaged model was trained on: on those, its metrics tell nothing."""
 
 import functools
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from skyfan.columns import IN_TRAINING
 from skyfan.job import DEMO_MODEL
 from skyfan.planning import Plan
 
+NOTICED_SHARE = 0.1
+"""Of other SDSS galaxies 2 to 3% have by chance the redshift of one of the training sample."""
 
-def count_trained(plan: Plan, z_spec: NDArray[np.float64]) -> int:
-    """How many of the redshifts [N] are those of galaxies on which the run's model was trained, to the last bit.
 
-    0 for all models but the packaged one. Of other SDSS galaxies 2 to 3% have such a redshift by chance, as catalogues
-    give six decimals.
+def trained_rows(plan: Plan, z_spec: NDArray[np.float64], columns: Mapping[str, Any]) -> NDArray[np.bool_]:
+    """Which of the rows [N] are of galaxies on which the run's model was trained; for all models but the packaged none.
+
+    Files of simulated galaxies mark them in `columns`; without a mark it is the redshift that tells, to the last bit.
     """
     if plan.job.model != DEMO_MODEL:
-        return 0
-    return int(np.isin(z_spec.astype(np.float32), _trained_redshifts()).sum())
+        return np.zeros(len(z_spec), np.bool_)
+    if IN_TRAINING in columns:
+        return np.asarray(columns[IN_TRAINING], np.bool_)
+    return np.isin(z_spec.astype(np.float32), _trained_redshifts())
+
+
+def is_noticed(plan: Plan, trained_samples: int) -> bool:
+    """Whether so many of the run's samples are more than chance gives, or are marked."""
+    return trained_samples > 0 and (
+        IN_TRAINING in plan.files[0].names or trained_samples > NOTICED_SHARE * plan.samples
+    )
 
 
 @functools.cache

@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 from skyfan import curation
 from skyfan.formats.notes import NOTE_KEY, as_note, joined
 from skyfan.formats.registry import open_file
+from skyfan.formats.rows import read_batch
 from skyfan.formats.torch import write_tensorfile
 from skyfan.layout import MAX_NOTE
 from skyfan.stages.partition_files import write_partitions
@@ -86,6 +87,20 @@ def test_so_do_partition_files(tmp_path):
         assert open_file(one).note == NOTE
 
 
+def test_copies_mark_the_galaxies_that_their_source_marks(tmp_path):
+    sky, marks = tmp_path / "sky.pt", np.arange(6) % 2 == 0
+    ones = [np.arange(rows * 6, dtype="f4").reshape(6, *shape) for rows, shape in ((80, (5, 4, 4)), (5, (5,)), (1, ()))]
+    write_tensorfile(sky, [*ones, marks], attributes=("in_training_sample",))
+    curation.clean(sky, tmp_path / "clean.pt", curation.Rules(brightest_mag=-1, minimum_redshift=0.5, faintest_mag=99))
+    parts = write_partitions(str(sky), 6 * 345, str(tmp_path / "parts"), lambda *_: None)
+    found = [open_file(one) for one in (tmp_path / "clean.pt", *parts)]
+    assert {one.names for one in found} == {("image", "magnitude", "redshift", "in_training_sample")}
+    read = read_batch(found[0].uri, found[0].tensors, 0, found[0].samples, etag=found[0].etag)
+    kept = np.isin(ones[2], read["redshift"])
+    assert 0 < kept.sum() < 6
+    assert read["in_training_sample"].tolist() == marks[kept].tolist()
+
+
 @pytest.mark.parametrize("form", [".parquet", ".npz", pytest.param(".h5", marks=pytest.mark.slow)])
 def test_and_what_objects_are_packed_into(tmp_path, form):
     (tmp_path / "objects").mkdir()
@@ -93,6 +108,14 @@ def test_and_what_objects_are_packed_into(tmp_path, form):
         write_tensorfile(tmp_path / "objects" / f"{number}.pt", [ROWS], note=NOTE)
     curation.pack(str(tmp_path / "objects"), str(tmp_path / f"sky{form}"))
     assert open_file(next((tmp_path / "sky").glob(f"*{form}"))).note == NOTE
+
+
+def test_and_what_their_catalogue_says(tmp_path):
+    (tmp_path / "objects").mkdir()
+    write_tensorfile(tmp_path / "objects" / "1.pt", [ROWS], note=NOTE)
+    pq.write_table(pa.table({"id": [1]}, metadata={NOTE_KEY: "Mock catalogue."}), tmp_path / "objects.parquet")
+    curation.pack(str(tmp_path / "objects"), str(tmp_path / "sky"), catalog=str(tmp_path / "objects.parquet"))
+    assert open_file(next((tmp_path / "sky").glob("*.parquet"))).note == f"Mock catalogue. {NOTE}"
 
 
 def test_several_notes_become_one():

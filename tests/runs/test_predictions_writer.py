@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from skyfan.errors import LocationError
-from skyfan.runs.predictions_writer import ROW_GROUP_BYTES, PredictionsWriter
+from skyfan.runs.predictions_writer import ROW_GROUP_BYTES, PredictionsWriter, column_bytes
 from skyfan.runs.result_rows import SHAPE_KEY, OutputColumn, ResultColumns, Rows
 from tests.report.runs import make_record
 
@@ -62,6 +62,11 @@ def test_digests_are_of_the_values_and_not_of_how_they_came():
         bytes([text is not None]) + len(text or b"").to_bytes(4, "little") + (text or b"") for text in texts
     )
     assert digests["name"] == hashlib.sha256(by_hand).hexdigest()
+
+
+def test_a_column_of_truth_values_has_the_digest_of_its_bytes():
+    column = pa.array([True, None, False])
+    assert column_bytes(column) == bytes([1, 1, 0, 0, 1, 0])
 
 
 def test_row_groups_are_written_on_the_way():

@@ -38,10 +38,16 @@ def tensors(path):
 
 @pytest.mark.slow
 def test_the_file_tells_of_galaxies_that_the_packaged_model_knows(tmp_path, small_catalog, dataset):
-    simulate(3, 7, tmp_path / "known.pt", small_catalog, processes=1, trained=2)
+    known, training = tmp_path / "known.pt", np.arange(40) % 20 == 1
+    simulate(90, 7, known, small_catalog, processes=1, training=training)
     assert open_tensorfile(dataset).note == SIMULATED
-    assert open_tensorfile(tmp_path / "known.pt").note == SIMULATED + TRAINED.format(2, 3)
-    assert tensors(tmp_path / "known.pt")[0].tobytes() == tensors(dataset)[0][:3].tobytes()
+    assert open_tensorfile(dataset).names == ("image", "magnitude", "redshift")
+    assert open_tensorfile(known).note == SIMULATED + TRAINED.format(5, 90)
+    assert open_tensorfile(known).names == ("image", "magnitude", "redshift", "in_training_sample")
+    with torch.serialization.safe_globals([TensorDataset]):
+        marks = torch.load(known, weights_only=True).in_training_sample
+    assert np.flatnonzero(marks).tolist() == [1, 21, 41, 61, 81]
+    assert [one.tobytes() for one in tensors(known)] == [one.tobytes() for one in tensors(dataset)]
 
 
 @pytest.mark.slow

@@ -110,10 +110,16 @@ def _sized(value: object) -> tuple[object, ...] | list[object] | dict[object, ob
     Of a named tuple the file has no names: they are in its class, which is not imported.
     """
     if isinstance(value, InertObject):
-        inside = value.state.get("tensors") if value.path == _DATASET_CLASS else value.state or value.arguments
+        inside = _dataset_members(value) if value.path == _DATASET_CLASS else value.state or value.arguments
         held = inside.values() if isinstance(inside, dict) else inside if isinstance(inside, tuple | list) else ()
         value = inside if value.path == _DATASET_CLASS or any(isinstance(one, TensorRef) for one in held) else ()
     return value if isinstance(value, tuple | list | dict) else ()
+
+
+def _dataset_members(dataset: InertObject) -> object:
+    """What a TensorDataset's items are made of, by position, and its further attributes by name."""
+    items, attributes = dataset.state.get("tensors"), {k: v for k, v in dataset.state.items() if k != "tensors"}
+    return {**dict(enumerate(items)), **attributes} if attributes and isinstance(items, tuple | list) else items
 
 
 def _members(value: object) -> Iterator[tuple[object, object]] | None:

@@ -10,12 +10,14 @@ _STORAGES = {dtype: storage for storage, dtype in STORAGE_DTYPES.items()}
 _MARK, _TUPLE, _EMPTY_TUPLE, _REDUCE, _FALSE = b"(", b"t", b")", b"R", b"\x89"
 
 
-def dataset_pickle(tensors: Sequence[tuple[str, tuple[int, ...]]]) -> bytes:
+def dataset_pickle(tensors: Sequence[tuple[str, tuple[int, ...]]], attributes: Sequence[str] = ()) -> bytes:
     """Protocol 2 pickle of `TensorDataset(*tensors)`, tensor i being (dtype, shape) and using storage `data/<i>`.
 
+    The last tensors are attributes of the dataset under the names `attributes`: items of it do not have them.
     dtypes that have no typed storage class in torch are rebuilt from bytes, as torch does since 2.1.
     """
-    rebuilt = b"".join(_tensor(str(key), dtype, shape) for key, (dtype, shape) in enumerate(tensors))
+    rebuilt = [_tensor(str(key), dtype, shape) for key, (dtype, shape) in enumerate(tensors)]
+    items = len(tensors) - len(attributes)
     return (
         b"\x80\x02"
         + _global("torch.utils.data.dataset", "TensorDataset")
@@ -23,9 +25,11 @@ def dataset_pickle(tensors: Sequence[tuple[str, tuple[int, ...]]]) -> bytes:
         + b"\x81}"
         + _text("tensors")
         + _MARK
-        + rebuilt
+        + b"".join(rebuilt[:items])
         + _TUPLE
-        + b"sb."
+        + b"s"
+        + b"".join(_text(name) + one + b"s" for name, one in zip(attributes, rebuilt[items:], strict=True))
+        + b"b."
     )
 
 

@@ -4,10 +4,11 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
+from skyfan.columns import IN_TRAINING
 from skyfan.dtypes import numpy_dtype
 from skyfan.errors import DatasetError
 from skyfan.formats.torch.unpickler import TensorRef
-from skyfan.layout import TensorSpec
+from skyfan.layout import FileLayout, TensorSpec
 
 
 def spec_of(name: str, ref: TensorRef, storage_at: int, byteorder: Literal["little", "big"], where: str) -> TensorSpec:
@@ -44,13 +45,25 @@ def row_order(shape: tuple[int, ...], stride: tuple[int, ...]) -> tuple[int, ...
     return order
 
 
+def attribute_names(file: FileLayout) -> tuple[str, ...] | None:
+    """Which of a dataset's columns are attributes in a copy of it as a TensorDataset, which knows positions only.
+
+    None where reading the copy would not give the names of the source again.
+    """
+    attributes = file.names[-1:] if file.names[-1] == IN_TRAINING else ()
+    items = file.tensors[: len(file.tensors) - len(attributes)]
+    positions = {str(position): spec.shape for position, spec in enumerate(items)}
+    again = reference_names(positions)
+    return attributes if [one.name for one in items] == [again.get(name, name) for name in positions] else None
+
+
 def reference_names(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
     """Position → name for a dataset in the reference system's layout; empty for any other.
 
     The reference system saves `TensorDataset(image [N, C, H, W], magnitude [N, C], redshift [N])`
     (AI-for-Astronomy, arXiv 2501.06249); a dataset without redshift keeps the other two names.
     """
-    positions = list(shapes)
+    positions = [name for name in shapes if name != IN_TRAINING]
     if positions not in (["0", "1"], ["0", "1", "2"]):
         return {}
     image, magnitude = shapes["0"], shapes["1"]

@@ -61,7 +61,9 @@ class TensorFileWriter:
 
     The file appears, complete, when the block is left without an error and all rows were written; else
     there is nothing. A file that is not local is assembled in the temporary folder and uploaded at the end. `note` is
-    what readers of results should know of the data: the archive's comment, which reports of runs show.
+    what readers of results should know of the data: the archive's comment, which reports of runs show. The last tensors
+    are attributes of the TensorDataset under the names `attributes`, so that its items stay those of the reference
+    layout.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class TensorFileWriter:
         *,
         progress: store.Progress | None = None,
         note: str = "",
+        attributes: Sequence[str] = (),
     ) -> None:
         if samples < 1 or not tensors:
             raise DatasetError(f"{os.fspath(uri)}: a dataset has at least one sample and one tensor.")
@@ -83,6 +86,7 @@ class TensorFileWriter:
         self._uri = uri
         self._samples = samples
         self._tensors = tensors
+        self._attributes = attributes
         self._progress = progress
         self._note = note.encode()
         self._written = 0
@@ -94,7 +98,7 @@ class TensorFileWriter:
         with store.named_errors(os.fspath(self._uri), "written"):
             self._temporary.parent.mkdir(parents=True, exist_ok=True)
             self._file: BinaryIO = self._temporary.open("xb", buffering=0)
-        self._before, self._storages, self._after = _layout(self._samples, self._tensors)
+        self._before, self._storages, self._after = _layout(self._samples, self._tensors, self._attributes)
         return self
 
     def write(self, *blocks: np.ndarray) -> None:
@@ -150,14 +154,14 @@ class TensorFileWriter:
 
 
 def _layout(
-    samples: int, tensors: Sequence[tuple[str, tuple[int, ...]]]
+    samples: int, tensors: Sequence[tuple[str, tuple[int, ...]]], attributes: Sequence[str]
 ) -> tuple[list[_Stored], list[_Stored], list[_Stored]]:
     """Constant entries before the storages, the storages, and constant entries after them, as torch orders them."""
     shaped = [(dtype, (samples, *row_shape)) for dtype, row_shape in tensors]
     before: list[_Stored] = []
     end = 0
     for name, data in (
-        ("data.pkl", dataset_pickle(shaped)),
+        ("data.pkl", dataset_pickle(shaped, attributes)),
         (".format_version", b"1"),
         (".storage_alignment", str(_ALIGNMENT).encode()),
         ("byteorder", sys.byteorder.encode()),
@@ -188,7 +192,12 @@ def _write_at(file: BinaryIO, at: int, data: bytes | memoryview) -> None:
 
 
 def write_tensorfile(
-    uri: store.StrPath, arrays: Sequence[np.ndarray], *, progress: store.Progress | None = None, note: str = ""
+    uri: store.StrPath,
+    arrays: Sequence[np.ndarray],
+    *,
+    progress: store.Progress | None = None,
+    note: str = "",
+    attributes: Sequence[str] = (),
 ) -> None:
     """Write `torch.save(TensorDataset(*arrays))`; all arrays have the samples as their first dimension.
 
@@ -200,5 +209,5 @@ def write_tensorfile(
         raise DatasetError(f"{where}: a dataset is one or more arrays with the same number of samples.")
     tensors = [(array.dtype.name, array.shape[1:]) for array in arrays]
     native = [array.astype(array.dtype.newbyteorder("="), copy=False) for array in arrays]
-    with TensorFileWriter(uri, len(arrays[0]), tensors, progress=progress, note=note) as writer:
+    with TensorFileWriter(uri, len(arrays[0]), tensors, progress=progress, note=note, attributes=attributes) as writer:
         writer.write(*native)

@@ -110,13 +110,14 @@ def read_members(tree: object, where: str) -> Members:
 
 def _refuse_objects(tree: object, members: Members) -> None:
     """An object a member, as a list of samples is saved: dimension 0 of its tensors is bands or lines, not samples."""
-    rows = isinstance(tree, list | tuple) and len(tree) > 1 and all(isinstance(one, list | tuple | dict) for one in tree)
+    listed = isinstance(tree, list | tuple) and len(tree) > 1
+    rows = listed and all(isinstance(one, list | tuple | dict) for one in _sized(tree))
     images = Counter(ref.shape for ref in members.tensors.values() if len(ref.shape) > 2)
     if rows or max(images.values(), default=0) > _MAX_ALIKE:
         every = "list(torch.load(FILE).values())" if isinstance(tree, dict) else "torch.load(FILE)"
         raise DatasetError(
-            f"{members.where} seems to hold one object a member, {len(_sized(tree)):,} of them; make one tensor of all: "
-            f"torch.save(torch.utils.data.default_collate({every}), NEW_FILE)."
+            f"{members.where} seems to hold one object a member, {len(_sized(tree)):,} of them; make one tensor "
+            f"of all: torch.save(torch.utils.data.default_collate({every}), NEW_FILE)."
         )
 
 

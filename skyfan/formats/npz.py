@@ -7,7 +7,15 @@ from skyfan.formats import npy
 from skyfan.formats.base import MAX_COLUMNS, layout, refusal
 from skyfan.formats.identity import zip_identity
 from skyfan.formats.notes import as_note
-from skyfan.formats.zipfiles import ARCHIVE_ERRORS, LOCAL_HEADER, TAIL_BYTES, data_offset, is_plain, read_directory
+from skyfan.formats.zipfiles import (
+    ARCHIVE_ERRORS,
+    LOCAL_HEADER,
+    TAIL_BYTES,
+    data_offset,
+    is_encrypted,
+    is_plain,
+    read_directory,
+)
 from skyfan.layout import FileLayout, TensorSpec
 
 
@@ -38,6 +46,8 @@ def _check(info: store.ObjectInfo, entry: zipfile.ZipInfo) -> None:
     name = entry.filename
     if not name.endswith(".npy"):
         raise refusal(info.uri, f"is a ZIP archive, but not one of numpy.savez: it holds {name[:60]!r}")
+    if is_encrypted(entry):
+        raise refusal(info.uri, f"is encrypted (entry {name[:60]}); save it again with numpy.savez")
     if not is_plain(entry):
         raise refusal(
             info.uri,

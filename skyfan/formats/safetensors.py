@@ -51,12 +51,20 @@ def _header(info: store.ObjectInfo) -> tuple[dict[str, object], int]:
     if stop > len(head):
         head = store.read_range(info.uri, 0, stop, etag=info.etag)
     try:
-        found = json.loads(head[_LENGTH.size : stop])
+        found = json.loads(head[_LENGTH.size : stop], object_pairs_hook=_of_one_name)
     except (ValueError, RecursionError) as error:
-        raise refusal(info.uri, "is not a .safetensors file: its header is no JSON") from error
+        raise refusal(info.uri, "is not a .safetensors file: its header is no JSON, or names a tensor twice") from error
     if not isinstance(found, dict):
         raise refusal(info.uri, "is not a .safetensors file: its header is no object")
     return found, stop
+
+
+def _of_one_name(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object; of two members of one name json keeps the last without a word."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("two members of one name")
+    return found
 
 
 def _column(uri: str, name: str, entry: object, start: int) -> TensorSpec:

@@ -81,6 +81,14 @@ def test_compressed_npz_tells_the_way_on(tmp_path):
     assert "save it again with numpy.savez" in refused(tmp_path / "x.npz")
 
 
+def test_encrypted_npz_is_not_called_compressed(tmp_path):
+    np.savez(tmp_path / "x.npz", image=ROWS)
+    content = bytearray((tmp_path / "x.npz").read_bytes())
+    content[content.find(b"PK\x01\x02") + 8] |= 1
+    (tmp_path / "x.npz").write_bytes(content)
+    assert "is encrypted" in refused(tmp_path / "x.npz")
+
+
 @pytest.mark.parametrize(
     ("header", "words"),
     [
@@ -98,6 +106,13 @@ def test_safetensors_headers(tmp_path, header, words):
     text = json.dumps(header).encode()
     (tmp_path / "x.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(24))
     assert words in refused(tmp_path / "x.safetensors")
+
+
+def test_of_two_tensors_of_one_name_none_is_dropped(tmp_path):
+    one = b'"a":{"dtype":"F32","shape":[3],"data_offsets":[%d,%d]}'
+    text = b"{%b,%b}" % (one % (0, 12), one % (12, 24))
+    (tmp_path / "x.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(24))
+    assert "names a tensor twice" in refused(tmp_path / "x.safetensors")
 
 
 @pytest.mark.parametrize("content", [b"", struct.pack("<Q", 2**63) + b"{}", struct.pack("<Q", 9000) + b"[" * 9000])

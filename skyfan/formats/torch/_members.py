@@ -1,5 +1,6 @@
 """What of a saved object tree is a dataset's tensors, and what is left out, by name."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -11,6 +12,8 @@ _MAX_DEPTH = 32
 _MAX_TENSORS = 10_000
 _MAX_SKIPPED = 1_000
 _MAX_MEMBERS = 4_000_000
+# Of so many images of one shape each is an object; bands or epochs kept as tensors of their own are fewer.
+_MAX_ALIKE = 64
 _DATASET_CLASS = "torch.utils.data.dataset.TensorDataset"
 
 REMEDY = (
@@ -91,6 +94,7 @@ def read_members(tree: object, where: str) -> Members:
     """
     members = Members(where)
     if members.collect(tree):
+        _refuse_objects(tree, members)
         return members
     if _members(tree) is None:
         raise DatasetError(
@@ -102,6 +106,19 @@ def read_members(tree: object, where: str) -> Members:
     )
     arrays = "; save them as tensors, or with numpy.savez" if "numpy array" in listed else ""
     raise DatasetError(printable(f"{where} holds no tensors{f', but {listed}' if listed else ''}{arrays}."))
+
+
+def _refuse_objects(tree: object, members: Members) -> None:
+    """An object a member, as a list of samples is saved: dimension 0 of its tensors is bands or lines, not samples."""
+    listed = isinstance(tree, list | tuple) and len(tree) > 1
+    rows = listed and all(isinstance(one, list | tuple | dict) for one in _sized(tree))
+    images = Counter(ref.shape for ref in members.tensors.values() if len(ref.shape) > 2)
+    if rows or max(images.values(), default=0) > _MAX_ALIKE:
+        every = "list(torch.load(FILE).values())" if isinstance(tree, dict) else "torch.load(FILE)"
+        raise DatasetError(
+            f"{members.where} seems to hold one object a member, {len(_sized(tree)):,} of them; make one tensor "
+            f"of all: torch.save(torch.utils.data.default_collate({every}), NEW_FILE)."
+        )
 
 
 def _sized(value: object) -> tuple[object, ...] | list[object] | dict[object, object]:

@@ -8,7 +8,7 @@ import pytest
 from skyfan.errors import RunConflict
 from skyfan.formats.torch import write_tensorfile
 from skyfan.job import Job
-from skyfan.layout import FileLayout
+from skyfan.layout import FileLayout, TensorSpec
 from skyfan.partitioning import GPU_RANK_BYTES, PARTITION_RESULT_BYTES, distribute_ranks, gpu_rank_bytes
 from skyfan.planning import Plan, Span
 from skyfan.progress.state import size_sentence
@@ -92,10 +92,8 @@ def test_batch_on_gpus_gets_large_ranks_though_a_processor_plans(sky: str, tmp_p
 
 
 def file_of(samples: int, sample_bytes: int) -> FileLayout:
-    spec = {"name": "x", "dtype": "uint8", "shape": (samples, sample_bytes), "offset": 0, "row_bytes": sample_bytes}
-    return FileLayout.model_validate(
-        {"uri": "a.pt", "etag": "1", "size_bytes": samples * sample_bytes, "samples": samples, "tensors": [spec]}
-    )
+    spec = TensorSpec(name="x", dtype="uint8", shape=(samples, sample_bytes), offset_bytes=0, order=(0, 1))
+    return FileLayout(uri="a.pt", size_bytes=samples * sample_bytes, etag="1", samples=samples, tensors=(spec,))
 
 
 def test_ranks_of_gpus_are_bounded_in_bytes_and_in_results_and_equal_for_executors():

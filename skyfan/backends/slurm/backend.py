@@ -32,6 +32,8 @@ from skyfan.planning import Plan
 from skyfan.records import Summary
 from skyfan.runs.commit import RunLedger
 from skyfan.runs.folder import RunFolder
+from skyfan.stages.messages import PlanRequest
+from skyfan.stages.plan import draft_request
 from skyfan.stages.starts import new_start_name
 
 NAME = "slurm"

@@ -92,7 +92,7 @@ def test_batch_on_gpus_gets_large_ranks_though_a_processor_plans(sky: str, tmp_p
 
 
 def file_of(samples: int, sample_bytes: int) -> FileLayout:
-    spec = TensorSpec(name="x", dtype="uint8", shape=(samples, sample_bytes), offset_bytes=0, order=(0, 1))
+    spec = TensorSpec(name="x", dtype="uint8", shape=(samples, sample_bytes), offset_bytes=0, order=(0,))
     return FileLayout(uri="a.pt", size_bytes=samples * sample_bytes, etag="1", samples=samples, tensors=(spec,))
 
 

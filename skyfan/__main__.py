@@ -9,7 +9,7 @@ from skyfan.arrow_import import import_arrow_without_pandas
 from skyfan.errors import RETRY_EXIT_CODE, BadInput, Interrupted
 
 # Commands that compute; others may use libraries that exchange data frames with pyarrow.
-_WITHOUT_FRAMES = frozenset({"run", "demo", "rank", "aggregate"})
+_WITHOUT_FRAMES = frozenset({"run", "demo", "rank", "aggregate", "report", "verify"})
 
 
 def main() -> None:

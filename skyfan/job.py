@@ -31,7 +31,7 @@ DEMO_MODEL = "demo"
 """The packaged model."""
 WHOLE_FILES = "file"
 """As a partition size: each file is one partition."""
-AUTO_SIZE = "auto"
+AUTO_SIZE: Literal["auto"] = "auto"
 """As a partition size: `DEFAULT_PARTITION_BYTES`, and on a GPU as many such partitions a rank as keep it busy."""
 DEFAULT_PARTITION_BYTES = 25 * 2**20
 

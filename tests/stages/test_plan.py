@@ -75,7 +75,7 @@ def test_what_the_job_says_holds_on_a_gpu_too(sky: str, tmp_path: Path, options:
 @pytest.mark.parametrize("first_on_gpu", [False, True])
 def test_a_run_keeps_its_ranks_on_another_device(sky: str, tmp_path: Path, *, first_on_gpu: bool):
     first, begun = planned(sky, tmp_path / "run", on_gpu=first_on_gpu)
-    second, resumed = planned(sky, tmp_path / "run", on_gpu=not first_on_gpu, executors=2)
+    second, resumed = planned(sky, tmp_path / "run", on_gpu=not first_on_gpu)
     assert resumed.run_id == begun.run_id
     assert second == first
 

@@ -5,7 +5,11 @@ import signal
 import sys
 import threading
 
+from skyfan.arrow_import import import_arrow_without_pandas
 from skyfan.errors import RETRY_EXIT_CODE, BadInput, Interrupted
+
+# Commands that compute; others may use libraries that exchange data frames with pyarrow.
+_WITHOUT_FRAMES = frozenset({"run", "demo", "rank", "aggregate", "report", "verify"})
 
 
 def main() -> None:
@@ -19,6 +23,8 @@ def main() -> None:
         for notice in (signal.SIGTERM, signal.SIGINT):
             signal.signal(notice, lambda _signal, _frame: os._exit(RETRY_EXIT_CODE))
     try:
+        if sys.argv[1:2] and sys.argv[1] in _WITHOUT_FRAMES:
+            import_arrow_without_pandas()
         from skyfan.cli import main as command_line
     except KeyboardInterrupt:
         sys.stderr.write("skyfan: interrupted.\n")

@@ -229,18 +229,19 @@ def _settings(state_machine: str | None) -> BackendSettings:
 
 
 def plan(job: Job, *, progress: bool | Listener = False) -> Plan:
-    """Which samples each rank would compute, from the dataset's metadata alone; nothing is written.
+    """Which samples each rank would compute on this machine, from the dataset's metadata alone; nothing is written.
 
     `progress` as for `run`: how many of the dataset's files are read.
 
     Raises:
         DatasetError: the dataset cannot be used.
     """
+    from skyfan.backends.placement import gpu_executors
     from skyfan.stages.plan import draft
 
     with _listening(progress) as listener:
         listener(PhaseStarted("planning"))
-        return draft(job, _NO_MODEL, advance=counting(listener))
+        return draft(job, _NO_MODEL, counting(listener), gpus=gpu_executors(job))
 
 
 def open_run(uri: str) -> Run:

@@ -31,6 +31,9 @@ DEMO_MODEL = "demo"
 """The packaged model."""
 WHOLE_FILES = "file"
 """As a partition size: each file is one partition."""
+AUTO_SIZE: Literal["auto"] = "auto"
+"""As a partition size: `DEFAULT_PARTITION_BYTES`, and on a GPU as many such partitions a rank as keep it busy."""
+DEFAULT_PARTITION_BYTES = 25 * 2**20
 
 MAX_CLASSES = 1000
 """A confusion matrix of more is no use to a reader, and large."""
@@ -40,17 +43,18 @@ Precision = Literal["float32", "tf32", "fp16", "bf16", "int8", "auto"]
 Device = Literal["auto", "cpu", "cuda"]
 Compute = Literal["lambda", "batch", "batch-gpu", "sagemaker"]
 LAMBDA: Compute = "lambda"
+GPU_COMPUTE: Compute = "batch-gpu"
 
 
 def _size_bytes(value: object) -> object:
     if value is None:  # how plans of schema 1 write it
         return WHOLE_FILES
-    if not isinstance(value, str) or value == WHOLE_FILES:
+    if not isinstance(value, str) or value in (WHOLE_FILES, AUTO_SIZE):
         return value
     try:
         return parse_size(value)
     except BadInput as error:
-        raise ValueError("write a number with KB, MB or GB, such as 25MB, or 'file'") from error
+        raise ValueError("write a number with KB, MB or GB, such as 25MB, 'file' or 'auto'") from error
 
 
 def _one_or_several(value: object) -> object:
@@ -75,7 +79,7 @@ def _class_names(names: tuple[str, ...]) -> tuple[str, ...]:
 
 Count = Annotated[int, Field(ge=1)]
 Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(parts_of)]
-PartitionSize = Annotated[Annotated[int, Field(ge=1)] | Literal["file"], BeforeValidator(_size_bytes)]
+PartitionSize = Annotated[Annotated[int, Field(ge=1)] | Literal["file", "auto"], BeforeValidator(_size_bytes)]
 
 
 class RunOptions(ColumnOptions):
@@ -150,11 +154,12 @@ class Job(RunOptions):
         "them, all predict",
     )
     partition_size: PartitionSize = Field(
-        25 * 2**20,
+        AUTO_SIZE,
         validation_alias=AliasChoices("partition_size", "partition_size_bytes"),
-        description="about how much data a partition holds (MB is 2^20 bytes), or 'file': one a file",
+        description="about how much data a partition holds (MB is 2^20 bytes), or 'file': one a file; auto is 25MB, "
+        "and on a GPU several of these a rank",
     )
-    world_size: Count | None = Field(None, description="number of ranks; one a partition by default")
+    world_size: Count | None = Field(None, description="number of ranks; one a partition by default, fewer on a GPU")
     file_limit: Count | None = Field(None, description="use at most so many partitions")
     workers: Annotated[int, Field(ge=1, le=MAP_CONCURRENCY)] | None = Field(
         None,
@@ -215,6 +220,8 @@ class Job(RunOptions):
     @property
     def partition_size_bytes(self) -> int | None:
         """The partition size as a number; None: each file is one partition."""
+        if self.partition_size == AUTO_SIZE:
+            return DEFAULT_PARTITION_BYTES
         return None if self.partition_size == WHOLE_FILES else int(self.partition_size)
 
     @classmethod

@@ -12,11 +12,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, FiniteFloat, StringConstraints, model_validator
 
-from skyfan.errors import BadInput
-from skyfan.job import WHOLE_FILES, Job, PartitionSize, RunOptions
+from skyfan.job import Job, RunOptions
 from skyfan.layout import FileLayout, NonNegative
 from skyfan.records import CatalogJoin
-from skyfan.units import counted, format_size
 from skyfan.validation import Frozen
 
 PLAN_SCHEMA: Literal["skyfan.plan/2"] = "skyfan.plan/2"
@@ -25,20 +23,11 @@ RESULTS_SCHEMA: ResultsSchema = 2
 """How a run's results are laid out (`skyfan.runs.folder`); a run keeps the schema that it was begun with."""
 _JOB_OF_SCHEMA_1 = ("dataset", "model", "options", "partition_size_bytes", "file_limit")
 
-# A `.pt` file is a little larger than its tensors (ZIP directory, pickled metadata, alignment). Reserving it
-# makes "100MB" mean the 5,113 samples that the reference system's 100MB files hold.
-CONTAINER_OVERHEAD_BYTES = 2048
-
 # A hundred times what one Distributed Map has at work at once, and about what a plan can hold in memory and in one
 # file; beyond it the partitions are too small.
 MAX_RANKS = 1_000_000
 ID_NAMES = frozenset({"id", "object_id", "objectid", "objid", "source_id", "targetid", "specobjid"})
 """Columns that hold object IDs in the catalogues of SDSS, Gaia, DESI, Rubin and others, in small letters."""
-
-# Of one rank, before compression. It is in memory, too, when it is committed: conditional puts are of whole objects.
-MAX_RESULT_BYTES = 256 * 2**20
-# What partitions aim at, so that a rank stays well within 700 MB of memory.
-PARTITION_RESULT_BYTES = MAX_RESULT_BYTES // 2
 
 RunId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 
@@ -127,7 +116,8 @@ class Generation(Frozen):
 class Plan(Frozen):
     """All ranks' work, and what the run is: the job as it was first asked for, and what its files are.
 
-    `world_size` is the number of ranks, which the job may leave open. `generations` are those of a run that was
+    `world_size` is the number of ranks, which the job may leave open. `rank_bytes`: about how much data each of them
+    has, where they have several partitions because they run on a GPU. `generations` are those of a run that was
     extended, the first one included; its ID stays that of the first.
     """
 
@@ -145,6 +135,7 @@ class Plan(Frozen):
     calibration: Calibration | None = None
     catalog: CatalogJoin | None = None
     generations: tuple[Generation, ...] = ()
+    rank_bytes: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -268,76 +259,3 @@ def id_column(options: RunOptions, file: FileLayout) -> str | None:
     """The dataset's column of object IDs: the one that the job names, else one with a customary name; None: neither."""
     customary = (spec.name for spec in file.tensors if spec.name.lower() in ID_NAMES and not spec.row_shape)
     return options.id or next(customary, None)
-
-
-def samples_per_partition(sample_bytes: int, partition_size_bytes: int) -> int:
-    """How many samples of that size a `.pt` file of `partition_size_bytes` would hold; at least one."""
-    return max(1, (partition_size_bytes - CONTAINER_OVERHEAD_BYTES) // max(1, sample_bytes))
-
-
-def make_partitions(
-    files: tuple[FileLayout, ...], partition_size: PartitionSize, result_row_bytes: int = 0
-) -> list[Span]:
-    """Partitions of every file in dataset order, of about `partition_size` bytes, or one a file.
-
-    Where samples have results of `result_row_bytes` each, none has more of them than `PARTITION_RESULT_BYTES`.
-
-    Raises:
-        BadInput: there would be more than `MAX_RANKS`.
-    """
-    partitions: list[Span] = []
-    first_sample = 0
-    steps = [
-        file.samples if partition_size == WHOLE_FILES else samples_per_partition(file.sample_bytes, int(partition_size))
-        for file in files
-    ]
-    most = max(1, PARTITION_RESULT_BYTES // max(1, result_row_bytes))
-    steps = [min(step, most) for step in steps]
-    count = sum(-(-file.samples // step) for file, step in zip(files, steps, strict=True))
-    if count > MAX_RANKS:
-        size = partition_size if isinstance(partition_size, str) else format_size(partition_size)
-        raise BadInput(
-            f"--partition-size {size} would make {count:,} partitions, more than the {MAX_RANKS:,} that a run holds; "
-            "take a larger one."
-        )
-    for number, (file, step) in enumerate(zip(files, steps, strict=True)):
-        for start in range(0, file.samples, step):
-            stop = min(start + step, file.samples)
-            partitions.append(Span(file=number, start=start, stop=stop, first_sample=first_sample + start))
-        first_sample += file.samples
-    return partitions
-
-
-def max_rank_samples(result_row_bytes: int) -> int:
-    """Samples whose results are at most `MAX_RESULT_BYTES` together; at least one."""
-    return max(1, MAX_RESULT_BYTES // max(1, result_row_bytes))
-
-
-def distribute(partitions: list[Span], world_size: int) -> tuple[tuple[Span, ...], ...]:
-    """Gives partitions to ranks in contiguous runs: rank r gets ceil(partitions left / ranks left).
-
-    This is the reference system's rule; ranks beyond the partitions get none. Neighbouring partitions of one
-    file become one span.
-    """
-    if world_size > MAX_RANKS:
-        raise BadInput(
-            f"--world-size is {world_size:,}, more than the {MAX_RANKS:,} ranks that a run holds; this data has "
-            f"{counted(len(partitions), 'partition')}, and more ranks than that have nothing to do."
-        )
-    ranks: list[tuple[Span, ...]] = []
-    position = 0
-    for rank in range(world_size):
-        count = -(-(len(partitions) - position) // (world_size - rank))
-        ranks.append(_merge(partitions[position : position + count]))
-        position += count
-    return tuple(ranks)
-
-
-def _merge(spans: list[Span]) -> tuple[Span, ...]:
-    merged: list[Span] = []
-    for span in spans:
-        if merged and merged[-1].file == span.file and merged[-1].stop == span.start:
-            merged[-1] = merged[-1].model_copy(update={"stop": span.stop})
-        else:
-            merged.append(span)
-    return tuple(merged)

@@ -42,7 +42,7 @@ async def run_job(job: Job, services: Services, listener: Listener, started_s: f
         listener(Warned(warning))
     listener(PhaseStarted("planning"))
     plan_start = time.perf_counter()
-    request = PlanRequest(job=job, model=prepared)
+    request = PlanRequest(job=job, model=prepared, executors=max(1, services.max_concurrency))
     if job.collectives:  # a group that cannot meet is refused before anything is claimed or removed
         _group(job, services, await asyncio.to_thread(count_ranks_to_run, request))
     reply = await services.plan(request, listener)

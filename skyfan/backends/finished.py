@@ -37,8 +37,8 @@ def answer_from_folder(job: Job, listener: Listener) -> Summary | None:
     listener(PhaseStarted("planning"))
     try:
         digest = models_digest(locate_models(job.models))
-        plan = draft(job, digest, advance=counting(listener))
         earlier = folder.read_plan()
+        plan = draft(job, digest, counting(listener), earlier=earlier)
     except SkyfanError:
         return None  # met again by the run itself, with all that belongs to its sentence
     if earlier.run_id != plan.run_id or relocated(earlier, plan) is not earlier:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from skyfan import store
 from skyfan.aws_limits import MAP_CONCURRENCY
 from skyfan.diagnosis.machine import available_memory_bytes
-from skyfan.engines.device import CPU, visible_gpus
+from skyfan.engines.device import CPU, available_device, visible_gpus
 from skyfan.engines.threads import available_threads
 from skyfan.errors import SkyfanError
 from skyfan.job import Job
@@ -69,6 +69,13 @@ def this_machine(job: Job) -> Machine:
     """The machine that this process runs on, as far as the job may use it."""
     gpus = 0 if job.device == CPU else len(visible_gpus())
     return Machine(available_threads(), available_memory_bytes(), gpus)
+
+
+def gpu_executors(job: Job) -> int:
+    """How many executors with a GPU each compute the job here; 0 where processors do. Asks torch only beside a GPU."""
+    if job.device == CPU or not visible_gpus() or available_device(job.device) == CPU:
+        return 0
+    return place_job(job).workers
 
 
 def dataset_bytes(uri: str) -> int:

@@ -13,7 +13,6 @@ from typing import Annotated, Any, get_args, get_origin
 import typer
 
 from skyfan.job import Job, RunOptions
-from skyfan.units import format_size
 
 # Fields whose option is not spelled like them, or has a second name.
 _SPELLED = {
@@ -107,6 +106,4 @@ def _shown(name: str, default: object) -> str | bool:
         return False
     if isinstance(default, bool):
         return option_of(name) if default else f"--no-{name.replace('_', '-')}"
-    if name == "partition_size" and isinstance(default, int):
-        return format_size(default).replace(" ", "")
     return f"{default}"

@@ -14,10 +14,12 @@ from skyfan.cli import options
 from skyfan.cli.console import configure_logs, err, out, print_json, say
 from skyfan.cli.cost import known_architecture
 from skyfan.cli.forecast import run_calibration, show_forecast
+from skyfan.engines.device import CPU
 from skyfan.errors import BadInput
 from skyfan.job import Job
 from skyfan.planning import Plan
 from skyfan.preprocessing import parse_steps
+from skyfan.progress.state import size_sentence
 from skyfan.progress.terminal import TerminalProgress
 from skyfan.studies.forecast.forecast_calibration import MeasuredRate
 from skyfan.units import counted, format_size
@@ -70,9 +72,12 @@ def plan(
     if write:
         _write(job, as_json=as_json)
         return
+    forecast = forecast or on == AWS
+    if forecast:  # of machines elsewhere, whatever this one has
+        job = job.model_copy(update={"device": CPU})
     with TerminalProgress(err, say, quiet=as_json) as listener:
         planned = skyfan.plan(job, progress=listener)
-    if forecast or on == AWS:
+    if forecast:
         show_forecast(
             planned,
             calibration=calibration,
@@ -150,6 +155,8 @@ def _table(planned: Plan) -> Table:
             f"{counted(planned.world_size, 'rank')} at work"
         ),
         title_justify="left",
+        caption=size_sentence(planned),
+        caption_justify="left",
     )
     for rank in planned.working_ranks[:MAX_LISTED_RANKS]:
         item = planned.item(rank)

@@ -57,6 +57,7 @@ class LogProgress:
                     samples=plan.samples,
                     data_bytes=plan.data_bytes,
                     partitions=plan.partitions,
+                    rank_bytes=plan.rank_bytes,
                     ranks=state.ranks,
                     reused_ranks=len(committed),
                     reused_samples=state.reused_samples,

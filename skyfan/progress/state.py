@@ -14,6 +14,8 @@ from skyfan.events import (
     RankProgress,
     RankRetried,
 )
+from skyfan.job import AUTO_SIZE, DEFAULT_PARTITION_BYTES
+from skyfan.planning import Plan
 from skyfan.units import counted, format_duration, format_size
 
 
@@ -109,7 +111,19 @@ def plan_sentence(planned: Planned) -> str:
     """What a run will compute, in one sentence."""
     plan, committed = planned.plan, len(planned.committed_ranks)
     again = f", {committed:,} reused" if committed else ""
+    size = f" of about {format_size(plan.rank_bytes)} for a GPU" if plan.rank_bytes else ""
     return (
         f"run {plan.run_id}: {plan.samples:,} samples, {format_size(plan.data_bytes)}, "
-        f"{counted(plan.partitions, 'partition')}, {counted(len(plan.working_ranks), 'rank')}{again}"
+        f"{counted(plan.partitions, 'partition')}, {counted(len(plan.working_ranks), 'rank')}{size}{again}"
     )
+
+
+def size_sentence(plan: Plan) -> str:
+    """How large partitions or ranks are, and why."""
+    if plan.rank_bytes:
+        size = format_size(plan.rank_bytes)
+        return f"Ranks of about {size}, as a GPU computes them; --partition-size or --world-size takes others."
+    if plan.job.partition_size == AUTO_SIZE:
+        return f"Partitions of about {format_size(DEFAULT_PARTITION_BYTES)}, the default where no GPU computes them."
+    size_bytes = plan.job.partition_size_bytes
+    return "A partition a file, as asked for." if size_bytes is None else f"Partitions of {format_size(size_bytes)}."

@@ -197,7 +197,7 @@ def _difference(earlier: Plan, plan: Plan) -> str:
     found += [
         f"{what} was {was}, is {given}"
         for what, was, given in (
-            ("partition size", before.partition_size, now.partition_size),
+            ("partition size", before.partition_size_bytes, now.partition_size_bytes),
             ("file limit", before.file_limit, now.file_limit),
             ("calibration dataset", before.calibrate, now.calibrate),
             ("catalogue", _catalog_of(earlier), _catalog_of(plan)),

@@ -3,7 +3,8 @@
 from collections import Counter
 
 from skyfan.layout import FileLayout
-from skyfan.planning import Generation, Plan, Span, distribute, is_same_run, make_partitions, relocated
+from skyfan.partitioning import distribute_ranks, make_partitions
+from skyfan.planning import Generation, Plan, Span, is_same_run, relocated
 
 
 def continued(earlier: Plan, plan: Plan, result_row_bytes: int = 0) -> Plan | None:
@@ -36,7 +37,7 @@ def _grown(earlier: Plan, plan: Plan, result_row_bytes: int) -> Plan | None:
     if not new:
         return earlier.model_copy(update={"files": old, "job": job, "catalog": plan.catalog})
     partitions = make_partitions(new, plan.job.partition_size, result_row_bytes)
-    ranks = distribute(partitions, plan.job.world_size or len(partitions))
+    ranks = distribute_ranks(partitions, new, plan.job.world_size, plan.rank_bytes, result_row_bytes)
     samples = sum(file.samples for file in new)
     generation = Generation(files=len(new), ranks=len(ranks), samples=samples)
     first = Generation(files=len(earlier.files), ranks=len(earlier.ranks), samples=earlier.samples)
@@ -49,6 +50,7 @@ def _grown(earlier: Plan, plan: Plan, result_row_bytes: int) -> Plan | None:
             "samples": earlier.samples + samples,
             "data_bytes": earlier.data_bytes + sum(file.samples * file.sample_bytes for file in new),
             "partitions": earlier.partitions + len(partitions),
+            "rank_bytes": plan.rank_bytes,
             "generations": (*(earlier.generations or (first,)), generation),
             "catalog": plan.catalog,
         }
@@ -60,7 +62,7 @@ def _is_same_but_for_files(earlier: Plan, plan: Plan) -> bool:
     return (
         earlier.model_digest == plan.model_digest
         and before.options == now.options
-        and before.partition_size == now.partition_size
+        and before.partition_size_bytes == now.partition_size_bytes
         and before.file_limit is now.file_limit is None
         and bool(before.catalog) == bool(now.catalog)
         and _calibrated_on(earlier) == _calibrated_on(plan)

@@ -39,7 +39,7 @@ class PreparedModel(ModelPart):
     """The model file that the job names, or several.
 
     `needs_conversion`: ranks would each need torch to load and check this file. `result_row_bytes`: about the size of
-    a row of results. `warnings`: what the user should know before the ranks begin.
+    a row of results. `warnings`: what the user should know before the ranks begin. `on_gpu`: what it was tried on.
     """
 
     format: str
@@ -49,6 +49,7 @@ class PreparedModel(ModelPart):
     samples_per_s: float | None = Field(default=None, gt=0)
     warnings: tuple[str, ...] = ()
     calibration: Calibration | None = None
+    on_gpu: bool = False
     parts: tuple["PreparedModel", ...] = ()
 
 
@@ -56,10 +57,12 @@ class PlanRequest(_Message):
     """Plan the run and claim its output.
 
     With `rank_limit_s` and a model whose rate is known, a plan whose largest rank would not end in time is refused.
+    `executors`: how many compute ranks at once.
     """
 
     job: Job
     model: PreparedModel
+    executors: int = Field(default=1, ge=1)
     rank_limit_s: float | None = Field(default=None, gt=0)
 
 

@@ -8,7 +8,7 @@ from skyfan.formats.rows import read_batch
 from skyfan.formats.torch import attribute_names, write_tensorfile
 from skyfan.job import PartitionSize
 from skyfan.layout import FileLayout
-from skyfan.planning import make_partitions
+from skyfan.partitioning import make_partitions
 
 
 def write_partitions(

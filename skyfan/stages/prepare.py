@@ -57,9 +57,16 @@ def prepare(request: PrepareRequest, models: ModelCache, advance: Advance | None
     calibration = calibrate(job, engine, width) if job.calibrate is not None else None
     if calibration is not None:
         columns = replace(columns, half_width=calibration.half_width)
-    rate = _rate(engine, bound, job.batch_size) if request.measure_rate else None
-    measured = {"result_row_bytes": row_bytes(columns, layout), "samples_per_s": rate, "calibration": calibration}
-    return model.model_copy(update=measured)
+    on_gpu = engine.info.device != CPU
+    rate = _rate(engine, bound, job.batch_size) if request.measure_rate or on_gpu else None
+    return model.model_copy(
+        update={
+            "result_row_bytes": row_bytes(columns, layout),
+            "samples_per_s": rate,
+            "calibration": calibration,
+            "on_gpu": on_gpu,
+        }
+    )
 
 
 def _found(named: NamedModel, models: ModelCache) -> PreparedModel:

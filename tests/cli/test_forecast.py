@@ -13,7 +13,8 @@ from skyfan.cli.forecast import run_calibration, show_forecast
 from skyfan.errors import BadInput
 from skyfan.job import Job
 from skyfan.layout import FileLayout, TensorSpec
-from skyfan.planning import Plan, distribute, make_partitions
+from skyfan.partitioning import distribute, make_partitions
+from skyfan.planning import Plan
 from skyfan.progress.summary_rows import summary_rows
 from skyfan.studies.forecast.forecast_calibration import MeasuredRate
 from skyfan.studies.forecast.model_rate import measure_rate

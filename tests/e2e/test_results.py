@@ -5,7 +5,7 @@ import torch
 
 import skyfan
 from skyfan.errors import BadInput, DatasetError, ModelError, RankTooLarge
-from skyfan.planning import MAX_RESULT_BYTES, PARTITION_RESULT_BYTES
+from skyfan.partitioning import MAX_RESULT_BYTES, PARTITION_RESULT_BYTES
 from tests.e2e.support import make_job, run
 
 ROWS = 40

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from skyfan.formats.dataset import read_layouts
 from skyfan.job import Job, PartitionSize
-from skyfan.planning import Plan, distribute, make_partitions
+from skyfan.partitioning import distribute, make_partitions
+from skyfan.planning import Plan
 from skyfan.records import Cost, RankRecord, Summary, Throughput, Timing
 from skyfan.runs.result_rows import ResultColumns, Rows
 from skyfan.stages.aggregate import account

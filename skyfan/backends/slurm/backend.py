@@ -32,7 +32,8 @@ from skyfan.planning import Plan
 from skyfan.records import Summary
 from skyfan.runs.commit import RunLedger
 from skyfan.runs.folder import RunFolder
-from skyfan.stages.plan import draft
+from skyfan.stages.messages import PlanRequest
+from skyfan.stages.plan import draft_request
 from skyfan.stages.starts import new_start_name
 
 NAME = "slurm"
@@ -142,7 +143,7 @@ def dry_run(job: Job, options: SlurmOptions) -> tuple[str, str]:
     """
     job = placed(job)
     prepared, _ = prepare_array(job, lambda _event: None, measure_rate=True)
-    plan = draft(job, prepared.digest, prepared.result_row_bytes)
+    plan = draft_request(PlanRequest(job=job, model=prepared))
     try:
         longest = max_array_size()
     except (SkyfanError, FileNotFoundError):  # not on the cluster

@@ -10,7 +10,7 @@ import numpy as np
 from skyfan.aws_limits import LAMBDA_MAX_MEMORY_MB, LAMBDA_TIMEOUT_S
 from skyfan.cost import Architecture, Invocation, Prices, bill, run_usage
 from skyfan.errors import BadInput
-from skyfan.planning import samples_per_partition
+from skyfan.partitioning import samples_per_partition
 from skyfan.studies.forecast.forecast_calibration import Calibration
 from skyfan.studies.forecast.map_simulation import Limits, Outcome, Workload, simulate
 

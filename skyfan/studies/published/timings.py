@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from skyfan import store
 from skyfan.errors import BadInput
-from skyfan.planning import samples_per_partition
+from skyfan.partitioning import samples_per_partition
 from skyfan.studies.billing.lambda_logs import parse_report
 from skyfan.studies.published.published_runs import ReferenceRun
 from skyfan.studies.published.published_tables import read_csv

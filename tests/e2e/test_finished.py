@@ -29,7 +29,8 @@ def job(sample, small_model, tmp_path):
 
 def test_it_starts_no_service_and_reports_its_plan(job):
     services, events = Refusing(), []
-    assert run(job, services, events).state == "complete"
+    again = run(job, services, events)
+    assert (again.state, again.reused_ranks) == ("complete", 2)
     assert not services.entered
     assert [event.committed_ranks for event in events if isinstance(event, Planned)] == [(0, 1)]
 

@@ -24,7 +24,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -64,8 +64,6 @@ class Run:
     """A run that has ended, or was interrupted: what lies in its folder, read when it is asked for."""
 
     uri: str
-    _reused_ranks: int | None = field(default=None, repr=False, compare=False)
-    """Of the start that has just ended, where it found the run finished: the folder's summary is of an earlier one."""
 
     @property
     def report_uri(self) -> str:
@@ -93,10 +91,7 @@ class Run:
             raise LocationError(
                 f"{self.uri} has no summary: run the same command again, or `skyfan report {self.uri}`."
             )
-        current: dict[str, object] = {"output": self.uri}  # where it is now: a run's folder may be moved or copied
-        if self._reused_ranks is not None:
-            current["reused_ranks"] = self._reused_ranks
-        return found.model_copy(update=current)
+        return found.model_copy(update={"output": self.uri})  # where it is now: a run's folder may be moved or copied
 
     @cached_property
     def records(self) -> tuple[RankRecord, ...]:
@@ -225,7 +220,8 @@ def run(
     if job.compute != LAMBDA and not backend.takes_compute:
         raise BadInput(f"--compute {job.compute} is for --on aws and localstack; leave it out, or run it there.")
     with _listening(progress) as listener:
-        return Run(job.output, _on_a_thread(backend, job, listener).reused_ranks)
+        _on_a_thread(backend, job, listener)
+    return Run(job.output)
 
 
 def _settings(state_machine: str | None) -> BackendSettings:

@@ -13,14 +13,14 @@ from skyfan.stages.plan import draft
 
 
 def finished_summary(job: Job, planned: Planned) -> Summary | None:
-    """The summary of this run if nothing is left to do and it was written; this start reuses all of its ranks."""
+    """The summary of this run if nothing is left to do and it was written."""
     ranks = len(planned.plan.working_ranks)
     if len(planned.committed_ranks) < ranks:
         return None
     summary = RunFolder(job.output).read_summary()
     if summary is None or summary.run_id != planned.plan.run_id or summary.completeness.ranks_present < ranks:
         return None
-    return summary.model_copy(update={"reused_ranks": ranks})
+    return summary
 
 
 def answer_from_folder(job: Job, listener: Listener) -> Summary | None:

@@ -3,10 +3,10 @@
 import time
 from datetime import UTC, datetime
 
-from skyfan.backends.retry_policy import exceeds_tolerance
+from skyfan.backends.retry_policy import exceeds_tolerance, first_failure
 from skyfan.engines.device import AUTO, available_device
 from skyfan.engines.threads import available_threads
-from skyfan.errors import BadInput, SkyfanError, by_name
+from skyfan.errors import BadInput, SkyfanError
 from skyfan.events import Listener, PhaseStarted, Planned, Warned, counting
 from skyfan.job import LAMBDA, Job
 from skyfan.planning import Plan
@@ -124,10 +124,3 @@ def _too_many_missing(summary: Summary, missing: int) -> SkyfanError:
         rank = summary.completeness.missing_ranks[0]
         return SkyfanError(f"rank {rank} left neither predictions nor a reason; see its scheduler's log ({account}).")
     return first_failure(summary, account)
-
-
-def first_failure(summary: Summary, account: str) -> SkyfanError:
-    """The first failed rank's own error, as its class, with the account of all."""
-    rank, error = min(summary.failures.items())
-    name, _, sentence = error.partition(": ")
-    return by_name(name, f"rank {rank} failed: {sentence} ({account})")

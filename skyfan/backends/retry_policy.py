@@ -1,4 +1,4 @@
-"""When a lost attempt is tried again: pure functions with Step Functions' words.
+"""When a lost attempt is tried again, and what failed ranks end with: pure functions with Step Functions' words.
 
 The waits are shorter than the state machine's, since no account is throttled here, and as there, a rank that
 ran into its deadline is tried less often than one that was lost.
@@ -10,7 +10,8 @@ https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.htm
 import random
 from dataclasses import dataclass
 
-from skyfan.errors import DeadlineExceeded, Transient
+from skyfan.errors import DeadlineExceeded, SkyfanError, Transient, by_name
+from skyfan.records import Summary
 
 MAX_DEADLINE_RETRIES = 3
 
@@ -39,3 +40,10 @@ class RetryPolicy:
 def exceeds_tolerance(failed: int, total: int, tolerated_percentage: float) -> bool:
     """Whether a map with `failed` of `total` items failed is itself a failure."""
     return failed * 100 > tolerated_percentage * total
+
+
+def first_failure(summary: Summary, account: str) -> SkyfanError:
+    """The first failed rank's own error, as its class, with the account of all."""
+    rank, error = min(summary.failures.items())
+    name, _, sentence = error.partition(": ")
+    return by_name(name, f"rank {rank} failed: {sentence} ({account})")

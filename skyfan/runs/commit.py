@@ -172,6 +172,16 @@ class RunLedger(RunFolder):
         """
         return predictions.open_predictions(self.predictions_uri(rank), run_id)[0]
 
+    def read_pieces(self, rank: int, run_id: str, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
+        """The rank's `columns`, at most so many rows at a time.
+
+        Raises:
+            RunConflict: it is damaged, or another run's.
+        """
+        file = self.open_predictions(rank, run_id)
+        with predictions.readable(self.predictions_uri(rank)):
+            yield from file.iter_batches(rows, columns=list(columns), use_threads=False)
+
     def read_predictions(
         self, rank: int, run_id: str, columns: Sequence[str] | None = None
     ) -> tuple[pa.Table, RankRecord]:

@@ -45,10 +45,11 @@ def most_unusual(chunks: Callable[[], Iterator[Vectors]], width: int, count: int
     scale = float(np.trace(covariance)) / width
     if scale <= 0:
         return []
-    whitened = np.linalg.cholesky((1 - _SHRINKAGE) * covariance + _SHRINKAGE * scale * np.eye(width))
+    factor = np.linalg.cholesky((1 - _SHRINKAGE) * covariance + _SHRINKAGE * scale * np.eye(width))
+    whitening = np.linalg.inv(factor)  # once, instead of a system of D equations a chunk; well conditioned as shrunk
     best_index, best = np.empty(0, np.int64), np.empty(0)
     for index, vectors in chunks():
-        distance = np.linalg.norm(np.linalg.solve(whitened, (vectors.astype(np.float64) - mean).T), axis=0)
+        distance = np.linalg.norm(whitening @ (vectors.astype(np.float64) - mean).T, axis=0)
         best_index, best = np.concatenate([best_index, index]), np.concatenate([best, distance])
         order = np.argsort(-best, kind="stable")[:count]
         best_index, best = best_index[order], best[order]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,6 +35,7 @@ from skyfan.stages.trained_galaxies import trained_rows
 READERS = 16
 # Their residuals are held, 8 bytes each; of more labelled rows the files are read again for the median.
 MAX_HELD_ROWS = 10_000_000
+_EMBEDDING_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def merge(folder: RunLedger, plan: Plan, go_on: Callable[[], None] = lambda: Non
     science = metrics_of_sums(sums)
     if science is not None:
         science = replace(science, nmad=_nmad(held, lambda: _residuals(folder, plan)))
-    anomalies = None if classes or len(redshifts.z_pred) else _anomalies(folder, plan)
+    anomalies = None if classes or len(redshifts.z_pred) else _anomalies(folder, plan, go_on)
     return Merged(tuple(records), science, redshifts, ids, scores, classes, anomalies, trained_samples)
 
 
@@ -102,7 +104,7 @@ def _tally(classes: ClassTally, table: pa.Table) -> None:
     classes.add(numbers[0], rows["confidence"].to_numpy(), numbers[1])
 
 
-def _anomalies(folder: RunLedger, plan: Plan) -> AnomaliesSummary | None:
+def _anomalies(folder: RunLedger, plan: Plan, go_on: Callable[[], None]) -> AnomaliesSummary | None:
     """The samples farthest from the others by the first output that can be an embedding; None without one."""
     name = _embedding(folder, plan)
     if name is None:
@@ -111,10 +113,13 @@ def _anomalies(folder: RunLedger, plan: Plan) -> AnomaliesSummary | None:
     width = folder.open_predictions(folder.committed_of(plan)[0], plan.run_id).schema_arrow.field(name).type.list_size
 
     def vectors() -> Iterator[Vectors]:
-        for table, _ in _each_rank(folder, plan, ("sample_index", name), lambda record: record):
-            rows = table.filter(table[name].is_valid())
-            column = rows[name].combine_chunks()
-            yield rows["sample_index"].to_numpy(), column.flatten().to_numpy().reshape(len(rows), width)
+        for rank in folder.committed_of(plan):
+            go_on()
+            with suppress(LocationError):  # removed since it was listed, by a second start with --no-resume
+                # In pieces: as float64, a rank's embeddings have twice the size of its largest file.
+                for piece in folder.read_pieces(rank, plan.run_id, ("sample_index", name), _EMBEDDING_ROWS):
+                    rows = piece.filter(piece[name].is_valid())
+                    yield rows["sample_index"].to_numpy(), rows[name].flatten().to_numpy().reshape(len(rows), width)
 
     found = most_unusual(vectors, width, MAX_CUTOUTS)
     return AnomaliesSummary(output=name, samples=tuple((one.index, one.distance) for one in found)) if found else None

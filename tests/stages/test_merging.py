@@ -72,3 +72,13 @@ def test_duplicate_ids_are_counted_over_all_ranks(tmp_path, sample, monkeypatch,
             folder.commit(writer, make_record(item.rank))
     counted = merge(folder, plan).ids
     assert (counted.column, counted.duplicates, counted.nulls) == ("name", duplicates, nulls)
+
+
+def test_a_wide_output_is_read_in_pieces(run):
+    """Embeddings of a whole rank, as float64 and several times over, took 20 times what they have on disk."""
+    ledger = RunLedger(run.uri)
+    ranks = ledger.committed_of(run.plan)
+    pieces = [list(ledger.read_pieces(rank, run.plan.run_id, ["sample_index"], 7)) for rank in ranks]
+    assert max(len(piece) for of_rank in pieces for piece in of_rank) == 7
+    found = [index for of_rank in pieces for piece in of_rank for index in piece["sample_index"].to_pylist()]
+    assert found == list(range(SAMPLES))

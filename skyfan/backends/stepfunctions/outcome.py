@@ -4,7 +4,7 @@ import json
 from typing import TYPE_CHECKING
 
 from skyfan import store
-from skyfan.backends.arrays import first_failure
+from skyfan.backends.retry_policy import first_failure
 from skyfan.errors import Interrupted, SkyfanError, Transient, by_name
 from skyfan.records import Summary
 from skyfan.rpc.lambda_errors import lambda_message

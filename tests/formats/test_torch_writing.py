@@ -1,5 +1,6 @@
 """Writing: torch reads what Skyfan writes, the same rows give the same bytes, and half a file never appears."""
 
+import resource
 import zipfile
 
 import ml_dtypes
@@ -179,3 +180,19 @@ def test_blocks_that_do_not_fit(tmp_path, blocks, words):
         tensorfile.TensorFileWriter(tmp_path / "x.pt", 5, [("float32", (2,)), ("float64", ())]) as writer,
     ):
         writer.write(*blocks)
+
+
+@pytest.mark.parametrize("short_bytes", [1, 21])
+def test_a_disk_that_is_full_at_the_last_bytes_leaves_no_file(tmp_path, short_bytes):
+    arrays = reference(2)
+    write_tensorfile(tmp_path / "whole.pt", arrays)
+    size_bytes = (tmp_path / "whole.pt").stat().st_size
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # As on a full disk, the first write beyond the limit writes a part and raises nothing.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes - short_bytes, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            write_tensorfile(tmp_path / "cut.pt", arrays)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in tmp_path.iterdir()] == ["whole.pt"]

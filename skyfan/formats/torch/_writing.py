@@ -143,8 +143,9 @@ class TensorFileWriter:
         entries = [*self._before, *self._storages, *self._after]
         for stored in entries:
             stored.write(self._file)
-        with zipfile.ZipFile(self._file, "w") as archive:  # which writes the directory when it is left
-            archive.filelist += [stored.info for stored in entries]
+        # buffered, as zipfile takes each write for whole, and one of a raw file to a full disk may be a part
+        with self._temporary.open("r+b") as directory, zipfile.ZipFile(directory, "w") as archive:
+            archive.filelist += [stored.info for stored in entries]  # they are written when the archive is closed
             archive.start_dir, archive.comment = entries[-1].end, self._note
         os.fsync(self._file.fileno())
         if self._target is None:

@@ -15,6 +15,8 @@ from skyfan.errors import DatasetError
 from skyfan.formats import torch as tensorfile
 from skyfan.formats.rows import read_rows
 
+IMAGES, VALUES = torch.zeros(6, 5, 8, 8), torch.zeros(6)
+
 
 def refusal(path):
     with pytest.raises(DatasetError) as caught:
@@ -127,6 +129,18 @@ def test_a_hostile_pickle_changes_nothing_for_the_next_file(tmp_path, pickled):
 def test_what_is_not_a_dataset(tmp_path, content, words):
     torch.save(content, tmp_path / "x.pt")
     assert words in refusal(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        (({"image": IMAGES, "magnitude": VALUES}, {"redshift": VALUES}), ("0.image", "0.magnitude", "1.redshift")),
+        (((IMAGES, VALUES), (VALUES, VALUES)), ("0.0", "0.1", "1.0", "1.1")),
+    ],
+)
+def test_inputs_and_targets_of_all_objects_are_a_dataset(tmp_path, content, names):
+    torch.save(content, tmp_path / "x.pt")
+    assert tensorfile.open_tensorfile(tmp_path / "x.pt").names == names
 
 
 @pytest.mark.parametrize("kind", [list, tuple, dict])

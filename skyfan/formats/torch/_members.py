@@ -110,8 +110,7 @@ def read_members(tree: object, where: str) -> Members:
 
 def _refuse_objects(tree: object, members: Members) -> None:
     """An object a member, as a list of samples is saved: dimension 0 of its tensors is bands or lines, not samples."""
-    listed = isinstance(tree, list | tuple) and len(tree) > 1
-    rows = listed and all(isinstance(one, list | tuple | dict) for one in _sized(tree))
+    rows = isinstance(tree, list | tuple) and len(tree) > 1 and all(_alike(tree[0], one) for one in tree)
     images = Counter(ref.shape for ref in members.tensors.values() if len(ref.shape) > 2)
     if rows or max(images.values(), default=0) > _MAX_ALIKE:
         every = "list(torch.load(FILE).values())" if isinstance(tree, dict) else "torch.load(FILE)"
@@ -119,6 +118,18 @@ def _refuse_objects(tree: object, members: Members) -> None:
             f"{members.where} seems to hold one object a member, {len(_sized(tree)):,} of them; make one tensor "
             f"of all: torch.save(torch.utils.data.default_collate({every}), NEW_FILE)."
         )
+
+
+def _alike(first: object, other: object) -> bool:
+    """Whether both hold one object each, which share names or begin alike; inputs and targets of all objects do not."""
+    if isinstance(first, dict) and isinstance(other, dict):
+        return not first.keys().isdisjoint(other)
+    if isinstance(first, list | tuple) and isinstance(other, list | tuple):
+        begins = [
+            [len(one.shape) if isinstance(one, TensorRef) else None for one in each[:1]] for each in (first, other)
+        ]
+        return begins[0] == begins[1]
+    return False
 
 
 def _sized(value: object) -> tuple[object, ...] | list[object] | dict[object, object]:

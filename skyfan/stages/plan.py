@@ -1,5 +1,6 @@
 """Planning: files → layouts → partitions → ranks, from metadata alone."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import structlog
@@ -116,8 +117,10 @@ def _ranks(
     Ranks are part of a run's identity: what a machine without GPUs began, one with GPUs goes on with, and conversely.
     """
     job, row_bytes, rank_bytes = request.job, request.model.result_row_bytes, None
+    most = max_rank_samples(row_bytes)
     if _is_open(job):
-        if earlier is not None and _has_open_ranks_of(earlier, files):
+        # Ranks too large for what this start writes are another run's, as its claim will say.
+        if earlier is not None and _has_open_ranks_of(earlier, files) and _largest(earlier.ranks) <= most:
             return earlier.ranks, earlier.rank_bytes
         if request.model.on_gpu or job.compute == GPU_COMPUTE:
             # What a service of AWS starts is not known here: as many as the job allows, or one after the other.
@@ -139,6 +142,11 @@ def _has_open_ranks_of(earlier: Plan, files: tuple[FileLayout, ...]) -> bool:
     )
 
 
+def _largest(ranks: Sequence[Sequence[Span]]) -> int:
+    """Samples of the rank that has the most."""
+    return max(sum(span.samples for span in spans) for spans in ranks)
+
+
 def _draft(request: PlanRequest, catalog: Catalog | None, advance: Advance | None, earlier: Plan | None) -> Plan:
     job, result_row_bytes = request.job, request.model.result_row_bytes
     files = read_layouts(job.dataset, advance, columns=job, beside=catalog.planned if catalog else None)
@@ -146,7 +154,7 @@ def _draft(request: PlanRequest, catalog: Catalog | None, advance: Advance | Non
     if job.file_limit is not None:
         partitions = partitions[: job.file_limit]
     ranks, rank_bytes = _ranks(request, files, partitions, earlier)
-    most = max(sum(span.samples for span in spans) for spans in ranks)
+    most = _largest(ranks)
     if most > max_rank_samples(result_row_bytes):
         raise RankTooLarge(
             f"--world-size {len(ranks)} would give a rank {format_size(most * result_row_bytes)} of predictions, more "

@@ -9,7 +9,13 @@ from skyfan.errors import RunConflict
 from skyfan.formats.torch import write_tensorfile
 from skyfan.job import Job
 from skyfan.layout import FileLayout, TensorSpec
-from skyfan.partitioning import GPU_RANK_BYTES, PARTITION_RESULT_BYTES, distribute_ranks, gpu_rank_bytes
+from skyfan.partitioning import (
+    GPU_RANK_BYTES,
+    MAX_RESULT_BYTES,
+    PARTITION_RESULT_BYTES,
+    distribute_ranks,
+    gpu_rank_bytes,
+)
 from skyfan.planning import Plan, Span
 from skyfan.progress.state import size_sentence
 from skyfan.runs.folder import RunFolder
@@ -38,7 +44,7 @@ def model(*, on_gpu: bool, **measured: float) -> PreparedModel:
 def planned(
     dataset: str, output: Path, *, on_gpu: bool, executors: int = 1, **options: object
 ) -> tuple[Plan, PlanReply]:
-    measured = {name: options.pop(name) for name in ("samples_per_s",) if name in options}
+    measured = {name: options.pop(name) for name in ("samples_per_s", "result_row_bytes", "digest") if name in options}
     job = Job.model_validate({"dataset": dataset, "output": str(output)} | options)
     request = PlanRequest(job=job, model=model(on_gpu=on_gpu, **measured), executors=executors)  # type: ignore[arg-type]
     reply = plan(request)
@@ -84,6 +90,12 @@ def test_ranks_that_are_asked_for_are_another_run(sky: str, tmp_path: Path):
     planned(sky, tmp_path / "run", on_gpu=True)
     with pytest.raises(RunConflict, match="world size was 1, is 2"):
         planned(sky, tmp_path / "run", on_gpu=False, partition_size="25MB")
+
+
+def test_another_model_with_wide_results_is_told_of_the_run_that_is_there(sky: str, tmp_path: Path):
+    planned(sky, tmp_path / "run", on_gpu=True)
+    with pytest.raises(RunConflict, match="holds run"):
+        planned(sky, tmp_path / "run", on_gpu=True, result_row_bytes=MAX_RESULT_BYTES // 1500, digest="1" * 64)
 
 
 def test_batch_on_gpus_gets_large_ranks_though_a_processor_plans(sky: str, tmp_path: Path):

@@ -14,6 +14,7 @@ from skyfan.planning import id_column
 from skyfan.pz_form import MIXTURE_OUTPUTS, parse_pz
 from skyfan.runs.estimates import ClassColumns, PzColumns
 from skyfan.runs.result_rows import OutputColumn, ResultColumns
+from skyfan.stages.trained_galaxies import are_marked
 
 ALL = "all"
 CUSTOMARY_LABELS = "label"
@@ -155,7 +156,7 @@ def kept_columns(options: RunOptions, layout: FileLayout, inputs: Sequence[str])
     """
     hidden = {*inputs, *layout.validities.values()}
     names = [name for name in layout.names if name not in hidden] if ALL in options.keep else list(options.keep)
-    if IN_TRAINING in layout.names and IN_TRAINING not in inputs:
+    if are_marked(layout) and IN_TRAINING not in inputs:
         names.append(IN_TRAINING)
     ids = id_column(options, layout)
     if ids is not None and (ids == options.id or ids not in inputs):

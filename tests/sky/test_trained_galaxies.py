@@ -82,3 +82,15 @@ def test_other_models_know_none_of_the_marked_galaxies(tmp_path):
     summary = skyfan.run(job, on="process", progress=False).summary
     assert summary.trained_samples == 0
     assert summary.science_unseen is None
+
+
+@pytest.mark.slow
+def test_a_column_of_that_name_which_is_no_truth_value_is_the_users_own(tmp_path):
+    arrays = [np.zeros((40, 5, 32, 32)), np.full((40, 5), 18), np.linspace(0.1, 0.2, 40) + 1e-4, np.ones((40, 2))]
+    write_tensorfile(
+        tmp_path / "sky.pt", [one.astype(np.float32) for one in arrays], attributes=("in_training_sample",)
+    )
+    job = make_job(tmp_path / "sky.pt", "demo", tmp_path / "run", world_size=1)
+    summary = skyfan.run(job, on="process", progress=False).summary
+    assert (summary.trained_samples, summary.science_unseen) == (0, None)
+    assert "in_training_sample" not in skyfan.open_run(tmp_path / "run").predictions().column_names

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from skyfan import store
@@ -102,7 +101,7 @@ def _print_full(analysis: Analysis) -> None:
     for name, rows in analysis.tables.items():
         show_table(_table(name, rows))
     for check in analysis.checks:
-        out.print(_verdict(check))
+        _print_wrapped(_verdict(check))
     if analysis.clusters:
         show_table(_cluster_table(analysis.clusters))
     if analysis.corrected:
@@ -111,7 +110,7 @@ def _print_full(analysis: Analysis) -> None:
         show_table(_configuration_table(analysis.configurations))
     for row in analysis.corrected:
         for flag in row.flags:
-            out.print(f"[yellow]![/] {escape(f'{row.run}: {flag}')}", highlight=False)
+            _print_wrapped(f"! {row.run}: {flag}")
 
 
 def _table(title: str, rows: Sequence[Row]) -> Table:
@@ -140,11 +139,13 @@ def _verdict(check: TableCheck) -> str:
 
 
 def _corrected_table(rows: Sequence[Corrected]) -> Table:
-    title = "By true definitions: bits ÷ wall time beside the sum over ranks that was published; cost as Lambda bills"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    title = (
+        "By true definitions: bits ÷ wall time beside the sum over ranks\nthat was published; cost as Lambda bills"
+    )
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("run", overflow="fold")
     for name in ("ranks", "wall", "Σ ranks Gbit/s", "true Gbit/s", "by map", "samples/s", "cost", "at most"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     for row in rows:
         planned = "?" if row.ranks_planned is None else f"{row.ranks_planned:,}"
         table.add_row(
@@ -163,10 +164,17 @@ def _corrected_table(rows: Sequence[Corrected]) -> Table:
 
 
 def _cluster_table(rows: Sequence[ClusterResult]) -> Table:
-    title = "Clusters: the published sum of the jobs' rates beside samples ÷ wall time (median of the runs)"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("where")
-    for name in ("data", "tasks", "runs", "wall", "published samples/s", "true samples/s", "overstated"):
+    title = "Clusters: the published sum of the jobs' rates beside samples ÷ wall time\n(median of the runs)"
+    table = Table(
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=0,
+    )
+    table.add_column("where", overflow="fold")
+    for name in ("data", "tasks", "runs", "wall", "published\nsamples/s", "true\nsamples/s", "over-\nstated"):
         table.add_column(name, justify="right")
     for row in rows:
         published, overstated = row.published_samples_per_s, row.overstated

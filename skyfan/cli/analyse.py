@@ -139,9 +139,7 @@ def _verdict(check: TableCheck) -> str:
 
 
 def _corrected_table(rows: Sequence[Corrected]) -> Table:
-    title = (
-        "By true definitions: bits ÷ wall time beside the sum over ranks\nthat was published; cost as Lambda bills"
-    )
+    title = "By true definitions: bits ÷ wall time beside the sum over ranks\nthat was published; cost as Lambda bills"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("run", overflow="fold")
     for name in ("ranks", "wall", "Σ ranks Gbit/s", "true Gbit/s", "by map", "samples/s", "cost", "at most"):

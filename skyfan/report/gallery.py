@@ -26,9 +26,14 @@ def gallery_note(seen: Observed) -> str:
     """How the pictures were made, or why there are none."""
     if seen.note:
         return f"{seen.note} So there are no pictures here, and no residuals against magnitude."
-    return (
+    redshifts = (
         "z is spectroscopic → predicted; in p(z) the line is the spectroscopic redshift, the dashed one the predicted. "
-        "Pictures are the model's own input: colours from g, r and i, with an asinh stretch, each scaled by itself."
+        if any(one.z_spec is not None for one in seen.outliers)
+        else ""
+    )
+    return (
+        f"{redshifts}Pictures are the model's own input: colours from g, r and i, with an asinh stretch, "
+        "each scaled by itself."
     )
 
 

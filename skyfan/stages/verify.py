@@ -11,7 +11,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from skyfan import store
 from skyfan.errors import BadInput, LocationError, RunConflict, SkyfanError
+from skyfan.models.converted import read_converted
 from skyfan.models.loading import load_model
 from skyfan.models.locating import locate_models, models_digest
 from skyfan.planning import Plan
@@ -108,21 +110,38 @@ def verify_run(ledger: RunLedger, plan: Plan, *, samples: int = DEFAULT_SAMPLES,
 
 
 def _check_model(ledger: RunLedger, plan: Plan, found: Verification) -> None:
-    """The file that the job names, and the one that ranks load where that was converted, hold the planned model."""
+    """The files that the job names, and those that ranks load where they were converted, hold the planned models."""
+    digests = [plan.model_digest]
     try:
         models = locate_models(plan.job.models)
         if models_digest(models) != plan.model_digest:
             found.add(", ".join(one.uri for one in models), "the model is not the one of the run: its SHA-256 differs")
+        else:
+            digests = [models_digest([one]) for one in models]
     except BadInput as error:
         found.add(", ".join(plan.job.models), f"the model cannot be read: {error}")
-    converted = ledger.model_uri(plan.model_digest)
-    try:
-        if load_model(converted).made_of != plan.model_digest:
-            found.add(converted, "the converted model was made of another file")
-    except LocationError:
-        return  # ranks load the file that the job names
-    except BadInput as error:
-        found.add(converted, f"the converted model is damaged: {error}")
+    for digest in digests:
+        _check_converted(ledger, digest, found)
+
+
+def _check_converted(ledger: RunLedger, digest: str, found: Verification) -> None:
+    """A checkpoint's conversion, or a program's chosen engine with its files: whole, and made of that model."""
+    for uri, source_of in ((ledger.model_uri(digest), _checkpoint_source), (ledger.engine_uri(digest), _engine_source)):
+        try:
+            if source_of(uri) != digest:
+                found.add(uri, "the converted model was made of another file")
+        except LocationError:
+            continue  # it was not converted in this way
+        except BadInput as error:
+            found.add(uri, f"the converted model is damaged: {error}")
+
+
+def _checkpoint_source(uri: str) -> str | None:
+    return load_model(uri).made_of
+
+
+def _engine_source(uri: str) -> str:
+    return read_converted(uri, store.read(uri)).choice.source_digest
 
 
 def _chosen_rows(plan: Plan, present: list[int], count: int, seed: int) -> dict[int, NDArray[np.int64]]:

@@ -16,6 +16,8 @@ from skyfan.errors import Incomplete, Mismatch
 from skyfan.runs.predictions import RECORD_KEY
 from tests.conftest import make_sample, make_small_model
 from tests.e2e.support import make_job, run
+from tests.e2e.test_results import exported
+from tests.e2e.test_several_models import Magnitudes
 
 pytestmark = pytest.mark.slow
 
@@ -107,6 +109,19 @@ def test_a_changed_byte_of_the_converted_model_is_found(whole: Path):
     (finding,) = skyfan.open_run(str(whole)).verify(samples=4).findings
     assert finding.where == str(model)
     assert "damaged" in finding.what
+
+
+def test_a_changed_byte_of_a_converted_program_is_found(tmp_path: Path):
+    sample, model = make_sample(tmp_path / "sky.pt", samples=12), tmp_path / "magnitudes.pt2"
+    exported(Magnitudes(), model)
+    run(make_job(sample.path, model, tmp_path / "run", engine="openvino"))
+    (graph,) = (tmp_path / "run/model").glob("*/*.xml")
+    content = bytearray(graph.read_bytes())
+    content[len(content) // 2] ^= 1
+    graph.write_bytes(bytes(content))
+    (finding,) = skyfan.open_run(str(tmp_path / "run")).verify(samples=4).findings
+    assert finding.where == str(graph.with_name("engine.json"))
+    assert f"{graph.name} of {finding.where} changed" in finding.what
 
 
 def test_a_changed_byte_of_the_users_model_is_found(tmp_path: Path):

@@ -49,6 +49,7 @@ def test_analyse_tells_what_clusters_did():
     gpu = [row for row in found["clusters"] if "cuda" in row["where"]]
     assert [row["overstated"] for row in gpu] == pytest.approx([1, 1], rel=1e-3)
     text = skyfan("analyse", str(PUBLISHED.with_name("hpc"))).stdout
+    assert max(map(len, text.splitlines())) <= 80
     line = next(line for line in text.splitlines() if "512 GB" in line)
     assert line.split()[-3:] == ["962,218", "34,457", "27.9×"]
 

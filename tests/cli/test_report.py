@@ -48,6 +48,7 @@ def test_two_runs_are_put_side_by_side(tmp_path: Path, sample, small_model):
         run(job)
     text = skyfan("report", tmp_path / "one", tmp_path / "other").stdout
     assert "The runs differ in number of ranks" in text
+    assert max(map(len, text.splitlines())) <= 80
     found = json.loads(skyfan("report", tmp_path / "one", tmp_path / "other", "--json").stdout)
     rows = {row["metric"]: row for row in found["rows"]}
     assert rows["samples predicted"]["values"] == [101, 101]

@@ -32,6 +32,7 @@ def test_metrics_are_scikit_learn_s_and_direct_ones():
     assert found["mse"] == pytest.approx(mean_squared_error(some.z_spec, some.z_pred))
     assert found["r2"] == pytest.approx(r2_score(some.z_spec, some.z_pred))
     residual = delta_z(some.z_pred, some.z_spec)
+    assert found["nmad"] == pytest.approx(1.48 * stats.median_abs_deviation(residual), rel=2e-3)  # or 1.4826
     assert found["sigma68"] == pytest.approx((np.percentile(residual, 84) - np.percentile(residual, 16)) / 2)
     inside = (some.z_spec >= some.scores["z_low"]) & (some.z_spec <= some.scores["z_high"])
     assert found["coverage"] == pytest.approx(inside.mean(), abs=1e-3)

@@ -31,6 +31,7 @@ def import_arrow_without_pandas() -> None:
     try:
         import pyarrow as pa
 
-        pa.array([0])
+        # Not from the default pool: that reserves 1 GiB of address space, which a limit (ulimit -v) may not have.
+        pa.array([0], memory_pool=pa.system_memory_pool())
     finally:
         sys.meta_path.remove(finder)

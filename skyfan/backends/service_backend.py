@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import resource
 import time
 from abc import abstractmethod
 from contextlib import suppress
@@ -15,6 +16,7 @@ from skyfan.errors import Interrupted, SkyfanError
 from skyfan.events import Event, Listener
 from skyfan.job import Job
 from skyfan.records import Summary
+from skyfan.units import format_size
 
 # The words of CPython, of the dynamic linker, of torch and OpenVINO (C++ threads: EAGAIN; ENOMEM) and of oneDNN, whose
 # kernels are made in memory of their own: by these alone such errors are told from others.
@@ -26,6 +28,9 @@ NO_MEMORY = (
     "this process may not use more memory or threads (see ulimit -a); raise the limit, or use fewer --workers or a "
     "smaller --batch-size."
 )
+# Of address space, 1 GiB of which pyarrow's allocator reserves. With less, libraries end the process themselves: OpenBLAS
+# with exit code 1, gRPC with SIGABRT. With more, what is refused still reaches `_OUT_OF_MEMORY`.
+MIN_ADDRESS_SPACE_BYTES = 5 * 2**29
 INTERRUPTED = "interrupted; what is committed is kept, and the same command computes the rest."
 
 
@@ -46,6 +51,7 @@ class ServiceBackend(Backend):
 
     def run(self, job: Job, listener: Listener) -> Summary:
         """Starts the services and runs the job over them."""
+        _require_address_space()
         services = self.services(job)
         try:
             return asyncio.run(self._run(job, services, listener))
@@ -105,3 +111,12 @@ class ServiceBackend(Backend):
             return finished
         async with services:
             return await run_job(job, services, listener, started_s)
+
+
+def _require_address_space() -> None:
+    limit_bytes, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit_bytes != resource.RLIM_INFINITY and limit_bytes < MIN_ADDRESS_SPACE_BYTES:
+        raise SkyfanError(
+            f"this process may use no more memory than {format_size(limit_bytes)} of address space, and a run needs "
+            f"{format_size(MIN_ADDRESS_SPACE_BYTES)}; raise the limit: ulimit -v unlimited. Nothing was written."
+        )

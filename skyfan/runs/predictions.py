@@ -78,6 +78,8 @@ def readable(uri: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
+        if isinstance(error, MemoryError) or "Failed to launch worker thread" in str(error):
+            raise MemoryError(first_line(error)) from error  # the file may be whole
         raise _damaged(uri, first_line(error)) from error
 
 

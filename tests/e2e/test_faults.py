@@ -10,6 +10,7 @@ import sys
 import time
 
 import psutil
+import pyarrow as pa
 import pytest
 
 import skyfan
@@ -17,6 +18,7 @@ from skyfan.backends.process import ProcessServices
 from skyfan.backends.retry_policy import RetryPolicy, exceeds_tolerance
 from skyfan.errors import BadInput, Busy, DatasetError, SkyfanError, Transient
 from skyfan.events import RankCommitted, RankFailed, RankProgress, RankRetried
+from skyfan.runs.predictions import readable
 from tests.conftest import make_sample
 from tests.e2e.support import assert_equal_z, make_job, predictions, run
 
@@ -163,6 +165,28 @@ def test_no_memory_is_a_sentence(sample, small_model, tmp_path, error):
 
     with pytest.raises(SkyfanError, match="may not use more memory"):
         run(make_job(sample.path, small_model, tmp_path / "run"), Full())
+
+
+def test_too_little_address_space_is_a_sentence_before_anything_starts(sample, small_model, tmp_path):
+    """Libraries that get none end the process themselves, by exit code 1 or a signal."""
+    limited = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_AS, (15 * 10**8,) * 2); "
+    for on in ("process", "local"):
+        arguments = ["-m", "skyfan", "run", "--quiet", "--on", on, "--output", str(tmp_path / on)]
+        arguments += ["--dataset", str(sample.path), "--model", str(small_model)]
+        done = subprocess.run(
+            [sys.executable, "-c", f"{limited}os.execv(sys.executable, [sys.executable, *{arguments!r}])"],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert (done.returncode, "raise the limit: ulimit -v unlimited" in done.stderr) == (4, True), done.stderr
+        assert not (tmp_path / on).exists()
+
+
+def test_a_reader_without_memory_is_not_told_that_the_file_is_damaged():
+    with pytest.raises(MemoryError), readable("rank.parquet"):
+        raise pa.ArrowException("Unknown error: Failed to launch worker thread: Resource temporarily unavailable")
 
 
 def test_other_errors_of_an_engine_are_not_taken_for_no_memory(sample, small_model, tmp_path):

@@ -31,7 +31,7 @@ locals {
   }
 }
 
-# Who takes a role: a service, on behalf of this account's resources where it says so.
+# Who takes a role: a service, on behalf of this account's resources where a condition is given.
 locals {
   trusted = {
     lambda         = { service = "lambda", of_account = false, source_arns = [] }

@@ -28,8 +28,8 @@ NO_MEMORY = (
     "this process may not use more memory or threads (see ulimit -a); raise the limit, or use fewer --workers or a "
     "smaller --batch-size."
 )
-# Of address space, 1 GiB of which pyarrow's allocator reserves. With less, libraries end the process themselves: OpenBLAS
-# with exit code 1, gRPC with SIGABRT. With more, what is refused still reaches `_OUT_OF_MEMORY`.
+# Of address space, 1 GiB of which pyarrow's allocator reserves. With less, libraries end the process themselves:
+# OpenBLAS with exit code 1, gRPC with SIGABRT. With more, what is refused still reaches `_OUT_OF_MEMORY`.
 MIN_ADDRESS_SPACE_BYTES = 5 * 2**29
 INTERRUPTED = "interrupted; what is committed is kept, and the same command computes the rest."
 

@@ -19,6 +19,7 @@ _WHOLE_FILE_BYTES = 2**20
 # The first and the last four bytes are "PAR1", four more are the footer's length:
 # https://parquet.apache.org/docs/file-format/
 _SMALLEST_PARQUET_BYTES = 12
+_LOOKS = 3
 
 
 def read_record(uri: str, run_id: str) -> RankRecord:
@@ -64,6 +65,9 @@ def open_predictions(uri: str, run_id: str) -> tuple[pq.ParquetFile, RankRecord]
         LocationError: there is no such file.
     """
     info = store.head(uri)
+    for _ in range(_LOOKS):
+        if info.size_bytes < _SMALLEST_PARQUET_BYTES:
+            info = store.head(uri)  # an answer that was cut on its way tells 0 bytes, too
     check_size(info)
     # A small file is one request; of a large one the columns that are wanted are read, and no others.
     source = io.BytesIO(store.read(uri)) if info.size_bytes <= _WHOLE_FILE_BYTES else store.RangeFile(info)

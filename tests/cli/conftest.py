@@ -1,3 +1,6 @@
+"""What tests of the command line share."""
+
+import pytest
 
 
 @pytest.fixture(autouse=True)

@@ -82,6 +82,13 @@ Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidat
 PartitionSize = Annotated[Annotated[int, Field(ge=1)] | Literal["file", "auto"], BeforeValidator(_size_bytes)]
 
 
+def size_in_bytes(size: PartitionSize) -> int | None:
+    """The partition size as a number; None: each file is one partition."""
+    if size == AUTO_SIZE:
+        return DEFAULT_PARTITION_BYTES
+    return None if size == WHOLE_FILES else int(size)
+
+
 class RunOptions(ColumnOptions):
     """The options that are part of a run's identity, because predictions or records depend on them."""
 
@@ -220,9 +227,7 @@ class Job(RunOptions):
     @property
     def partition_size_bytes(self) -> int | None:
         """The partition size as a number; None: each file is one partition."""
-        if self.partition_size == AUTO_SIZE:
-            return DEFAULT_PARTITION_BYTES
-        return None if self.partition_size == WHOLE_FILES else int(self.partition_size)
+        return size_in_bytes(self.partition_size)
 
     @classmethod
     def checked(cls, fields: Mapping[str, object], spelled: Callable[[str], str] = str) -> Self:

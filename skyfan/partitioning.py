@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from skyfan.errors import BadInput
-from skyfan.job import AUTO_SIZE, DEFAULT_PARTITION_BYTES, WHOLE_FILES, PartitionSize
+from skyfan.job import WHOLE_FILES, PartitionSize, size_in_bytes
 from skyfan.layout import FileLayout
 from skyfan.planning import MAX_RANKS, Span
 from skyfan.units import counted, format_size
@@ -41,17 +41,15 @@ def make_partitions(
     """
     partitions: list[Span] = []
     first_sample = 0
-    if partition_size == AUTO_SIZE:
-        partition_size = DEFAULT_PARTITION_BYTES
+    size_bytes = size_in_bytes(partition_size)
     steps = [
-        file.samples if partition_size == WHOLE_FILES else samples_per_partition(file.sample_bytes, int(partition_size))
-        for file in files
+        file.samples if size_bytes is None else samples_per_partition(file.sample_bytes, size_bytes) for file in files
     ]
-    most = max(1, PARTITION_RESULT_BYTES // max(1, result_row_bytes))
+    most = _samples_within(PARTITION_RESULT_BYTES, result_row_bytes)
     steps = [min(step, most) for step in steps]
     count = sum(-(-file.samples // step) for file, step in zip(files, steps, strict=True))
     if count > MAX_RANKS:
-        size = partition_size if isinstance(partition_size, str) else format_size(partition_size)
+        size = WHOLE_FILES if size_bytes is None else format_size(size_bytes)
         raise BadInput(
             f"--partition-size {size} would make {count:,} partitions, more than the {MAX_RANKS:,} that a run holds; "
             "take a larger one."
@@ -66,7 +64,11 @@ def make_partitions(
 
 def max_rank_samples(result_row_bytes: int) -> int:
     """Samples whose results are at most `MAX_RESULT_BYTES` together; at least one."""
-    return max(1, MAX_RESULT_BYTES // max(1, result_row_bytes))
+    return _samples_within(MAX_RESULT_BYTES, result_row_bytes)
+
+
+def _samples_within(result_bytes: int, result_row_bytes: int) -> int:
+    return max(1, result_bytes // max(1, result_row_bytes))
 
 
 def distribute(partitions: list[Span], world_size: int) -> tuple[tuple[Span, ...], ...]:
@@ -118,7 +120,7 @@ def distribute_ranks(
     """
     if world_size is not None or rank_bytes is None:
         return distribute(partitions, world_size or len(partitions))
-    most = max(1, PARTITION_RESULT_BYTES // max(1, result_row_bytes))
+    most = _samples_within(PARTITION_RESULT_BYTES, result_row_bytes)
     ranks: list[list[Span]] = []
     share, samples, position = -1, 0, 0
     for part in partitions:

@@ -10,10 +10,11 @@ import hashlib
 import hmac
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from skyfan.errors import BadInput
 from skyfan.rpc.credentials import shared_token
+from skyfan.validation import Frozen
 
 Channel = Literal["relay", "store"]
 
@@ -22,10 +23,8 @@ Channel = Literal["relay", "store"]
 MAX_MEMBERS: dict[Channel, int] = {"relay": 1024, "store": 256}
 
 
-class RankGroup(BaseModel):
+class RankGroup(Frozen):
     """The group as one of its ranks knows it; `rendezvous` is None where messages go through the run's folder."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(min_length=1, description="unique to this start of the run")
     members: int = Field(ge=1, description="number of ranks in the group")

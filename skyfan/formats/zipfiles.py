@@ -4,6 +4,7 @@ import struct
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from skyfan import store
@@ -35,7 +36,7 @@ class Directory:
     end: int
     comment: bytes
 
-    @property
+    @cached_property
     def stops(self) -> dict[int, int]:
         """Where each entry begins → where the next one, or the directory, does."""
         starts = sorted(entry.header_offset for entry in self.entries)
@@ -43,11 +44,10 @@ class Directory:
 
     def misplaced(self) -> zipfile.ZipInfo | None:
         """An entry that lies outside the file, overlaps another, or has two sizes; None: all are in order."""
-        stops = self.stops
         for entry in self.entries:
             ends = entry.header_offset + LOCAL_HEADER.size + entry.file_size
-            two = len(stops) < len(self.entries) or entry.file_size != entry.compress_size
-            if two or entry.header_offset < 0 or ends > stops[entry.header_offset]:
+            two = len(self.stops) < len(self.entries) or entry.file_size != entry.compress_size
+            if two or entry.header_offset < 0 or ends > self.stops[entry.header_offset]:
                 return entry
         return None
 

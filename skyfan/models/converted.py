@@ -17,26 +17,24 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from skyfan import store
 from skyfan.errors import LocationError, ModelError
 from skyfan.layout import OutputSpec
 from skyfan.models.inputs import ModelInput, examples
-from skyfan.validation import first_problem
+from skyfan.validation import Frozen, first_problem
 
 CHOICE = "engine.json"
 EngineName = Literal["openvino", "onnxruntime", "torch"]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
-class EngineChoice(BaseModel):
+class EngineChoice(Frozen):
     """Which engine runs a model in this run, why, and what it is given. `rates`: samples a second of the timed trial.
 
     `micro_batch`: how many samples OpenVINO computes at once. `files`: the suffix of each file and its SHA-256.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     schema_: Literal["skyfan.engine/1"] = Field("skyfan.engine/1", alias="schema")
     engine: EngineName

@@ -8,22 +8,21 @@ from collections import defaultdict
 from collections.abc import Container
 from datetime import UTC, datetime
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from skyfan import store
 from skyfan.errors import SkyfanError
 from skyfan.records import MAX_LISTED_FAILURES
 from skyfan.runs.folder import RunFolder, json_bytes, parse_document
+from skyfan.validation import Frozen
 
 MAX_FAILURE_FILES = 1000
 """Of one rank and start: far more attempts than a scheduler makes."""
 _NAME = re.compile(r"rank-([0-9]{7})-([0-9]+)\.json")
 
 
-class RankFailure(BaseModel):
+class RankFailure(Frozen):
     """One failed attempt of a rank: `error` is the error's name, `retry` whether it is worth another attempt."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     rank: int = Field(ge=0)
     attempt: int = Field(ge=1)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -115,7 +115,7 @@ def _anomalies(folder: RunLedger, plan: Plan, go_on: Callable[[], None]) -> Anom
     def vectors() -> Iterator[Vectors]:
         for rank in folder.committed_of(plan):
             go_on()
-            with suppress(LocationError):  # removed since it was listed, by a second start with --no-resume
+            with _unless_removed(folder, rank):
                 # In pieces: as float64, a rank's embeddings have twice the size of its largest file.
                 for piece in folder.read_pieces(rank, plan.run_id, ("sample_index", name), _EMBEDDING_ROWS):
                     rows = piece.filter(piece[name].is_valid())
@@ -144,18 +144,25 @@ def _each_rank(
     """The rows and the record of each committed rank, in order; a few ranks are read at once."""
 
     def read(rank: int) -> tuple[pa.Table, RankRecord] | None:
-        try:
-            table, record = folder.read_predictions(rank, plan.run_id, columns)
-        except LocationError:
-            if store.exists(folder.predictions_uri(rank)):
-                raise
-            return None  # removed since it was listed, by a second start with --no-resume
-        return table, reconciled(record)
+        found = None
+        with _unless_removed(folder, rank):
+            found = folder.read_predictions(rank, plan.run_id, columns)
+        return None if found is None else (found[0], reconciled(found[1]))
 
     with ThreadPoolExecutor(READERS) as readers:
         ranks = folder.committed_of(plan)
         for start in range(0, len(ranks), READERS):
             yield from filter(None, readers.map(read, ranks[start : start + READERS]))
+
+
+@contextmanager
+def _unless_removed(folder: RunLedger, rank: int) -> Iterator[None]:
+    """Leaves a rank out whose file was removed since it was listed, by a second start with --no-resume."""
+    try:
+        yield
+    except LocationError:
+        if store.exists(folder.predictions_uri(rank)):
+            raise
 
 
 def _redshifts(table: pa.Table) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:

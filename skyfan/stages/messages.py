@@ -2,18 +2,15 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator
+from pydantic import Field, FiniteFloat, field_validator
 
 from skyfan.comm.rank_group import RankGroup
 from skyfan.job import Job
 from skyfan.planning import Calibration, PlanItem, RunId
+from skyfan.validation import Frozen
 
 
-class _Message(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-
-class PrepareRequest(_Message):
+class PrepareRequest(Frozen):
     """Read the job's model once, before the fan-out, and try it on the shape of the dataset's samples.
 
     Nothing is written. `measure_rate`: also time it, where ranks have a time limit.
@@ -23,7 +20,7 @@ class PrepareRequest(_Message):
     measure_rate: bool = False
 
 
-class ModelPart(_Message):
+class ModelPart(Frozen):
     """One model file; `digest` is the SHA-256 of its bytes, in hex, `name` that of its columns where it is of several.
 
     Several models are one whose `parts` they are: without a file of its own (`uri` is empty), and with a digest over
@@ -53,7 +50,7 @@ class PreparedModel(ModelPart):
     parts: tuple["PreparedModel", ...] = ()
 
 
-class PlanRequest(_Message):
+class PlanRequest(Frozen):
     """Plan the run and claim its output.
 
     With `rank_limit_s` and a model whose rate is known, a plan whose largest rank would not end in time is refused.
@@ -66,14 +63,14 @@ class PlanRequest(_Message):
     rank_limit_s: float | None = Field(default=None, gt=0)
 
 
-class PlanReply(_Message):
+class PlanReply(Frozen):
     """The plan lies in the run's folder; `committed_ranks` were computed by an earlier start of this run."""
 
     run_id: RunId
     committed_ranks: tuple[int, ...]
 
 
-class ConvertRequest(_Message):
+class ConvertRequest(Frozen):
     """Leave the model in the run's folder in the form that ranks load, if that is another than the file's own.
 
     `executors`: how many processes will load it. A program is converted only where the run is long enough.
@@ -97,7 +94,7 @@ class ModelFile(ModelPart):
     parts: tuple["ModelFile", ...] = ()
 
 
-class _RankRequest(_Message):
+class _RankRequest(Frozen):
     """What is asked of a rank beside its item."""
 
     run_id: RunId
@@ -125,7 +122,7 @@ class InferRequest(_RankRequest):
         return item
 
 
-class ItemReference(_Message):
+class ItemReference(Frozen):
     """One rank's line of items.jsonl; `group_rank` numbers the ranks that this start computes."""
 
     rank: int = Field(ge=0)
@@ -141,7 +138,7 @@ class InferByReference(_RankRequest):
     item: ItemReference
 
 
-class AggregateRequest(_Message):
+class AggregateRequest(Frozen):
     """Merge what the ranks committed. What only the caller knows of this start comes with it.
 
     `elapsed_s`: how long ago it was asked for, by a monotonic clock. `reused_ranks`: those that were committed before.

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from skyfan import store
 from skyfan.errors import BadInput, LocationError
@@ -21,6 +21,7 @@ from skyfan.planning import RunId
 from skyfan.runs.folder import RunFolder, parse_document, write_json
 from skyfan.stages.items import read_item
 from skyfan.stages.messages import InferRequest, ItemReference, ModelFile
+from skyfan.validation import Frozen
 
 START_SCHEMA: Literal["skyfan.start/1"] = "skyfan.start/1"
 StartName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,79}$")]
@@ -28,13 +29,11 @@ StartName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]
 _BEGIN, _BETWEEN, _END = b"[\n", b",\n", b"\n]\n"
 
 
-class Start(BaseModel):
+class Start(Frozen):
     """`start-<name>.json`: `ranks` are to be done by the tasks of the scheduler that is called `target`.
 
     `entry_bytes` is the length of each entry of the list of ranks.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
 
     schema_: Literal["skyfan.start/1"] = Field(START_SCHEMA, alias="schema")
     name: StartName

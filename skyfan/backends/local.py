@@ -33,6 +33,7 @@ START_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 2.0
 # How long a child whose connection broke may take to be seen as ended.
 END_DEADLINE_S = 3.0
+_NO_ANSWER = "no answer"
 LOOPBACK = "127.0.0.1"
 
 
@@ -74,6 +75,8 @@ class Child:
         self._process: asyncio.subprocess.Process | None = None
         self._starting = asyncio.Lock()
         self.address = ""
+        self.ended = ("", "")
+        """Where the process before this one answered, and how it ended."""
 
     @property
     def running(self) -> bool:
@@ -90,8 +93,10 @@ class Child:
             if self.running:
                 return
             if self._process is not None:
-                log = structlog.get_logger("driver")
-                log.warning(f"the {self.service} died and is started again", how=await self.end_of())
+                how = await self.end_of()
+                if self.address:  # else it had not begun to answer
+                    self.ended, self.address = (self.address, how), ""
+                structlog.get_logger("driver").warning(f"the {self.service} died and is started again", how=how)
             await self._start()
 
     async def end_of(self) -> str:
@@ -101,7 +106,7 @@ class Child:
             async with asyncio.timeout(END_DEADLINE_S):
                 code = await self._process.wait()
         except TimeoutError:
-            return "no answer"
+            return _NO_ANSWER
         if code == -signal.SIGKILL:
             return "signal 9, often out of memory"
         return f"signal {-code}" if code < 0 else f"exit code {code}: {self._last_words()}"
@@ -251,13 +256,16 @@ class LocalServices(GrpcServices):
         return child.address
 
     async def loss_of(self, address: str) -> str | None:
-        """How the child at this address ended, or that it had to be."""
-        child = next((child for child in self._children if child.address == address), None)
-        if child is None:
-            return None
-        how = await child.end_of()
-        await child.kill()
-        return how
+        """How the child at this address ended, or that it had to be; its successor may be there already."""
+        for child in self._children:
+            if child.address == address:
+                how = await child.end_of()
+                if how == _NO_ANSWER:
+                    await child.kill()
+                return how
+            if child.ended[0] == address:
+                return child.ended[1]
+        return None
 
     async def _executor_addresses(self) -> set[str]:
         executors = self._executors()
@@ -266,7 +274,7 @@ class LocalServices(GrpcServices):
             if not any(child.running for child in executors):
                 raise failed[0]
             structlog.get_logger("driver").warning("an executor does not start again", error=str(failed[0]))
-        return {child.address for child in executors if child.running}
+        return {child.address for child in executors if child.running and child.address}
 
 
 class LocalBackend(ServiceBackend):

@@ -64,3 +64,25 @@ def test_no_more_executors_start_than_there_are_ranks(sample, small_model, tmp_p
     assert run(job, "local", listener).state == "complete"
     assert max(seen) <= 3
     assert not list(executors())
+
+
+@pytest.mark.slow
+def test_how_a_child_ended_is_known_when_its_successor_is_there_already():
+    """A rank hears of the death after another call has started the child again, which then must not be ended."""
+
+    async def kill_and_ask() -> None:
+        async with LocalServices(workers=1) as services:
+            first = await services.address_of("partitioner")
+            port = int(first.rsplit(":", 1)[1])
+            (process,) = (
+                child
+                for child in psutil.Process().children(recursive=True)
+                if any(one.status == "LISTEN" and one.laddr.port == port for one in child.net_connections())
+            )
+            process.kill()
+            second = await services.address_of("partitioner")
+            assert second != first
+            assert await services.loss_of(first) == "signal 9, often out of memory"
+            assert await services.address_of("partitioner") == second
+
+    asyncio.run(kill_and_ask())

@@ -79,6 +79,7 @@ class RedshiftSample:
         names = [name for name in SHOWN_COLUMNS if name in predictions.column_names]
         if "z_pred" not in names:
             return
+        self.__dict__.pop("galaxies", None)
         rows = predictions.select(names).replace_schema_metadata(None)
         if self._step == 1:
             self._tables.append(rows)
@@ -90,7 +91,7 @@ class RedshiftSample:
             residual = np.abs(delta_z(found["z_pred"].to_numpy(), found["z_spec"].to_numpy()))
             self._worst = found.take(np.argsort(-residual, kind="stable")[:MAX_CUTOUTS])
 
-    @property
+    @cached_property
     def galaxies(self) -> Galaxies | None:
         """The galaxies whose redshift is known; None if there is none."""
         shown = [known for table in self._tables if (known := known_galaxies(table)) is not None]

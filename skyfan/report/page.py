@@ -2,6 +2,7 @@
 
 import heapq
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import PurePath
 from typing import Any
@@ -59,12 +60,37 @@ _MAX_CONFUSION = 20
 Section = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """What is drawn for a page from records and galaxies alone: it can be drawn before there is a summary."""
+
+    figures: list[Section]
+    timeline: Markup | None
+    outliers: list[Section]
+    note: str
+
+
 @on_drawing_thread
+def draw_pictures(records: Sequence[RankRecord], redshifts: RedshiftSample, seen: Observed) -> Pictures:
+    """`seen` holds what was read from the dataset."""
+    return Pictures(
+        figures=redshift_sections(redshifts, seen),
+        timeline=rank_timeline(records),
+        outliers=[shown_outlier(one, seen.rows_of.get(one.index)) for one in seen.outliers],
+        note=gallery_note(seen),
+    )
+
+
 def render_run(
     summary: Summary, records: Sequence[RankRecord], redshifts: RedshiftSample, observed: Observed | None = None
 ) -> str:
     """The page as HTML text; `observed` holds what was read from the dataset, None where nothing was."""
-    seen = observed or Observed()
+    return fill_page(summary, records, draw_pictures(records, redshifts, observed or Observed()))
+
+
+@on_drawing_thread
+def fill_page(summary: Summary, records: Sequence[RankRecord], pictures: Pictures) -> str:
+    """The page as HTML text."""
     listed = sorted(heapq.nlargest(MAX_LISTED_RANKS, records, key=lambda r: r.wall_s), key=lambda r: r.rank)
     return _ENVIRONMENT.from_string(
         _part("run.html")
@@ -78,12 +104,12 @@ def render_run(
         science=_metrics(summary),
         trained_note=trained_note(summary) if summary.trained_samples else "",
         bins=bin_tables(summary.science_bins),
-        figures=[*redshift_sections(redshifts, seen), *_pit_section(summary), *_class_sections(summary)],
+        figures=[*pictures.figures, *_pit_section(summary), *_class_sections(summary)],
         confusion=_confusion(summary),
-        timeline=rank_timeline(records),
-        outliers=[shown_outlier(one, seen.rows_of.get(one.index)) for one in seen.outliers],
+        timeline=pictures.timeline,
+        outliers=pictures.outliers,
         gallery_title=gallery_title(summary),
-        gallery_note=gallery_note(seen),
+        gallery_note=pictures.note,
         columns=_COLUMNS,
         records=listed,
         hidden_ranks=len(records) - len(listed),

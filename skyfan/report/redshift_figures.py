@@ -37,9 +37,9 @@ _WIDTH = 5.2
 def redshift_figure(z_pred: Values, z_spec: Values) -> Figure:
     """Predicted against spectroscopic redshift as a density, with the identity and |Δz| = 0.05."""
     with new_figure(_WIDTH, 5.0) as (figure, axes):
-        low = min(0.0, float(np.percentile(np.concatenate([z_pred, z_spec]), 0.1)))
-        top = max(float(np.percentile(np.concatenate([z_pred, z_spec]), 99.9)) * 1.05, low + 0.01)
-        span = (low, top)
+        lowest, highest = np.percentile(np.concatenate([z_pred, z_spec]), [0.1, 99.9])
+        low = min(0.0, float(lowest))
+        span = (low, max(float(highest) * 1.05, low + 0.01))
         beyond = _density(figure, axes, z_spec, z_pred, span, span)
         grid = np.array(span)
         axes.plot(grid, grid, color=GREY, linewidth=1, label="equal")

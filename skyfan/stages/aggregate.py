@@ -7,9 +7,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import structlog
 
@@ -30,6 +31,7 @@ from skyfan.records import (
     Throughput,
     Timing,
 )
+from skyfan.report import import_page
 from skyfan.report.galaxies import Observed, observe
 from skyfan.report.shown_rows import shown_rows
 from skyfan.runs.commit import RunLedger
@@ -38,6 +40,9 @@ from skyfan.stages.judging import classes_summary, judge
 from skyfan.stages.merging import Merged, merge
 from skyfan.stages.messages import AggregateRequest
 from skyfan.stages.trained_galaxies import is_noticed
+
+if TYPE_CHECKING:
+    from skyfan.report.page import Pictures
 
 MAX_CAVEATS = 5
 ABSENT = "rank is missing"
@@ -63,14 +68,19 @@ def aggregate(request: AggregateRequest, cancelled: threading.Event | None = Non
         if cancelled is not None and cancelled.is_set():
             raise Interrupted("stopped before the summary was written; the same command writes it.")
 
-    merged = merge(folder, plan, go_on)
-    verified = _verified_tensors(plan, merged.records)
-    write_json(folder.combined_uri, [record.to_json_dict() for record in merged.records])
-    observed = _observe(folder, plan, merged)
-    summary = _summary(request, plan, merged, observed, start).model_copy(update={"verified_tensors": verified})
+    # The page's pictures take as long as the metrics, and neither needs the other.
+    with ThreadPoolExecutor(1, thread_name_prefix="skyfan-page") as beside:
+        beside.submit(import_page)
+        merged = merge(folder, plan, go_on)
+        verified = _verified_tensors(plan, merged.records)
+        write_json(folder.combined_uri, [record.to_json_dict() for record in merged.records])
+        observed = _observe(folder, plan, merged)
+        go_on()
+        pictures = beside.submit(_draw, merged, observed)
+        summary = _summary(request, plan, merged, observed, start).model_copy(update={"verified_tensors": verified})
+        go_on()
+        _put_report(folder, summary, merged, pictures.result())
     # The summary comes last: with it the run is finished, and nothing is left for another start to do.
-    go_on()
-    _put_report(folder, summary, merged, observed)
     go_on()
     write_json(folder.summary_uri, summary.to_json_dict())
     structlog.get_logger("aggregator").info(
@@ -94,7 +104,7 @@ def aggregate_again(ledger: RunLedger) -> Summary:
 def write_report(folder: RunLedger, plan: Plan, summary: Summary) -> None:
     """Writes report.html again, from a summary that exists."""
     merged = merge(folder, plan)
-    _put_report(folder, summary, merged, _observe(folder, plan, merged))
+    _put_report(folder, summary, merged, _draw(merged, _observe(folder, plan, merged)))
 
 
 def _observe(folder: RunLedger, plan: Plan, merged: Merged) -> Observed:
@@ -105,10 +115,16 @@ def _observe(folder: RunLedger, plan: Plan, merged: Merged) -> Observed:
     return replace(observed, rows_of=rows)
 
 
-def _put_report(folder: RunFolder, summary: Summary, merged: Merged, observed: Observed) -> None:
-    from skyfan.report.page import render_run
+def _draw(merged: Merged, observed: Observed) -> "Pictures":
+    from skyfan.report.page import draw_pictures
 
-    store.put(folder.report_uri, render_run(summary, merged.records, merged.redshifts, observed).encode())
+    return draw_pictures(merged.records, merged.redshifts, observed)
+
+
+def _put_report(folder: RunFolder, summary: Summary, merged: Merged, pictures: "Pictures") -> None:
+    from skyfan.report.page import fill_page
+
+    store.put(folder.report_uri, fill_page(summary, merged.records, pictures).encode())
 
 
 def _verified_tensors(plan: Plan, records: Sequence[RankRecord]) -> int | None:

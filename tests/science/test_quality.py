@@ -66,6 +66,22 @@ def test_errors_follow_from_the_rows_and_not_from_their_order_or_the_ranks():
         assert errors_of(shuffled)[name] == pytest.approx(error, rel=1e-9)
 
 
+@pytest.mark.parametrize("count", [2, 3, 40])
+def test_the_error_of_nmad_is_that_of_replicates_written_out(count: int):
+    """With ties, and with replicates in which no galaxy counts."""
+    index, z_spec = np.arange(count), np.full(count, 0.1)
+    some = Labelled(index, z_spec + RNG.integers(-3, 4, count) / 128, z_spec)
+    residual, nmads = delta_z(some.z_pred, some.z_spec), []
+    for weights in poisson_weights(index).T.astype(int):
+        counted = np.sort(np.repeat(residual, weights))
+        if not len(counted):
+            nmads.append(0.0)
+            continue
+        lower = (len(counted) - 1) // 2
+        nmads.append(1.48 * np.sort(np.abs(counted - counted[lower]))[lower])
+    assert errors_of(some)["nmad"] == pytest.approx(np.std(nmads, ddof=1), rel=1e-12)
+
+
 def test_rows_that_stand_for_more_have_the_errors_of_all():
     some = galaxies(4000)
     part = errors_of(some.take(slice(None, None, 4)), total=4000)

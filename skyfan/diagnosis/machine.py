@@ -10,10 +10,11 @@ from pathlib import Path
 
 from skyfan._version import __version__
 from skyfan.diagnosis.findings import FAIL, OK, WARN, Finding
-from skyfan.engines.device import CPU, CUDA, NVIDIA_DRIVER, available_device
+from skyfan.engines.device import CPU, CUDA, available_device
 from skyfan.engines.threads import THREADS_VARIABLE, available_threads
 from skyfan.errors import SkyfanError
 from skyfan.sandbox import sandbox_status
+from skyfan.torch_libraries import NVIDIA_DRIVER
 from skyfan.units import counted, format_size
 
 _PACKAGES = ("numpy", "torch", "openvino", "pyarrow", "obstore", "grpcio", "boto3")

@@ -6,13 +6,11 @@ from pathlib import Path
 
 from skyfan.errors import BadInput
 from skyfan.settings import ComputeSettings, read, variable
+from skyfan.torch_libraries import NVIDIA_DRIVER
 
 VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 DEVICE_VARIABLE = variable(ComputeSettings, "device")
 DEVICES = AUTO, CPU, CUDA = ("auto", "cpu", "cuda")
-# The NVIDIA driver's own device. Where it is missing there is no GPU, and torch, which takes a second to import,
-# need not be asked.
-NVIDIA_DRIVER = Path("/dev/nvidiactl")
 
 
 def checked_device(name: str, said_by: str) -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from skyfan import store
 from skyfan.engines import Engine, create_engine
 from skyfan.engines.combined import OverSymmetries, SeveralModels
+from skyfan.engines.cuda_start import begin_cuda_start
+from skyfan.engines.device import CUDA
 from skyfan.job import DEMO_MODEL, RunOptions
 from skyfan.layout import FileLayout
 from skyfan.models import load_model
@@ -26,6 +28,10 @@ class ModelCache:
     _loaded: tuple[str, LoadedModel] | None = None
     _etag: str = ""
     _engine: tuple[EngineKey, Engine] | None = None
+
+    def __post_init__(self) -> None:
+        if self.device == CUDA:
+            begin_cuda_start(self.device)
 
     def model(self, uri: str, digest: str | None = None) -> LoadedModel:
         """The model at `uri`; with `digest`, refused if the file is not the one that was planned with.

@@ -1,11 +1,12 @@
 """A server keeps its model from rank to rank, but never one that the file no longer holds."""
 
 import shutil
+import threading
 
 import pytest
 import torch
 
-from skyfan.errors import ModelError
+from skyfan.errors import LocationError, ModelError
 from skyfan.stages.model_cache import ModelCache
 
 
@@ -40,3 +41,14 @@ def test_a_run_that_was_planned_with_another_model_is_refused(replaceable):
     replace(replaceable)
     with pytest.raises(ModelError, match="changed since the run was planned"):
         ModelCache(threads=1).model(str(replaceable), planned)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_named_once_and_not_by_its_start(small_model, capfd):
+    cache = ModelCache(threads=1, device="cuda")
+    for thread in threading.enumerate():
+        if thread.name == "skyfan-cuda-start":
+            thread.join(60)
+    with pytest.raises(LocationError, match="the device 'cuda' cannot be used"):
+        cache.model(str(small_model))
+    assert capfd.readouterr().err == ""

@@ -1,0 +1,30 @@
+"""torch's shared libraries, loaded beside what Python imports: half a second of a start that has a GPU.
+
+Python holds its lock while it loads a library; a call of the loader by ctypes does not.
+"""
+
+import ctypes
+import os
+import threading
+from importlib.util import find_spec
+from pathlib import Path
+
+# The NVIDIA driver's own device. Where it is missing there is no GPU, and torch, which takes a second to import,
+# need not be asked.
+NVIDIA_DRIVER = Path("/dev/nvidiactl")
+
+
+def begin_loading(driver: Path = NVIDIA_DRIVER) -> None:
+    """Loads them on a thread where there is a GPU. What cannot be loaded, torch's own import reports."""
+    torch = find_spec("torch") if driver.exists() else None
+    if torch is not None and torch.origin is not None:
+        folder = Path(torch.origin).parent / "lib"
+        threading.Thread(target=_load, args=(folder,), name="skyfan-torch-libraries", daemon=True).start()
+
+
+def _load(folder: Path) -> None:
+    load = ctypes.CDLL(None).dlopen
+    load.argtypes, load.restype = (ctypes.c_char_p, ctypes.c_int), ctypes.c_void_p
+    # As torch itself: the first has the symbols that all others share.
+    load(os.fsencode(folder / "libtorch_global_deps.so"), os.RTLD_NOW | os.RTLD_GLOBAL)
+    load(os.fsencode(folder / "libtorch_python.so"), os.RTLD_LAZY)

@@ -7,11 +7,12 @@ from skyfan import store
 from skyfan.backends.service_backend import ServiceBackend
 from skyfan.backends.services import Services
 from skyfan.backends.threads import in_loop, on_thread
-from skyfan.engines.device import available_device
+from skyfan.engines.device import CUDA, available_device
 from skyfan.engines.threads import available_threads
 from skyfan.events import Listener, RankProgress, counting
 from skyfan.job import Job
 from skyfan.records import RankRecord, Summary
+from skyfan.report import import_page
 from skyfan.stages.aggregate import aggregate
 from skyfan.stages.infer import Control, infer
 from skyfan.stages.messages import (
@@ -38,6 +39,7 @@ class ProcessServices(Services):
 
     def __init__(self, device: str | None = None) -> None:
         self._models = ModelCache(threads=available_threads(), device=available_device(device))
+        self._page: threading.Thread | None = None
 
     async def prepare(self, request: PrepareRequest, listener: Listener) -> PreparedModel:
         """As the executor does."""
@@ -53,6 +55,9 @@ class ProcessServices(Services):
 
     async def infer(self, request: InferRequest, listener: Listener) -> RankRecord:
         """As the executor does; when cancelled, the thread ends at the next batch."""
+        if self._page is None and self._models.device == CUDA:  # a processor that computes itself would only be slower
+            self._page = threading.Thread(target=import_page, name="skyfan-page")
+            self._page.start()
         tell = in_loop(listener)
         control = Control(progress=lambda done, total: tell(RankProgress(request.item.rank, done, total)))
         work = asyncio.create_task(asyncio.to_thread(infer, request, self._models, control))

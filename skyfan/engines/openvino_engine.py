@@ -113,8 +113,8 @@ class _Compiler:
         Parts of one graph: bf16 is a setting of a whole graph, and parts are compiled at the same time, which for the
         most part is work of one thread each. The blocks are the larger part, so they come first, in two halves.
         """
-        graph, depth = self._graph(ranges=ranges if precision == "int8" else None), self.form.config.depth
-        bf16, half = precision == "bf16", depth // 2
+        bf16, depth = precision == "bf16", self.form.config.depth
+        graph, half = self._graph(ranges=ranges if precision == "int8" else None, bf16=bf16), depth // 2
         with ThreadPoolExecutor(self.threads) as pool:
             parts = [(0, half), (half, depth)] if half else [(0, depth)]
             blocks = [pool.submit(self._stage, graph.blocks(*part), bf16=bf16) for part in parts]
@@ -128,8 +128,8 @@ class _Compiler:
         stage = Stage(self.core, graph.whole(), threads=1)
         return RangeObserver(stage.request(), tuple(graph.taps), self.form.config.head_width)
 
-    def _graph(self, *, ranges: Ranges | None = None, tap: bool = False) -> GraphBuilder:
-        return GraphBuilder(self.form, MICRO_BATCH, ranges=ranges, tap=tap)
+    def _graph(self, *, ranges: Ranges | None = None, bf16: bool = False, tap: bool = False) -> GraphBuilder:
+        return GraphBuilder(self.form, MICRO_BATCH, ranges=ranges, bf16=bf16, tap=tap)
 
     def _stage(self, graph: openvino.Model, *, bf16: bool = False) -> Stage:
         return Stage(self.core, graph, threads=self.threads, bf16=bf16)

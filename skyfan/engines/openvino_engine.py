@@ -7,7 +7,6 @@ so that a sample's result does not depend on the batch that it is in.
 
 import functools
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
@@ -61,7 +60,7 @@ class OpenVINOEngine(Engine):
         compiler = _Compiler(openvino.Core(), matrix_form(model.weights, model.config), threads)
         checked, expected = reference_outputs(model)
         if precision == "float32":
-            self._lanes = compiler.lanes(precision)
+            self._lanes = compiler.float32()
             self.deviation = Deviation.between(self._lanes.compute(checked), expected)
             require_equal(self.deviation, "openvino")
         else:
@@ -69,7 +68,7 @@ class OpenVINOEngine(Engine):
             require_equal(Deviation.between(exact(checked), expected), "openvino")
             probes = [np.asarray(values, np.float32) for values in samples or checked]
             wanted = exact(probes)
-            self._lanes = compiler.lanes(precision, exact.ranges())
+            self._lanes = compiler.reduced(precision, exact.ranges())
             self.deviation = Deviation.between(self._lanes.compute(probes), wanted)
         self.info = EngineInfo(
             name="openvino",
@@ -107,20 +106,17 @@ class _Compiler:
     form: MatrixForm
     threads: int
 
-    def lanes(self, precision: str, ranges: Ranges | None = None) -> Lanes:
-        """The graphs to run one after the other, once for every thread; int8 between `ranges`.
+    def float32(self) -> Lanes:
+        """The graphs to run one after the other, once for every thread."""
+        return self._lanes([self._stage(self._graph().whole())])
 
-        Parts of one graph: bf16 is a setting of a whole graph, and parts are compiled at the same time, which for the
-        most part is work of one thread each. The blocks are the larger part, so they come first, in two halves.
-        """
-        bf16, depth = precision == "bf16", self.form.config.depth
-        graph, half = self._graph(ranges=ranges if precision == "int8" else None, bf16=bf16), depth // 2
-        with ThreadPoolExecutor(self.threads) as pool:
-            parts = [(0, half), (half, depth)] if half else [(0, depth)]
-            blocks = [pool.submit(self._stage, graph.blocks(*part), bf16=bf16) for part in parts]
-            ends = [pool.submit(self._stage, part) for part in (graph.before(), graph.after())]
-            before, after = (end.result() for end in ends)
-            return self._lanes([before, *(part.result() for part in blocks), after])
+    def reduced(self, precision: str, ranges: Ranges) -> Lanes:
+        """The same in int8 between `ranges`, or in bf16, where precision is a setting of a whole graph."""
+        if precision == "int8":
+            return self._lanes([self._stage(self._graph(ranges=ranges).whole())])
+        graph = self._graph(bf16=True)
+        middle = self._stage(graph.middle(), bf16=True)
+        return self._lanes([self._stage(graph.before()), middle, self._stage(graph.after())])
 
     def observer(self) -> "RangeObserver":
         """Float32 on one thread, that shows what goes into each matrix product."""
@@ -176,11 +172,11 @@ def _torch_version() -> str | None:
 
 
 def _chain(runs: Sequence[Run], values: Sequence[Array]) -> Floats:
-    before, *blocks, after = runs
+    if len(runs) == 1:
+        return runs[0](values)[0]  # type: ignore[return-value] # these graphs put out float32
+    before, middle, after = runs
     tokens, local = before(values)
-    for run in blocks:
-        (tokens,) = run([tokens])
-    return after([tokens, local])[0]  # type: ignore[return-value] # these graphs put out float32
+    return after([*middle([tokens]), local])[0]  # type: ignore[return-value]
 
 
 def _repeated(values: Floats) -> Floats:

@@ -49,7 +49,7 @@ class GraphBuilder:
         """(image, magnitude) → redshift [B, 1], or with p(z) [B, 1 + 3·K], and the taps."""
         image, magnitude = self._inputs()
         tokens, local = self._before(image, magnitude)
-        redshift = self._after(self._blocks(tokens, 0, self.config.depth), local)
+        redshift = self._after(self._middle(tokens), local)
         return openvino.Model([redshift, *self.taps.values()], [image, magnitude], "astromae")
 
     def before(self) -> openvino.Model:
@@ -57,10 +57,10 @@ class GraphBuilder:
         image, magnitude = self._inputs()
         return openvino.Model(list(self._before(image, magnitude)), [image, magnitude], "before")
 
-    def blocks(self, start: int, stop: int) -> openvino.Model:
-        """Blocks [start, stop) of the transformer: tokens → tokens; the last block → mean over the patches [B, D]."""
+    def middle(self) -> openvino.Model:
+        """The transformer's blocks: tokens → mean over the patches [B, D]."""
         tokens = _parameter([self.batch, 1 + self.config.grid_size**2, self.config.embed_dim])
-        return openvino.Model([self._blocks(tokens, start, stop)], [tokens], f"blocks {start} to {stop}")
+        return openvino.Model([self._middle(tokens)], [tokens], "middle")
 
     def after(self) -> openvino.Model:
         """(mean over the patches, values of the local branches) → as `whole`."""
@@ -91,10 +91,10 @@ class GraphBuilder:
             x = _half(x) if number % 2 else x
         return _perceptron(_reshape(x, [self.batch, -1]), self.form.vis)
 
-    def _blocks(self, tokens: Node, start: int, stop: int) -> Node:
-        for number, cell in enumerate(self.form.cells[start:stop], start):
+    def _middle(self, tokens: Node) -> Node:
+        for number, cell in enumerate(self.form.cells):
             tokens = self._cell(tokens, cell, f"blocks.{number}")
-        return op.reduce_mean(_patches(tokens), [1]) if stop == self.config.depth else tokens
+        return op.reduce_mean(_patches(tokens), [1])
 
     def _cell(self, tokens: Node, cell: CellForm, name: str) -> Node:
         eps = self.config.norm_eps

@@ -31,21 +31,3 @@ def test_graph_is_the_module(config: AstroMAEConfig, max_matrix_values: int, *, 
     with torch.inference_mode():
         expected = model(*(torch.from_numpy(tensor) for tensor in values)).numpy()
     assert (np.abs(found - expected) / np.maximum(1, np.abs(expected))).max() <= 1e-6
-
-
-def test_the_parts_one_after_the_other_are_the_whole() -> None:
-    from skyfan.engines.openvino_import import openvino
-
-    config = replace(CONFIG, depth=3)
-    state = {name: values.numpy() for name, values in lively_model(config).state_dict().items()}
-    builder, core = GraphBuilder(matrix_form(state, config), batch=9), openvino.Core()
-
-    def run(graph: Any, values: list[np.ndarray]) -> list[np.ndarray]:
-        found = core.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(values)
-        return [found[place] for place in range(len(found))]
-
-    values = inputs(9, config=config)
-    tokens, local = run(builder.before(), values)
-    for part in ((0, 1), (1, 3)):
-        (tokens,) = run(builder.blocks(*part), [tokens])
-    assert np.array_equal(run(builder.after(), [tokens, local])[0], run(builder.whole(), values)[0])

@@ -28,7 +28,7 @@ from torch import nn
 
 from benchmarks.architectures import OWN, Made, torchvision_models
 from benchmarks.measure import machine
-from benchmarks.part import Found, heading, options_of, parser
+from benchmarks.part import Found, bytecode, heading, options_of, parser
 from skyfan.engines.conversion import convert_model
 from skyfan.errors import SkyfanError
 from skyfan.job import RunOptions
@@ -127,10 +127,11 @@ def cold_start(uri: Path, digest: str, rows: list[Any], folder: Path) -> dict[st
     np.savez(folder / "rows.npz", *[values[:1] for values in rows])
     command = [sys.executable, "-c", _COLD, str(uri), digest, str(folder / "rows.npz")]
     best = {"wall_s": float("inf"), "cpu_s": float("inf")}
-    for _ in range(ROUNDS):
-        with spent() as took:
-            subprocess.run(command, check=True, timeout=300)
-        best = {name: min(best[name], took[name]) for name in best}
+    with bytecode() as environment:
+        for _ in range(ROUNDS):
+            with spent() as took:
+                subprocess.run(command, env=environment, check=True, timeout=300)
+            best = {name: min(best[name], took[name]) for name in best}
     return best
 
 

@@ -2,11 +2,12 @@
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -70,13 +71,23 @@ def inputs(samples: int) -> Iterator[Path]:
         yield Path(folder)
 
 
-def last_line(command: list[str]) -> Found:
+def last_line(command: list[str], environment: Mapping[str, str] | None = None) -> Found:
     """What the command printed last, a JSON object; its error output where it fails."""
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIME_LIMIT_S, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIME_LIMIT_S, check=False
+    )
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
     result: Found = json.loads(done.stdout.strip().splitlines()[-1])
     return result
+
+
+@contextmanager
+def bytecode() -> Iterator[dict[str, str]]:
+    """An environment whose second process and all after it find all modules compiled, as in an image."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    with tempfile.TemporaryDirectory(prefix="skyfan-bytecode-") as folder:
+        yield kept | {"PYTHONPYCACHEPREFIX": folder}
 
 
 def heading(found: Found, title: str, about: str) -> list[str]:

@@ -24,8 +24,9 @@ from skyfan.engines.device import CPU, DEVICE_VARIABLE, VISIBLE_DEVICES, visible
 from skyfan.engines.threads import THREADS_VARIABLE, available_threads
 from skyfan.errors import SkyfanError
 from skyfan.job import Job
-from skyfan.rpc.credentials import TLS_VARIABLES, TOKEN_VARIABLE, open_channel, shared_token
+from skyfan.rpc.credentials import TLS_VARIABLES, open_channel
 from skyfan.rpc.healthcheck import is_serving
+from skyfan.rpc.service_token import TOKEN_VARIABLE, shared_token
 from skyfan.settings import ComputeSettings, read
 
 START_DEADLINE_S = 60.0

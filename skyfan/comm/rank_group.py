@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import Field
 
 from skyfan.errors import BadInput
-from skyfan.rpc.credentials import shared_token
+from skyfan.rpc.service_token import shared_token
 from skyfan.validation import Frozen
 
 Channel = Literal["relay", "store"]

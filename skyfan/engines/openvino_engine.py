@@ -114,7 +114,7 @@ class _Compiler:
         """The same in int8 between `ranges`, or in bf16, where precision is a setting of a whole graph."""
         if precision == "int8":
             return self._lanes([self._stage(self._graph(ranges=ranges).whole())])
-        graph = self._graph()
+        graph = self._graph(bf16=True)
         middle = self._stage(graph.middle(), bf16=True)
         return self._lanes([self._stage(graph.before()), middle, self._stage(graph.after())])
 
@@ -124,8 +124,8 @@ class _Compiler:
         stage = Stage(self.core, graph.whole(), threads=1)
         return RangeObserver(stage.request(), tuple(graph.taps), self.form.config.head_width)
 
-    def _graph(self, *, ranges: Ranges | None = None, tap: bool = False) -> GraphBuilder:
-        return GraphBuilder(self.form, MICRO_BATCH, ranges=ranges, tap=tap)
+    def _graph(self, *, ranges: Ranges | None = None, bf16: bool = False, tap: bool = False) -> GraphBuilder:
+        return GraphBuilder(self.form, MICRO_BATCH, ranges=ranges, bf16=bf16, tap=tap)
 
     def _stage(self, graph: openvino.Model, *, bf16: bool = False) -> Stage:
         return Stage(self.core, graph, threads=self.threads, bf16=bf16)

@@ -19,6 +19,8 @@ from skyfan.models.config import AstroMAEConfig
 Node = Any
 # Range of the values that go into each matrix product of the transformer's blocks, by its name.
 Ranges = dict[str, tuple[float, float]]
+# A tile of AMX holds 32 values of bf16 a row; heads are filled up to that where it adds at most a half.
+_BF16_DEPTH, _MAX_WIDENING = 32, 1.5
 _WEIGHT_LEVELS, _ACTIVATION_LEVELS = 255, 256
 
 
@@ -27,12 +29,14 @@ class GraphBuilder:
     """Builds the graphs of one model for micro-batches of `batch` samples.
 
     With `ranges`, matrix products of the transformer's blocks are computed in int8 between those ranges;
-    with `tap`, their inputs are outputs of the graph, so that the ranges can be measured.
+    with `tap`, their inputs are outputs of the graph, so that the ranges can be measured. `bf16`: the same function in
+    the form that products in bf16 are fast in.
     """
 
     form: MatrixForm
     batch: int
     ranges: Ranges | None = None
+    bf16: bool = False
     tap: bool = False
     taps: dict[str, Node] = field(default_factory=dict)
 
@@ -103,16 +107,23 @@ class GraphBuilder:
 
     def _attention(self, tokens: Node, cell: CellForm, name: str) -> Node:
         # q, k and v one by one: cutting one product's result apart takes 6% of all in bf16 (benchmarks/NOTES.md).
-        batch, width, heads = self.batch, self.config.embed_dim, self.config.num_heads
+        batch, heads, parts, proj = self.batch, self.config.num_heads, list(_rows(cell.qkv, 3)), cell.proj
+        depth = self.config.embed_dim // heads
+        if self.bf16:
+            parts[0] = Affine(parts[0].weight * depth**-0.5, parts[0].bias * depth**-0.5)
+            if (wider := -(-depth // _BF16_DEPTH) * _BF16_DEPTH) <= _MAX_WIDENING * depth:
+                parts, proj = (
+                    [_padded_outputs(part, heads, wider) for part in parts],
+                    _padded_inputs(proj, heads, wider),
+                )
+                depth = wider
         q, k, v = (
-            op.transpose(
-                _reshape(self._linear(tokens, part, f"{name}.qkv"), [batch, -1, heads, width // heads]), [0, 2, 1, 3]
-            )
-            for part in _rows(cell.qkv, 3)
+            op.transpose(_reshape(self._linear(tokens, part, f"{name}.qkv"), [batch, -1, heads, depth]), [0, 2, 1, 3])
+            for part in parts
         )
-        attended = op.scaled_dot_product_attention(q, k, v)
-        joined = _reshape(op.transpose(attended, [0, 2, 1, 3]), [batch, -1, width])
-        return self._linear(joined, cell.proj, f"{name}.proj")
+        attended = _attended_bf16(q, k, v) if self.bf16 else op.scaled_dot_product_attention(q, k, v)
+        joined = _reshape(op.transpose(attended, [0, 2, 1, 3]), [batch, -1, heads * depth])
+        return self._linear(joined, proj, f"{name}.proj")
 
     def _pcm(self, patches: Node, cell: CellForm, name: str) -> Node:
         grid, groups, width, batch = self.config.grid_size, self.config.pcm_groups, self.config.embed_dim, self.batch
@@ -154,6 +165,31 @@ class GraphBuilder:
 def _rows(affine: Affine, parts: int) -> Iterator[Affine]:
     """A linear layer as so many of as many outputs each."""
     return map(Affine, np.split(affine.weight, parts), np.split(affine.bias, parts))
+
+
+def _padded_outputs(affine: Affine, heads: int, depth: int) -> Affine:
+    """A linear layer whose outputs, those of `heads` heads, are filled up with zeros to `depth` a head."""
+    extra = depth - len(affine.bias) // heads
+    weight = np.pad(affine.weight.reshape(heads, depth - extra, -1), ((0, 0), (0, extra), (0, 0)))
+    bias = np.pad(affine.bias.reshape(heads, -1), ((0, 0), (0, extra)))
+    return Affine(weight.reshape(heads * depth, -1), bias.reshape(-1))
+
+
+def _padded_inputs(affine: Affine, heads: int, depth: int) -> Affine:
+    """A linear layer that takes such outputs."""
+    weight = affine.weight.reshape(len(affine.bias), heads, -1)
+    weight = np.pad(weight, ((0, 0), (0, 0), (0, depth - weight.shape[2])))
+    return Affine(weight.reshape(len(affine.bias), -1), affine.bias)
+
+
+def _attended_bf16(q: Node, k: Node, v: Node) -> Node:
+    """Attention of scaled queries [B, heads, N, depth], scores as keys × queries.
+
+    OpenVINO fuses the usual form, queries × keys, into one kernel, which is slow in bf16 for short sequences: with it
+    a block takes a quarter longer (benchmarks/NOTES.md, section 10).
+    """
+    weights = op.softmax(op.matmul(k, q, transpose_a=False, transpose_b=True), 2)
+    return op.matmul(weights, v, transpose_a=True, transpose_b=False)
 
 
 def _inception(x: Node, block: InceptionForm) -> Node:

@@ -12,10 +12,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pyarrow import csv
 
 from skyfan import store
 from skyfan.dtypes import STRING, numpy_dtype
@@ -172,6 +170,8 @@ def _text_table(uri: str) -> Table:
     info = store.head(uri)
     if info.size_bytes > MAX_TEXT_BYTES:
         raise refusal(info.uri, f"is a text table of more than {MAX_TEXT_BYTES // 2**30} GB; write it as Parquet")
+    import pyarrow.compute as pc  # here: no cold start waits for it (tests/serving/test_imports.py)
+
     content = store.read(info.uri)
     declared = declared_types(info.uri, content) if is_ecsv(content) else None
     try:
@@ -195,6 +195,8 @@ def _text_table(uri: str) -> Table:
 
 def _parsed(content: bytes, delimiter: str) -> pa.Table:
     """Every column as text. Lines that begin with # come before the names."""
+    from pyarrow import csv
+
     body = io.BytesIO(content)
     while True:
         at = body.tell()
@@ -218,6 +220,8 @@ def _dtype_of(kind: pa.DataType) -> str:
 
 def _typed(texts: pa.Array) -> pa.Array:
     """Whole numbers where writing them again gives the same text, else floats, else the text itself."""
+    import pyarrow.compute as pc
+
     if texts.null_count == len(texts):
         return texts
     for kind in (pa.int64(), pa.uint64(), pa.float64()):

@@ -65,14 +65,18 @@ def is_torch_save(data: bytes) -> bool:
     return data.startswith(b"PK") or (data.startswith(b"\x80") and int.from_bytes(data[:8], "little") > len(data))
 
 
-def read_safetensors(data: bytes, where: str) -> Checkpoint:
-    """Weights and metadata of a safetensors file."""
+def read_safetensors(data: bytes, where: str, *, is_planned: bool = False) -> Checkpoint:
+    """Weights and metadata of a safetensors file.
+
+    `is_planned`: these very bytes were read before, when the run was prepared, and their outputs belong to the weights.
+    """
     state, header = read_arrays(data, where)
     metadata = {str(key): str(value) for key, value in (header.get("__metadata__") or {}).items()}
     told = _json_object(metadata.pop(METADATA_KEY, "{}"), where)
     config, binding = told.pop(CONFIG_KEY, {}), told.pop(BINDING_KEY, None)
     outputs = _reference_outputs(told.pop(OUTPUTS_KEY, None), where)
-    if outputs is not None and binding is not None and binding != binding_digest(state, outputs):
+    told_binding = None if is_planned else binding
+    if outputs is not None and told_binding is not None and told_binding != binding_digest(state, outputs):
         raise ModelError(
             f"{where} holds reference outputs of other weights than its own; convert the checkpoint again with "
             "skyfan model convert."

@@ -169,7 +169,7 @@ def load_model(
         return LoadedModel(
             uri, digest, len(data), "program", call, device, program=program.to(device), example_shapes=shapes
         )
-    checkpoint = read_checkpoint(data, where)
+    checkpoint = read_checkpoint(data, where, is_planned=planned_digest is not None)
     config, origins = checked_config(checkpoint, where)
     return LoadedModel(
         uri,
@@ -236,12 +236,15 @@ def _program(
     return ProgramModule(checked, random_seed), ModelInputs(checked.inputs, by_name=False), checked.example_shapes
 
 
-def read_checkpoint(data: bytes, where: str) -> Checkpoint:
-    """Weights from the bytes of any checkpoint format, told by content and not by the file's name."""
+def read_checkpoint(data: bytes, where: str, *, is_planned: bool = False) -> Checkpoint:
+    """Weights from the bytes of any checkpoint format, told by content and not by the file's name.
+
+    `is_planned`: of a file that was read when the run was prepared, see `read_safetensors`.
+    """
     if not data:
         raise ModelError(f"{where} is empty.")
     if not is_torch_save(data):
-        return read_safetensors(data, where)
+        return read_safetensors(data, where, is_planned=is_planned)
     from skyfan.models.torch_checkpoint import read_torch
 
     return read_torch(data, where)

@@ -11,7 +11,6 @@ from skyfan.rpc.options import channel_options
 from skyfan.settings import CallSettings, read, variable
 
 TLS_VARIABLES = tuple(variable(CallSettings, name) for name in ("tls_cert", "tls_key", "tls_ca"))
-TOKEN_VARIABLE = variable(CallSettings, "token")
 
 
 @dataclass(frozen=True)
@@ -39,11 +38,6 @@ def tls_from_environment() -> TlsFiles | None:
         except OSError as error:
             raise BadInput(f"{name} names {path}, which cannot be read: {error.strerror}.") from error
     return TlsFiles(*contents)
-
-
-def shared_token() -> str:
-    """The secret that every call carries; empty where none is set."""
-    return read(CallSettings).token.get_secret_value()
 
 
 def open_channel(

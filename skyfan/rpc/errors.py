@@ -4,7 +4,7 @@ import grpc
 from grpc import aio
 
 from skyfan import errors
-from skyfan.rpc.credentials import shared_token
+from skyfan.rpc.service_token import shared_token
 
 ERROR_KEY = "skyfan-error"
 TOKEN_KEY = "skyfan-token"  # noqa: S105 (the metadata key's name, not a secret)

@@ -17,8 +17,8 @@ from grpc import aio
 
 from skyfan import errors
 from skyfan.plain_text import printable
-from skyfan.rpc.credentials import TOKEN_VARIABLE, shared_token
 from skyfan.rpc.errors import ERROR_KEY, TOKEN_KEY, status_of
+from skyfan.rpc.service_token import TOKEN_VARIABLE, shared_token
 
 # Streams of gRPC's own services: reflection, for developers. Health's Watch is not offered: it never ends.
 MAX_SERVICE_STREAMS = 8

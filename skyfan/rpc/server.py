@@ -12,9 +12,10 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from skyfan.rpc.credentials import TOKEN_VARIABLE, bind, is_loopback, shared_token
+from skyfan.rpc.credentials import bind, is_loopback
 from skyfan.rpc.interceptor import CallInterceptor
 from skyfan.rpc.options import server_options
+from skyfan.rpc.service_token import TOKEN_VARIABLE, shared_token
 
 DRAIN_S = 20.0
 # A call computes on a thread of `asyncio.to_thread`, of which there are so many: one that was taken begins at once, one

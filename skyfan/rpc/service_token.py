@@ -1,13 +1,21 @@
-"""The services' token where it lies in AWS Secrets Manager: on Lambda, whose environment should hold no secret."""
+"""The services' token: in the environment, or in AWS Secrets Manager for Lambda, whose environment should hold none.
+
+Without gRPC: an executor on Lambda imports this and calls nobody.
+"""
 
 import os
 
 from skyfan.errors import BadInput, Transient
-from skyfan.rpc.credentials import TOKEN_VARIABLE, shared_token
 from skyfan.settings import CallSettings, read, variable
 
+TOKEN_VARIABLE = variable(CallSettings, "token")
 SECRET_VARIABLE = variable(CallSettings, "token_secret")
 _TIMEOUT_S = 5
+
+
+def shared_token() -> str:
+    """The secret that every call carries; empty where none is set."""
+    return read(CallSettings).token.get_secret_value()
 
 
 def fetch_service_token() -> None:

@@ -11,7 +11,6 @@ from typing import IO, Any, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -121,6 +120,8 @@ def column_bytes(column: pa.Array) -> bytes:
 
 
 def _text_bytes(column: pa.Array, present: NDArray[np.bool_]) -> bytes:
+    import pyarrow.compute as pc  # here: a cold start does not wait for it, only a column of text
+
     texts = column.cast(pa.large_binary()).fill_null(b"")
     lengths = pc.binary_length(texts).to_numpy(zero_copy_only=False)
     heads = np.empty(len(column), [("valid", "u1"), ("length", "<u4")])

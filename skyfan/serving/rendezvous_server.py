@@ -10,9 +10,10 @@ from grpc_reflection.v1alpha import reflection
 
 from skyfan.comm.rendezvous.observer import Observer
 from skyfan.comm.rendezvous.registry import GroupRegistry
-from skyfan.rpc.credentials import TOKEN_VARIABLE, bind, is_loopback, shared_token
+from skyfan.rpc.credentials import bind, is_loopback
 from skyfan.rpc.interceptor import CallInterceptor
 from skyfan.rpc.options import Options, server_options
+from skyfan.rpc.service_token import TOKEN_VARIABLE, shared_token
 from skyfan.serving.rendezvous_servicer import Servicer
 from skyfan.settings import RendezvousLimits
 from skyfan.v1 import rendezvous_pb2 as pb

@@ -55,9 +55,14 @@ class LocalBackend:
 
     def read(self, key: str, stats: ReadStats) -> bytes:
         with _opened(key) as (handle, info):
-            data = bytearray(info.size_bytes)
-            _fill(key, handle, (0, info.size_bytes), memoryview(data), stats)
-        return bytes(data)
+            begin = time.perf_counter()
+            data = os.pread(handle, info.size_bytes, 0)  # in general all of it, without a buffer to copy it from
+            stats.add(len(data), time.perf_counter() - begin)
+            if len(data) < info.size_bytes:
+                rest = bytearray(info.size_bytes - len(data))
+                _fill(key, handle, (len(data), info.size_bytes), memoryview(rest), stats)
+                data += rest
+        return data
 
     def read_tail(self, key: str, length_bytes: int, stats: ReadStats) -> tuple[ObjectInfo, bytes]:
         with _opened(key) as (handle, info):

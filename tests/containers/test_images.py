@@ -60,6 +60,19 @@ def test_an_image_is_a_lambda_function_too(images: None, service: str) -> None:
     assert found.splitlines()[-1] == "True"
 
 
+@pytest.mark.parametrize("service", LAMBDA)
+def test_an_image_holds_the_bytecode_of_all_that_its_function_imports(images: None, service: str) -> None:
+    assert run(service, "python", "-c", UNCOMPILED, service.removesuffix("-torch")).splitlines()[-1] == "[]"
+
+
+UNCOMPILED = """
+import importlib, os, sys
+importlib.import_module(f"services.{sys.argv[1]}.lambda_handler")
+specs = [module.__spec__ for module in sys.modules.values() if getattr(module, "__spec__", None)]
+print(sorted(spec.name for spec in specs if spec.cached and not os.path.exists(spec.cached)))
+"""
+
+
 @pytest.mark.parametrize("service", LIMITS)
 def test_an_image_holds_the_versions_that_are_tested(service: str) -> None:
     def pins(path: Path) -> dict[str, str]:

@@ -16,14 +16,15 @@ pytest.importorskip("skyfan.engines.openvino_import")
 CHANGES: list[dict[str, Any]] = [{}, {"pcm_groups": 1}, {"qkv_bias": False}, {"channels": 3, "magnitudes": 4}]
 
 
+@pytest.mark.parametrize("bf16", [False, True], ids=["plain", "form for bf16"])
 @pytest.mark.parametrize("max_matrix_values", [0, 2**30], ids=["convolutions", "matrices"])
 @pytest.mark.parametrize("config", [*(replace(CONFIG, **c) for c in CHANGES), AstroMAEConfig(depth=2)])
-def test_graph_is_the_module(config: AstroMAEConfig, max_matrix_values: int) -> None:
+def test_graph_is_the_module(config: AstroMAEConfig, max_matrix_values: int, *, bf16: bool) -> None:
     from skyfan.engines.openvino_import import openvino
 
     model = lively_model(config)
     state = {name: values.numpy() for name, values in model.state_dict().items()}
-    builder = GraphBuilder(matrix_form(state, config, max_matrix_values=max_matrix_values), batch=9)
+    builder = GraphBuilder(matrix_form(state, config, max_matrix_values=max_matrix_values), batch=9, bf16=bf16)
     settings = {"INFERENCE_PRECISION_HINT": "f32"}
     values = inputs(9, config=config)
     found = openvino.Core().compile_model(builder.whole(), "CPU", settings)(values)[0]

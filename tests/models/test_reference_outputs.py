@@ -1,5 +1,6 @@
 """A model's file can hold reference outputs, bound to its weights: an engine is checked where torch is not imported."""
 
+import hashlib
 import json
 import struct
 import subprocess
@@ -115,6 +116,14 @@ def test_outputs_of_other_weights_are_refused(tmp_path):
     (tmp_path / "m.safetensors").write_bytes(data)
     with pytest.raises(ModelError, match="reference outputs of other weights than its own; convert"):
         load_model(str(tmp_path / "m.safetensors"))
+
+
+def test_a_rank_takes_a_file_that_was_checked_when_the_run_was_prepared(tmp_path):
+    """Its SHA-256 is that of the plan; the digest over all weights once more would be part of every cold start."""
+    data = bytearray(model_bytes(tiny_model(), {}))
+    data[-1] ^= 1
+    (tmp_path / "m.safetensors").write_bytes(data)
+    assert load_model(str(tmp_path / "m.safetensors"), planned_digest=hashlib.sha256(data).hexdigest()).bound_outputs
 
 
 def _without_binding(data: bytes) -> bytes:

@@ -13,7 +13,7 @@ from skyfan.backends.comm_check import check_event
 from skyfan.comm.check_messages import RankCheck
 from skyfan.comm.connection import RENDEZVOUS_VARIABLE
 from skyfan.comm.rank_group import group_token
-from skyfan.rpc.credentials import TOKEN_VARIABLE
+from skyfan.rpc.service_token import TOKEN_VARIABLE
 from skyfan.runs.folder import RunFolder
 from skyfan.serving.embedded_rendezvous import EmbeddedServer
 from tests.stepfunctions.deployment import cut_samples

@@ -45,7 +45,8 @@ Case = tuple[str, bool, int, str]
 def cases(device: str) -> list[Case]:
     """(precision, compiled, workers, source), the most telling first: what the time limit cuts off is the end."""
     if device == "cpu":
-        return [*((p, False, 1, "page cache") for p in PRECISIONS), ("float32", False, 2, "page cache")]
+        alone: list[Case] = [(precision, False, 1, "page cache") for precision in PRECISIONS]
+        return [*alone, ("float32", False, 2, "page cache"), ("float32", False, 1, "moto S3")]
     found: list[Case] = [(precision, False, 1, "page cache") for precision in ("tf32", "fp16", "float32", "bf16")]
     found += [("fp16", True, 1, "page cache"), ("tf32", False, 1, "moto S3"), ("fp16", False, 2, "page cache")]
     found += [(precision, True, 1, "page cache") for precision in ("tf32", "bf16")]
@@ -135,6 +136,7 @@ def run_command(precision: str, dataset: Path, model: PreparedModel, folder: Pat
     done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True, timeout=LIMIT_S)
     wall_s = time.perf_counter() - began
     summary = json.loads(done.stdout)
+    print(f"{precision}, the whole command: {wall_s:.2f} s", flush=True)
     timing = {name: summary["timing"][name] for name in ("map_s", "aggregate_s")}
     return {
         "precision": precision,
@@ -144,10 +146,12 @@ def run_command(precision: str, dataset: Path, model: PreparedModel, folder: Pat
     } | timing
 
 
-def _moto(data: Path) -> Any:
-    from benchmarks.reading import moto_server  # with what it imports, it may be missing beside a GPU
+@contextmanager
+def _moto(data: Path) -> Iterator[None]:
+    from benchmarks.reading import environment, moto_server  # with what it imports, it may be missing beside a GPU
 
-    return moto_server(data)
+    with moto_server(data) as endpoint, environment(endpoint):
+        yield
 
 
 def measure(samples: int, device: str, limit_s: float) -> Found:

@@ -55,7 +55,7 @@ class Rank:
 @contextlib.contextmanager
 def ranks_running(options: dict[str, Any], operation: str, **work: Any) -> Iterator[list[Rank]]:
     given = {"run": uuid.uuid4().hex, "token": TOKEN, "timeout_s": DEADLINE_S, "heartbeat_timeout_s": 2.0} | options
-    common = {"victim": VICTIM, "fails_at": 5, "fault": "kill", "repeat": 10_000, "elements": 30_000} | work
+    common = {"victim": VICTIM, "fails_at": 5, "fault": "kill", "repeat": 1_000_000, "elements": 30_000} | work
     ranks: list[Rank] = []
     try:
         work = {"world_size": WORLD_SIZE, "options": given, "operation": operation, **common}

@@ -10,8 +10,8 @@ from rich import box
 from rich.table import Table
 
 from skyfan import store
-from skyfan.cli.console import out, print_json, say
-from skyfan.cli.printing import show_table
+from skyfan.cli import options
+from skyfan.cli.console import out, print_json, say, show_table
 from skyfan.cost import load_prices
 from skyfan.studies.published.analysis import Analysis, analyse
 from skyfan.studies.published.cluster_results import ClusterResult
@@ -43,10 +43,10 @@ _SHORT = {
 
 def analyse_command(
     path: Annotated[str, typer.Argument(help="A run's folder, or a folder of runs (any URI).", metavar="PATH")],
-    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON on standard output.")] = False,
+    as_json: options.Json = False,
     output: Annotated[Path | None, typer.Option(help="Also write each table as a CSV file here.")] = None,
-    region: Annotated[str, typer.Option(help="AWS region whose prices to use.")] = "us-east-1",
-    prices: Annotated[Path | None, typer.Option(help="Another price file.")] = None,
+    region: options.Region = "us-east-1",
+    prices: options.Prices = None,
     full: Annotated[bool, typer.Option("--full", help="All tables, with a row for each run.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No messages on standard error.")] = False,
 ) -> None:
@@ -56,7 +56,7 @@ def analyse_command(
         for name, rows in analysis.tables.items():
             stem = name.removesuffix(".csv").replace(", ", "-").replace(" ", "_")
             store.put(str(output / f"{stem}.csv"), write_csv(rows).encode())
-    if json:
+    if as_json:
         print_json(analysis.to_json_dict())
         return
     if full:

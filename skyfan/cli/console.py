@@ -6,11 +6,15 @@ instruction.
 """
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 import structlog
+from pydantic import BaseModel
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.progress import (
@@ -23,6 +27,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 from rich.segment import Segment
+from rich.table import Table
 
 from skyfan import logs
 from skyfan.plain_text import printable
@@ -41,9 +46,24 @@ out = PlainConsole(soft_wrap=True)
 err = PlainConsole(stderr=True)
 
 
+_PIPED_WIDTH = 160
+
+
+def show_table(table: Table) -> None:
+    """Prints on standard output; a file or pipe has no width of its own, unless COLUMNS gives one."""
+    console = out if out.is_terminal or "COLUMNS" in os.environ else PlainConsole(width=_PIPED_WIDTH)
+    console.print(table)
+
+
 def print_json(value: Any) -> None:
-    """Machine-readable result, plain, whatever the terminal is."""
-    out.print(json.dumps(value, indent=2), markup=False, highlight=False)
+    """Machine-readable result, plain, whatever the terminal is; models, dataclasses and times may be in it."""
+    out.print(json.dumps(value, indent=2, default=_plain), markup=False, highlight=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", by_alias=True)
+    return value.isoformat() if isinstance(value, datetime) else asdict(value)
 
 
 def configure_logs() -> None:

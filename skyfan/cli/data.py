@@ -66,7 +66,7 @@ def inspect(
     with progress_bar(f"reading {dataset}", quiet) as advance:
         report = curation.inspect(dataset, advance)
     if as_json:
-        print_json(report.model_dump(mode="json"))
+        print_json(report)
     else:
         out.print(_tensor_table(report))
         _tell(f"{report.samples:,} samples, {format_size(report.size_bytes)}; {_duplicates(report)}")
@@ -109,7 +109,7 @@ def clean(
     with progress_bar(f"cleaning {source}", quiet) as advance:
         report = curation.clean(source, output, rules, advance)
     if as_json:
-        print_json(report.model_dump(mode="json"))
+        print_json(report)
     else:
         if report.dropped:
             out.print(_dropped_table(report))
@@ -131,7 +131,7 @@ def pack(
     with progress_bar(f"packing {folder}", quiet) as advance:
         report = curation.pack(folder, output, catalog=catalog, id_column=id_column, progress=advance)
     if as_json:
-        print_json(report.model_dump(mode="json"))
+        print_json(report)
         return
     column = id_column if catalog else "id"
     _tell(
@@ -154,7 +154,7 @@ def fetch(
     with progress_bar(f"copying {url}", quiet, in_bytes=True) as advance:
         report = curation.fetch(url, target, sha256, advance)
     if as_json:
-        print_json(report.model_dump(mode="json"))
+        print_json(report)
     else:
         _tell(f"copied {report.path}: {format_size(report.size_bytes)}, SHA-256 {report.sha256}")
 
@@ -171,7 +171,7 @@ def upload(
     with progress_bar(f"uploading {source}", quiet, in_bytes=True) as advance:
         report = curation.upload(source, destination, force=force, progress=advance)
     if as_json:
-        print_json(report.model_dump(mode="json"))
+        print_json(report)
     else:
         _tell(
             f"uploaded {counted(len(report.uploaded), 'object')} ({format_size(report.uploaded_bytes)}), "

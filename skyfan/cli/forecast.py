@@ -1,15 +1,13 @@
 """`skyfan plan --forecast` and `--fit`: time and cost of a run before it runs."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from rich import box
 from rich.table import Table
 
 from skyfan.aws_limits import LAMBDA_CONCURRENCY, LAMBDA_MAX_MEMORY_MB, LAMBDA_MAX_VCPUS_MB, LAMBDA_MB_PER_VCPU
-from skyfan.cli.console import out, print_json, say
-from skyfan.cli.printing import show_table
+from skyfan.cli.console import out, print_json, say, show_table
 from skyfan.cost import load_prices
 from skyfan.cost.prices import Architecture
 from skyfan.errors import BadInput
@@ -180,17 +178,17 @@ def _as_json(
     wishes = recommend(others) if front else None
     return {
         "schema": "skyfan.forecast/1",
-        "plan": own.to_json_dict(),
-        "alternatives": [one.to_json_dict() for one in others],
-        "pareto": [one.to_json_dict() for one in front],
-        "cheapest": wishes and wishes.cheapest.to_json_dict(),
-        "fastest": wishes and wishes.fastest.to_json_dict(),
-        "best_trade_off": wishes and wishes.trade_off.to_json_dict(),
-        "computes": [asdict(one) for one in computes],
+        "plan": own,
+        "alternatives": others,
+        "pareto": front,
+        "cheapest": wishes and wishes.cheapest,
+        "fastest": wishes and wishes.fastest,
+        "best_trade_off": wishes and wishes.trade_off,
+        "computes": computes,
         "recommended_compute": {
-            "fastest": asdict(chosen.fastest),
-            "cheapest": asdict(chosen.cheapest),
-            "best_trade_off": asdict(chosen.trade_off),
+            "fastest": chosen.fastest,
+            "cheapest": chosen.cheapest,
+            "best_trade_off": chosen.trade_off,
         },
         "calibration": {"source": known.source, "fit": known.fit},
     }

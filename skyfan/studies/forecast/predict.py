@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterable, Sequence
 from statistics import NormalDist
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -35,10 +35,6 @@ class Forecast:
     rank_s: float
     binding: str
     warnings: tuple[str, ...]
-
-    def to_json_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return dataclasses.asdict(self)
 
 
 def even_ranks(samples: int, sample_bytes: int, partition_size_bytes: int) -> list[int]:

@@ -7,7 +7,7 @@ instruction.
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
@@ -30,6 +30,8 @@ from rich.segment import Segment
 from rich.table import Table
 
 from skyfan import logs
+from skyfan.events import Progress as Advance
+from skyfan.events import unwatched
 from skyfan.plain_text import printable
 
 
@@ -82,12 +84,12 @@ def say(sentence: str) -> None:
 
 
 @contextmanager
-def progress_bar(description: str, quiet: bool, *, in_bytes: bool = False) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(description: str, quiet: bool, *, in_bytes: bool = False) -> Iterator[Advance]:
     """A bar on standard error that its callback (done, all) moves; gone when done. In a log or file its name is all."""
     if logs.as_json() or not err.is_terminal:
         if not quiet:
             say(description)
-        yield lambda _done, _total: None
+        yield unwatched
         return
     amounts = (DownloadColumn(binary_units=True), TransferSpeedColumn()) if in_bytes else (MofNCompleteColumn(),)
     text = TextColumn("{task.description}")

@@ -54,7 +54,7 @@ def show_forecast(
     known = rate.in_calibration(known) if rate else known
     limits = Limits(lambda_concurrency=concurrency, maps=maps)
     sample_bytes = plan.files[0].sample_bytes if plan.files else 0
-    samples = [sum(span.samples for span in spans) for spans in plan.ranks if spans]
+    samples = [samples for samples in plan.rank_samples if samples]
     if not samples:
         raise BadInput("the plan has no samples; there is nothing to forecast.")
     work = Workload(samples, sample_bytes, memory_mb)

@@ -94,7 +94,7 @@ def _device(device: str, threads: int | None) -> str:
 
     if threads:
         torch.set_num_threads(threads)
-    return available_device(checked_device(device, "--device"))
+    return available_device(checked_device(device))
 
 
 def _samples(dataset: str) -> "Samples":

@@ -9,6 +9,7 @@ from skyfan import store
 from skyfan.api import Job, Run, run
 from skyfan.curation import upload
 from skyfan.errors import BadInput, LocationError
+from skyfan.events import unwatched
 from skyfan.formats.dataset import read_layouts
 from skyfan.job import WHOLE_FILES
 from skyfan.stages.partition_files import write_partitions
@@ -95,7 +96,7 @@ class PipelineRunner:
 
     def _split(self, source: str, folder: Path, partition_size: str) -> None:
         size = Job(dataset=source, partition_size=partition_size).partition_size
-        write_partitions(source, size, str(folder), lambda _done, _all: None)
+        write_partitions(source, size, str(folder), unwatched)
 
     def _to_s3(self, data: str) -> str:
         if not self._s3:

@@ -75,10 +75,10 @@ def _print_summary(analysis: Analysis) -> None:
         state += f", {unknown} of unknown size"
     samples, size_bytes = sum(row.samples for row in rows), round(sum(row.bits for row in rows) / 8)
     if rows:
-        out.print(f"{counted(len(rows), 'run')}: {state}", highlight=False)
-        out.print(f"{samples:,} samples, {format_size(size_bytes)} of tensors", highlight=False)
+        out.print(f"{counted(len(rows), 'run')}: {state}")
+        out.print(f"{samples:,} samples, {format_size(size_bytes)} of tensors")
     if costs := [row.cost_usd for row in rows if row.cost_usd is not None]:
-        out.print(f"cost as Lambda bills: {_usd(sum(costs))} for {counted(len(costs), 'run')}", highlight=False)
+        out.print(f"cost as Lambda bills: {_usd(sum(costs))} for {counted(len(costs), 'run')}")
     for check in analysis.checks:
         _print_wrapped(_verdict(check))
     if analysis.clusters:
@@ -89,12 +89,12 @@ def _print_summary(analysis: Analysis) -> None:
     for flag in flags[:_SHOWN_FLAGS]:
         _print_wrapped(f"! {flag}")
     hidden = f"{len(flags) - _SHOWN_FLAGS} more remarks, " if len(flags) > _SHOWN_FLAGS else ""
-    out.print(f"{hidden}every run and the published tables: --full", highlight=False)
+    out.print(f"{hidden}every run and the published tables: --full")
 
 
 def _print_wrapped(text: str) -> None:
     for line in text.splitlines():
-        out.print(textwrap.fill(line, _WIDTH, subsequent_indent="  "), markup=False, highlight=False)
+        out.print(textwrap.fill(line, _WIDTH, subsequent_indent="  "))
 
 
 def _print_full(analysis: Analysis) -> None:

@@ -199,7 +199,7 @@ def _print(reports: list[RankReport], latency_s: float) -> None:
         out.print(_ping_table(first))
     if first.collectives:
         out.print(_collective_table(first))
-    out.print(f"deployment latency: {latency_s:.3f} s", highlight=False)
+    out.print(f"deployment latency: {latency_s:.3f} s")
 
 
 def _ping_table(report: RankReport) -> Table:

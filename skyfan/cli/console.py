@@ -38,6 +38,9 @@ from skyfan.plain_text import printable
 class PlainConsole(Console):
     """A console that prints text as text; its own colours and cursor movements stay what they are."""
 
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **settings)
+
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """The segments of a renderable, their texts made printable."""
         for segment in super().render(renderable, options):
@@ -59,7 +62,7 @@ def show_table(table: Table) -> None:
 
 def print_json(value: Any) -> None:
     """Machine-readable result, plain, whatever the terminal is; models, dataclasses and times may be in it."""
-    out.print(json.dumps(value, indent=2, default=_plain), markup=False, highlight=False)
+    out.print(json.dumps(value, indent=2, default=_plain))
 
 
 def _plain(value: Any) -> Any:
@@ -76,7 +79,7 @@ def configure_logs() -> None:
 def say(sentence: str) -> None:
     """One line for the user, on standard error; a line of the log where logs are asked to be JSON."""
     if not logs.as_json():
-        err.print(printable(sentence), markup=False, highlight=False, soft_wrap=True)
+        err.print(printable(sentence), soft_wrap=True)
         return
     if not structlog.is_configured():
         logs.configure("driver")

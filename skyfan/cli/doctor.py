@@ -64,4 +64,4 @@ def _show(finding: Finding) -> None:
     if finding.state != OK:
         lines.append(f"{'':<5}→ {finding.remedy}")
     for line in lines:
-        out.print(printable(line), markup=False, highlight=False)
+        out.print(printable(line))

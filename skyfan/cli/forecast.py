@@ -13,11 +13,19 @@ from skyfan.cost.prices import Architecture
 from skyfan.errors import BadInput
 from skyfan.planning import Plan
 from skyfan.runs.finding import find_runs
-from skyfan.studies.forecast.computes import ComputeForecast, compare_computes
+from skyfan.studies.forecast.computes import compare_computes
 from skyfan.studies.forecast.forecast_calibration import Calibration, MeasuredRate, load_calibration
 from skyfan.studies.forecast.map_simulation import Limits, Workload
 from skyfan.studies.forecast.measured_calibration import calibrate
-from skyfan.studies.forecast.predict import Forecast, Recommendation, alternatives, forecast, pareto, recommend
+from skyfan.studies.forecast.predict import (
+    ComputeForecast,
+    Forecast,
+    Recommendation,
+    alternatives,
+    forecast,
+    pareto,
+    recommend,
+)
 from skyfan.units import format_duration, format_size
 
 PARTITION_SIZES_MB = (10, 25, 50, 75, 100, 200, 400)
@@ -97,17 +105,16 @@ def _draw(others: Sequence[Forecast], figure: Path, plan: Plan) -> None:
 def _show(own: Forecast, others: Sequence[Forecast], computes: Sequence[ComputeForecast], known: Calibration) -> None:
     show_table(_table("Forecast of this plan on Lambda", [own], None))
     show_table(_computes_table(computes))
-    out.print(_advice(computes), highlight=False)
+    out.print(_advice(computes))
     front = pareto(others)
     if front:
         show_table(_table("Alternatives on Lambda that nothing beats in both time and cost", front, recommend(others)))
     else:
-        out.print("Nothing of this can run within Lambda's limits.", highlight=False)
+        out.print("Nothing of this can run within Lambda's limits.")
     out.print(
         "Costs have each rank's start on Lambda in them, which skyfan cost of a run on another machine has not.",
-        highlight=False,
     )
-    out.print(f"Calibration: {known.source}. {known.fit}.", highlight=False)
+    out.print(f"Calibration: {known.source}. {known.fit}.")
 
 
 def run_calibration(folders: Sequence[str], output: str) -> Calibration:

@@ -49,7 +49,7 @@ def inspect(model: ModelArgument, as_json: Json = False) -> None:
     for name, value in facts.items():
         lines = [f"  {key}: {item}" for key, item in value.items()] if isinstance(value, dict) else []
         text = "\n".join([f"{name}:", *lines]) if lines else f"{name}: {value}"
-        out.print(text, markup=False, highlight=False)
+        out.print(text)
 
 
 @app.command()

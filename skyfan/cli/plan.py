@@ -103,7 +103,7 @@ def _show(planned: Plan, *, as_json: bool) -> None:
         return
     out.print(_table(planned))
     for step in parse_steps(planned.job.preprocess):
-        out.print(f"before the model: {step}", markup=False, highlight=False)
+        out.print(f"before the model: {step}")
 
 
 def _write(job: Job, *, as_json: bool) -> None:
@@ -123,8 +123,6 @@ def _write(job: Job, *, as_json: bool) -> None:
         f"{counted(start.ranks, 'rank')} to do.\n"
         f"each task of an array, counted from 0:  skyfan rank {command}\n"
         f"when they have ended:                   skyfan aggregate {command}",
-        markup=False,
-        highlight=False,
     )
 
 

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 import skyfan
@@ -44,7 +43,7 @@ def _compare(output: str, other: str, *, quiet: bool, as_json: bool) -> None:
     elif not quiet:
         table = Table("", title=same_work(*summaries), title_justify="left")
         for one in summaries:
-            table.add_column(escape(f"{one.output}\n({one.target})"), overflow="fold")
+            table.add_column(f"{one.output}\n({one.target})", overflow="fold")
         table.add_column("ratio", no_wrap=True)
         for row in rows:
             table.add_row(row.metric, row.shown[0], row.shown[1], "" if row.ratio is None else f"{row.ratio:.3g}")

@@ -94,7 +94,7 @@ def redrive_command(run: Name, on: On = AWS, state_machine: options.StateMachine
         say(f"{run} goes on; `skyfan runs show {arn}` tells how far it is.")
     else:
         say(f"{run} itself cannot go on: execution {going_on.name} does, with the same input.")
-        out.print(going_on.name, soft_wrap=True)
+        out.print(going_on.name)
 
 
 @app.command("logs")
@@ -112,9 +112,9 @@ def logs_command(
     logs = RunLogs(access, machine, execution_arn(machine, run), rank)
     for line in logs.follow() if follow else logs.lines():
         if as_json:
-            out.print(json.dumps(line.fields), soft_wrap=True, markup=False, highlight=False)
+            out.print(json.dumps(line.fields))
         else:
-            out.print(_log_text(line), soft_wrap=True, markup=False, highlight=False)
+            out.print(_log_text(line))
 
 
 def _log_text(line: LogLine) -> str:

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from skyfan import store
@@ -21,10 +22,7 @@ QUICK_SAMPLES = 8192
 
 RunJob = Callable[[Job, str], Run]
 """Runs a job on the backend of that name."""
-
-
-def _run_silently(job: Job, on: str) -> Run:
-    return run(job, on=on, progress=False)
+_run_silently = partial(run, progress=False)
 
 
 class PipelineRunner:

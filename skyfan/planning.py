@@ -171,6 +171,11 @@ class Plan(Frozen):
         return (self.item(rank) for rank, spans in enumerate(self.ranks) if spans)
 
     @property
+    def rank_samples(self) -> tuple[int, ...]:
+        """How many samples each rank has."""
+        return tuple(sum(span.samples for span in spans) for spans in self.ranks)
+
+    @property
     def working_ranks(self) -> tuple[int, ...]:
         """Ranks that own samples; with more ranks than partitions the last ones own none."""
         return tuple(rank for rank, spans in enumerate(self.ranks) if spans)

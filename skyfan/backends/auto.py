@@ -32,6 +32,6 @@ class AutoBackend(Backend):
 
     def cancel(self) -> None:
         """Cancels the run where it is; one that is still being placed ends as soon as it starts."""
-        self._cancelled.set()
+        super().cancel()
         if chosen := self._chosen:
             chosen.cancel()

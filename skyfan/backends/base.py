@@ -14,10 +14,6 @@ from skyfan.records import Summary
 DEFAULT_STATE_MACHINE = "skyfan-pipeline"
 
 
-def _let_it_go_on(_execution: ExecutionStarted) -> bool:
-    return False
-
-
 @dataclass(frozen=True, slots=True)
 class BackendSettings:
     """How a backend is reached and watched; no part of the job.
@@ -28,7 +24,7 @@ class BackendSettings:
 
     state_machine: str = DEFAULT_STATE_MACHINE
     slurm: SlurmOptions | None = None
-    stop_execution: Callable[[ExecutionStarted], bool] = _let_it_go_on
+    stop_execution: Callable[[ExecutionStarted], bool] = lambda _execution: False
 
 
 class Backend(ABC):
@@ -56,6 +52,6 @@ class Backend(ABC):
             SkyfanError: more ranks failed than the job tolerates; the summary of what is there has been written.
         """
 
-    @abstractmethod
     def cancel(self) -> None:
-        """Asks a run that is in progress, on another thread, to end soon."""
+        """Asks a run that is in progress, on another thread, to end soon; what it follows elsewhere goes on."""
+        self._cancelled.set()

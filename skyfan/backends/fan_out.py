@@ -5,6 +5,8 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
 import structlog
 
@@ -19,6 +21,7 @@ from skyfan.records import RankRecord
 BUSY_DEADLINE_S = float(LAMBDA_TIMEOUT_S)
 BUSY_INTERVAL_S = 1.0
 
+T = TypeVar("T")
 Call = Callable[[PlanItem, int], Awaitable[RankRecord]]
 """Computes an item in its attempt number (1, 2, …); keeps its own deadline."""
 
@@ -69,7 +72,7 @@ class FanOut:
         while not self.failed:
             self.attempts += 1
             try:
-                record = await self._call_when_free(item, attempt)
+                record = await when_free(partial(self.call, item, attempt), BUSY_DEADLINE_S, self.rng)
             except Exception as caught:  # noqa: BLE001 (whatever it is, it is this rank's failure and not the run's)
                 error = caught if isinstance(caught, SkyfanError) else _unexpected(caught)
                 if not self.policy.should_retry(error, attempt):
@@ -84,16 +87,17 @@ class FanOut:
                 self.listener(RankCommitted(item.rank, record))
                 return
 
-    async def _call_when_free(self, item: PlanItem, attempt: int) -> RankRecord:
-        """Calls until a worker takes the item; being told that it is busy is not an attempt."""
-        patient_until = time.monotonic() + BUSY_DEADLINE_S
-        while True:
-            try:
-                return await self.call(item, attempt)
-            except Busy:
-                if time.monotonic() > patient_until:
-                    raise
-                await asyncio.sleep(self.rng.uniform(0.5, 1.5) * BUSY_INTERVAL_S)
+
+async def when_free(call: Callable[[], Awaitable[T]], deadline_s: float, rng: random.Random) -> T:
+    """Calls until a worker takes it, for so long; being told that it is busy is not an attempt."""
+    patient_until = time.monotonic() + deadline_s
+    while True:
+        try:
+            return await call()
+        except Busy:
+            if time.monotonic() > patient_until:
+                raise
+            await asyncio.sleep(rng.uniform(0.5, 1.5) * BUSY_INTERVAL_S)
 
 
 def _unexpected(error: Exception) -> SkyfanError:

@@ -13,10 +13,10 @@ from pydantic import BaseModel
 
 from skyfan.aws_limits import LAMBDA_TIMEOUT_S
 from skyfan.backends.executor_pool import ExecutorPool, Lease
-from skyfan.backends.fan_out import BUSY_INTERVAL_S
+from skyfan.backends.fan_out import when_free
 from skyfan.backends.retry_policy import RetryPolicy
 from skyfan.backends.services import Services
-from skyfan.errors import Busy, SkyfanError, Transient
+from skyfan.errors import SkyfanError, Transient
 from skyfan.events import Listener, RankProgress
 from skyfan.planning import PlanItem
 from skyfan.records import RankRecord, Summary
@@ -183,19 +183,12 @@ def _died(how: str, item: PlanItem) -> str:
 
 
 async def _retry(call: Callable[[], Awaitable[T]], deadline_s: float) -> T:
-    """Calls that are idempotent, repeated by the driver's policy until `deadline_s` seconds have passed.
-
-    Being told that the service is busy is not an attempt, as for ranks.
-    """
+    """Calls that are idempotent, repeated by the driver's policy until `deadline_s` seconds have passed."""
     policy, rng, retry = RetryPolicy(), random.Random(), 0  # noqa: S311 (jitter)
     give_up_at = time.monotonic() + deadline_s
     while True:
         try:
-            return await call()
-        except Busy:
-            if time.monotonic() > give_up_at:
-                raise
-            await asyncio.sleep(rng.uniform(0.5, 1.5) * BUSY_INTERVAL_S)
+            return await when_free(call, give_up_at - time.monotonic(), rng)
         except SkyfanError as error:
             retry += 1
             if not policy.should_retry(error, retry) or time.monotonic() > give_up_at:

@@ -68,7 +68,7 @@ class ServiceBackend(Backend):
 
     def cancel(self) -> None:
         """Cancels the driver; ranks in flight end at their next batch."""
-        self._cancelled.set()
+        super().cancel()
         running = self._running
         if running:
             loop, task = running

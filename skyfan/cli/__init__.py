@@ -46,7 +46,7 @@ _GROUPS = ("data", "model", "runs", "comm")
 
 def _root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
     if version:
-        out.print(__version__, highlight=False)
+        out.print(__version__)
         raise typer.Exit
 
 
@@ -142,5 +142,5 @@ def _fail_usage(error: typer.TyperException) -> NoReturn:
 
 
 def _fail(sentence: str, code: int) -> NoReturn:
-    err.print(printable(f"skyfan: {sentence}"), markup=False, highlight=False, soft_wrap=True)
+    err.print(printable(f"skyfan: {sentence}"), soft_wrap=True)
     sys.exit(code)

@@ -10,8 +10,8 @@ from rich import box
 from rich.table import Table
 
 from skyfan import store
-from skyfan.cli.console import out, print_json, say
-from skyfan.cli.printing import show_table
+from skyfan.cli import options
+from skyfan.cli.console import out, print_json, say, show_table
 from skyfan.cost import load_prices
 from skyfan.studies.published.analysis import Analysis, analyse
 from skyfan.studies.published.cluster_results import ClusterResult
@@ -43,10 +43,10 @@ _SHORT = {
 
 def analyse_command(
     path: Annotated[str, typer.Argument(help="A run's folder, or a folder of runs (any URI).", metavar="PATH")],
-    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON on standard output.")] = False,
+    as_json: options.Json = False,
     output: Annotated[Path | None, typer.Option(help="Also write each table as a CSV file here.")] = None,
-    region: Annotated[str, typer.Option(help="AWS region whose prices to use.")] = "us-east-1",
-    prices: Annotated[Path | None, typer.Option(help="Another price file.")] = None,
+    region: options.Region = "us-east-1",
+    prices: options.Prices = None,
     full: Annotated[bool, typer.Option("--full", help="All tables, with a row for each run.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No messages on standard error.")] = False,
 ) -> None:
@@ -56,7 +56,7 @@ def analyse_command(
         for name, rows in analysis.tables.items():
             stem = name.removesuffix(".csv").replace(", ", "-").replace(" ", "_")
             store.put(str(output / f"{stem}.csv"), write_csv(rows).encode())
-    if json:
+    if as_json:
         print_json(analysis.to_json_dict())
         return
     if full:
@@ -75,10 +75,10 @@ def _print_summary(analysis: Analysis) -> None:
         state += f", {unknown} of unknown size"
     samples, size_bytes = sum(row.samples for row in rows), round(sum(row.bits for row in rows) / 8)
     if rows:
-        out.print(f"{counted(len(rows), 'run')}: {state}", highlight=False)
-        out.print(f"{samples:,} samples, {format_size(size_bytes)} of tensors", highlight=False)
+        out.print(f"{counted(len(rows), 'run')}: {state}")
+        out.print(f"{samples:,} samples, {format_size(size_bytes)} of tensors")
     if costs := [row.cost_usd for row in rows if row.cost_usd is not None]:
-        out.print(f"cost as Lambda bills: {_usd(sum(costs))} for {counted(len(costs), 'run')}", highlight=False)
+        out.print(f"cost as Lambda bills: {_usd(sum(costs))} for {counted(len(costs), 'run')}")
     for check in analysis.checks:
         _print_wrapped(_verdict(check))
     if analysis.clusters:
@@ -89,12 +89,12 @@ def _print_summary(analysis: Analysis) -> None:
     for flag in flags[:_SHOWN_FLAGS]:
         _print_wrapped(f"! {flag}")
     hidden = f"{len(flags) - _SHOWN_FLAGS} more remarks, " if len(flags) > _SHOWN_FLAGS else ""
-    out.print(f"{hidden}every run and the published tables: --full", highlight=False)
+    out.print(f"{hidden}every run and the published tables: --full")
 
 
 def _print_wrapped(text: str) -> None:
     for line in text.splitlines():
-        out.print(textwrap.fill(line, _WIDTH, subsequent_indent="  "), markup=False, highlight=False)
+        out.print(textwrap.fill(line, _WIDTH, subsequent_indent="  "))
 
 
 def _print_full(analysis: Analysis) -> None:

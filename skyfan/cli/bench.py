@@ -1,7 +1,6 @@
 """`skyfan bench`: studies, measured and reported."""
 
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from skyfan import logs, store
 from skyfan.cli.console import err, print_json, say
-from skyfan.cli.options import Json, Model, Quiet
+from skyfan.cli.options import Json, Model, Prices, Quiet
 from skyfan.cost import load_prices
 from skyfan.models import DEMO_MODEL
 from skyfan.studies.bench import Setting, Study, load_study, run_study
@@ -26,7 +25,7 @@ def bench_command(
     quick: Annotated[bool, typer.Option("--quick", help="The study's smaller form, on small data repeated.")] = False,
     s3: Annotated[str | None, typer.Option(help="Prefix to copy the data to, for studies that read from S3.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the order of measuring.")] = 0,
-    prices: Annotated[Path | None, typer.Option(help="Another price file.")] = None,
+    prices: Prices = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:

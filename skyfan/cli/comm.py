@@ -76,8 +76,8 @@ def check(
     timeout: Annotated[
         float, typer.Option(help="Seconds until the group must be full, and again for measuring.")
     ] = 60.0,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    as_json: options.Json = False,
+    quiet: options.NoProgress = False,
 ) -> None:
     """Connects all ranks and reports deployment latency, ping-pong and the time of each collective."""
     work = RankCheck(
@@ -97,7 +97,7 @@ def check(
         with contextlib.nullcontext() if quiet else err.status(f"checking {world_size} ranks over {channel} …"):
             reports = _check_all(work, on, state_machine, timeout)
     latency_s = max(report.joined_at for report in reports) - started
-    if json:
+    if as_json:
         print_json({"deployment_latency_s": latency_s, "world_size": world_size} | _content(reports))
     else:
         _print(reports, latency_s)
@@ -140,8 +140,8 @@ def _check_here(work: RankCheck, timeout_s: float) -> list[RankReport]:
 @contextlib.contextmanager
 def _processes(work: RankCheck) -> Iterator[list[subprocess.Popen[str]]]:
     """One process a rank; none is left behind."""
-    started: list[subprocess.Popen[str]] = []
-    try:
+    with ExitStack() as stack:
+        started = []
         for rank in range(work.world_size):
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "skyfan.comm.check"],
@@ -150,20 +150,13 @@ def _processes(work: RankCheck) -> Iterator[list[subprocess.Popen[str]]]:
                 stderr=subprocess.PIPE,
                 text=True,
             )
-            started.append(process)
+            started.append(stack.enter_context(process))
+            stack.callback(process.kill)  # before the process's own exit, which waits
             assert process.stdin is not None
             process.stdin.write(work.model_copy(update={"rank": rank}).model_dump_json())
             process.stdin.close()
             process.stdin = None
         yield started
-    finally:
-        for process in started:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
-            for pipe in (process.stdout, process.stderr):
-                if pipe is not None:
-                    pipe.close()
 
 
 def _collect(processes: list[subprocess.Popen[str]], deadline: float) -> list[RankReport]:
@@ -191,8 +184,8 @@ def _content(reports: list[RankReport]) -> dict[str, object]:
         "paths": {report.rank: report.paths for report in reports},
         "formation_s": first.formation_s,
         "connect_s": {report.rank: report.connect_s for report in reports},
-        "ping_pong": [each.model_dump() for each in first.ping_pong],
-        "collectives": [each.model_dump() for each in first.collectives],
+        "ping_pong": first.ping_pong,
+        "collectives": first.collectives,
     }
 
 
@@ -206,7 +199,7 @@ def _print(reports: list[RankReport], latency_s: float) -> None:
         out.print(_ping_table(first))
     if first.collectives:
         out.print(_collective_table(first))
-    out.print(f"deployment latency: {latency_s:.3f} s", highlight=False)
+    out.print(f"deployment latency: {latency_s:.3f} s")
 
 
 def _ping_table(report: RankReport) -> Table:

@@ -6,11 +6,15 @@ instruction.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 import structlog
+from pydantic import BaseModel
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.progress import (
@@ -23,13 +27,19 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 from rich.segment import Segment
+from rich.table import Table
 
 from skyfan import logs
+from skyfan.events import Progress as Advance
+from skyfan.events import unwatched
 from skyfan.plain_text import printable
 
 
 class PlainConsole(Console):
     """A console that prints text as text; its own colours and cursor movements stay what they are."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **settings)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """The segments of a renderable, their texts made printable."""
@@ -41,9 +51,24 @@ out = PlainConsole(soft_wrap=True)
 err = PlainConsole(stderr=True)
 
 
+_PIPED_WIDTH = 160
+
+
+def show_table(table: Table) -> None:
+    """Prints on standard output; a file or pipe has no width of its own, unless COLUMNS gives one."""
+    console = out if out.is_terminal or "COLUMNS" in os.environ else PlainConsole(width=_PIPED_WIDTH)
+    console.print(table)
+
+
 def print_json(value: Any) -> None:
-    """Machine-readable result, plain, whatever the terminal is."""
-    out.print(json.dumps(value, indent=2), markup=False, highlight=False)
+    """Machine-readable result, plain, whatever the terminal is; models, dataclasses and times may be in it."""
+    out.print(json.dumps(value, indent=2, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", by_alias=True)
+    return value.isoformat() if isinstance(value, datetime) else asdict(value)
 
 
 def configure_logs() -> None:
@@ -54,7 +79,7 @@ def configure_logs() -> None:
 def say(sentence: str) -> None:
     """One line for the user, on standard error; a line of the log where logs are asked to be JSON."""
     if not logs.as_json():
-        err.print(printable(sentence), markup=False, highlight=False, soft_wrap=True)
+        err.print(printable(sentence), soft_wrap=True)
         return
     if not structlog.is_configured():
         logs.configure("driver")
@@ -62,12 +87,12 @@ def say(sentence: str) -> None:
 
 
 @contextmanager
-def progress_bar(description: str, quiet: bool, *, in_bytes: bool = False) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(description: str, quiet: bool, *, in_bytes: bool = False) -> Iterator[Advance]:
     """A bar on standard error that its callback (done, all) moves; gone when done. In a log or file its name is all."""
     if logs.as_json() or not err.is_terminal:
         if not quiet:
             say(description)
-        yield lambda _done, _total: None
+        yield unwatched
         return
     amounts = (DownloadColumn(binary_units=True), TransferSpeedColumn()) if in_bytes else (MofNCompleteColumn(),)
     text = TextColumn("{task.description}")

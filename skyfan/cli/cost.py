@@ -11,8 +11,8 @@ from rich.table import Table
 
 from skyfan import store
 from skyfan.aws_limits import LAMBDA_MAX_MEMORY_MB, LAMBDA_MIN_MEMORY_MB
-from skyfan.cli.console import print_json
-from skyfan.cli.printing import show_table
+from skyfan.cli import options
+from skyfan.cli.console import print_json, show_table
 from skyfan.cost import (
     Bill,
     Prices,
@@ -53,8 +53,8 @@ def cost_command(
     since: Annotated[datetime | None, typer.Option(help="Start of the run (UTC), with --log-group.")] = None,
     until: Annotated[datetime | None, typer.Option(help="End of the run (UTC); default now.")] = None,
     compare_sizes: Annotated[bool, typer.Option("--compare", help="Also at other memory sizes, x86 and Arm.")] = False,
-    prices: Annotated[Path | None, typer.Option(help="Another price file.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
+    prices: options.Prices = None,
+    as_json: options.Json = False,
 ) -> None:
     """Print what the run was billed (from REPORT lines), or would be billed on AWS (from its rank records)."""
     architecture = known_architecture(arch) if arch else None
@@ -69,13 +69,13 @@ def cost_command(
     else:
         raise BadInput("nothing to bill: name a run's folder, or give --report-lines or --log-group.")
     result = bill(usage, listed, priced_in)
-    options = _options(found, listed, priced_in, memory) if compare_sizes else []
-    if json:
-        print_json(_as_json(result, basis, options))
+    sizes = _other_sizes(found, listed, priced_in, memory) if compare_sizes else []
+    if as_json:
+        print_json(_as_json(result, basis, sizes))
         return
     show_table(_bill_table(result, basis))
-    if options:
-        show_table(_options_table(options))
+    if sizes:
+        show_table(_sizes_table(sizes))
 
 
 def known_architecture(name: str) -> Architecture:
@@ -146,7 +146,7 @@ def _recorded_usage(run: RecordedRun, memory_mb: int | None, architecture: Archi
     return usage, basis
 
 
-def _options(run: RecordedRun | None, prices: Prices, region: str, memory_mb: int | None) -> list[MemoryOption]:
+def _other_sizes(run: RecordedRun | None, prices: Prices, region: str, memory_mb: int | None) -> list[MemoryOption]:
     if not run:
         raise BadInput("--compare needs the run's folder: REPORT lines do not say how much of the time was compute.")
     on_aws = (run.summary or {}).get("target") == "aws"
@@ -172,7 +172,7 @@ def _bill_table(result: Bill, basis: str) -> Table:
     return table
 
 
-def _options_table(options: Sequence[MemoryOption]) -> Table:
+def _sizes_table(options: Sequence[MemoryOption]) -> Table:
     table = Table(
         title="The same ranks at other memory sizes",
         caption="compute scaled by processors (90% in parallel), the rest as measured; Arm taken as fast as x86",

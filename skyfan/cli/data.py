@@ -6,7 +6,6 @@ from typing import Annotated
 import numpy as np
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
 
 from skyfan import curation, store
@@ -66,20 +65,20 @@ def inspect(
     with progress_bar(f"reading {dataset}", quiet) as advance:
         report = curation.inspect(dataset, advance)
     if as_json:
-        print_json(report.model_dump(mode="json"))
+        print_json(report)
     else:
         out.print(_tensor_table(report))
-        _tell(f"{report.samples:,} samples, {format_size(report.size_bytes)}; {_duplicates(report)}")
+        out.print(f"{report.samples:,} samples, {format_size(report.size_bytes)}; {_duplicates(report)}")
         for tensor in report.tensors:
             if tensor.sentinel_values:
-                _tell(
+                out.print(
                     f"{counted(tensor.sentinel_values, 'value')} of {tensor.name} not measured "
                     f"({SENTINELS[tensor.name]}); `skyfan data clean` drops these samples"
                 )
         if report.note:
-            _tell(f"about the data: {report.note}")
+            out.print(f"about the data: {report.note}")
         if report.skipped:
-            _tell(f"not read, as it is neither numbers nor text of every sample: {', '.join(report.skipped)}")
+            out.print(f"not read, as it is neither numbers nor text of every sample: {', '.join(report.skipped)}")
 
 
 @app.command()
@@ -109,11 +108,11 @@ def clean(
     with progress_bar(f"cleaning {source}", quiet) as advance:
         report = curation.clean(source, output, rules, advance)
     if as_json:
-        print_json(report.model_dump(mode="json"))
+        print_json(report)
     else:
         if report.dropped:
             out.print(_dropped_table(report))
-        _tell(f"kept {report.kept:,} of {report.samples:,} samples in {output}; details in {output}.json")
+        out.print(f"kept {report.kept:,} of {report.samples:,} samples in {output}; details in {output}.json")
 
 
 @app.command()
@@ -131,15 +130,15 @@ def pack(
     with progress_bar(f"packing {folder}", quiet) as advance:
         report = curation.pack(folder, output, catalog=catalog, id_column=id_column, progress=advance)
     if as_json:
-        print_json(report.model_dump(mode="json"))
+        print_json(report)
         return
     column = id_column if catalog else "id"
-    _tell(
+    out.print(
         f"packed {counted(report.objects, 'object')} into {counted(report.shards, 'file')}: "
         f"--dataset {report.output} --id {column}"
     )
     if report.missing:
-        _tell(f"{counted(len(report.missing), 'object')} without a file, listed in {report.output}/missing.txt")
+        out.print(f"{counted(len(report.missing), 'object')} without a file, listed in {report.output}/missing.txt")
 
 
 @app.command()
@@ -154,9 +153,9 @@ def fetch(
     with progress_bar(f"copying {url}", quiet, in_bytes=True) as advance:
         report = curation.fetch(url, target, sha256, advance)
     if as_json:
-        print_json(report.model_dump(mode="json"))
+        print_json(report)
     else:
-        _tell(f"copied {report.path}: {format_size(report.size_bytes)}, SHA-256 {report.sha256}")
+        out.print(f"copied {report.path}: {format_size(report.size_bytes)}, SHA-256 {report.sha256}")
 
 
 @app.command()
@@ -171,17 +170,12 @@ def upload(
     with progress_bar(f"uploading {source}", quiet, in_bytes=True) as advance:
         report = curation.upload(source, destination, force=force, progress=advance)
     if as_json:
-        print_json(report.model_dump(mode="json"))
+        print_json(report)
     else:
-        _tell(
+        out.print(
             f"uploaded {counted(len(report.uploaded), 'object')} ({format_size(report.uploaded_bytes)}), "
             f"skipped {len(report.skipped):,} that were there already",
         )
-
-
-def _tell(sentence: str) -> None:
-    """Prints a line of the result without markup: names of files may hold brackets."""
-    out.print(sentence, markup=False, highlight=False)
 
 
 def _mapping(columns: str | None) -> dict[str, str]:
@@ -193,7 +187,7 @@ def _mapping(columns: str | None) -> dict[str, str]:
 
 
 def _tensor_table(report: DatasetReport) -> Table:
-    table = Table(title=escape(report.uri), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title=report.uri, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ("tensor", "dtype", "shape", "minimum", "maximum", "mean", "NaN", "±inf"):
         table.add_column(column, justify="left" if column in ("tensor", "dtype", "shape") else "right", no_wrap=True)
     for tensor in report.tensors:
@@ -214,7 +208,7 @@ def _duplicates(report: DatasetReport) -> str:
 
 
 def _dropped_table(report: CleanReport) -> Table:
-    table = Table(title=f"dropped from {escape(report.source)}", title_justify="left")
+    table = Table(title=f"dropped from {report.source}", title_justify="left")
     table.add_column("reason")
     table.add_column("samples", justify="right")
     table.add_column("first indices")

@@ -1,6 +1,5 @@
 """`skyfan doctor`: is everything there that a run needs?"""
 
-import dataclasses
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -41,7 +40,7 @@ def doctor(
             _show(finding)
     failed = any(finding.state == FAIL for finding in findings)
     if as_json:
-        print_json({"ok": not failed, "findings": [dataclasses.asdict(finding) for finding in findings]})
+        print_json({"ok": not failed, "findings": findings})
     if failed:
         raise typer.Exit(BadInput.exit_code)
 
@@ -65,4 +64,4 @@ def _show(finding: Finding) -> None:
     if finding.state != OK:
         lines.append(f"{'':<5}→ {finding.remedy}")
     for line in lines:
-        out.print(printable(line), markup=False, highlight=False)
+        out.print(printable(line))

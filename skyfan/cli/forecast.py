@@ -1,25 +1,31 @@
 """`skyfan plan --forecast` and `--fit`: time and cost of a run before it runs."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from rich import box
 from rich.table import Table
 
 from skyfan.aws_limits import LAMBDA_CONCURRENCY, LAMBDA_MAX_MEMORY_MB, LAMBDA_MAX_VCPUS_MB, LAMBDA_MB_PER_VCPU
-from skyfan.cli.console import out, print_json, say
-from skyfan.cli.printing import show_table
+from skyfan.cli.console import out, print_json, say, show_table
 from skyfan.cost import load_prices
 from skyfan.cost.prices import Architecture
 from skyfan.errors import BadInput
 from skyfan.planning import Plan
 from skyfan.runs.finding import find_runs
-from skyfan.studies.forecast.computes import ComputeForecast, compare_computes
+from skyfan.studies.forecast.computes import compare_computes
 from skyfan.studies.forecast.forecast_calibration import Calibration, MeasuredRate, load_calibration
 from skyfan.studies.forecast.map_simulation import Limits, Workload
 from skyfan.studies.forecast.measured_calibration import calibrate
-from skyfan.studies.forecast.predict import Forecast, Recommendation, alternatives, forecast, pareto, recommend
+from skyfan.studies.forecast.predict import (
+    ComputeForecast,
+    Forecast,
+    Recommendation,
+    alternatives,
+    forecast,
+    pareto,
+    recommend,
+)
 from skyfan.units import format_duration, format_size
 
 PARTITION_SIZES_MB = (10, 25, 50, 75, 100, 200, 400)
@@ -56,7 +62,7 @@ def show_forecast(
     known = rate.in_calibration(known) if rate else known
     limits = Limits(lambda_concurrency=concurrency, maps=maps)
     sample_bytes = plan.files[0].sample_bytes if plan.files else 0
-    samples = [sum(span.samples for span in spans) for spans in plan.ranks if spans]
+    samples = [samples for samples in plan.rank_samples if samples]
     if not samples:
         raise BadInput("the plan has no samples; there is nothing to forecast.")
     work = Workload(samples, sample_bytes, memory_mb)
@@ -99,17 +105,16 @@ def _draw(others: Sequence[Forecast], figure: Path, plan: Plan) -> None:
 def _show(own: Forecast, others: Sequence[Forecast], computes: Sequence[ComputeForecast], known: Calibration) -> None:
     show_table(_table("Forecast of this plan on Lambda", [own], None))
     show_table(_computes_table(computes))
-    out.print(_advice(computes), highlight=False)
+    out.print(_advice(computes))
     front = pareto(others)
     if front:
         show_table(_table("Alternatives on Lambda that nothing beats in both time and cost", front, recommend(others)))
     else:
-        out.print("Nothing of this can run within Lambda's limits.", highlight=False)
+        out.print("Nothing of this can run within Lambda's limits.")
     out.print(
         "Costs have each rank's start on Lambda in them, which skyfan cost of a run on another machine has not.",
-        highlight=False,
     )
-    out.print(f"Calibration: {known.source}. {known.fit}.", highlight=False)
+    out.print(f"Calibration: {known.source}. {known.fit}.")
 
 
 def run_calibration(folders: Sequence[str], output: str) -> Calibration:
@@ -180,17 +185,17 @@ def _as_json(
     wishes = recommend(others) if front else None
     return {
         "schema": "skyfan.forecast/1",
-        "plan": own.to_json_dict(),
-        "alternatives": [one.to_json_dict() for one in others],
-        "pareto": [one.to_json_dict() for one in front],
-        "cheapest": wishes and wishes.cheapest.to_json_dict(),
-        "fastest": wishes and wishes.fastest.to_json_dict(),
-        "best_trade_off": wishes and wishes.trade_off.to_json_dict(),
-        "computes": [asdict(one) for one in computes],
+        "plan": own,
+        "alternatives": others,
+        "pareto": front,
+        "cheapest": wishes and wishes.cheapest,
+        "fastest": wishes and wishes.fastest,
+        "best_trade_off": wishes and wishes.trade_off,
+        "computes": computes,
         "recommended_compute": {
-            "fastest": asdict(chosen.fastest),
-            "cheapest": asdict(chosen.cheapest),
-            "best_trade_off": asdict(chosen.trade_off),
+            "fastest": chosen.fastest,
+            "cheapest": chosen.cheapest,
+            "best_trade_off": chosen.trade_off,
         },
         "calibration": {"source": known.source, "fit": known.fit},
     }

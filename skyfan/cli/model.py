@@ -11,7 +11,7 @@ from skyfan import store
 from skyfan.cli.console import out, print_json, progress_bar, say
 from skyfan.cli.model_export import export
 from skyfan.cli.model_train import train
-from skyfan.cli.options import Json
+from skyfan.cli.options import Json, NoProgress
 from skyfan.errors import BadInput
 from skyfan.science.metrics import ScienceMetrics
 from skyfan.units import format_size
@@ -24,7 +24,6 @@ app = typer.Typer(no_args_is_help=True, help="Inspect, export, convert, train an
 app.command()(export)
 app.command()(train)
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 ModelArgument = Annotated[str, typer.Argument(metavar="FILE|URI", help="A checkpoint, a .pt2 or .onnx file, or demo.")]
 Heads = Annotated[int | None, typer.Option(min=1, help="Attention heads, where the file does not name them.")]
 
@@ -50,7 +49,7 @@ def inspect(model: ModelArgument, as_json: Json = False) -> None:
     for name, value in facts.items():
         lines = [f"  {key}: {item}" for key, item in value.items()] if isinstance(value, dict) else []
         text = "\n".join([f"{name}:", *lines]) if lines else f"{name}: {value}"
-        out.print(text, markup=False, highlight=False)
+        out.print(text)
 
 
 @app.command()
@@ -78,7 +77,7 @@ def compare(
     test_dataset: Annotated[str | None, typer.Option("--test", help="The dataset on which both are measured.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the trees and of the rendered galaxies.")] = 7,
     as_json: Json = False,
-    quiet: Quiet = False,
+    quiet: NoProgress = False,
 ) -> None:
     """Compare a model with extremely randomised trees, on galaxies that neither was trained on.
 
@@ -101,7 +100,7 @@ def compare(
         say(f"measuring {model} and {TREES} extremely randomised trees")
     result = compare_with_trees(loaded, training, test, seed)
     if as_json:
-        print_json({**asdict(result), "nmad_ratio": result.nmad_ratio})
+        print_json({**asdict(result), "nmad_ratio": result.model.nmad / result.trees.nmad})
     else:
         out.print(_comparison_table(result, model))
 

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,7 +52,7 @@ def train(
     resume: Annotated[bool, typer.Option(help="Continue an interrupted training with the same settings.")] = True,
     force: Annotated[bool, typer.Option("--force", help="Replace the model that --out names.")] = False,
     as_json: options.Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    quiet: options.NoProgress = False,
 ) -> None:
     """Train an AstroMAE, a new one or one of yours further; the result takes raw images and magnitudes.
 
@@ -94,7 +94,7 @@ def _device(device: str, threads: int | None) -> str:
 
     if threads:
         torch.set_num_threads(threads)
-    return available_device(checked_device(device, "--device"))
+    return available_device(checked_device(device))
 
 
 def _samples(dataset: str) -> "Samples":
@@ -274,4 +274,4 @@ def _tell(output: Path, trained: "Trained", *, as_json: bool) -> None:
     )
     say(verdict(trained.history))
     if as_json:
-        print_json({"model": str(output), "epochs": trained.epochs, "best": asdict(best)})
+        print_json({"model": str(output), "epochs": trained.epochs, "best": best})

@@ -36,7 +36,10 @@ Slurm = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="On slurm: print the scripts, and write and submit nothing.")]
 CopyTo = Annotated[Path | None, typer.Option(help="Copy the run's files to this folder when it is done.")]
 Model = Annotated[str, typer.Option(help="Checkpoint (.pt, .safetensors) or exported program (.pt2): path or URI.")]
+NoProgress = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")]
+Prices = Annotated[Path | None, typer.Option(help="Another price file.")]
+Region = Annotated[str, typer.Option(help="AWS region whose prices to use.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on standard output.")]
 
 

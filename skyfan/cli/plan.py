@@ -45,10 +45,10 @@ def plan(
         int, typer.Option(help="The executor's memory in MB.", min=LAMBDA_MIN_MEMORY_MB, max=LAMBDA_MAX_MEMORY_MB)
     ] = LAMBDA_MAX_MEMORY_MB,
     arch: Annotated[str, typer.Option(help="x86_64 or arm64.")] = "x86_64",
-    region: Annotated[str, typer.Option(help="AWS region whose prices to use.")] = "us-east-1",
+    region: options.Region = "us-east-1",
     concurrency: Annotated[int, typer.Option(help="The account's Lambda concurrency.", min=1)] = LAMBDA_CONCURRENCY,
     maps: Annotated[int, typer.Option(help="Distributed Maps side by side.", min=1)] = 1,
-    prices: Annotated[Path | None, typer.Option(help="Another price file.")] = None,
+    prices: options.Prices = None,
     figure: Annotated[Path | None, typer.Option(help="Draw time against cost into this file (SVG, PDF, PNG).")] = None,
     write: Annotated[
         bool, typer.Option("--write", help="Claim --output and leave there what `skyfan rank` needs.")
@@ -103,7 +103,7 @@ def _show(planned: Plan, *, as_json: bool) -> None:
         return
     out.print(_table(planned))
     for step in parse_steps(planned.job.preprocess):
-        out.print(f"before the model: {step}", markup=False, highlight=False)
+        out.print(f"before the model: {step}")
 
 
 def _write(job: Job, *, as_json: bool) -> None:
@@ -123,8 +123,6 @@ def _write(job: Job, *, as_json: bool) -> None:
         f"{counted(start.ranks, 'rank')} to do.\n"
         f"each task of an array, counted from 0:  skyfan rank {command}\n"
         f"when they have ended:                   skyfan aggregate {command}",
-        markup=False,
-        highlight=False,
     )
 
 

@@ -1,18 +1,15 @@
 """`skyfan report`: the tables and the page of a run or a study again, from what is in its folder."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 import skyfan
 from skyfan import store
 from skyfan.cli import options
-from skyfan.cli.console import out, print_json, say
-from skyfan.cli.printing import show_table
+from skyfan.cli.console import out, print_json, say, show_table
 from skyfan.cli.run import show
 from skyfan.cost import load_prices
 from skyfan.progress.comparison import compare, same_work
@@ -42,11 +39,11 @@ def _compare(output: str, other: str, *, quiet: bool, as_json: bool) -> None:
     rows = compare(*summaries)
     if as_json:
         runs = [{"output": one.output, "run_id": one.run_id, "target": one.target} for one in summaries]
-        print_json({"schema": "skyfan.comparison/1", "runs": runs, "rows": [asdict(row) for row in rows]})
+        print_json({"schema": "skyfan.comparison/1", "runs": runs, "rows": rows})
     elif not quiet:
         table = Table("", title=same_work(*summaries), title_justify="left")
         for one in summaries:
-            table.add_column(escape(f"{one.output}\n({one.target})"), overflow="fold")
+            table.add_column(f"{one.output}\n({one.target})", overflow="fold")
         table.add_column("ratio", no_wrap=True)
         for row in rows:
             table.add_row(row.metric, row.shown[0], row.shown[1], "" if row.ratio is None else f"{row.ratio:.3g}")

@@ -82,7 +82,7 @@ def _print_scripts(job: Job, cluster: SlurmOptions) -> None:
 
     configure_logs()
     for script in dry_run(job, cluster):
-        out.print(script, markup=False, highlight=False)
+        out.print(script)
 
 
 def _job_of_payload(path: Path, typed: dict[str, object]) -> Job:

@@ -1,9 +1,8 @@
 """`skyfan runs`: executions on Step Functions, started earlier or by somebody else."""
 
 import json
-from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -48,7 +47,7 @@ def list_command(
     access = open_access(on)
     found = list_runs(access, find_machine(access, state_machine), limit)
     if as_json:
-        print_json([_plain(run) for run in found])
+        print_json(found)
         return
     table = Table("run", "status", "started (UTC)", "took")
     for run in found:
@@ -67,7 +66,7 @@ def show_command(
     access = open_access(on)
     found = show_run(access, _arn(access, state_machine, run))
     if as_json:
-        print_json({**asdict(found), "listed": _plain(found.listed)})
+        print_json(found)
         return
     out.print(_details(access, found))
 
@@ -95,7 +94,7 @@ def redrive_command(run: Name, on: On = AWS, state_machine: options.StateMachine
         say(f"{run} goes on; `skyfan runs show {arn}` tells how far it is.")
     else:
         say(f"{run} itself cannot go on: execution {going_on.name} does, with the same input.")
-        out.print(going_on.name, soft_wrap=True)
+        out.print(going_on.name)
 
 
 @app.command("logs")
@@ -113,9 +112,9 @@ def logs_command(
     logs = RunLogs(access, machine, execution_arn(machine, run), rank)
     for line in logs.follow() if follow else logs.lines():
         if as_json:
-            out.print(json.dumps(line.fields), soft_wrap=True, markup=False, highlight=False)
+            out.print(json.dumps(line.fields))
         else:
-            out.print(_log_text(line), soft_wrap=True, markup=False, highlight=False)
+            out.print(_log_text(line))
 
 
 def _log_text(line: LogLine) -> str:
@@ -129,14 +128,6 @@ def _log_text(line: LogLine) -> str:
 
 def _arn(access: Access, state_machine: str, run: str) -> str:
     return run if run.startswith("arn:") else execution_arn(find_machine(access, state_machine), run)
-
-
-def _plain(run: RunListed) -> dict[str, Any]:
-    return {
-        **asdict(run),
-        "started_at": run.started_at.isoformat(),
-        "ended_at": run.ended_at and run.ended_at.isoformat(),
-    }
 
 
 def _took(run: RunListed) -> str:

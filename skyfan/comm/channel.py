@@ -127,9 +127,10 @@ class Channel(ABC):
             Interrupted: the caller stopped this rank.
         """
 
-    @abstractmethod
     def check(self) -> None:
         """Raise at once what `wait` would raise because of a failure that is already known."""
+        if self.failure is not None:
+            raise self.failure
 
     @abstractmethod
     def close(self, failed: BaseException | None, timeout_s: float) -> None:

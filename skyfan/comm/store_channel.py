@@ -134,11 +134,6 @@ class StoreChannel(Channel):
                 time.sleep(min(pause_s * random.uniform(0.7, 1.3), deadline - now))  # noqa: S311 (jitter)
                 pause_s = min(1.5 * pause_s, _MAX_POLL_S)
 
-    def check(self) -> None:
-        """Raise the failure that ended this channel, if there is one."""
-        if self.failure is not None:
-            raise self.failure
-
     def close(self, failed: BaseException | None, timeout_s: float) -> None:
         """End this rank's part; see `Channel.close`."""
         self._stopping.set()

@@ -93,8 +93,7 @@ class StreamChannel(Channel):
         """Raise the failure that ended this channel, if there is one."""
         if self.failure is None and self._monitor.changed:
             self.failure = self._monitor.failure(self._needs_server)
-        if self.failure is not None:
-            raise self.failure
+        super().check()
 
     def close(self, failed: BaseException | None, timeout_s: float) -> None:
         """End this rank's part; see `Channel.close`."""

@@ -13,7 +13,7 @@ from skyfan.diagnosis.findings import FAIL, OK, WARN, Finding
 from skyfan.engines.device import CPU, CUDA, available_device
 from skyfan.engines.threads import THREADS_VARIABLE, available_threads
 from skyfan.errors import SkyfanError
-from skyfan.sandbox import sandbox_status
+from skyfan.sandbox import SandboxStatus, sandbox_status
 from skyfan.torch_libraries import NVIDIA_DRIVER
 from skyfan.units import counted, format_size
 
@@ -40,7 +40,7 @@ def examine_machine(*, runs_ranks: bool = True) -> Iterator[Finding]:
     yield _device()
     yield memory(available_memory_bytes())
     yield threads(available_threads(), _granted_processors(_CGROUP / "cpu.max"))
-    yield _sandbox()
+    yield sandbox(sandbox_status())
 
 
 def _installed(packages: Sequence[str]) -> tuple[str, list[str]]:
@@ -163,9 +163,19 @@ def _granted_processors(limit: Path) -> float | None:
     return int(quota) / int(period) if quota.isdigit() else None
 
 
-def _sandbox() -> Finding:
-    status = sandbox_status()
-    if status.writes_confined and status.network_closed:
-        return Finding("sandbox", OK, status.sentence().rstrip("."))
-    found, _, remedy = status.sentence().rstrip(".").rpartition(". ")
-    return Finding("sandbox", WARN, found, remedy)
+def sandbox(status: SandboxStatus) -> Finding:
+    """Whether the child in which programs are tried is kept from writing and from the network."""
+    lacking = [] if status.writes_confined else ["write outside its folder"]
+    if not status.network_closed:
+        lacking.append("reach the network")
+    if not lacking:
+        found = f"programs are tried in a child that cannot write or connect (Landlock version {status.landlock})"
+        return Finding("sandbox", OK, found)
+    return Finding(
+        "sandbox",
+        WARN,
+        f"the child in which programs are tried could {' and '.join(lacking)}: the kernel's Landlock "
+        f"{f'is of version {status.landlock}' if status.landlock else 'is absent or off'}; the check of programs holds "
+        "all the same",
+        "Linux 6.7 or later with lsm=landlock adds this second line of defence",
+    )

@@ -16,18 +16,18 @@ from skyfan.errors import BadInput
 CACHE_HOME = "XDG_CACHE_HOME"
 
 
-def private_folder(kind: str, name: str) -> Path:
-    """`<cache>/skyfan/<kind>/<name>`, made where it is missing; a temporary folder where there is no home directory.
+def private_folder(name: str) -> Path:
+    """`<cache>/skyfan/inductor/<name>`, made where it is missing; a temporary folder where there is no home directory.
 
     Raises `BadInput` where another user could write into it.
     """
     try:
         root = Path(os.environ.get(CACHE_HOME) or Path.home() / ".cache") / "skyfan"
-        folder = root / kind / name
+        folder = root / "inductor" / name
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except (OSError, RuntimeError):  # no home, or one that cannot be written, as on AWS Lambda
-        return Path(tempfile.mkdtemp(prefix=f"skyfan-{kind}-"))
-    for part in (root, root / kind, folder):
+        return Path(tempfile.mkdtemp(prefix="skyfan-inductor-"))
+    for part in (root, folder.parent, folder):
         found = part.stat()
         if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise BadInput(
@@ -40,6 +40,6 @@ def private_folder(kind: str, name: str) -> Path:
 def use_inductor_cache(model_digest: str) -> None:
     """Has what `torch.compile` makes of this model kept with its digest, torch's version and this processor's kind."""
     name = f"{model_digest[:32]}-torch-{version('torch')}-{platform.machine()}"
-    folder = private_folder("inductor", name)
+    folder = private_folder(name)
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
     os.environ["TRITON_CACHE_DIR"] = str(folder / "triton")

@@ -13,10 +13,10 @@ DEVICE_VARIABLE = variable(ComputeSettings, "device")
 DEVICES = AUTO, CPU, CUDA = ("auto", "cpu", "cuda")
 
 
-def checked_device(name: str, said_by: str) -> str:
-    """`name` if it is one of `DEVICES`."""
+def checked_device(name: str) -> str:
+    """What `--device` is, if it is one of `DEVICES`."""
     if name not in DEVICES:
-        raise BadInput(f"{said_by} is {name!r}; choose one of {', '.join(DEVICES)}.")
+        raise BadInput(f"--device is {name!r}; choose one of {', '.join(DEVICES)}.")
     return name
 
 

@@ -16,7 +16,7 @@ _WHOLE = (4, 5, 6)
 _NUM_ROWS, _ROW_GROUPS = 3, 4
 _COLUMNS, _GROUP_ROWS = 1, 3
 _FILE_PATH, _META_DATA = 1, 3
-_PATH, _NUM_VALUES, _UNCOMPRESSED = 3, 5, 6
+_PATH, _NUM_VALUES = 3, 5
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,6 @@ class Chunk:
 
     path: str
     values: int
-    uncompressed_bytes: int
     file_path: str
 
 
@@ -61,7 +60,6 @@ def _chunk(chunk: dict[int, Any]) -> Chunk:
     return Chunk(
         ".".join(part.decode("utf-8", "replace") for part in meta[_PATH]),
         _size(meta[_NUM_VALUES]),
-        _size(meta[_UNCOMPRESSED]),
         chunk.get(_FILE_PATH, b"").decode("utf-8", "replace"),
     )
 

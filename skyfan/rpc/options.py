@@ -35,9 +35,6 @@ def channel_options() -> Options:
     """Options of a client channel."""
     return [
         *_common_options(),
-        ("grpc.keepalive_time_ms", KEEPALIVE_TIME_S * 1000),
-        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_S * 1000),
-        ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.max_reconnect_backoff_ms", 2000),
         # Services are on loopback or on a network of their own, which no proxy of the user's reaches.
@@ -51,9 +48,6 @@ def server_options() -> Options:
     """Options of a server: it accepts the keepalive that `channel_options` asks for."""
     return [
         *_common_options(),
-        ("grpc.keepalive_time_ms", KEEPALIVE_TIME_S * 1000),
-        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_S * 1000),
-        ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_TIME_S * 500),
         ("grpc.http2.max_ping_strikes", 3),
         # Two servers on one port would silently share the calls.
@@ -65,4 +59,7 @@ def _common_options() -> Options:
     return [
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.keepalive_time_ms", KEEPALIVE_TIME_S * 1000),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_S * 1000),
+        ("grpc.keepalive_permit_without_calls", 1),
     ]

@@ -38,6 +38,17 @@ def pz_columns(schema: pa.Schema) -> tuple[PzForm | None, list[str]]:
     return parse_pz(parts[0].metadata[PZ_KEY].decode()) if parts else None, [field.name for field in parts]
 
 
+def list_rows(column: pa.Array) -> NDArray[Any]:
+    """A column of lists of one size as [N, size], of numbers as [N, 1]; NaN where there is no value."""
+    is_list = pa.types.is_fixed_size_list(column.type)
+    width = column.type.list_size if is_list else 1
+    values = column.values.slice(column.offset * width, len(column) * width) if is_list else column
+    rows = np.asarray(values.to_numpy(zero_copy_only=False)).reshape(len(column), width)
+    if is_list and column.null_count:
+        rows = np.where(column.is_valid().to_numpy(zero_copy_only=False)[:, None], rows, np.nan)
+    return rows
+
+
 @dataclass(frozen=True)
 class OutputColumn:
     """Columns `columns` of the engine's output as one column of the results, with rows of this shape."""

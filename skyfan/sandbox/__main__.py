@@ -29,7 +29,7 @@ def main() -> None:
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(limit, (value, value))
     leave_network()
-    restrict_process([folder], network=False)
+    restrict_process([folder])
     module, _, function = entry.partition(":")
     found = getattr(importlib.import_module(module), function)(sys.stdin.buffer.read())
     Path(folder, REPORT).write_text(json.dumps(found), encoding="utf-8")

@@ -30,11 +30,11 @@ def landlock_version() -> int:
     return max(0, _call(_CREATE_RULESET, None, 0, _QUERY_VERSION))
 
 
-def restrict_process(writable: Sequence[Path | str] = (), *, network: bool = True) -> bool:
+def restrict_process(writable: Sequence[Path | str] = ()) -> bool:
     """Takes from the calling thread, and from all threads and processes that it starts, what they do not need.
 
-    Afterwards they write below `writable` only (folders or files that exist), start no programs and, without
-    `network`, make no TCP connections. Call it before a process starts its threads: those that run already are not
+    Afterwards they write below `writable` only (folders or files that exist), start no programs and make no TCP
+    connections. Call it before a process starts its threads: those that run already are not
     bound. False where the kernel has no Landlock, and nothing is changed; `OSError` for a path that does not exist.
     """
     version = landlock_version()
@@ -44,7 +44,7 @@ def restrict_process(writable: Sequence[Path | str] = (), *, network: bool = Tru
     writing = on_files | _REMOVE_AND_MAKE | (_REFER if version >= REFER_FROM else 0)
     handled = [
         writing | _EXECUTE,
-        0 if network or version < NETWORK_FROM else _TCP_BIND_AND_CONNECT,
+        _TCP_BIND_AND_CONNECT if version >= NETWORK_FROM else 0,
         _SCOPE_SOCKETS_AND_SIGNALS if version >= SCOPES_FROM else 0,
     ]
     fields = handled[: 1 + (version >= NETWORK_FROM) + (version >= SCOPES_FROM)]

@@ -21,20 +21,6 @@ class SandboxStatus:
     writes_confined: bool
     network_closed: bool
 
-    def sentence(self) -> str:
-        """For `skyfan doctor`: what holds, and what to do where it does not."""
-        if self.writes_confined and self.network_closed:
-            return f"programs are tried in a child that cannot write or connect (Landlock version {self.landlock})."
-        lacking = [
-            *(() if self.writes_confined else ("write outside its folder",)),
-            *(() if self.network_closed else ("reach the network",)),
-        ]
-        return (
-            f"the child in which programs are tried could {' and '.join(lacking)}: the kernel's Landlock "
-            f"{f'is of version {self.landlock}' if self.landlock else 'is absent or off'}; the check of programs holds "
-            "all the same. Linux 6.7 or later with lsm=landlock adds this second line of defence."
-        )
-
 
 def sandbox_status() -> SandboxStatus:
     """Tries it in a child, which takes about half a second."""

@@ -28,4 +28,4 @@ class ConfinedThread:
 
 
 def _confine() -> None:
-    restrict_process(list(Path("/dev").glob(_GPU_DEVICES)), network=False)
+    restrict_process(list(Path("/dev").glob(_GPU_DEVICES)))

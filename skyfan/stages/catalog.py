@@ -27,7 +27,7 @@ from skyfan.layout import FileLayout, TensorSpec
 from skyfan.planning import Plan
 from skyfan.records import CatalogJoin
 from skyfan.runs.folder import RunFolder
-from skyfan.stages.catalog_rows import ById, ByRow, RowMatches, first_ids
+from skyfan.stages.catalog_rows import ById, ByRow, first_ids
 
 VALIDITY = ".valid"
 
@@ -116,7 +116,7 @@ def _write(path: Path, planned: Plan, catalog: Catalog, names: dict[str, str]) -
     """Writes the joined rows as one structured array, piece by piece."""
     table, files = catalog.table, planned.files
     key = catalog.join_key([spec.source or spec.name for spec in files[0].tensors if not spec.uri])
-    matches: RowMatches = ById.matched(table, key, files) if key else ByRow(table, files)
+    matches = ById.matched(table, key, files) if key else ByRow(table, files)
     samples, unmatched = sum(file.samples for file in files), matches.unmatched()
     with store.named_errors(str(path.parent), "written"):
         rows = np.lib.format.open_memmap(path, mode="w+", dtype=_row_type(catalog, names), shape=(samples,))

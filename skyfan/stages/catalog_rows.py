@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,19 +22,6 @@ _ID_ROWS = 1_000_000
 Selected = slice | NDArray[np.int64]
 
 
-class RowMatches(Protocol):
-    """Which samples the rows of a catalogue are for."""
-
-    duplicates: int
-    unused_rows: int
-
-    def of(self, first: int, count: int) -> tuple[Selected, Selected]:
-        """Samples that rows [first, first + count) are for, and their rows, counted from `first`."""
-
-    def unmatched(self) -> NDArray[np.int64]:
-        """Samples without a row, in order."""
-
-
 class ByRow:
     """Sample i has row i."""
 
@@ -49,7 +36,7 @@ class ByRow:
             )
 
     def of(self, first: int, count: int) -> tuple[Selected, Selected]:
-        """See `RowMatches`."""
+        """Samples that rows [first, first + count) are for, and their rows, counted from `first`."""
         return slice(first, first + count), slice(None)
 
     def unmatched(self) -> NDArray[np.int64]:
@@ -103,7 +90,7 @@ class ById:
         return cls(duplicates, unused, sample_rows, order, sample_rows[order])
 
     def of(self, first: int, count: int) -> tuple[Selected, Selected]:
-        """See `RowMatches`."""
+        """See `ByRow`."""
         lo, hi = np.searchsorted(self._sorted_rows, [first, first + count])
         return self._order[lo:hi], self._sorted_rows[lo:hi] - first
 

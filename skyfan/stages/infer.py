@@ -13,7 +13,7 @@ import structlog
 
 from skyfan.engines import Engine
 from skyfan.errors import Interrupted, RankTooLarge
-from skyfan.events import Progress
+from skyfan.events import Progress, unwatched
 from skyfan.formats import checksums
 from skyfan.planning import PlanItem
 from skyfan.records import MB, Collectives, RankRecord
@@ -37,15 +37,11 @@ COMMIT_MARGIN_S = 5.0
 SURE_AFTER_S = 10.0
 
 
-def _ignore_progress(_done: int, _total: int) -> None:
-    pass
-
-
 @dataclass
 class Control:
     """How the caller watches and stops a rank."""
 
-    progress: Progress = _ignore_progress
+    progress: Progress = unwatched
     cancelled: threading.Event = field(default_factory=threading.Event)
     remaining_s: Callable[[], float] | None = None
     """Seconds until the caller would kill this rank; None where nobody does."""

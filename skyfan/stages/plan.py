@@ -202,7 +202,7 @@ def _check_rank_time(planned: Plan, request: PlanRequest) -> None:
         return
     samples_per_s = request.model.samples_per_s
     fitting = int((request.rank_limit_s - RANK_OVERHEAD_S) * samples_per_s)
-    samples = [sum(span.samples for span in spans) for spans in planned.ranks]
+    samples = planned.rank_samples
     largest = max(samples, default=0)
     if not largest or largest <= fitting:
         return

@@ -16,6 +16,7 @@ from skyfan.models.locating import locate_models, models_digest
 from skyfan.planning import Plan, PlanItem
 from skyfan.records import RankRecord
 from skyfan.runs.commit import RunLedger
+from skyfan.runs.result_rows import list_rows
 from skyfan.stages.infer import Control, infer
 from skyfan.stages.messages import InferRequest, ModelFile
 from skyfan.stages.model_cache import ModelCache
@@ -148,7 +149,7 @@ def _relative(found: pa.Array, expected: pa.Array) -> NDArray[np.float64]:
     """[N]: the largest deviation of each row; infinite where one side is null, not finite, or of another type."""
     if found.type != expected.type or not _is_numeric(found.type):
         return _differs(found, expected)
-    one, other = (_numbers(column) for column in (found, expected))
+    one, other = (list_rows(column).astype(np.float64) for column in (found, expected))
     with np.errstate(invalid="ignore"):
         relative = np.abs(one - other) / np.maximum(1, np.abs(other))
     relative[np.isnan(one) & np.isnan(other)] = 0
@@ -160,13 +161,3 @@ def _relative(found: pa.Array, expected: pa.Array) -> NDArray[np.float64]:
 def _is_numeric(kind: pa.DataType) -> bool:
     value = kind.value_type if pa.types.is_fixed_size_list(kind) else kind
     return bool(pa.types.is_floating(value))
-
-
-def _numbers(column: pa.Array) -> NDArray[np.float64]:
-    """[N, width] with NaN for null."""
-    is_list = pa.types.is_fixed_size_list(column.type)
-    width = column.type.list_size if is_list else 1
-    values = column.values.slice(column.offset * width, len(column) * width) if is_list else column
-    numbers: NDArray[np.float64] = values.to_numpy(zero_copy_only=False).astype(np.float64).reshape(len(column), width)
-    numbers[~column.is_valid().to_numpy(zero_copy_only=False)] = np.nan
-    return numbers

@@ -31,11 +31,6 @@ class Comparison:
     model: ScienceMetrics
     trees: ScienceMetrics
 
-    @property
-    def nmad_ratio(self) -> float:
-        """NMAD of the model ÷ NMAD of the trees; below 1 the model is more precise."""
-        return self.model.nmad / self.trees.nmad
-
 
 def rendered_split(seed: int, progress: Progress = unwatched) -> tuple[Samples, Samples]:
     """Renders the packaged catalogue's fixed split: 4,000 training and 1,000 test galaxies; `progress` counts them.

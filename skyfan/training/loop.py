@@ -34,10 +34,6 @@ _EVALUATION_BATCH = 512
 Report = Callable[[EpochResult, "Trained"], None]
 
 
-def _never() -> bool:
-    return False
-
-
 def train(
     samples: Samples,
     initial: AstroMAEConfig | AstroMAE,
@@ -46,7 +42,7 @@ def train(
     state_path: Path | None = None,
     report: Report | None = None,
     progress: Progress = unwatched,
-    stopping: Callable[[], bool] = _never,
+    stopping: Callable[[], bool] = lambda: False,
     device: str = "cpu",
 ) -> Trained:
     """Trains a new model of these sizes, or `initial` further, on `samples`.

@@ -42,7 +42,7 @@ def test_consoles_escape_lines_and_tables(text, shown, terminal):
     console = PlainConsole(
         file=stream, force_terminal=terminal, color_system="standard" if terminal else None, width=80
     )
-    console.print(f"name {text}", markup=False, highlight=False)
+    console.print(f"name {text}")
     table = Table(title=text)
     table.add_column("tensor", style="red", min_width=40)
     table.add_row(text)
@@ -54,6 +54,14 @@ def test_consoles_escape_lines_and_tables(text, shown, terminal):
     assert text not in written
     assert ("\x1b[" in written) is terminal  # its own colours are still there
     stream.getvalue().encode()
+
+
+def test_names_are_no_instructions_to_rich():
+    stream = io.StringIO()
+    console = PlainConsole(file=stream, width=80)
+    console.print("[red]sky[/red]:star:.pt")
+    console.print(Table("[b]z, spectroscopic", title="[i]:star:"))
+    assert [part in stream.getvalue() for part in ("[red]sky[/red]:star:.pt", "[b]z", "[i]:star:")] == [True] * 3
 
 
 def test_logs_for_people_escape_names_and_errors(capsys, monkeypatch):

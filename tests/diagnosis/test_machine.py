@@ -3,7 +3,8 @@
 import pytest
 
 from skyfan.diagnosis import OK, WARN, examine_machine
-from skyfan.diagnosis.machine import NEEDED_MEMORY_BYTES, memory, threads
+from skyfan.diagnosis.machine import NEEDED_MEMORY_BYTES, memory, sandbox, threads
+from skyfan.sandbox import SandboxStatus
 
 
 def test_every_subject_of_this_machine_is_looked_at():
@@ -44,3 +45,14 @@ def test_more_threads_than_a_container_may_use(used, granted, state):
     found = threads(used, granted)
     assert found.state == state
     assert ("SKYFAN_THREADS=2" in found.remedy) == (state == WARN)
+
+
+def test_what_the_sandbox_lacks_is_named_with_what_to_do():
+    found = sandbox(SandboxStatus(0, writes_confined=False, network_closed=False))
+    assert found.state == WARN
+    assert "could write outside its folder and reach the network" in found.found
+    assert "Landlock is absent or off" in found.found
+    assert "Linux 6.7" in found.remedy
+    whole = sandbox(SandboxStatus(7, writes_confined=True, network_closed=True))
+    assert (whole.state, whole.remedy) == (OK, "")
+    assert "version 7" in whole.found

@@ -307,7 +307,7 @@ def _status_of_a_child(data: bytes, model: OnnxModel) -> int:
             signal.alarm(DEADLINE_S)
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            restrict_process(network=False)
+            restrict_process()
             _run(data, model)
         except BaseException:  # noqa: BLE001 - whatever it is, it is counted
             traceback.print_exc()

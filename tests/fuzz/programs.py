@@ -163,7 +163,7 @@ def run_in_fork(checked: CheckedProgram) -> int:
         try:
             signal.alarm(DEADLINE_S)
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-            restrict_process(network=False)
+            restrict_process()
             _run(checked)
         except BaseException:  # noqa: BLE001 - whatever it is, it is counted
             traceback.print_exc()

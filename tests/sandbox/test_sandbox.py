@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from skyfan.sandbox import ChildDied, ConfinedThread, Limits, SandboxStatus, run_in_child, sandbox_status
+from skyfan.sandbox import ChildDied, ConfinedThread, Limits, run_in_child, sandbox_status
 from skyfan.sandbox.landlock import NETWORK_FROM, SCOPES_FROM, landlock_version
 from tests.sandbox.entries import tried
 
@@ -62,11 +62,3 @@ def test_the_status_is_what_was_found_out():
     assert found.writes_confined == (landlock_version() > 0)
     if landlock_version() >= NETWORK_FROM:
         assert found.network_closed
-
-
-def test_what_is_lacking_is_named_with_what_to_do():
-    sentence = SandboxStatus(0, writes_confined=False, network_closed=False).sentence()
-    assert "could write outside its folder and reach the network" in sentence
-    assert "Landlock is absent or off" in sentence
-    assert "Linux 6.7" in sentence
-    assert "version 7" in SandboxStatus(7, writes_confined=True, network_closed=True).sentence()

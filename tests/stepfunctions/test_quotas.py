@@ -31,45 +31,44 @@ def told(demand: Demand, account: AccountLimits, deployment: Deployment) -> list
 
 
 def test_nothing_binds_a_run_that_fits() -> None:
-    assert told(Demand(ranks=500, at_once=1000), USUAL, Deployment(1000, 3008)) == []
-    # So many workers are asked for, but there are only eight ranks.
-    assert told(Demand(ranks=8, at_once=1000), NEW, Deployment(10, 3008)) == []
+    assert told(Demand(500), USUAL, Deployment(1000, 3008)) == []
+    assert told(Demand(8), NEW, Deployment(10, 3008)) == []
 
 
 def test_a_new_account_is_held_to_ten_whatever_the_console_shows() -> None:
-    (sentence,) = told(Demand(ranks=500, at_once=100), NEW, Deployment(100, 3008))
+    (sentence,) = told(Demand(100), NEW, Deployment(100, 3008))
     assert "Lambda's concurrent executions: 100 asked for, 10 allowed (the run takes longer" in sentence
     assert "L-B99A9384" in sentence
     assert "shows 1,000, a new account gets less: ask AWS Support" in sentence
 
 
 def test_ranks_that_talk_to_each_other_fail_where_others_only_wait() -> None:
-    bindings = binding_limits(Demand(ranks=64, at_once=64, together=True), NEW, Deployment(64, 3008))
+    bindings = binding_limits(Demand(64, together=True), NEW, Deployment(64, 3008))
     assert [(binding.allowed, binding.fatal) for binding in bindings] == [(10, True)]
 
 
 def test_the_deployments_own_limit_comes_first_and_says_how_to_raise_it() -> None:
-    (sentence,) = told(Demand(ranks=5000, at_once=2000), USUAL, Deployment(10, 3008))
+    (sentence,) = told(Demand(2000), USUAL, Deployment(10, 3008))
     assert "terraform apply -var map_concurrency=2000" in sentence
 
 
 def test_both_bind_when_the_deployment_allows_more_than_the_account() -> None:
-    sentences = told(Demand(ranks=5000, at_once=5000), USUAL, Deployment(2000, 3008))
+    sentences = told(Demand(5000), USUAL, Deployment(2000, 3008))
     assert ["1,000 allowed" in sentences[0], "2,000 allowed" in sentences[1]] == [True, True]
     assert "ask for 2,000 of quota L-B99A9384" in sentences[0]
 
 
 def test_what_other_functions_reserve_is_named() -> None:
     account = AccountLimits(in_force=1000, unreserved=200, granted=1000)
-    (sentence,) = told(Demand(ranks=900, at_once=500), account, Deployment(None, 3008))
+    (sentence,) = told(Demand(500), account, Deployment(None, 3008))
     assert "500 asked for, 200 allowed" in sentence
     assert "lower their reservations" in sentence
 
 
 def test_memory_that_a_new_account_refuses_fails_the_run() -> None:
-    (binding,) = binding_limits(Demand(ranks=5, at_once=5), NEW, Deployment(10, 8846))
+    (binding,) = binding_limits(Demand(5), NEW, Deployment(10, 8846))
     assert (binding.asked, binding.allowed, binding.fatal) == (8846, 3008, True)
-    assert binding_limits(Demand(ranks=5, at_once=5), USUAL, Deployment(10, 8846)) == []
+    assert binding_limits(Demand(5), USUAL, Deployment(10, 8846)) == []
 
 
 @pytest.fixture

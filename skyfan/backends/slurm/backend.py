@@ -80,14 +80,11 @@ class SlurmBackend(Backend):
         scripts = Scripts(job, start.name, options, request, logs)
         before = _etag(RunFolder(job.output).summary_uri)
         jobs = self._submit(scripts, job)
-        listener(ExecutionStarted(f"{NAME} jobs {' and '.join(jobs)}", f"scancel {' '.join(jobs)}", None))
+        submitted = ExecutionStarted(f"{NAME} jobs {' and '.join(jobs)}", f"scancel {' '.join(jobs)}", None)
+        listener(submitted)
         if not self._follow(jobs, plan, listener):
-            raise self._interrupted(jobs)
+            raise self._interrupted(jobs, submitted)
         return _outcome(job, start.name, before)
-
-    def cancel(self) -> None:
-        """Ends the following; the jobs are the cluster's."""
-        self._cancelled.set()
 
     def _submit(self, scripts: Scripts, job: Job) -> tuple[str, str]:
         """Submits both jobs; the second one's failure takes the first one back."""
@@ -127,12 +124,11 @@ class SlurmBackend(Backend):
             pause_s = min(_LONGEST_LOOK_S, pause_s * _LONGER)
         raise DeadlineExceeded(f"jobs {' and '.join(jobs)} are in the queue for two weeks already; they go on.")
 
-    def _interrupted(self, jobs: tuple[str, str]) -> Interrupted:
-        stop_command = f"scancel {' '.join(jobs)}"
-        if self.settings.stop_execution(ExecutionStarted(f"{NAME} jobs {' and '.join(jobs)}", stop_command, None)):
+    def _interrupted(self, jobs: tuple[str, str], submitted: ExecutionStarted) -> Interrupted:
+        if self.settings.stop_execution(submitted):
             cancel(jobs)
             return Interrupted("interrupted, and the jobs are cancelled; what is committed is kept.")
-        return Interrupted(f"interrupted; the jobs go on, and `{stop_command}` ends them.")
+        return Interrupted(f"interrupted; the jobs go on, and `{submitted.stop_command}` ends them.")
 
 
 def dry_run(job: Job, options: SlurmOptions) -> tuple[str, str]:

@@ -75,16 +75,15 @@ def uses_gpu(job: Job, options: SlurmOptions) -> bool:
 
 def forecast_rank_s(plan: Plan, prepared: PreparedModel, cpus: int) -> float:
     """Seconds of the largest rank on so many processors, at the rate that was measured on this machine's."""
-    largest = _largest_rank(plan)
     if prepared.samples_per_s is None:
         return RANK_OVERHEAD_S
     rate = prepared.samples_per_s * min(1.0, cpus / available_threads())
-    return RANK_OVERHEAD_S + largest / rate
+    return RANK_OVERHEAD_S + max(plan.rank_samples) / rate
 
 
 def forecast_memory_bytes(job: Job, plan: Plan, prepared: PreparedModel, *, gpu: bool) -> int:
     """Memory of a task, with a margin; of the process, the weights, a batch, and the rank's results."""
-    largest = _largest_rank(plan)
+    largest = max(plan.rank_samples)
     sample_bytes = max(file.sample_bytes for file in plan.files)
     needed = (
         _PROCESS_BYTES
@@ -94,8 +93,3 @@ def forecast_memory_bytes(job: Job, plan: Plan, prepared: PreparedModel, *, gpu:
         + (_GPU_PROCESS_BYTES if gpu else 0)
     )
     return math.ceil(needed * _MEMORY_MARGIN / _MEMORY_STEP_BYTES) * _MEMORY_STEP_BYTES
-
-
-def _largest_rank(plan: Plan) -> int:
-    """Samples of the rank that has most."""
-    return max(sum(span.samples for span in spans) for spans in plan.ranks)

@@ -53,10 +53,6 @@ class StepFunctionsBackend(Backend):
             raise self._interrupted(access, arn, started)
         return summary_of(found, placed.output)
 
-    def cancel(self) -> None:
-        """Ends the following; the execution is another process's."""
-        self._cancelled.set()
-
     def _interrupted(self, access: Access, arn: str, started: ExecutionStarted) -> Interrupted:
         if self.settings.stop_execution(started):
             stop(access, arn, "stopped by the user who followed it")

@@ -37,7 +37,7 @@ def examine_account(on: str, state_machine: str, workers: int, *, together: bool
         yield _failed("pipeline", error)
     if on != AWS:  # an emulator has no quotas
         return
-    demand = Demand(ranks=workers, at_once=workers, together=together)
+    demand = Demand(workers, together)
     try:
         yield from _quotas(demand, read_account_limits(access), _deployment(access, machine))
     except SkyfanError as error:

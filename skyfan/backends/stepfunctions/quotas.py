@@ -42,16 +42,10 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a run asks for: `at_once` ranks of `ranks` side by side; `together` if they have to be (--collectives)."""
+    """What a run asks for: so many ranks side by side, `together` if they have to be (--collectives)."""
 
-    ranks: int
     at_once: int
     together: bool = False
-
-    @property
-    def needed(self) -> int:
-        """Ranks that run side by side if nothing binds."""
-        return min(self.ranks, self.at_once)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +115,7 @@ def binding_limits(demand: Demand, account: AccountLimits, deployment: Deploymen
 
 
 def _bindings(demand: Demand, account: AccountLimits, deployment: Deployment) -> Iterator[Binding]:
-    needed = demand.needed
+    needed = demand.at_once
     if deployment.map_concurrency is not None and needed > deployment.map_concurrency:
         fix = f"terraform apply -var map_concurrency={needed}"
         yield Binding("the deployment's map_concurrency", needed, deployment.map_concurrency, fix, demand.together)

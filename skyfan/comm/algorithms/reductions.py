@@ -3,7 +3,7 @@
 import numpy as np
 
 from skyfan.comm.algorithms.ring import allgather_blocks, block_bounds, reduce_scatter
-from skyfan.comm.algorithms.trees import bcast, gather, parent_and_children
+from skyfan.comm.algorithms.trees import bcast, doubling, gather, parent_and_children
 from skyfan.comm.errors import CollectiveMismatch
 from skyfan.comm.operation import Operation
 from skyfan.comm.reduction import Reduction
@@ -56,8 +56,7 @@ def _allreduce_doubling(run: Operation, array: Array, reduction: Reduction, out:
         reduction.combine(other, out, out=out)
     index = run.rank // 2 if run.rank < paired else run.rank - paired // 2  # among the ranks that exchange
     outgoing = np.empty_like(out) if power > 1 else out
-    distance = 1
-    while distance < power:
+    for distance in doubling(power):
         partner = index ^ distance
         peer = 2 * partner + 1 if 2 * partner < paired else partner + paired // 2
         outgoing[...] = out
@@ -68,7 +67,6 @@ def _allreduce_doubling(run: Operation, array: Array, reduction: Reduction, out:
             reduction.combine(other, out, out=out)
         else:
             reduction.combine(out, other, out=out)
-        distance *= 2
     reduction.finish(out, run.size)
     if run.rank < paired:
         run.send_array(run.rank - 1, _FOLD_OUT, out, check)
@@ -157,8 +155,7 @@ def scan(run: Operation, array: Array, reduction: Reduction) -> Array:
         if run.rank + 1 < run.size:
             run.send_array(run.rank + 1, _FOLD_IN, total, check)
         return reduction.finish(total, run.rank + 1)
-    distance = 1
-    while distance < run.size:  # Hillis and Steele, 1986
+    for distance in doubling(run.size):  # Hillis and Steele, 1986
         outgoing = total.copy()
         requests = []
         if run.rank + distance < run.size:
@@ -168,5 +165,4 @@ def scan(run: Operation, array: Array, reduction: Reduction) -> Array:
         run.wait(*requests)
         if run.rank >= distance:
             reduction.combine(other, total, out=total)
-        distance *= 2
     return reduction.finish(total, run.rank + 1)

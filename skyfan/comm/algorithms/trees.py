@@ -22,12 +22,10 @@ _NOTHING = memoryview(b"")
 
 def barrier(run: Operation) -> None:
     """Dissemination: in round k every rank signals the rank 2ᵏ after it (Hensgen et al., 1988)."""
-    distance = 1
-    while distance < run.size:
+    for distance in doubling(run.size):
         arrived = run.irecv((run.rank - distance) % run.size, distance, _NOTHING)
         sent = run.isend((run.rank + distance) % run.size, distance, ())
         run.wait(arrived, sent)
-        distance *= 2
 
 
 def parent_and_children(relative: int, size: int) -> tuple[int | None, list[int]]:
@@ -153,7 +151,7 @@ def allgather(run: Operation, value: object) -> list[Value]:
 def _bruck(run: Operation, own: Parcel) -> list[Parcel]:
     """In round k every rank passes what it holds to the rank 2ᵏ before it (Bruck et al., 1997)."""
     held = [own]
-    for distance in _doubling(run.size):
+    for distance in doubling(run.size):
         count = min(distance, run.size - distance)
         sent = run.isend((run.rank - distance) % run.size, distance, pack(held[:count]))
         held += unpack(run.recv((run.rank + distance) % run.size, distance))
@@ -161,7 +159,8 @@ def _bruck(run: Operation, own: Parcel) -> list[Parcel]:
     return held
 
 
-def _doubling(size: int) -> Iterator[int]:
+def doubling(size: int) -> Iterator[int]:
+    """1, 2, 4, … below `size`."""
     distance = 1
     while distance < size:
         yield distance

@@ -98,10 +98,10 @@ def require_own_rows(
     return among
 
 
-def example_rows(checked: CheckedProgram, count: int = ROWS) -> list[NDArray[Any]]:
-    """Rows for every input, see `check_samples`; sizes that may be any are those of the program's export."""
+def example_rows(checked: CheckedProgram) -> list[NDArray[Any]]:
+    """`ROWS` rows for every input, see `check_samples`; sizes that may be any are those of the program's export."""
     shapes = zip(checked.inputs, checked.example_shapes, strict=True)
-    return check_samples([replace(taken, shape=shape) for taken, shape in shapes], count)
+    return check_samples([replace(taken, shape=shape) for taken, shape in shapes], ROWS)
 
 
 def _same(found: NDArray[Any], other: NDArray[Any]) -> bool:

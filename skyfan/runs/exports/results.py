@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from skyfan.errors import LocationError
 from skyfan.planning import Plan
 from skyfan.runs.commit import RunLedger
-from skyfan.runs.result_rows import SHAPE_KEY
+from skyfan.runs.result_rows import SHAPE_KEY, list_rows
 
 PIECE_ROWS = 65_536
 
@@ -123,12 +123,7 @@ def plain_values(values: pa.Array, column: Column) -> NDArray[Any]:
     """Numbers [N, *row_shape]; NaN where there are none."""
     if not column.row_shape:
         return np.asarray(values.to_numpy(zero_copy_only=False))
-    width = int(np.prod(column.row_shape))
-    flat = values.values.slice(values.offset * width, len(values) * width).to_numpy(zero_copy_only=False)
-    found = np.asarray(flat).reshape(len(values), width)
-    if values.null_count:
-        found = np.where(values.is_valid().to_numpy(zero_copy_only=False)[:, None], found, np.nan)
-    return found.reshape(len(values), *column.row_shape)
+    return list_rows(values).reshape(len(values), *column.row_shape)
 
 
 def ascii_texts(values: pa.Array | pa.ChunkedArray) -> list[bytes]:

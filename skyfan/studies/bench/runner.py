@@ -3,12 +3,14 @@
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from skyfan import store
 from skyfan.api import Job, Run, run
 from skyfan.curation import upload
 from skyfan.errors import BadInput, LocationError
+from skyfan.events import unwatched
 from skyfan.formats.dataset import read_layouts
 from skyfan.job import WHOLE_FILES
 from skyfan.stages.partition_files import write_partitions
@@ -20,10 +22,7 @@ QUICK_SAMPLES = 8192
 
 RunJob = Callable[[Job, str], Run]
 """Runs a job on the backend of that name."""
-
-
-def _run_silently(job: Job, on: str) -> Run:
-    return run(job, on=on, progress=False)
+_run_silently = partial(run, progress=False)
 
 
 class PipelineRunner:
@@ -95,7 +94,7 @@ class PipelineRunner:
 
     def _split(self, source: str, folder: Path, partition_size: str) -> None:
         size = Job(dataset=source, partition_size=partition_size).partition_size
-        write_partitions(source, size, str(folder), lambda _done, _all: None)
+        write_partitions(source, size, str(folder), unwatched)
 
     def _to_s3(self, data: str) -> str:
         if not self._s3:

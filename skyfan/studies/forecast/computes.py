@@ -17,7 +17,7 @@ from skyfan.cost.usage import PIPELINE_STATES, RANK_PUTS, USUAL_INSTANCES
 from skyfan.studies.billing.memory_sizes import speed, vcpus
 from skyfan.studies.forecast.forecast_calibration import Calibration, load_calibration
 from skyfan.studies.forecast.map_simulation import LAMBDA, Limits, Outcome, Workload, simulate
-from skyfan.studies.forecast.predict import Forecast, interval
+from skyfan.studies.forecast.predict import ComputeForecast, Forecast, interval
 
 STARTING, WORKERS = "machines' start", "workers"
 # Each of these GPUs computes AstroMAE in float32 at so many samples a second. H100: measured with Skyfan, files to
@@ -57,22 +57,6 @@ class Compute:
     def label(self) -> str:
         """Workers and what they run on, as `4 × g5.xlarge`."""
         return f"{self.workers:,} × {self.machine}"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ComputeForecast:
-    """Time and cost of a plan on one kind of workers: median, and the 10th and 90th percentile of the time."""
-
-    compute: str
-    runs_on: str
-    workers: int
-    wall_s: float
-    wall_low_s: float
-    wall_high_s: float
-    cost_usd: float | None
-    binding: str
-    basis: str
-    warnings: tuple[str, ...] = ()
 
 
 def _fargate_h(unit: RegionPrices) -> float:

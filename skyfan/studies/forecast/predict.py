@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterable, Sequence
 from statistics import NormalDist
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -36,9 +36,27 @@ class Forecast:
     binding: str
     warnings: tuple[str, ...]
 
-    def to_json_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return dataclasses.asdict(self)
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ComputeForecast:
+    """Time and cost of a plan on one kind of workers: median, and the 10th and 90th percentile of the time.
+
+    `cost_usd` is None where no price is known; a forecast with `warnings` cannot run as it is.
+    """
+
+    compute: str
+    runs_on: str
+    workers: int
+    wall_s: float
+    wall_low_s: float
+    wall_high_s: float
+    cost_usd: float | None
+    binding: str
+    basis: str
+    warnings: tuple[str, ...] = ()
+
+
+P = TypeVar("P", Forecast, ComputeForecast)
 
 
 def even_ranks(samples: int, sample_bytes: int, partition_size_bytes: int) -> list[int]:
@@ -163,25 +181,6 @@ def pareto(forecasts: Iterable[Forecast]) -> list[Forecast]:
         if not candidate.warnings and (not front or candidate.cost_usd < front[-1].cost_usd):
             front.append(candidate)
     return front
-
-
-class Priced(Protocol):
-    """A forecast of any kind; one with warnings cannot run as it is."""
-
-    @property
-    def wall_s(self) -> float:
-        """Median of the time."""
-
-    @property
-    def cost_usd(self) -> float | None:
-        """None where no price is known."""
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """Why it cannot run."""
-
-
-P = TypeVar("P", bound=Priced)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

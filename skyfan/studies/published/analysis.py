@@ -20,7 +20,7 @@ from skyfan.studies.published.published_tables import (
     result_stats,
 )
 from skyfan.studies.published.table_check import TableCheck, check_table
-from skyfan.studies.published.timings import Timings, timings_of
+from skyfan.studies.published.timings import timings_of
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,7 +31,6 @@ class Analysis:
     tables: dict[str, list[Row]]
     checks: tuple[TableCheck, ...]
     corrected: tuple[Corrected, ...]
-    timings: Timings
     clusters: tuple[ClusterResult, ...] = ()
 
     @property
@@ -85,7 +84,6 @@ def analyse(folder: str, prices: Prices, region: str = "us-east-1") -> Analysis:
         tables={name: rows for name, rows in tables.items() if rows},
         checks=_checks(others, tables),
         corrected=tuple(correct(run, timings, prices, region) for run in runs),
-        timings=timings,
         clusters=tuple(clusters),
     )
 

@@ -109,4 +109,4 @@ def test_spread_largest_of_many():
 
 
 def test_fields_of_a_forecast_go_to_json():
-    assert made(1, 2).to_json_dict().keys() == {field.name for field in dataclasses.fields(Forecast)}
+    assert dataclasses.asdict(made(1, 2)).keys() == {field.name for field in dataclasses.fields(Forecast)}

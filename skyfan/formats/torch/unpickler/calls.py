@@ -1,7 +1,6 @@
 """What the names in a pickle stand for, and the few calls that are followed: by functions of ours, on data."""
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 from skyfan.dtypes import (
     DTYPES,
@@ -13,17 +12,10 @@ from skyfan.dtypes import (
 from skyfan.formats.torch.unpickler import tensors
 from skyfan.formats.torch.unpickler.errors import Malformed, RefusedCall, Unsupported
 from skyfan.formats.torch.unpickler.limits import MAX_NAME_CHARACTERS
+from skyfan.formats.torch.unpickler.machine import PickleMachine
 from skyfan.formats.torch.unpickler.values import UNTYPED, ClassRef, DtypeName, InertObject, Opaque, as_key
 
-
-class Budget(Protocol):
-    """Where a call that copies items pays for them."""
-
-    def charge_items(self, count: int) -> None:
-        """Raises `Malformed` when the pickle has copied too many."""
-
-
-_Call = Callable[[Budget, tuple[object, ...]], object]
+_Call = Callable[[PickleMachine, tuple[object, ...]], object]
 
 _OLD_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 
@@ -50,7 +42,7 @@ def named(module: object, name: object) -> ClassRef | DtypeName:
     return _DTYPES.get(path) or ClassRef(path)
 
 
-def call(budget: Budget, function: object, arguments: object) -> object:
+def call(machine: PickleMachine, function: object, arguments: object) -> object:
     """The result of the pickle's call of `function`.
 
     Raises:
@@ -64,7 +56,7 @@ def call(budget: Budget, function: object, arguments: object) -> object:
     if followed is None:
         raise RefusedCall(function.spelled)
     try:
-        return followed(budget, arguments)
+        return followed(machine, arguments)
     except TypeError as error:  # the wrong number of arguments for one of the functions of this package
         raise Malformed(f"it calls {function.path} with arguments that it does not take") from error
 
@@ -76,33 +68,33 @@ def new_object(kind: object, arguments: object) -> InertObject | Opaque:
     return Opaque(_OPAQUE_CALLS[kind.path]) if kind.path in _OPAQUE_CALLS else InertObject(kind.path, arguments)
 
 
-def _reconstructor(_budget: Budget, arguments: tuple[object, ...]) -> InertObject | Opaque:
+def _reconstructor(_machine: PickleMachine, arguments: tuple[object, ...]) -> InertObject | Opaque:
     """`copyreg._reconstructor(class, base, state of the base)`: how protocols 0 and 1 make an object."""
     return new_object(arguments[0] if arguments else None, ())
 
 
-def _dictionary(_budget: Budget, arguments: tuple[object, ...]) -> dict[object, object]:
+def _dictionary(_machine: PickleMachine, arguments: tuple[object, ...]) -> dict[object, object]:
     """`OrderedDict()` and `defaultdict(factory)`, whose items follow as instructions."""
     if any(isinstance(argument, list | tuple | dict) for argument in arguments):
         raise Malformed("it makes a dictionary of something that is not one")
     return {}
 
 
-def _set(budget: Budget, arguments: tuple[object, ...]) -> set[object]:
+def _set(machine: PickleMachine, arguments: tuple[object, ...]) -> set[object]:
     (values,) = arguments or ((),)
     if not isinstance(values, list | tuple):
         raise Malformed("it makes a set of something that is not a list")
-    budget.charge_items(len(values))
+    machine.charge_items(len(values))
     return {as_key(value) for value in values}
 
 
 def _data(function: Callable[..., object]) -> _Call:
-    return lambda _budget, arguments: function(*arguments)
+    return lambda _machine, arguments: function(*arguments)
 
 
 def _opaque(kind: str) -> _Call:
     value = Opaque(kind)
-    return lambda _budget, _arguments: value
+    return lambda _machine, _arguments: value
 
 
 _ARRAY, _NUMBER, _NUMPY_DTYPE = "a numpy array", "a numpy number", "a numpy dtype"

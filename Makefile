@@ -55,7 +55,7 @@ test-fast: install-dev ## the tests that take seconds
 	$(PYTEST) -m "not docker and not slow" --ignore=tests/terraform $(ARGS)
 
 test-docker: install-dev ## the tests that need a Docker engine
-	$(BIN)/python -m pytest -m docker $(ARGS)
+	$(PYTEST) -m docker $(ARGS)
 
 lint: install-dev ## ruff, and the layers of skyfan
 	$(BIN)/ruff check

@@ -54,15 +54,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
-# Rooms whose tests share a cluster or containers, with their names, ports and images: one process runs each of them.
-SHARED_ROOMS = ("tests/backends/slurm", "tests/containers", "tests/localstack", "tests/stepfunctions")
+# Folders and files whose tests share a cluster, containers or an applied module: one process runs each line.
+SHARED_ROOMS = (
+    ("tests/backends/slurm/",),
+    ("tests/containers/test_backends_agree.py", "tests/containers/test_comm.py", "tests/containers/test_faults.py"),
+    ("tests/localstack/",),
+    ("tests/stepfunctions/",),
+    tuple(f"tests/terraform/test_{name}.py" for name in ("apply", "definition", "iam", "images", "strict_s3")),
+)
 
 
 class ByFile(LoadScopeScheduling):
-    """With `-n 2`: what is handed to a process whole is a file, for its fixtures' sake, or a room of SHARED_ROOMS."""
+    """With `-n 2`: what is handed to a process whole is a file, for its fixtures' sake, or a line of SHARED_ROOMS."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return next((room for room in SHARED_ROOMS if nodeid.startswith(f"{room}/")), nodeid.split("::", 1)[0])
+        return next((room[0] for room in SHARED_ROOMS if nodeid.startswith(room)), nodeid.split("::", 1)[0])
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:

@@ -5,7 +5,7 @@ terraform-tools: install-dev
 	@$(BIN)/python tests/terraform/set_up.py
 
 test-terraform: terraform-tools ## the Terraform module, offline: schema, mocks, apply on moto, IAM, checkov (a minute)
-	$(BIN)/python -m pytest tests/terraform -m "not docker" --ignore=tests/terraform/test_full.py $(ARGS)
+	$(PYTEST) tests/terraform -m "not docker" --ignore=tests/terraform/test_full.py $(ARGS)
 
 test-terraform-full: terraform-tools ## the same with the rendezvous service's network, and on LocalStack (Docker)
 	$(BIN)/python -m pytest tests/terraform $(ARGS)

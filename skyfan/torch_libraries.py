@@ -15,11 +15,14 @@ NVIDIA_DRIVER = Path("/dev/nvidiactl")
 
 
 def begin_loading(driver: Path = NVIDIA_DRIVER) -> None:
-    """Loads them on a thread where there is a GPU. What cannot be loaded, torch's own import reports."""
+    """Loads them on a thread where there is a GPU. What cannot be loaded, torch's own import reports.
+
+    The thread is no daemon: a process does not end while libraries start.
+    """
     torch = find_spec("torch") if driver.exists() else None
     if torch is not None and torch.origin is not None:
         folder = Path(torch.origin).parent / "lib"
-        threading.Thread(target=_load, args=(folder,), name="skyfan-torch-libraries", daemon=True).start()
+        threading.Thread(target=_load, args=(folder,), name="skyfan-torch-libraries").start()
 
 
 def _load(folder: Path) -> None:

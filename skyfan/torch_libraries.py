@@ -28,6 +28,7 @@ def begin_loading(driver: Path = NVIDIA_DRIVER) -> None:
 def _load(folder: Path) -> None:
     load = ctypes.CDLL(None).dlopen
     load.argtypes, load.restype = (ctypes.c_char_p, ctypes.c_int), ctypes.c_void_p
-    # As torch itself: the first has the symbols that all others share.
+    # As torch itself: the first has the symbols that all others share. Its library of Python stays out: what starts in
+    # it may count on Python's lock.
     load(os.fsencode(folder / "libtorch_global_deps.so"), os.RTLD_NOW | os.RTLD_GLOBAL)
-    load(os.fsencode(folder / "libtorch_python.so"), os.RTLD_LAZY)
+    load(os.fsencode(folder / "libtorch.so"), os.RTLD_LAZY)

@@ -11,7 +11,7 @@ begin_loading(Path(sys.argv[1]))
 for thread in threading.enumerate():
     if thread is not threading.main_thread():
         thread.join(60)
-print("torch" in sys.modules, "libtorch_python" in Path("/proc/self/maps").read_text())
+print("torch" in sys.modules, "libtorch_cpu" in Path("/proc/self/maps").read_text())
 import torch
 print(torch.ones(3).sum().item())
 """

@@ -4,8 +4,8 @@ Which samples share a piece depends on the order of the samples alone, not on th
 A piece is filled up to one of few shapes, as a product's rounding can depend on its shape. AstroMAE is run in its
 matrix form (`torch_graph`), checked against reference outputs; exported programs as they are.
 
-What was measured on a card is in benchmarks/NOTES.md, 9. The tests run it on the CPU, where streams and pinned memory do
-not exist and everything else is the same.
+What was measured on a card is in benchmarks/NOTES.md, 9. The tests run it on the CPU, where streams and pinned memory
+do not exist and everything else is the same.
 """
 
 from collections import deque

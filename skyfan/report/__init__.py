@@ -4,6 +4,7 @@ Of its modules `page` and what it draws with are imported when a page is drawn: 
 many a rank to compute. That it is there is looked up here, before anything is computed.
 """
 
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,4 +22,5 @@ def import_page() -> None:
     Not where that would need another current folder (see `drawing`), which is that of all threads.
     """
     if not Path("matplotlibrc").exists():
-        import_module("skyfan.report.page")
+        with suppress(ImportError, OSError):  # met again, and reported, when the page is drawn
+            import_module("skyfan.report.page")

@@ -81,13 +81,6 @@ def draw_pictures(records: Sequence[RankRecord], redshifts: RedshiftSample, seen
     )
 
 
-def render_run(
-    summary: Summary, records: Sequence[RankRecord], redshifts: RedshiftSample, observed: Observed | None = None
-) -> str:
-    """The page as HTML text; `observed` holds what was read from the dataset, None where nothing was."""
-    return fill_page(summary, records, draw_pictures(records, redshifts, observed or Observed()))
-
-
 @on_drawing_thread
 def fill_page(summary: Summary, records: Sequence[RankRecord], pictures: Pictures) -> str:
     """The page as HTML text."""

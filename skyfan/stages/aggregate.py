@@ -6,8 +6,9 @@ import statistics
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
@@ -68,8 +69,7 @@ def aggregate(request: AggregateRequest, cancelled: threading.Event | None = Non
         if cancelled is not None and cancelled.is_set():
             raise Interrupted("stopped before the summary was written; the same command writes it.")
 
-    # The page's pictures take as long as the metrics, and neither needs the other.
-    with ThreadPoolExecutor(1, thread_name_prefix="skyfan-page") as beside:
+    with _beside() as beside:
         beside.submit(import_page)
         merged = merge(folder, plan, go_on)
         verified = _verified_tensors(plan, merged.records)
@@ -91,6 +91,17 @@ def aggregate(request: AggregateRequest, cancelled: threading.Event | None = Non
         of=summary.completeness.ranks_planned,
     )
     return summary
+
+
+@contextmanager
+def _beside() -> Iterator[ThreadPoolExecutor]:
+    """A thread for the page's pictures: they take as long as the metrics, and neither needs the other."""
+    with ThreadPoolExecutor(1, thread_name_prefix="skyfan-page") as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def aggregate_again(ledger: RunLedger) -> Summary:

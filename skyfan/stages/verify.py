@@ -148,7 +148,8 @@ def _chosen_rows(plan: Plan, present: list[int], count: int, seed: int) -> dict[
     """Rank → rows of its file, in order; all samples of the ranks that are there are equally likely."""
     if not present:
         return {}
-    sizes = [plan.rank_samples[rank] for rank in present]
+    samples = plan.rank_samples
+    sizes = [samples[rank] for rank in present]
     ends = np.cumsum(sizes)
     total = sum(sizes)
     rows = np.sort(np.random.default_rng(seed).choice(total, min(count, total), replace=False))

@@ -8,7 +8,7 @@ import pytest
 
 from skyfan.records import ClassesSummary, ScienceBin
 from skyfan.report.galaxies import Observed, Outlier, RedshiftSample, known_galaxies, observe
-from skyfan.report.page import render_run
+from skyfan.report.page import draw_pictures, fill_page
 from skyfan.report.redshift_figures import redshift_figure, residual_figure
 from skyfan.report.shown_rows import ShownRow
 from skyfan.science.metrics import science_metrics
@@ -16,6 +16,10 @@ from tests.conftest import Sample
 from tests.report.runs import make_plan, make_predictions, make_record, make_summary
 
 pytestmark = pytest.mark.slow
+
+
+def render_run(summary, records, redshifts, observed=None) -> str:
+    return fill_page(summary, records, draw_pictures(records, redshifts, observed or Observed()))
 
 
 def page_of(sample: Sample, **change) -> str:

@@ -51,4 +51,4 @@ def test_a_gpu_that_is_not_there_is_named_once_and_not_by_its_start(small_model,
             thread.join(60)
     with pytest.raises(LocationError, match="the device 'cuda' cannot be used"):
         cache.model(str(small_model))
-    assert capfd.readouterr().err == ""
+    assert capfd.readouterr() == ("", "")

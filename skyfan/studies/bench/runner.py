@@ -3,7 +3,6 @@
 import os
 import shutil
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from skyfan import store
@@ -22,7 +21,10 @@ QUICK_SAMPLES = 8192
 
 RunJob = Callable[[Job, str], Run]
 """Runs a job on the backend of that name."""
-_run_silently = partial(run, progress=False)
+
+
+def _run_silently(job: Job, on: str) -> Run:
+    return run(job, on=on, progress=False)
 
 
 class PipelineRunner:

@@ -1,12 +1,14 @@
 """Alternatives, the Pareto front and what is recommended; packaged and saved calibrations."""
 
 import dataclasses
+import json
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
 
 from benchmarks.published_calibration import expected_largest
+from skyfan.cli.console import print_json
 from skyfan.cost import load_prices
 from skyfan.errors import BadInput
 from skyfan.studies.forecast.forecast_calibration import Spread, load_calibration
@@ -108,5 +110,8 @@ def test_spread_largest_of_many():
         Spread(probability=(0, 1), factor=(2, 1))
 
 
-def test_fields_of_a_forecast_go_to_json():
-    assert dataclasses.asdict(made(1, 2)).keys() == {field.name for field in dataclasses.fields(Forecast)}
+def test_all_fields_of_a_forecast_go_to_json(capsys):
+    print_json({"fastest": made(1, 2)})
+    written = json.loads(capsys.readouterr().out)["fastest"]
+    assert written.keys() == {field.name for field in dataclasses.fields(Forecast)}
+    assert (written["wall_s"], written["cost_usd"]) == (1, 2)

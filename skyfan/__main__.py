@@ -1,7 +1,6 @@
 """`skyfan` and `python -m skyfan`: the command line, whose imports take long enough to be interrupted."""
 
 import gc
-import itertools
 import os
 import signal
 import sys
@@ -26,8 +25,7 @@ def main() -> None:
         for notice in (signal.SIGTERM, signal.SIGINT):
             signal.signal(notice, lambda _signal, _frame: os._exit(RETRY_EXIT_CODE))
     try:
-        if _predicts_here(sys.argv[1:]):
-            begin_loading()
+        begin_loading(sys.argv[1:])
         if sys.argv[1:2] and sys.argv[1] in _WITHOUT_FRAMES:
             import_arrow_without_pandas()
         from skyfan.cli import main as command_line
@@ -45,17 +43,6 @@ def main() -> None:
         # What is left ends with the process: Python would look through all of torch's objects first, for 0.4 s.
         gc.freeze()
         raise
-
-
-def _predicts_here(arguments: list[str]) -> bool:
-    """Whether these ask for predictions in this very process, on a GPU where there is one."""
-    told = " ".join(arguments[1:]).replace("=", " ").split(" ")
-    elsewhere = [
-        value
-        for option, value in itertools.pairwise(told)
-        if (option == "--on" and value not in ("auto", "process")) or (option, value) == ("--device", "cpu")
-    ]
-    return arguments[:1] in (["run"], ["demo"], ["rank"]) and not elsewhere and not {"-h", "--help"} & {*told}
 
 
 def _import_nothing_from_here() -> None:

@@ -4,6 +4,7 @@ Python holds its lock while it loads a library; a call of the loader by ctypes d
 """
 
 import ctypes
+import itertools
 import os
 import threading
 from importlib.util import find_spec
@@ -14,15 +15,26 @@ from pathlib import Path
 NVIDIA_DRIVER = Path("/dev/nvidiactl")
 
 
-def begin_loading(driver: Path = NVIDIA_DRIVER) -> None:
-    """Loads them on a thread where there is a GPU. What cannot be loaded, torch's own import reports.
+def begin_loading(arguments: list[str], driver: Path = NVIDIA_DRIVER) -> None:
+    """Loads them on a thread where this command is one that predicts in this very process, and there is a GPU.
 
-    The thread is no daemon: a process does not end while libraries start.
+    What cannot be loaded, torch's own import reports. The thread is no daemon: a process does not end while libraries
+    start.
     """
-    torch = find_spec("torch") if driver.exists() else None
+    torch = find_spec("torch") if _predicts_here(arguments) and driver.exists() else None
     if torch is not None and torch.origin is not None:
         folder = Path(torch.origin).parent / "lib"
         threading.Thread(target=_load, args=(folder,), name="skyfan-torch-libraries").start()
+
+
+def _predicts_here(arguments: list[str]) -> bool:
+    told = " ".join(arguments[1:]).replace("=", " ").split(" ")
+    elsewhere = [
+        value
+        for option, value in itertools.pairwise(told)
+        if (option == "--on" and value not in ("auto", "process")) or (option, value) == ("--device", "cpu")
+    ]
+    return arguments[:1] in (["run"], ["demo"], ["rank"]) and not elsewhere and not {"-h", "--help"} & {*told}
 
 
 def _load(folder: Path) -> None:

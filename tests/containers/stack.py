@@ -106,7 +106,7 @@ class Stack:
         while time.monotonic() < deadline:
             assert run.running(), f"the job ended too soon:\n{run.logs()}"
             for container in self.containers("executor"):
-                lines = [line for line in log_lines(container) if line["timestamp"] > run.started_at]
+                lines = [line for line in log_lines(container) if line.get("timestamp", "") > run.started_at]
                 events = [line["event"] for line in lines if line["event"] in (STARTED, *ENDED)]
                 if events and events[-1] == STARTED:
                     return container

@@ -78,7 +78,20 @@ def connect(
     settings = read(NetworkSettings)
     rendezvous = rendezvous or settings.rendezvous
     _require_valid(rank, world_size, timeout_s)
-    choice = choose(
+    choice = _choice(channel, world_size, rendezvous, store, typical_bytes, prefer)
+    times = _Times(timeout_s, join_timeout_s, punch_timeout_s, heartbeat_timeout_s, cancelled)
+    if choice.channel == "store":
+        return _over_store(store or "", run, group, rank, world_size, choice, times)
+    terms = pb.GroupTerms(run=run, name=group, world_size=world_size, channel=choice.channel)
+    terms.token = token or settings.group_token.get_secret_value()
+    terms.join_deadline_s, terms.heartbeat_timeout_s = join_timeout_s, heartbeat_timeout_s
+    return _over_server(rendezvous or "", terms, rank, choice, times)
+
+
+def _choice(
+    channel: str, world_size: int, rendezvous: str | None, store: str | None, typical_bytes: int, prefer: str
+) -> Choice:
+    return choose(
         channel,
         world_size,
         has_rendezvous=rendezvous is not None,
@@ -87,13 +100,6 @@ def connect(
         prefer=prefer,
         direct_max_world_size=DIRECT_MAX_WORLD_SIZE,
     )
-    times = _Times(timeout_s, join_timeout_s, punch_timeout_s, heartbeat_timeout_s, cancelled)
-    if choice.channel == "store":
-        return _over_store(store or "", run, group, rank, world_size, choice, times)
-    terms = pb.GroupTerms(run=run, name=group, world_size=world_size, channel=choice.channel)
-    terms.token = token or settings.group_token.get_secret_value()
-    terms.join_deadline_s, terms.heartbeat_timeout_s = join_timeout_s, heartbeat_timeout_s
-    return _over_server(rendezvous or "", terms, rank, choice, times)
 
 
 class _Times(NamedTuple):

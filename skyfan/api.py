@@ -7,8 +7,8 @@
 101
 >>> {"bias", "nmad", "r2"} <= run.summary.science.keys()     # where the truth is known
 True
->>> run.to_pandas()["z_pred"].notna().all()                # one row a sample, in dataset order
-np.True_
+>>> run.predictions()["z_pred"].null_count                 # an Arrow table: one row a sample, in dataset order
+0
 
 The same call again reuses what is there; a run of yesterday is opened by its folder:
 
@@ -19,13 +19,11 @@ The command line is built on these functions. The errors are those of `skyfan.er
 """
 
 import html
-import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import structlog
@@ -39,6 +37,7 @@ from skyfan.events import Listener, PhaseStarted, counting
 from skyfan.formats.dataset import Dataset, open_dataset
 from skyfan.job import LAMBDA, Job
 from skyfan.planning import Plan
+from skyfan.progress.listening import listening
 from skyfan.records import RankRecord, Summary
 from skyfan.runs.commit import RunLedger
 from skyfan.runs.folder import RunFolder
@@ -105,6 +104,12 @@ class Run:
             `sample_index` int64, the IDs and kept columns with their own types, `z_pred`, `z_spec`, `delta_z` float32
             where redshift is meant, the model's other outputs (lists of fixed size where they are vectors), and
             `missing`: why a sample has no prediction. Predictions are null where there is none.
+
+        Raises:
+            LocationError: no rank is committed yet.
+
+        >>> skyfan.open_run("runs/sky").predictions().slice(0, 3)["sample_index"].to_pylist()
+        [0, 1, 2]
         """
         import pyarrow as pa
 
@@ -115,11 +120,27 @@ class Run:
         return pa.concat_tables(plain, promote_options="default")
 
     def to_pandas(self) -> "pd.DataFrame":
-        """`predictions()` as a DataFrame (needs pandas)."""
+        """`predictions()` as a DataFrame.
+
+        Raises:
+            BadInput: pandas is not installed.
+
+        >>> len(skyfan.open_run("runs/sky").to_pandas())
+        101
+        """
+        _require("pandas", "to_pandas")
         return self.predictions().to_pandas()
 
     def to_astropy(self) -> "astropy.table.Table":
-        """`predictions()` as an astropy table, missing values masked (needs astropy)."""
+        """`predictions()` as an astropy table, missing values masked.
+
+        Raises:
+            BadInput: astropy is not installed.
+
+        >>> len(skyfan.open_run("runs/sky").to_astropy())
+        101
+        """
+        _require("astropy", "to_astropy")
         import pyarrow as pa
         from astropy.table import MaskedColumn, Table
 
@@ -143,6 +164,9 @@ class Run:
         Raises:
             Incomplete: samples have no prediction.
             BadInput: `path` exists, the format is unknown, or a library for it is not installed.
+
+        >>> skyfan.open_run("runs/sky").export("redshifts.fits")
+        101
         """
         from pathlib import Path
 
@@ -167,6 +191,9 @@ class Run:
 
         Another engine than the run's computes them where one is installed that runs the model. Nothing is written; what
         is wrong is in the reply's `findings`.
+
+        >>> skyfan.open_run("runs/sky").verify(samples=8).ok
+        True
         """
         from skyfan.stages.verify import verify_run
 
@@ -219,7 +246,7 @@ def run(
     backend = create_backend(on, _settings(state_machine)) if isinstance(on, str) else on
     if job.compute != LAMBDA and not backend.takes_compute:
         raise BadInput(f"--compute {job.compute} is for --on aws and localstack; leave it out, or run it there.")
-    with _listening(progress) as listener:
+    with listening(progress) as listener:
         _on_a_thread(backend, job, listener)
     return Run(job.output)
 
@@ -235,11 +262,14 @@ def plan(job: Job, *, progress: bool | Listener = False) -> Plan:
 
     Raises:
         DatasetError: the dataset cannot be used.
+
+    >>> skyfan.plan(skyfan.Job(dataset="sky.pt", world_size=4)).world_size
+    4
     """
     from skyfan.backends.placement import gpu_executors
     from skyfan.stages.plan import draft
 
-    with _listening(progress) as listener:
+    with listening(progress) as listener:
         listener(PhaseStarted("planning"))
         return draft(job, _NO_MODEL, counting(listener), gpus=gpu_executors(job))
 
@@ -249,6 +279,9 @@ def open_run(uri: str) -> Run:
 
     Raises:
         LocationError: there is no run.
+
+    >>> skyfan.open_run("runs/sky").summary.state
+    'complete'
     """
     found = Run(uri)
     found.plan  # noqa: B018 (reads it, so that a wrong folder is noticed here)
@@ -261,10 +294,18 @@ def load_model(uri: str, device: str = "cpu") -> "LoadedModel":
     Raises:
         ModelError: the file is not a model that Skyfan runs.
         LocationError: there is no such file.
+
+    >>> skyfan.load_model("demo").architecture
+    'AstroMAE'
     """
     from skyfan.models.loading import load_model as load
 
     return load(uri, device)
+
+
+def _require(package: str, method: str) -> None:
+    if find_spec(package) is None:
+        raise BadInput(f"{method} needs {package}, which is not installed: pip install {package}.")
 
 
 def _quiet_logs() -> None:
@@ -296,30 +337,3 @@ def _on_a_thread(backend: Backend, job: Job, listener: Listener) -> Summary:
         if not ended.wait(backend.cancel_deadline_s):
             raise Interrupted(INTERRUPTED) from None
     return outcome.result()
-
-
-@contextmanager
-def _listening(progress: bool | Listener) -> Iterator[Listener]:
-    if callable(progress):
-        yield progress
-    elif not progress:
-        yield lambda _event: None
-    elif _in_notebook():
-        from skyfan.progress.notebook import NotebookProgress
-
-        with NotebookProgress() as shown:
-            yield shown
-    else:
-        from rich.console import Console
-
-        from skyfan.progress.terminal import TerminalProgress
-
-        console = Console(stderr=True)
-        with TerminalProgress(console, lambda line: console.print(line, markup=False, highlight=False)) as bar:
-            yield bar
-
-
-def _in_notebook() -> bool:
-    shell = sys.modules.get("IPython")
-    found = shell.get_ipython() if shell else None
-    return found is not None and hasattr(found, "kernel")

@@ -5,7 +5,6 @@ import doctest
 import inspect
 import subprocess
 import sys
-import typing
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from skyfan import api
 from skyfan.engines.device import available_device
 from skyfan.errors import BadInput, LocationError
 from skyfan.events import FilesRead, PhaseStarted, Planned, RankCommitted, RankProgress
+from skyfan.formats import dataset
 from tests.e2e.support import make_job
 
 pytestmark = pytest.mark.slow  # runs of whole jobs
@@ -25,9 +25,12 @@ def test_every_public_name_is_there_documented_and_typed():
         found = getattr(skyfan, name)
         if callable(found):
             assert inspect.getdoc(found), name
-        if inspect.isfunction(found):
-            hints = typing.get_type_hints(found, vars(api) | {"LoadedModel": object})
-            assert set(inspect.signature(found).parameters) | {"return"} == set(hints), name
+        members = vars(found).items() if found is skyfan.Run or found is skyfan.Dataset else []
+        methods = [member for key, member in members if inspect.isfunction(member) and key[0] != "_"]
+        for function in [found] if inspect.isfunction(found) else methods:
+            assert inspect.getdoc(function), function
+            hints = set(function.__annotations__) | {"self"}
+            assert set(inspect.signature(function).parameters) | {"return"} <= hints, function
     assert set(api.__all__) <= set(skyfan.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'stages_'"):
         _ = skyfan.stages_
@@ -67,6 +70,13 @@ def test_predictions_as_pandas_and_astropy(sample, small_model, tmp_path):
     assert list(frame.columns) == table.colnames == ["sample_index", "z_pred", "z_spec", "delta_z", "missing"]
     assert frame["z_pred"].to_numpy() == pytest.approx(np.asarray(table["z_pred"]))
     assert len(frame) == 101
+
+
+@pytest.mark.parametrize(("library", "method"), [("pandas", "to_pandas"), ("astropy", "to_astropy")])
+def test_a_library_that_is_not_installed_is_named(monkeypatch, library, method):
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(BadInput, match=f"{method} needs {library}, which is not installed: pip install {library}"):
+        getattr(skyfan.Run("runs/any"), method)()
 
 
 def test_a_plan_is_only_looked_at(sample, tmp_path):
@@ -153,6 +163,7 @@ def test_a_run_that_does_not_end_when_it_is_interrupted_is_left_behind():
 def test_the_documentations_examples_run(sample, monkeypatch):
     """Docstrings of the public API are run as they stand, in a folder with a dataset of their names."""
     monkeypatch.chdir(sample.path.parent)  # where the dataset is called sky.pt
-    results = doctest.testmod(api, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
-    assert results.attempted >= 6
-    assert results.failed == 0
+    for module in (api, dataset):
+        results = doctest.testmod(module, extraglobs={"skyfan": skyfan})
+        assert results.attempted > 0
+        assert results.failed == 0

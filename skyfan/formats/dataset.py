@@ -56,6 +56,9 @@ class Dataset:
 
         Raises:
             DatasetError: there are no such samples or tensors.
+
+        >>> skyfan.open_dataset("sky.pt").read(0, 10)["image"].shape
+        (10, 5, 32, 32)
         """
         if not 0 <= start <= stop <= self.samples:
             raise DatasetError(f"{self.uri} has samples 0 to {self.samples}, not [{start}, {stop}).")
@@ -80,6 +83,9 @@ def open_dataset(uri: str) -> Dataset:
     Raises:
         DatasetError: there is none, or its files do not hold the same tensors.
         LocationError: a file cannot be read.
+
+    >>> skyfan.open_dataset("sky.pt").names
+    ('image', 'magnitude', 'redshift')
     """
     return Dataset(uri, read_layouts(uri))
 

@@ -30,7 +30,7 @@ from skyfan.engines.device import VISIBLE_DEVICES, available_device, visible_gpu
 from skyfan.formats.torch import TensorFileWriter
 from skyfan.job import Job
 from skyfan.models import load_model
-from skyfan.models.conversion import model_bytes
+from skyfan.models.safetensors_files import model_bytes
 from skyfan.runs.folder import RunFolder
 from skyfan.stages.messages import InferRequest, ModelFile, PlanRequest, PreparedModel
 from skyfan.stages.plan import plan

@@ -11,7 +11,7 @@ from torch.utils.data import TensorDataset
 from benchmarks.measure import SAMPLES_OF_100_MB
 from benchmarks.reference_model import ReferenceModel
 from skyfan.models import AstroMAE
-from skyfan.models.conversion import model_bytes
+from skyfan.models.safetensors_files import model_bytes
 
 
 def reference_size_model() -> AstroMAE:

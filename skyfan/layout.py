@@ -33,7 +33,7 @@ def _known_stored_dtype(name: str) -> str:
 
 # 2**62: so that no sum of two is beyond the 64-bit integers of numpy and of the wire.
 NonNegative = Annotated[int, Field(ge=0, lt=2**62)]
-"""A number of bytes or samples, or a place among them."""
+"""A number of bytes or samples, or an offset among them."""
 Sizes = Annotated[tuple[NonNegative, ...], Field(max_length=MAX_DIMENSIONS)]
 
 

@@ -84,7 +84,7 @@ def _infer(event: InferEvent, context: LambdaContext, metrics: Metrics) -> Infer
 
 
 def _check_comm(event: CheckCommEvent, _context: LambdaContext, _metrics: Metrics) -> RankReport:
-    from skyfan.comm.check import check_rank
+    from skyfan.comm.check_rank import check_rank
 
     fetch_service_token()
     return check_rank(event.work)

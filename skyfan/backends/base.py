@@ -1,4 +1,4 @@
-"""What a backend is: a place where jobs run."""
+"""What a backend is: it runs jobs, here or elsewhere."""
 
 import threading
 from abc import ABC, abstractmethod
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from skyfan.backends.slurm.options import SlurmOptions
+from skyfan.backends.slurm.slurm_options import SlurmOptions
 from skyfan.events import ExecutionStarted, Listener
 from skyfan.job import Job
 from skyfan.records import Summary

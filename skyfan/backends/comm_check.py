@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from skyfan.backends.compose import ComposeServices
 from skyfan.backends.grpc_services import call_unary
 from skyfan.backends.stepfunctions.access import aws_errors, open_access
-from skyfan.backends.stepfunctions.machine import find_machine
+from skyfan.backends.stepfunctions.state_machine import find_machine
 from skyfan.comm.check_messages import RankCheck, RankReport
 from skyfan.errors import BadInput, by_name
 

@@ -42,7 +42,7 @@ class ComposeServices(GrpcServices):
 
     async def __aenter__(self) -> Self:
         await self._see_network()
-        self.pool = ExecutorPool(self._executor_addresses, server_name=self._host)
+        self.pool = ExecutorPool(self.executor_addresses, server_name=self._host)
         await self.pool.start()
         return self
 
@@ -70,7 +70,8 @@ class ComposeServices(GrpcServices):
             else:
                 return
 
-    async def _executor_addresses(self) -> set[str]:
+    async def executor_addresses(self) -> set[str]:
+        """The addresses behind the executors' name, as HOST:PORT; none while no executor is up."""
         loop = asyncio.get_running_loop()
         try:
             found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)

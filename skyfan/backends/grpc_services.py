@@ -20,10 +20,10 @@ from skyfan.errors import SkyfanError, Transient
 from skyfan.events import Listener, RankProgress
 from skyfan.planning import PlanItem
 from skyfan.records import RankRecord, Summary
+from skyfan.rpc.channel_options import MAX_MESSAGE_BYTES
 from skyfan.rpc.credentials import open_channel
+from skyfan.rpc.envelope import pack, unpack
 from skyfan.rpc.errors import call_metadata, error_of, is_from_server
-from skyfan.rpc.messages import pack, unpack
-from skyfan.rpc.options import MAX_MESSAGE_BYTES
 from skyfan.stages.items import by_reference
 from skyfan.stages.messages import (
     AggregateRequest,

@@ -213,7 +213,7 @@ class LocalServices(GrpcServices):
             stack.push_async_callback(_stop_all, self._children)
             await asyncio.gather(*(child.ensure_running() for child in self._children))
             self.rendezvous = next((one.address for one in self._children if one.service == "rendezvous"), None)
-            self.pool = ExecutorPool(self._executor_addresses, plain=True)
+            self.pool = ExecutorPool(self.executor_addresses, plain=True)
             stack.push_async_callback(self.pool.stop)
             await self.pool.start()
             self._stack = stack.pop_all()
@@ -268,7 +268,8 @@ class LocalServices(GrpcServices):
                 return child.ended[1]
         return None
 
-    async def _executor_addresses(self) -> set[str]:
+    async def executor_addresses(self) -> set[str]:
+        """The addresses of all executors; those that died are started again first."""
         executors = self._executors()
         started = await asyncio.gather(*(child.ensure_running() for child in executors), return_exceptions=True)
         if failed := [error for error in started if isinstance(error, BaseException)]:

@@ -6,7 +6,7 @@ import threading
 from skyfan import store
 from skyfan.backends.service_backend import ServiceBackend
 from skyfan.backends.services import Services
-from skyfan.backends.threads import in_loop, on_thread
+from skyfan.backends.stage_threads import in_loop, on_thread
 from skyfan.engines.device import CUDA, available_device
 from skyfan.engines.threads import available_threads
 from skyfan.events import Listener, RankProgress, counting

@@ -11,7 +11,7 @@ from skyfan.backends.base import Backend, BackendSettings
 from skyfan.backends.driver import run_job
 from skyfan.backends.finished import answer_from_folder
 from skyfan.backends.services import Services
-from skyfan.backends.threads import in_loop, on_thread
+from skyfan.backends.stage_threads import in_loop, on_thread
 from skyfan.errors import Interrupted, SkyfanError
 from skyfan.events import Event, Listener
 from skyfan.job import Job

@@ -20,11 +20,11 @@ from skyfan.backends.comm_check import check_in_containers, check_in_functions
 from skyfan.backends.stepfunctions.access import STEP_FUNCTIONS_TARGETS
 from skyfan.cli import options
 from skyfan.cli.console import err, out, print_json, say
-from skyfan.comm.check import check_rank
+from skyfan.comm.channel_choice import CHANNELS
 from skyfan.comm.check_messages import RankCheck, RankReport
+from skyfan.comm.check_rank import check_rank
 from skyfan.comm.connection import RENDEZVOUS_VARIABLE, TOKEN_VARIABLE
 from skyfan.comm.errors import CommError
-from skyfan.comm.model import CHANNELS
 from skyfan.errors import BadInput
 from skyfan.settings import NetworkSettings, variable
 from skyfan.units import format_size
@@ -144,7 +144,7 @@ def _processes(work: RankCheck) -> Iterator[list[subprocess.Popen[str]]]:
         started = []
         for rank in range(work.world_size):
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "skyfan.comm.check"],
+                [sys.executable, "-P", "-m", "skyfan.comm.check_rank"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

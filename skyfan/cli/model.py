@@ -59,7 +59,7 @@ def convert(
     heads: Heads = None,
 ) -> None:
     """Write an AstroMAE checkpoint as safetensors, with its configuration and its source's digest."""
-    from skyfan.models.conversion import convert_checkpoint
+    from skyfan.models.safetensors_files import convert_checkpoint
 
     if not output.endswith(".safetensors"):
         raise BadInput(f"the output {output} must end with .safetensors.")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from skyfan.models.loading import LoadedModel
     from skyfan.training.samples import Samples
     from skyfan.training.saving import TrainingFiles
-    from skyfan.training.settings import EpochResult, Loss, Trained, TrainingSettings
+    from skyfan.training.training_settings import EpochResult, Loss, Trained, TrainingSettings
 
 
 def train(
@@ -61,7 +61,7 @@ def train(
     """
     from skyfan.training.samples import read_digest
     from skyfan.training.saving import TrainingFiles
-    from skyfan.training.settings import TrainingSettings
+    from skyfan.training.training_settings import TrainingSettings
 
     on = _device(device, threads)
     initial = _initial(start, size)

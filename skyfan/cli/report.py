@@ -12,7 +12,7 @@ from skyfan.cli import options
 from skyfan.cli.console import out, print_json, say, show_table
 from skyfan.cli.run import show
 from skyfan.cost import load_prices
-from skyfan.progress.comparison import compare, same_work
+from skyfan.progress.two_runs import compare, same_work
 from skyfan.studies.bench.measurements import STUDY_FILE, read_measurements
 
 

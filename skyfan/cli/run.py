@@ -11,7 +11,7 @@ import skyfan
 from skyfan import logs
 from skyfan.backends.base import DEFAULT_STATE_MACHINE, BackendSettings
 from skyfan.backends.registry import create_backend
-from skyfan.backends.slurm.options import SlurmOptions, read_options
+from skyfan.backends.slurm.slurm_options import SlurmOptions, read_options
 from skyfan.cli import options
 from skyfan.cli.console import configure_logs, err, out, print_json, say
 from skyfan.cli.fetch import fetch

@@ -19,8 +19,8 @@ from skyfan.backends.stepfunctions.executions import (
     redrive,
     show_run,
 )
-from skyfan.backends.stepfunctions.machine import find_machine
 from skyfan.backends.stepfunctions.run_logs import LogLine, RunLogs
+from skyfan.backends.stepfunctions.state_machine import find_machine
 from skyfan.cli import options
 from skyfan.cli.console import out, print_json, say
 from skyfan.units import format_duration

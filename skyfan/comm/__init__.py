@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from skyfan.comm.channel_choice import Choice, choose
     from skyfan.comm.communicator import Communicator
     from skyfan.comm.connection import connect
     from skyfan.comm.errors import (
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
         PeerLost,
         RendezvousLost,
     )
-    from skyfan.comm.model import Choice, choose
     from skyfan.comm.reduction import MAX, MEAN, MIN, PROD, SUM, Reduction, custom
 
 __all__ = [

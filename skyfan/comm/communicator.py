@@ -12,8 +12,8 @@ from skyfan.comm.algorithms import reductions, trees
 from skyfan.comm.channel import Channel, Op, Tag
 from skyfan.comm.errors import CommError
 from skyfan.comm.operation import Operation
+from skyfan.comm.payloads import Array, Sendable, Value, as_array, decode, encode
 from skyfan.comm.reduction import SUM, Reduction, as_reduction
-from skyfan.comm.values import Array, Sendable, Value, as_array, decode, encode
 from skyfan.errors import BadInput
 
 DEFAULT_TIMEOUT_S = 60.0

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import NamedTuple
 
+from skyfan.comm.channel_choice import Choice, choose
 from skyfan.comm.communicator import DEFAULT_TIMEOUT_S, Communicator
 from skyfan.comm.errors import CommError, RendezvousLost
 from skyfan.comm.group_membership import GroupMembership
-from skyfan.comm.model import Choice, choose
 from skyfan.comm.peer_monitor import PeerMonitor
 from skyfan.comm.punch import Address, LocalPort, Puncher, observe
 from skyfan.comm.relay import RelayPump
@@ -57,7 +57,7 @@ def connect(
         world_size: the number of ranks in the group.
         run: with `group`, names the group. A name is used once: a retry of a run takes a new one.
         group: a name among the groups of the run.
-        channel: "relay", "direct", "store" or "auto", which chooses by `skyfan.comm.model.choose`.
+        channel: "relay", "direct", "store" or "auto", which chooses by `skyfan.comm.channel_choice.choose`.
         rendezvous: HOST:PORT of the rendezvous server; default: `SKYFAN_RENDEZVOUS`.
         token: the group's secret, 16 to 1,024 characters; default: `SKYFAN_GROUP_TOKEN`.
         store: any URI below which the store channel keeps its objects.

@@ -16,9 +16,9 @@ from skyfan.comm.errors import CommError, CommTimeout, PeerLost, RendezvousLost
 from skyfan.comm.peer_monitor import PeerMonitor
 from skyfan.comm.waiting import pause_s, require_running
 from skyfan.errors import SkyfanError
+from skyfan.rpc.channel_options import channel_options
 from skyfan.rpc.credentials import tls_from_environment
 from skyfan.rpc.errors import call_metadata, error_of
-from skyfan.rpc.options import channel_options
 from skyfan.v1 import rendezvous_pb2 as pb
 from skyfan.v1 import rendezvous_pb2_grpc as pb_grpc
 

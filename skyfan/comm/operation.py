@@ -1,7 +1,7 @@
 """One call of a collective on one rank: its tag, its deadline and the channel."""
 
 from skyfan.comm.channel import Channel, Op, Parts, Request, Tag
-from skyfan.comm.values import Array, raw_bytes
+from skyfan.comm.payloads import Array, raw_bytes
 
 
 class Operation:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from skyfan.comm.values import Array
+from skyfan.comm.payloads import Array
 from skyfan.errors import BadInput
 
 Combine = Callable[[Array, Array], Any]

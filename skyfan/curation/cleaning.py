@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from skyfan import store
-from skyfan.curation._blocks import Block, blocks, digests, repeats
 from skyfan.curation.object_files import IMAGE
+from skyfan.curation.sample_blocks import Block, blocks, digests, repeats
 from skyfan.errors import BadInput
 from skyfan.events import Progress, unwatched
 from skyfan.formats.registry import open_file

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from skyfan.curation._blocks import blocks, digests, repeats
+from skyfan.curation.sample_blocks import blocks, digests, repeats
 from skyfan.events import Progress, unwatched
 from skyfan.formats.registry import open_file
 from skyfan.formats.row_values import real_values

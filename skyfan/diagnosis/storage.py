@@ -22,7 +22,7 @@ NEEDED_DISK_BYTES = 64 * 2**20
 
 
 def examine_storage(output: str) -> Iterator[Finding]:
-    """One finding after another about the place of a run's results (path or URI); leaves nothing there."""
+    """One finding after another about a run's output (path or URI); leaves nothing there."""
     folder = store.local_path(output)
     yield _credentials(output, folder)
     yield _probe(output, folder)
@@ -34,10 +34,10 @@ def examine_storage(output: str) -> Iterator[Finding]:
 
 def _probe(output: str, folder: Path | None) -> Finding:
     """Whether a second create-only write of one object is refused, and what was written is read back."""
-    place = str(_existing(folder)) if folder is not None else output
-    probe = store.join(place, f".skyfan-doctor-{secrets.token_hex(8)}")
+    existing = str(_existing(folder)) if folder is not None else output
+    probe = store.join(existing, f".skyfan-doctor-{secrets.token_hex(8)}")
     try:
-        store.require_create_only(place)
+        store.require_create_only(existing)
         try:
             kept = _keeps_the_first(probe)
         finally:
@@ -45,8 +45,8 @@ def _probe(output: str, folder: Path | None) -> Finding:
     except SkyfanError as error:
         return Finding("store", FAIL, str(error).rstrip("."), error.cure.rstrip("."))
     if not kept:
-        return Finding("store", FAIL, f"{place} replaces what it was told to keep", "choose another --output")
-    return Finding("store", OK, f"{place} can be written once, read and cleaned")
+        return Finding("store", FAIL, f"{existing} replaces what it was told to keep", "choose another --output")
+    return Finding("store", OK, f"{existing} can be written once, read and cleaned")
 
 
 def _keeps_the_first(uri: str) -> bool:

@@ -24,7 +24,7 @@ class Format(Protocol):
     """A module of `skyfan.formats`: opens a file by its metadata, and nothing in it is executed."""
 
     def open_file(self, uri: store.StrPath) -> FileLayout:
-        """Names, shapes and places of the file's columns.
+        """Names, shapes and offsets of the file's columns.
 
         Raises:
             DatasetError: it is no such file, or not one that can be read by rows.

@@ -48,7 +48,7 @@ def suffix_of(uri: str) -> str:
 
 
 def open_file(uri: store.StrPath) -> FileLayout:
-    """Names, shapes and places of a file's columns, from its metadata alone.
+    """Names, shapes and offsets of a file's columns, from its metadata alone.
 
     Raises:
         DatasetError: it is no dataset of a known format; the sentence tells the way on where there is one.

@@ -74,7 +74,7 @@ def _column(uri: str, name: str, entry: object, start: int) -> TensorSpec:
         case _:
             raise refusal(uri, f"is damaged: its header describes the tensor {name[:60]!r} in another way")
     if not all(type(size) is int and 0 <= size < 2**62 for size in (*shape, first, last)):
-        raise refusal(uri, f"is damaged: the tensor {name[:60]!r} has an impossible shape or place")
+        raise refusal(uri, f"is damaged: the tensor {name[:60]!r} has an impossible shape or offset")
     if dtype not in SAFETENSORS_DTYPES:
         raise refusal(uri, f"has a tensor {name[:60]!r} of type {dtype[:20]!r}; save it as numbers")
     spec = column(uri, name, numpy_dtype(SAFETENSORS_DTYPES[dtype]), shape, start + first)

@@ -19,7 +19,7 @@ _ENCRYPTED = 1
 
 
 def is_encrypted(entry: zipfile.ZipInfo) -> bool:
-    """Whether the entry's flags say so."""
+    """Whether the entry's flags mark it as encrypted."""
     return bool(entry.flag_bits & _ENCRYPTED)
 
 

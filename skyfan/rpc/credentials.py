@@ -7,7 +7,7 @@ import grpc
 from grpc import aio
 
 from skyfan.errors import BadInput
-from skyfan.rpc.options import channel_options
+from skyfan.rpc.channel_options import channel_options
 from skyfan.settings import CallSettings, read, variable
 
 TLS_VARIABLES = tuple(variable(CallSettings, name) for name in ("tls_cert", "tls_key", "tls_ca"))

@@ -12,9 +12,9 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from skyfan.rpc.channel_options import server_options
 from skyfan.rpc.credentials import bind, is_loopback
 from skyfan.rpc.interceptor import CallInterceptor
-from skyfan.rpc.options import server_options
 from skyfan.rpc.service_token import TOKEN_VARIABLE, shared_token
 
 DRAIN_S = 20.0

@@ -4,8 +4,8 @@ import asyncio
 import threading
 from collections.abc import Sequence
 
+from skyfan.rpc.envelope import pack, unpack
 from skyfan.rpc.main import run_server
-from skyfan.rpc.messages import pack, unpack
 from skyfan.stages.aggregate import aggregate
 from skyfan.stages.messages import AggregateRequest
 from skyfan.v1 import aggregator_pb2_grpc

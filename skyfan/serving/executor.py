@@ -15,8 +15,8 @@ from skyfan.comm.waiting import countdown
 from skyfan.engines.device import available_device
 from skyfan.engines.threads import available_threads
 from skyfan.errors import Busy, DeviceLost
+from skyfan.rpc.envelope import is_of, pack, unpack
 from skyfan.rpc.main import run_server
-from skyfan.rpc.messages import is_of, pack, unpack
 from skyfan.stages.infer import Control, infer
 from skyfan.stages.items import read_item
 from skyfan.stages.messages import ConvertRequest, InferByReference, InferRequest, PrepareRequest
@@ -81,7 +81,7 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServicer):
 
     async def CheckComm(self, request: Envelope, context: object) -> Envelope:
         """Is one rank of a communication check."""
-        from skyfan.comm.check import check_rank
+        from skyfan.comm.check_rank import check_rank
 
         asked = unpack(request, RankCheck)
         async with self._free():

@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 
+from skyfan.rpc.envelope import pack, unpack
 from skyfan.rpc.main import run_server
-from skyfan.rpc.messages import pack, unpack
 from skyfan.stages.messages import PlanRequest
 from skyfan.stages.plan import plan
 from skyfan.v1 import partitioner_pb2_grpc

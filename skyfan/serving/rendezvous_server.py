@@ -8,11 +8,11 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from skyfan.comm.rendezvous.group_registry import GroupRegistry
 from skyfan.comm.rendezvous.observer import Observer
-from skyfan.comm.rendezvous.registry import GroupRegistry
+from skyfan.rpc.channel_options import Options, server_options
 from skyfan.rpc.credentials import bind, is_loopback
 from skyfan.rpc.interceptor import CallInterceptor
-from skyfan.rpc.options import Options, server_options
 from skyfan.rpc.service_token import TOKEN_VARIABLE, shared_token
 from skyfan.serving.rendezvous_servicer import Servicer
 from skyfan.settings import RendezvousLimits

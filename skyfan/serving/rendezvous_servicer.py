@@ -8,10 +8,10 @@ from typing import Any, TypeAlias
 from grpc import aio
 
 from skyfan.comm.errors import GroupRefused
+from skyfan.comm.rendezvous.group_registry import GroupRegistry
 from skyfan.comm.rendezvous.groups import EndEvent, Member, Terms, digest
 from skyfan.comm.rendezvous.limits import CAPACITY_BYTES
 from skyfan.comm.rendezvous.observer import Observer
-from skyfan.comm.rendezvous.registry import GroupRegistry
 from skyfan.errors import Transient
 from skyfan.v1 import rendezvous_pb2 as pb
 from skyfan.v1 import rendezvous_pb2_grpc as pb_grpc

@@ -3,7 +3,7 @@
 `docs/explanation/simulated-sky.md` has the sources.
 """
 
-from skyfan.sky.catalog import BANDS, COLUMNS, Catalog, Subset, load_catalog, subset_rows, training_rows
+from skyfan.sky.sdss_catalog import BANDS, COLUMNS, Catalog, Subset, load_catalog, subset_rows, training_rows
 from skyfan.sky.simulate import simulate
 
 __all__ = ["BANDS", "COLUMNS", "Catalog", "Subset", "load_catalog", "simulate", "subset_rows", "training_rows"]

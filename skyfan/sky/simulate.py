@@ -22,9 +22,9 @@ from skyfan.columns import IN_TRAINING
 from skyfan.errors import BadInput, SkyfanError
 from skyfan.events import Progress, unwatched
 from skyfan.formats.torch import TensorFileWriter
-from skyfan.sky.catalog import Catalog, load_catalog
 from skyfan.sky.profiles import draw_shape
 from skyfan.sky.render import render
+from skyfan.sky.sdss_catalog import Catalog, load_catalog
 from skyfan.sky.survey import SEEING_LN_SCATTER, STAMP_PIXELS, nanomaggies, observe
 from skyfan.store import StrPath
 

@@ -22,7 +22,7 @@ from skyfan.partitioning import (
 from skyfan.planning import Plan, Span, dataset_identity, run_identity
 from skyfan.runs.commit import RunLedger
 from skyfan.runs.extension import continued
-from skyfan.stages.catalog import joined, open_catalog
+from skyfan.stages.catalog_join import joined, open_catalog
 from skyfan.stages.items import write_items
 from skyfan.stages.messages import PlanReply, PlanRequest, PreparedModel
 from skyfan.units import format_duration, format_size

@@ -24,7 +24,7 @@ from skyfan.models.loading import CPU, LoadedModel, load_model
 from skyfan.models.locating import NamedModel, joint_digest, locate_models
 from skyfan.runs.folder import RunFolder
 from skyfan.stages.calibration import first_samples
-from skyfan.stages.catalog import open_catalog
+from skyfan.stages.catalog_join import open_catalog
 from skyfan.stages.intervals import calibrate
 from skyfan.stages.known_redshifts import require_real_redshifts
 from skyfan.stages.messages import ConvertRequest, ModelFile, PreparedModel, PrepareRequest
@@ -180,7 +180,7 @@ def _converted(source: PreparedModel, job: Job, models: ModelCache) -> tuple[str
     """URI and SHA-256 of the converted model, which an earlier start may have left."""
     uri = RunFolder(job.output).model_uri(source.digest)
     if not _is_made_of(uri, source.digest):
-        from skyfan.models.conversion import portable_bytes
+        from skyfan.models.safetensors_files import portable_bytes
 
         store.put(uri, portable_bytes(models.model(source.uri, source.digest)))
     return uri, models.model(uri).digest

@@ -51,7 +51,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class _Cut:
+class _BlockRequest:
     """One block to be read; its narrow tensors are rows of those of `window`, which are read once."""
 
     file: FileLayout
@@ -85,7 +85,7 @@ class _Window:
         return {name: values[inside] for name, values in self._arrays.items()}
 
 
-def _cuts(item: PlanItem, names: Set[str], batch_size: int) -> Iterator[_Cut]:
+def _block_requests(item: PlanItem, names: Set[str], batch_size: int) -> Iterator[_BlockRequest]:
     """Spans of about `BLOCK_BYTES`, whole batches each, so that batches are the same for any block size."""
     for span in item.spans:
         file = item.files[span.file]
@@ -105,7 +105,7 @@ def _cuts(item: PlanItem, names: Set[str], batch_size: int) -> Iterator[_Cut]:
                     stop=min(start + step, last),
                     first_sample=span.first_sample + start - span.start,
                 )
-                yield _Cut(file, part, wide, window)
+                yield _BlockRequest(file, part, wide, window)
 
 
 def _allocate(size_bytes: int) -> Buffer:
@@ -147,13 +147,13 @@ class ReadAhead:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _ahead(self, pool: ThreadPoolExecutor) -> Iterator[Block]:
-        cuts = _cuts(self.item, self.names, self.batch_size)
+        requests = _block_requests(self.item, self.names, self.batch_size)
         free: list[Buffer] = [np.empty(0, np.uint8) for _ in range(self.buffers)]
         asked: deque[Future[Block]] = deque()
 
         def ask(depth: int) -> None:
-            while free and len(asked) < depth and (cut := next(cuts, None)):
-                asked.append(pool.submit(self._read, cut, free.pop()))
+            while free and len(asked) < depth and (request := next(requests, None)):
+                asked.append(pool.submit(self._read, request, free.pop()))
 
         # The first block comes alone: the model waits for it, and others would take of its bandwidth.
         ask(1)
@@ -169,18 +169,18 @@ class ReadAhead:
         except TimeoutError:
             raise DeadlineExceeded(f"rank {self.item.rank}: no data for {_READ_DEADLINE_S:.0f} s.") from None
 
-    def _read(self, cut: _Cut, buffer: Buffer) -> Block:
-        file, span = cut.file, cut.span
-        needed_bytes = batch_bytes(cut.wide, span.samples)
+    def _read(self, request: _BlockRequest, buffer: Buffer) -> Block:
+        file, span = request.file, request.span
+        needed_bytes = batch_bytes(request.wide, span.samples)
         if len(buffer) < needed_bytes:
             buffer = self.allocate(needed_bytes)
         on_stored = functools.partial(self.checksums.add, file) if self.checksums else None
         with self._timed():
             try:
-                narrow = cut.window.rows(span, self.stats, on_stored)
+                narrow = request.window.rows(span, self.stats, on_stored)
                 wide = read_batch(
                     file.uri,
-                    cut.wide,
+                    request.wide,
                     span.start,
                     span.stop,
                     buffer=buffer,

@@ -41,7 +41,7 @@ def is_noticed(plan: Plan, trained_samples: int) -> bool:
 
 @functools.cache
 def _trained_redshifts() -> NDArray[np.float32]:
-    from skyfan.sky.catalog import load_catalog, subset_rows  # reads 5,000 rows of text
+    from skyfan.sky.sdss_catalog import load_catalog, subset_rows  # reads 5,000 rows of text
 
     catalog = load_catalog()
     return catalog.redshift[subset_rows(len(catalog), "train")].astype(np.float32)

@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 
-from skyfan.training.settings import EpochResult
+from skyfan.training.training_settings import EpochResult
 
 # Below this many epochs after the best one, a rise may be noise; and so may a change of the loss of under a percent.
 _SURE_EPOCHS, _SURE_CHANGE = 3, 0.01

@@ -20,12 +20,12 @@ from skyfan.events import Progress, unwatched
 from skyfan.models.astromae import AstroMAE
 from skyfan.models.config import AstroMAEConfig
 from skyfan.science.metrics import science_metrics
-from skyfan.training.batches import ORIENTATIONS, Features, Pixels, batches_of
 from skyfan.training.losses import training_loss
 from skyfan.training.mixture_head import with_head
 from skyfan.training.samples import Samples, split_by_galaxy
-from skyfan.training.settings import EpochResult, Trained, TrainingSettings
 from skyfan.training.standardise import fit_standardisation, fold, unfold
+from skyfan.training.training_batches import ORIENTATIONS, Features, Pixels, batches_of
+from skyfan.training.training_settings import EpochResult, Trained, TrainingSettings
 from skyfan.training.training_state import TrainingState, load_state, save_state
 
 _WARM_UP_FRACTION = 0.05

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from skyfan.training.settings import TrainingSettings
 from skyfan.training.standardise import Standardisation
+from skyfan.training.training_settings import TrainingSettings
 
 
 def training_loss(

@@ -15,10 +15,10 @@ import torch
 from skyfan import store
 from skyfan._version import __version__
 from skyfan.models.config import AstroMAEConfig
-from skyfan.models.conversion import model_bytes
 from skyfan.models.loading import LoadedModel
+from skyfan.models.safetensors_files import model_bytes
 from skyfan.training.curve import curve_csv, curve_png
-from skyfan.training.settings import Trained, TrainingSettings
+from skyfan.training.training_settings import Trained, TrainingSettings
 
 TRAINING_KEY = "training"
 

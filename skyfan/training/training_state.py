@@ -13,7 +13,7 @@ from torch import Tensor
 from skyfan import store
 from skyfan.errors import BadInput
 from skyfan.models.astromae import AstroMAE
-from skyfan.training.settings import EpochResult
+from skyfan.training.training_settings import EpochResult
 
 _METADATA_KEY = "skyfan.training"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from skyfan.comm.check import check_rank
 from skyfan.comm.check_messages import RankCheck
+from skyfan.comm.check_rank import check_rank
 from tests.comm.worlds import TOKEN, run_threads
 
 COMMAND = [sys.executable, "-m", "skyfan.cli", "comm", "check"]

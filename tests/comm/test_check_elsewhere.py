@@ -41,7 +41,7 @@ def stack(executors, monkeypatch):
         return executors
 
     monkeypatch.setenv("SKYFAN_PARTITIONER", "127.0.0.1:1")  # whose name says that this is compose's network
-    monkeypatch.setattr(ComposeServices, "_executor_addresses", addresses)
+    monkeypatch.setattr(ComposeServices, "executor_addresses", addresses)
 
 
 def work(channel, **changes):

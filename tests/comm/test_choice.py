@@ -3,7 +3,7 @@
 import pytest
 
 from skyfan import comm
-from skyfan.comm.model import MODELS, allreduce_s
+from skyfan.comm.channel_choice import MODELS, allreduce_s
 from skyfan.errors import BadInput
 
 BOTH = {"has_rendezvous": True, "has_store": True, "direct_max_world_size": 64}

@@ -41,7 +41,7 @@ def check_pair(network: Network, address: str, channel: str = "direct") -> list[
             rank=rank, world_size=2, run="nat", channel=channel, rendezvous=address, token=TOKEN, budget_s=1.0
         )
         process = subprocess.Popen(
-            network.inside(host, sys.executable, "-m", "skyfan.comm.check"),
+            network.inside(host, sys.executable, "-m", "skyfan.comm.check_rank"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from skyfan.comm.values import decode, encode
+from skyfan.comm.payloads import decode, encode
 from tests.comm.worlds import run_local
 
 ANY_DTYPE = st.one_of(

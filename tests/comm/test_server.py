@@ -9,9 +9,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from skyfan import comm
+from skyfan.comm.rendezvous.group_registry import GroupRegistry
 from skyfan.comm.rendezvous.groups import EndEvent, Terms, digest
 from skyfan.comm.rendezvous.limits import ENDED_S
-from skyfan.comm.rendezvous.registry import GroupRegistry
 from skyfan.comm.rendezvous.relay_queue import ByteBudget, RelayQueue
 from skyfan.serving.embedded_rendezvous import EmbeddedServer
 from skyfan.settings import RendezvousLimits

@@ -21,7 +21,7 @@ import skyfan
 from skyfan import store
 from skyfan.backends.base import BackendSettings
 from skyfan.backends.slurm.backend import SlurmBackend
-from skyfan.backends.slurm.options import SlurmOptions
+from skyfan.backends.slurm.slurm_options import SlurmOptions
 from skyfan.cli import app
 from skyfan.errors import SkyfanError
 from skyfan.job import Compute, Job

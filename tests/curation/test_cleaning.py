@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 from skyfan import curation, store
-from skyfan.curation import Rules, _blocks
+from skyfan.curation import Rules, sample_blocks
 from skyfan.errors import BadInput
 from skyfan.formats.rows import read_rows
 from skyfan.formats.torch import open_tensorfile, write_tensorfile
@@ -16,7 +16,7 @@ from skyfan.formats.torch import open_tensorfile, write_tensorfile
 
 @pytest.fixture
 def parts(monkeypatch):
-    monkeypatch.setattr(_blocks, "BLOCK_BYTES", 3 * 20_504)
+    monkeypatch.setattr(sample_blocks, "BLOCK_BYTES", 3 * 20_504)
     rng = np.random.default_rng(0)
     image = rng.normal(size=(14, 5, 32, 32)).astype(np.float32)
     magnitude = rng.uniform(15, 20, size=(14, 5)).astype(np.float32)

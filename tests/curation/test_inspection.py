@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from skyfan import curation, store
-from skyfan.curation import _blocks
+from skyfan.curation import sample_blocks
 from skyfan.errors import DatasetError, LocationError
 from skyfan.formats.torch import write_tensorfile
 
@@ -20,7 +20,7 @@ def reference(samples=12, seed=0):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of two samples, so that every tally is put together from several."""
-    monkeypatch.setattr(_blocks, "BLOCK_BYTES", 2 * 20_504)
+    monkeypatch.setattr(sample_blocks, "BLOCK_BYTES", 2 * 20_504)
 
 
 def test_clean_dataset(tmp_path, small_blocks):

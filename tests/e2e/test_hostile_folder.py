@@ -11,7 +11,8 @@ from tests.conftest import make_sample
 
 _LISTING = """
 import sys
-import skyfan.cli, skyfan.comm.check, skyfan.serving.aggregator, skyfan.serving.executor, skyfan.serving.partitioner
+import skyfan.cli, skyfan.comm.check_rank
+import skyfan.serving.aggregator, skyfan.serving.executor, skyfan.serving.partitioner
 import multiprocessing.spawn, matplotlib.pyplot, openvino, torch
 print(*{name.partition(".")[0] for name in sys.modules if not name.startswith("__")})
 """

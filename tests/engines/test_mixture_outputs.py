@@ -14,8 +14,8 @@ from skyfan.job import RunOptions
 from skyfan.models.astromae import AstroMAE
 from skyfan.models.astromae_matrix import matrix_form
 from skyfan.models.config import config_from_shapes
-from skyfan.models.conversion import model_bytes
 from skyfan.models.loading import load_model
+from skyfan.models.safetensors_files import model_bytes
 from tests.models.support import TINY, inputs, tiny_model
 
 pytestmark = pytest.mark.slow

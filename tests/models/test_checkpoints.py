@@ -18,7 +18,7 @@ from safetensors.numpy import save as save_safetensors
 from skyfan.errors import ModelError
 from skyfan.models import load_model
 from skyfan.models.checkpoint import LEFT_OUT_KEY, METADATA_KEY
-from skyfan.models.conversion import model_bytes
+from skyfan.models.safetensors_files import model_bytes
 from tests.models.support import TINY, saved, tiny_model
 
 # No shape tells the number of heads, so that it is the default.

@@ -17,7 +17,7 @@ from skyfan import store
 from skyfan.errors import LocationError, ModelError
 from skyfan.models import load_model
 from skyfan.models.checkpoint import write_safetensors
-from skyfan.models.conversion import convert_checkpoint
+from skyfan.models.safetensors_files import convert_checkpoint
 from tests.models.support import TINY, inputs, saved, tiny_model
 
 FOREIGN = Path(__file__).parent / "foreign"

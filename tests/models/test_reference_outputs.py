@@ -16,8 +16,8 @@ from skyfan.errors import ModelError
 from skyfan.job import RunOptions
 from skyfan.models import AstroMAE, AstroMAEConfig, load_model
 from skyfan.models.checkpoint import write_safetensors
-from skyfan.models.conversion import convert_checkpoint, model_bytes, portable_bytes
 from skyfan.models.reference_outputs import CHECKED_SAMPLES
+from skyfan.models.safetensors_files import convert_checkpoint, model_bytes, portable_bytes
 from skyfan.models.shapes import weight_shapes
 from skyfan.models.sizes import SMALL
 from tests.models.support import TINY, tiny_model

@@ -10,12 +10,12 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
 from skyfan.errors import BadInput
+from skyfan.rpc.channel_options import server_options
 from skyfan.rpc.credentials import is_loopback
 from skyfan.rpc.errors import call_metadata, error_of
 from skyfan.rpc.healthcheck import is_serving
 from skyfan.rpc.interceptor import CallInterceptor
 from skyfan.rpc.main import DEFAULT_ADDRESS
-from skyfan.rpc.options import server_options
 from skyfan.v1 import partitioner_pb2_grpc
 from skyfan.v1.types_pb2 import Envelope
 

@@ -4,7 +4,7 @@ import pytest
 
 from skyfan.errors import BadInput
 from skyfan.job import Job
-from skyfan.rpc.messages import pack, unpack
+from skyfan.rpc.envelope import pack, unpack
 from skyfan.stages.messages import AggregateRequest, PlanRequest, PreparedModel, PrepareRequest
 from skyfan.v1.types_pb2 import Envelope
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from skyfan.rpc.options import channel_options
+from skyfan.rpc.channel_options import channel_options
 
 
 def test_a_proxy_of_the_cluster_is_not_asked_for_a_service_beside(monkeypatch):

@@ -14,9 +14,9 @@ from skyfan.backends.process import ProcessServices
 from skyfan.errors import DeviceLost, RankTooLarge
 from skyfan.job import Job
 from skyfan.records import RankRecord
+from skyfan.rpc.envelope import pack, unpack
 from skyfan.rpc.errors import error_of
 from skyfan.rpc.interceptor import CallInterceptor
-from skyfan.rpc.messages import pack, unpack
 from skyfan.runs.folder import RunFolder
 from skyfan.serving.executor import ExecutorServicer
 from skyfan.stages import infer as core

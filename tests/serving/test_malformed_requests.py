@@ -9,7 +9,7 @@ from skyfan.errors import BadInput
 from skyfan.job import Job
 from skyfan.layout import FileLayout, TensorSpec
 from skyfan.planning import PlanItem, Span
-from skyfan.rpc.messages import pack, unpack
+from skyfan.rpc.envelope import pack, unpack
 from skyfan.stages.messages import InferRequest, ModelFile
 
 

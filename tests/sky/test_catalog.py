@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from skyfan.errors import BadInput, LocationError
-from skyfan.sky.catalog import COLUMNS, load_catalog, subset_rows
+from skyfan.sky.sdss_catalog import COLUMNS, load_catalog, subset_rows
 
 GOOD = "0.1,19.0,18.0,17.5,17.2,17.0,0.05,0.01,0.01,0.01,0.02"
 

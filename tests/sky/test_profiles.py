@@ -6,9 +6,9 @@ import galsim
 import numpy as np
 import pytest
 
-from skyfan.sky.catalog import load_catalog
 from skyfan.sky.cosmology import comoving_distance_mpc, distance_modulus, kpc_per_arcsec
 from skyfan.sky.profiles import absolute_magnitude_r, composite_radius, draw_radius_kpc, draw_shape
+from skyfan.sky.sdss_catalog import load_catalog
 
 RED = np.array([20.0, 18.0, 17.0, 16.6, 16.3])
 BLUE = np.array([18.5, 17.4, 17.0, 16.8, 16.7])

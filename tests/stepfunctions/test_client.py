@@ -13,16 +13,18 @@ import skyfan
 from skyfan import store
 from skyfan.backends.stepfunctions.access import open_access, prepare_environment
 from skyfan.backends.stepfunctions.backend import console_url
+from skyfan.backends.stepfunctions.execution_input import execution_name, job_in_s3
 from skyfan.backends.stepfunctions.follow import UNREACHABLE_DEADLINE_S, Follower
-from skyfan.backends.stepfunctions.machine import Machine, find_machine
 from skyfan.backends.stepfunctions.meter import CostMeter
 from skyfan.backends.stepfunctions.outcome import summary_of
-from skyfan.backends.stepfunctions.request import execution_name, placed_job
+from skyfan.backends.stepfunctions.state_machine import Machine, find_machine
 from skyfan.cost import Invocation, Usage, bill, load_prices, pipeline_transitions
 from skyfan.errors import BadInput, DatasetError, Interrupted, LocationError, SkyfanError, Transient
 from skyfan.events import MapProgress, PhaseStarted
 from skyfan.job import Job
 from skyfan.reference_payload import parse_execution_input
+from skyfan.stages.messages import PlanRequest, PreparedModel
+from skyfan.stages.plan import plan
 from tests.stepfunctions.on_moto import BUCKET, SETTINGS, make_function
 
 pytestmark = pytest.mark.slow
@@ -80,7 +82,7 @@ def test_aws_is_left_to_boto3(bare):
 )
 def test_what_functions_cannot_reach_is_refused(moto, changes, sentence):
     with pytest.raises(BadInput, match=re.escape(sentence)):
-        placed_job(job(**changes), "aws")
+        job_in_s3(job(**changes), "aws")
 
 
 def test_the_request_means_the_job(moto):
@@ -94,27 +96,27 @@ def test_the_request_means_the_job(moto):
         batch_size=64,
         z_column=0,
     )
-    understood = parse_execution_input(json.loads(placed_job(asked, "localstack").to_json()))
+    understood = parse_execution_input(json.loads(job_in_s3(asked, "localstack").to_json()))
     assert understood == asked.model_copy(update={"output": asked.output.rstrip("/")})
 
 
 def test_a_local_model_is_uploaded_once_under_its_content(moto, tmp_path):
     path = tmp_path / "mine.pt"
     path.write_bytes(b"weights")
-    uri = placed_job(job(model=str(path)), "aws").model
+    uri = job_in_s3(job(model=str(path)), "aws").model
     assert re.fullmatch(rf"s3://{BUCKET}/models/[0-9a-f]{{64}}/mine\.pt", uri)
     written = boto3.client("s3").head_object(Bucket=BUCKET, Key=uri.removeprefix(f"s3://{BUCKET}/"))
-    assert placed_job(job(model=path.as_uri()), "aws").model == uri
+    assert job_in_s3(job(model=path.as_uri()), "aws").model == uri
     again = boto3.client("s3").head_object(Bucket=BUCKET, Key=uri.removeprefix(f"s3://{BUCKET}/"))
     assert again["LastModified"] == written["LastModified"]
     path.write_bytes(b"other weights")
-    other = placed_job(job(model=str(path)), "aws").model
+    other = job_in_s3(job(model=str(path)), "aws").model
     assert (store.read(uri), store.read(other)) == (b"weights", b"other weights")
-    assert placed_job(job(), "aws").model == "demo"  # the packaged one is in the executor's image
+    assert job_in_s3(job(), "aws").model == "demo"  # the packaged one is in the executor's image
 
 
 def test_names_of_executions_are_unique_and_allowed(moto):
-    request = placed_job(job(output=f"s3://{BUCKET}/Δ runs, many/{'x' * 100}"), "aws")
+    request = job_in_s3(job(output=f"s3://{BUCKET}/Δ runs, many/{'x' * 100}"), "aws")
     at = datetime(2026, 11, 22, 6, 30, tzinfo=UTC)
     names = {execution_name(request, at) for _ in range(20)}
     assert len(names) > 1
@@ -229,14 +231,18 @@ class _Recorded:
         }
 
 
-def test_each_phase_is_told_once_and_no_counts_before_there_are_items(moto, monkeypatch):
+def test_each_phase_is_told_once_and_no_counts_before_there_are_items(moto, sample, tmp_path):
+    output = str(tmp_path / "run")
+    model = PreparedModel(uri="demo", digest="0" * 64, format="safetensors", parameters=1, needs_conversion=False)
+    plan(PlanRequest(job=job(dataset=str(sample.path), output=output), model=model))
     access = open_access("localstack")
     recorded = type(access)(access.on, access.region, access.endpoint, _Recorded(), access.functions)
     meter, events = CostMeter(Machine("arn", "name"), load_prices(), "us-east-1"), []
-    monkeypatch.setattr(Follower, "_tell_plan", lambda _: events.append("planned"))
-    Follower(recorded, ARN, "memory://x", meter, events.append, sleep=lambda _: None).to_end()
-    told = [(event.running, event.succeeded) if isinstance(event, MapProgress) else event for event in events]
-    assert told == ["planned", PhaseStarted("inferring"), (1, 0), (0, 1), PhaseStarted("aggregating")]
+    Follower(recorded, ARN, output, meter, events.append, sleep=lambda _: None).to_end()
+    planned, *others = events
+    assert planned.plan.samples == len(sample.redshift)
+    told = [(event.running, event.succeeded) if isinstance(event, MapProgress) else event for event in others]
+    assert told == [PhaseStarted("inferring"), (1, 0), (0, 1), PhaseStarted("aggregating")]
 
 
 class _Unplugged:

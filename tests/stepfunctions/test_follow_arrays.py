@@ -10,7 +10,7 @@ from skyfan.backends.base import BackendSettings
 from skyfan.backends.registry import create_backend
 from skyfan.backends.stepfunctions.access import open_access
 from skyfan.backends.stepfunctions.follow import Follower
-from skyfan.backends.stepfunctions.machine import find_machine
+from skyfan.backends.stepfunctions.state_machine import find_machine
 from skyfan.errors import BadInput
 from skyfan.events import MapProgress, PhaseStarted, Planned
 from skyfan.job import Job

@@ -8,7 +8,6 @@ import pytest
 from botocore.stub import Stubber
 
 from skyfan.backends.stepfunctions.access import open_access
-from skyfan.backends.stepfunctions.machine import Machine
 from skyfan.backends.stepfunctions.quotas import (
     AccountLimits,
     Demand,
@@ -17,6 +16,7 @@ from skyfan.backends.stepfunctions.quotas import (
     read_account_limits,
     read_deployment,
 )
+from skyfan.backends.stepfunctions.state_machine import Machine
 from skyfan.errors import LocationError
 
 NEW = AccountLimits(in_force=10, unreserved=10, granted=1000)

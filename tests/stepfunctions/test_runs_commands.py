@@ -10,8 +10,8 @@ from skyfan_compose.definition import Batch, SageMaker, Variables, render
 
 from skyfan.backends.stepfunctions.access import open_access
 from skyfan.backends.stepfunctions.executions import list_runs, redrive
-from skyfan.backends.stepfunctions.machine import Machine, find_machine
 from skyfan.backends.stepfunctions.run_logs import RunLogs
+from skyfan.backends.stepfunctions.state_machine import Machine, find_machine
 from skyfan.errors import BadInput
 from tests.stepfunctions.on_moto import make_function
 

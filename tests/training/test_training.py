@@ -16,8 +16,8 @@ from skyfan.training.comparison import compare, predict
 from skyfan.training.loop import train
 from skyfan.training.samples import Samples, read_samples, split_by_galaxy
 from skyfan.training.saving import trained_bytes
-from skyfan.training.settings import EpochResult, Trained, TrainingSettings
 from skyfan.training.standardise import fit_standardisation, fold
+from skyfan.training.training_settings import EpochResult, Trained, TrainingSettings
 from tests.models.support import TINY
 
 pytestmark = pytest.mark.slow
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 SETTINGS = TrainingSettings(epochs=3, batch_size=32, learning_rate=5e-3, validation_fraction=0.2)
 
 
-def _galaxies(count: int = 240, seed: int = 0) -> Samples:
+def galaxies(count: int = 240, seed: int = 0) -> Samples:
     """Galaxies whose redshift follows from a colour, on top of a bright and a faint band."""
     rng = np.random.default_rng(seed)
     redshift = rng.uniform(0.02, 0.3, count)
@@ -44,7 +44,7 @@ def _model_predictions(model: AstroMAE, samples: Samples) -> np.ndarray:
 
 
 def test_folding_gives_the_same_predictions_from_raw_inputs():
-    samples = _galaxies(64)
+    samples = galaxies(64)
     torch.manual_seed(0)
     model, standardisation = AstroMAE(TINY).eval(), fit_standardisation(samples)
     image, magnitude = torch.from_numpy(samples.image), torch.from_numpy(samples.magnitude)
@@ -58,15 +58,15 @@ def test_folding_gives_the_same_predictions_from_raw_inputs():
 @pytest.mark.slow
 def test_training_learns_redshifts_of_galaxies_that_it_has_not_seen():
     settings = replace(SETTINGS, epochs=12)
-    model = train(_galaxies(), TINY, settings).model
-    unseen = _galaxies(200, seed=1)
+    model = train(galaxies(), TINY, settings).model
+    unseen = galaxies(200, seed=1)
     metrics = science_metrics(_model_predictions(model, unseen), unseen.redshift)
     assert metrics is not None
     assert metrics.r2 > 0.8
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
-    samples = _galaxies(100)
+    samples = galaxies(100)
     first, second = (train(samples, TINY, SETTINGS).model.state_dict() for _ in range(2))
     other = train(samples, TINY, replace(SETTINGS, seed=8)).model.state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -79,7 +79,7 @@ class _Stop(Exception):
 
 @pytest.mark.slow
 def test_an_interrupted_training_resumes_to_the_same_model(tmp_path: Path):
-    samples, state = _galaxies(100), tmp_path / "state.safetensors"
+    samples, state = galaxies(100), tmp_path / "state.safetensors"
     whole = train(samples, TINY, SETTINGS)
     seen: list[int] = []
 
@@ -108,7 +108,7 @@ def test_renderings_of_one_galaxy_are_never_on_both_sides():
 
 
 def test_samples_that_are_not_finite_are_left_out_and_counted(tmp_path: Path):
-    samples = _galaxies(20)
+    samples = galaxies(20)
     samples.image[3, 0, 0, 0] = np.nan
     samples.redshift[7] = np.inf
     write_tensorfile(tmp_path / "d.pt", [samples.image, samples.magnitude, samples.redshift])
@@ -118,7 +118,7 @@ def test_samples_that_are_not_finite_are_left_out_and_counted(tmp_path: Path):
 
 
 def test_data_that_cannot_be_learned_from_is_refused(tmp_path: Path):
-    samples = _galaxies(40)
+    samples = galaxies(40)
     with pytest.raises(DatasetError, match="do not vary"):
         fit_standardisation(replace(samples, image=np.zeros_like(samples.image)))
     with pytest.raises(DatasetError, match=r"takes images \[5, 32, 32\]"):
@@ -137,7 +137,7 @@ def test_settings_that_cannot_train_are_refused():
 
 @pytest.mark.slow
 def test_a_trained_model_is_compared_with_trees_on_unseen_galaxies(tmp_path: Path):
-    samples, unseen = _galaxies(), _galaxies(60, seed=1)
+    samples, unseen = galaxies(), galaxies(60, seed=1)
     trained = train(samples, TINY, SETTINGS)
     path = tmp_path / "model.safetensors"
     path.write_bytes(trained_bytes(trained, SETTINGS, "0" * 64))

@@ -16,10 +16,10 @@ from skyfan.training.loop import train
 from skyfan.training.losses import mixture_loss
 from skyfan.training.samples import Samples
 from skyfan.training.saving import TrainingFiles
-from skyfan.training.settings import EpochResult, TrainingSettings
 from skyfan.training.standardise import fit_standardisation, fold, unfold
+from skyfan.training.training_settings import EpochResult, TrainingSettings
 from tests.models.support import TINY, tiny_model
-from tests.training.test_training import SETTINGS, _galaxies
+from tests.training.test_training import SETTINGS, galaxies
 
 HEAD = replace(SETTINGS, loss="mixture", head_only=True, initial_sha256="given", epochs=6, learning_rate=2e-2)
 
@@ -42,14 +42,14 @@ def test_the_mixture_loss_is_the_negative_log_likelihood():
 @pytest.mark.parametrize("components", [0, 2])
 def test_unfolding_takes_folding_back(components: int):
     torch.manual_seed(0)
-    model, standardisation = AstroMAE(replace(TINY, mixture=components)).eval(), fit_standardisation(_galaxies(64))
+    model, standardisation = AstroMAE(replace(TINY, mixture=components)).eval(), fit_standardisation(galaxies(64))
     back = unfold(fold(model, standardisation), standardisation).state_dict()
     for name, values in model.state_dict().items():
         torch.testing.assert_close(back[name], values, atol=1e-4, rtol=1e-4)
 
 
 def test_training_the_head_alone_keeps_the_redshift_and_learns_p_z():
-    samples = _galaxies()
+    samples = galaxies()
     point = train(samples, TINY, replace(SETTINGS, epochs=8)).model
     trained = train(samples, point, HEAD)
     before, after = _outputs(point, samples), _outputs(trained.model, samples)
@@ -64,13 +64,13 @@ def test_training_the_head_alone_keeps_the_redshift_and_learns_p_z():
 
 
 def test_a_whole_model_is_trained_further_for_p_z():
-    trained = train(_galaxies(100), tiny_model(), replace(SETTINGS, loss="mixture", components=2))
+    trained = train(galaxies(100), tiny_model(), replace(SETTINGS, loss="mixture", components=2))
     assert trained.model.config.mixture == 2
-    assert np.isfinite(_outputs(trained.model, _galaxies(20))).all()
+    assert np.isfinite(_outputs(trained.model, galaxies(20))).all()
 
 
 def test_a_training_that_is_stopped_within_an_epoch_resumes_to_the_same_model(tmp_path: Path):
-    samples, state = _galaxies(100), tmp_path / "state.safetensors"
+    samples, state = galaxies(100), tmp_path / "state.safetensors"
     whole = train(samples, TINY, SETTINGS)
     asked = iter([False] * 3 + [True])  # two steps an epoch: the second of epoch 2 is not begun
     with pytest.raises(Interrupted, match="stopped in epoch 2 of 3"):
@@ -101,7 +101,7 @@ def test_the_verdict_tells_overfitting_from_noise_and_from_too_few_epochs():
 
 
 def test_the_curve_is_a_table_and_a_picture(tmp_path: Path):
-    trained = train(_galaxies(60), TINY, replace(SETTINGS, epochs=1))
+    trained = train(galaxies(60), TINY, replace(SETTINGS, epochs=1))
     files = TrainingFiles(tmp_path / "m.safetensors")
     files.save_epoch(trained, b"best")
     assert files.best.read_bytes() == b"best"

@@ -22,9 +22,9 @@ from skyfan.backends.slurm.commands import (
     require_slurm,
     submit,
 )
-from skyfan.backends.slurm.options import SlurmOptions, read_options
-from skyfan.backends.slurm.request import task_request
+from skyfan.backends.slurm.resources import task_request
 from skyfan.backends.slurm.scripts import Scripts
+from skyfan.backends.slurm.slurm_options import SlurmOptions, read_options
 from skyfan.errors import BadInput, DeadlineExceeded, Interrupted, SkyfanError, Transient
 from skyfan.events import ExecutionStarted, Listener, PhaseStarted, RankCommitted
 from skyfan.job import DEMO_MODEL, Job
@@ -66,7 +66,7 @@ class SlurmBackend(Backend):
         options = self.options
         require_slurm()
         check_array_job(job)
-        job = placed(job)
+        job = with_absolute_uris(job)
         logs = logs_folder(job, options)
         finished = answer_from_folder(job, listener)
         if finished:
@@ -137,7 +137,7 @@ def dry_run(job: Job, options: SlurmOptions) -> tuple[str, str]:
     Raises:
         BadInput: the job cannot run.
     """
-    job = placed(job)
+    job = with_absolute_uris(job)
     prepared, _ = prepare_array(job, lambda _event: None, measure_rate=True)
     plan = draft_request(PlanRequest(job=job, model=prepared))
     try:
@@ -149,12 +149,12 @@ def dry_run(job: Job, options: SlurmOptions) -> tuple[str, str]:
     return scripts.ranks(), scripts.aggregation()
 
 
-def placed(job: Job) -> Job:
+def with_absolute_uris(job: Job) -> Job:
     """The job with absolute paths, as tasks may start in other folders."""
     models = [model if model == DEMO_MODEL else store.canonical(model) for model in job.models]
-    places = {"dataset": store.canonical(job.dataset), "output": store.canonical(job.output)}
+    absolute = {"dataset": store.canonical(job.dataset), "output": store.canonical(job.output)}
     catalog = job.catalog and store.canonical(job.catalog)
-    return job.model_copy(update={**places, "catalog": catalog}).with_models(models)
+    return job.model_copy(update={**absolute, "catalog": catalog}).with_models(models)
 
 
 def logs_folder(job: Job, options: SlurmOptions) -> str:

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from skyfan.backends.slurm.options import SlurmOptions
-from skyfan.backends.slurm.request import TaskRequest, uses_gpu
+from skyfan.backends.slurm.resources import TaskRequest, uses_gpu
+from skyfan.backends.slurm.slurm_options import SlurmOptions
 from skyfan.errors import RETRY_EXIT_CODE
 from skyfan.job import Job
 

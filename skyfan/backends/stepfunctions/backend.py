@@ -4,11 +4,11 @@ from typing import ClassVar
 
 from skyfan.backends.base import Backend
 from skyfan.backends.stepfunctions.access import AWS, LOCALSTACK, Access, aws_errors, open_access
+from skyfan.backends.stepfunctions.execution_input import execution_name, job_in_s3, require_s3
 from skyfan.backends.stepfunctions.follow import Follower
-from skyfan.backends.stepfunctions.machine import Machine, find_machine
 from skyfan.backends.stepfunctions.meter import CostMeter
 from skyfan.backends.stepfunctions.outcome import summary_of
-from skyfan.backends.stepfunctions.request import check_places, execution_name, placed_job
+from skyfan.backends.stepfunctions.state_machine import Machine, find_machine
 from skyfan.cost import load_prices, priced_region
 from skyfan.errors import Interrupted
 from skyfan.events import ExecutionStarted, Listener, PhaseStarted
@@ -34,24 +34,22 @@ class StepFunctionsBackend(Backend):
             Interrupted: `cancel` was called; the execution goes on unless `settings.stop_execution` says otherwise.
             SkyfanError: the execution failed; the sentence has the cause and the failed ranks.
         """
-        check_places(job, self.on)
+        require_s3(job, self.on)
         access = open_access(self.on)
         machine = find_machine(access, self.settings.state_machine)
         if job.compute != LAMBDA and job.compute not in machine.computes:
             raise not_deployed(job.compute)
         listener(PhaseStarted("uploading"))
-        placed = placed_job(job, self.on)
-        arn, started = start(access, machine, placed)
+        in_s3 = job_in_s3(job, self.on)
+        arn, started = start(access, machine, in_s3)
         listener(started)
         prices = load_prices()
         meter = CostMeter(machine, prices, priced_region(prices, access.region))
-        follower = Follower(
-            access, arn, placed.output, meter, listener, sleep=self._cancelled.wait, compute=job.compute
-        )
+        follower = Follower(access, arn, in_s3.output, meter, listener, sleep=self._cancelled.wait, compute=job.compute)
         found = follower.to_end(self._cancelled.is_set)
         if found is None:
             raise self._interrupted(access, arn, started)
-        return summary_of(found, placed.output)
+        return summary_of(found, in_s3.output)
 
     def _interrupted(self, access: Access, arn: str, started: ExecutionStarted) -> Interrupted:
         if self.settings.stop_execution(started):

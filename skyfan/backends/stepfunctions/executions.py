@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from skyfan.backends.stepfunctions.access import LOCALSTACK, Access, aws_errors
-from skyfan.backends.stepfunctions.machine import Machine
+from skyfan.backends.stepfunctions.state_machine import Machine
 from skyfan.errors import BadInput
 from skyfan.job import LAMBDA
 from skyfan.rpc.lambda_errors import lambda_message

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from skyfan.backends.stepfunctions.machine import Machine
+from skyfan.backends.stepfunctions.state_machine import Machine
 from skyfan.cost import Invocation, Prices, Usage, bill, pipeline_transitions
 
 

@@ -5,7 +5,6 @@ from typing import Any
 
 from skyfan.aws_limits import LAMBDA_NEW_ACCOUNT_MEMORY_MB
 from skyfan.backends.stepfunctions.access import AWS, Access, aws_errors, open_access
-from skyfan.backends.stepfunctions.machine import Machine, find_machine
 from skyfan.backends.stepfunctions.quotas import (
     AccountLimits,
     Demand,
@@ -14,6 +13,7 @@ from skyfan.backends.stepfunctions.quotas import (
     read_account_limits,
     read_deployment,
 )
+from skyfan.backends.stepfunctions.state_machine import Machine, find_machine
 from skyfan.diagnosis.findings import FAIL, OK, WARN, Finding
 from skyfan.errors import SkyfanError
 
@@ -54,7 +54,7 @@ def _quotas(demand: Demand, account: AccountLimits, deployment: Deployment) -> I
     for binding in bindings:
         yield Finding("quotas", FAIL if binding.fatal else WARN, binding.found, binding.fix)
     if not bindings:
-        yield Finding("quotas", OK, f"{demand.at_once:,} ranks at once are allowed")
+        yield Finding("quotas", OK, f"{demand.max_concurrency:,} ranks at once are allowed")
 
 
 def _failed(subject: str, error: SkyfanError) -> Finding:

@@ -10,7 +10,7 @@ from typing import Any
 
 from skyfan.aws_limits import LAMBDA_CONCURRENCY, LAMBDA_NEW_ACCOUNT_MEMORY_MB, MAP_CONCURRENCY
 from skyfan.backends.stepfunctions.access import Access, aws_errors
-from skyfan.backends.stepfunctions.machine import Machine
+from skyfan.backends.stepfunctions.state_machine import Machine
 from skyfan.errors import LocationError
 
 MAP_CONCURRENCY_VARIABLE = "SKYFAN_MAP_CONCURRENCY"
@@ -44,7 +44,7 @@ class Deployment:
 class Demand:
     """What a run asks for: so many ranks side by side, `together` if they have to be (--collectives)."""
 
-    at_once: int
+    max_concurrency: int
     together: bool = False
 
 
@@ -115,7 +115,7 @@ def binding_limits(demand: Demand, account: AccountLimits, deployment: Deploymen
 
 
 def _bindings(demand: Demand, account: AccountLimits, deployment: Deployment) -> Iterator[Binding]:
-    needed = demand.at_once
+    needed = demand.max_concurrency
     if deployment.map_concurrency is not None and needed > deployment.map_concurrency:
         fix = f"terraform apply -var map_concurrency={needed}"
         yield Binding("the deployment's map_concurrency", needed, deployment.map_concurrency, fix, demand.together)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from skyfan.backends.stepfunctions.access import LOCALSTACK, Access, aws_errors
 from skyfan.backends.stepfunctions.executions import RunListed, find_compute, find_run
 from skyfan.backends.stepfunctions.follow import FOLLOW_DEADLINE_S
-from skyfan.backends.stepfunctions.machine import Machine
+from skyfan.backends.stepfunctions.state_machine import Machine
 from skyfan.errors import BadInput, DeadlineExceeded
 from skyfan.store import NotFound
 

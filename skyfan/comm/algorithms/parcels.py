@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from skyfan.comm.channel import Parts
-from skyfan.comm.values import Value, decode, encode
+from skyfan.comm.payloads import Value, decode, encode
 
 INLINE_MAX_BYTES = 32 * 2**10
 

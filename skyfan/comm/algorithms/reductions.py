@@ -6,8 +6,8 @@ from skyfan.comm.algorithms.ring import allgather_blocks, block_bounds, reduce_s
 from skyfan.comm.algorithms.trees import bcast, doubling, gather, parent_and_children
 from skyfan.comm.errors import CollectiveMismatch
 from skyfan.comm.operation import Operation
+from skyfan.comm.payloads import Array, fingerprint, raw_bytes
 from skyfan.comm.reduction import Reduction
-from skyfan.comm.values import Array, fingerprint, raw_bytes
 
 ALLREDUCE_RING_BYTES = 32 * 2**10
 REDUCE_RING_BYTES = 128 * 2**10

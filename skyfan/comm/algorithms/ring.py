@@ -12,8 +12,8 @@ import numpy as np
 
 from skyfan.comm.channel import Request
 from skyfan.comm.operation import Operation
+from skyfan.comm.payloads import Array, raw_bytes
 from skyfan.comm.reduction import Reduction
-from skyfan.comm.values import Array, raw_bytes
 
 PIECE_BYTES = 512 * 2**10
 _POSTED_AHEAD = 4

@@ -11,7 +11,7 @@ from skyfan.comm.algorithms.parcels import Parcel, pack, parcel, unpack
 from skyfan.comm.algorithms.ring import allgather_blocks, block_bounds
 from skyfan.comm.channel import Request
 from skyfan.comm.operation import Operation
-from skyfan.comm.values import Value, decode, encode
+from skyfan.comm.payloads import Value, decode, encode
 
 BCAST_TREE_MAX_BYTES = 512 * 2**10
 BCAST_TREE_MAX_RANKS = 3

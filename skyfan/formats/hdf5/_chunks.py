@@ -104,8 +104,8 @@ def _decoded(index: _Index, numbers: Sequence[int], stats: store.ReadStats | Non
 def _decode(index: _Index, data: np.ndarray, mask: int) -> np.ndarray:
     """One chunk; filters are undone from the last to the first, but for those that the mask tells were skipped."""
     size_bytes = math.prod(index.chunk) * index.dtype.itemsize
-    for place, number in reversed(list(enumerate(index.filters))):
-        if mask >> place & 1:
+    for position, number in reversed(list(enumerate(index.filters))):
+        if mask >> position & 1:
             continue
         if number == FLETCHER32:
             data = data[:-_CHECKSUM_BYTES]

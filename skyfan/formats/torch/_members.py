@@ -81,8 +81,8 @@ class Members:
         if len(others) == len(_sized(value)):
             self._without_tensors.add(id(value))
             return False
-        for place, member in others:
-            self.skip(place, member)
+        for path_to, member in others:
+            self.skip(path_to, member)
         return True
 
 

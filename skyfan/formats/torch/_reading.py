@@ -17,7 +17,7 @@ _MAX_UNFOLDING = 4
 
 
 def open_tensorfile(uri: store.StrPath, *, stats: store.ReadStats | None = None) -> FileLayout:
-    """Names, shapes and places of the tensors of a `.pt` file, from its metadata alone.
+    """Names, shapes and offsets of the tensors of a `.pt` file, from its metadata alone.
 
     Tensors are named by their position or key (`0`, `image`, nested: `survey.image`); three or two positional
     tensors in the reference layout are named `image`, `magnitude`, `redshift`. Raises `DatasetError` for

@@ -13,7 +13,7 @@ class NamedModule(nn.Module):
     """Calls `model` with tensors in the order of `keywords` (empty: by position), and gives its tensors by name.
 
     The keys of dictionaries and the fields of named tuples and dataclasses are names; other outputs are `output_0`,
-    `output_1`, … by their place. `output_names` are names in that order instead. What is no tensor is left out.
+    `output_1`, … by their position. `output_names` are names in that order instead. What is no tensor is left out.
     """
 
     def __init__(self, model: nn.Module, keywords: Sequence[str], output_names: Sequence[str]) -> None:

@@ -193,7 +193,7 @@ def _shapes(columns: Sequence[str], rows: Sequence[Tensor]) -> str:
 
 @contextmanager
 def _of_the_users(what: str) -> Iterator[None]:
-    """Turns whatever the user's code raises into one sentence with its place; `what` failed is how it begins."""
+    """Turns whatever the user's code raises into one sentence with file and line; `what` failed is how it begins."""
     try:
         yield
     except SkyfanError:

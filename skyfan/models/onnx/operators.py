@@ -39,7 +39,7 @@ CURES = {
     **dict.fromkeys(("If", "Loop", "Scan"), "export it without control flow"),
     **dict.fromkeys(RANDOM, "export it in evaluation mode"),
 }
-# Operators that look up, by the place of their indices among the inputs; those whose results have bounds of their own.
+# Operators that look up, by which input holds their indices; those whose results have bounds of their own.
 INDICES = {"Gather": 1, "GatherElements": 1, "GatherND": 1, "ScatterElements": 1, "ScatterND": 1, "OneHot": 0}
 BOUNDED = frozenset(
     {"ArgMax", "ArgMin", "Clip", "Mod", "TopK", "Shape", "Size", "Equal", "Greater", "GreaterOrEqual", "Less"}

@@ -273,8 +273,8 @@ def _check_attribute(attribute: "AttributeProto", node: "NodeProto") -> None:
 def _lookups(nodes: Iterable["NodeProto"]) -> Iterable[Call]:
     for node in nodes:
         at = INDICES.get(node.op_type)
-        places = [node.input[at]] if at is not None and at < len(node.input) else []
-        yield Call(node.op_type, places, list(node.input), list(node.output), bounded=node.op_type in BOUNDED)
+        indices = [node.input[at]] if at is not None and at < len(node.input) else []
+        yield Call(node.op_type, indices, list(node.input), list(node.output), bounded=node.op_type in BOUNDED)
 
 
 def _written(model: "ModelProto", given: Iterable["ValueInfoProto"]) -> bytes:

@@ -1,6 +1,6 @@
-"""Whether a model takes numbers of the dataset as places in a table.
+"""Whether a model takes numbers of the dataset as indices of a table.
 
-torch and onnxruntime raise an error for a place that the table does not have; a converted model gives numbers all the
+torch and onnxruntime raise an error for an index that the table does not have; a converted model gives numbers all the
 same. So such a model stays with its own engine, unless an operator bounds the number first.
 """
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from skyfan.models.programs.graph import Program
 from skyfan.models.programs.operators import operator_name
 
-# Operators that look up, and the arguments that hold places.
+# Operators that look up, and the arguments that hold indices.
 _INDICES = {
     **dict.fromkeys(("embedding", "index", "index_put", "index_put_", "take_along_dim"), "indices"),
     **dict.fromkeys(("index_select", "gather", "scatter", "scatter_", "scatter_add", "scatter_add_"), "index"),
@@ -26,20 +26,20 @@ _BOUNDED = frozenset(
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a graph: which of the values that it is given are places, and whether it bounds what it gives."""
+    """One call of a graph: which of the values that it is given are indices, and whether it bounds what it gives."""
 
     name: str
-    places: Sequence[str]
+    indices: Sequence[str]
     given: Sequence[str]
     outputs: Sequence[str]
     bounded: bool
 
 
 def first_unbounded_lookup(inputs: Iterable[str], calls: Iterable[Call]) -> str | None:
-    """The first operator that is given places which the inputs decide without bounds; None if there is none."""
+    """The first operator that is given indices which the inputs decide without bounds; None if there is none."""
     unbounded = set(inputs)
     for call in calls:
-        if not unbounded.isdisjoint(call.places):
+        if not unbounded.isdisjoint(call.indices):
             return call.name
         if not call.bounded and not unbounded.isdisjoint(call.given):
             unbounded.update(call.outputs)
@@ -54,10 +54,10 @@ def unbounded_lookup(program: Program) -> str | None:
 def _calls(program: Program) -> Iterable[Call]:
     for node in program.graph.nodes:
         name = operator_name(node.target)
-        places = node.argument(_INDICES[name]) if name in _INDICES else None
+        indices = node.argument(_INDICES[name]) if name in _INDICES else None
         yield Call(
             name,
-            places.names() if places is not None else [],
+            indices.names() if indices is not None else [],
             [value for item in node.inputs for value in item.argument.names()],
             [value for output in node.outputs for value in output.names()],
             bounded=name in _BOUNDED,

@@ -12,7 +12,7 @@ import pytest
 import skyfan
 from skyfan.backends.base import BackendSettings
 from skyfan.backends.slurm.backend import SlurmBackend
-from skyfan.backends.slurm.options import SlurmOptions
+from skyfan.backends.slurm.slurm_options import SlurmOptions
 from skyfan.errors import BadInput, Interrupted, SkyfanError
 from skyfan.events import ExecutionStarted, RankCommitted
 from skyfan.serving.rank_job import run_rank_job

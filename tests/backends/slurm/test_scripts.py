@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from skyfan.backends.slurm.backend import logs_folder, placed
-from skyfan.backends.slurm.options import SlurmOptions, read_options
-from skyfan.backends.slurm.request import MIB, TaskRequest, task_request
+from skyfan.backends.slurm.backend import logs_folder, with_absolute_uris
+from skyfan.backends.slurm.resources import MIB, TaskRequest, task_request
 from skyfan.backends.slurm.scripts import Scripts
+from skyfan.backends.slurm.slurm_options import SlurmOptions, read_options
 from skyfan.errors import BadInput, LocationError
 from skyfan.job import Job
 from skyfan.stages.messages import PreparedModel
@@ -21,7 +21,7 @@ REQUEST = TaskRequest(24, 24, memory_mb_per_cpu=1280, minutes=10, aggregator_mem
 
 def scripts(tmp_path, request=REQUEST, **options):
     changes = {name: options.pop(name) for name in ("workers", "device", "output") if name in options}
-    job = placed(Job(dataset="sky.pt", **{"output": str(tmp_path / "my run"), **changes}))
+    job = with_absolute_uris(Job(dataset="sky.pt", **{"output": str(tmp_path / "my run"), **changes}))
     chosen = SlurmOptions(**options)
     return Scripts(job, "20261126T210000-abcd", chosen, request, logs_folder(job, chosen))
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from skyfan.comm.rank_group import MAX_MEMBERS, RankGroup, form_group, group_token
 from skyfan.errors import BadInput
 from skyfan.records import Collectives
-from skyfan.rpc.messages import pack, unpack
+from skyfan.rpc.envelope import pack, unpack
 from skyfan.runs.commit import RunLedger
 from skyfan.science.metrics import merge_sums, metrics_of_sums, science_metrics, science_sums
 from skyfan.stages import infer as core

@@ -12,7 +12,7 @@ from skyfan.dtypes import (
 from skyfan.formats.torch.unpickler import tensors
 from skyfan.formats.torch.unpickler.errors import Malformed, RefusedCall, Unsupported
 from skyfan.formats.torch.unpickler.limits import MAX_NAME_CHARACTERS
-from skyfan.formats.torch.unpickler.machine import PickleMachine
+from skyfan.formats.torch.unpickler.pickle_machine import PickleMachine
 from skyfan.formats.torch.unpickler.values import UNTYPED, ClassRef, DtypeName, InertObject, Opaque, as_key
 
 _Call = Callable[[PickleMachine, tuple[object, ...]], object]

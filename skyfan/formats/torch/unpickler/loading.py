@@ -7,8 +7,8 @@ import struct
 from skyfan.errors import BadInput
 from skyfan.formats.torch.unpickler.errors import Malformed, RefusedCall, Unsupported
 from skyfan.formats.torch.unpickler.limits import MAX_PICKLE_BYTES
-from skyfan.formats.torch.unpickler.machine import Instruction, PickleMachine
 from skyfan.formats.torch.unpickler.objects import OBJECT_INSTRUCTIONS
+from skyfan.formats.torch.unpickler.pickle_machine import Instruction, PickleMachine
 from skyfan.formats.torch.unpickler.scalars import SCALAR_INSTRUCTIONS
 
 

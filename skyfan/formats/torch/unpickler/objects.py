@@ -3,7 +3,7 @@
 from skyfan.formats.torch.unpickler import calls, tensors
 from skyfan.formats.torch.unpickler.errors import Malformed
 from skyfan.formats.torch.unpickler.limits import MAX_NAME_CHARACTERS
-from skyfan.formats.torch.unpickler.machine import Instruction, PickleMachine
+from skyfan.formats.torch.unpickler.pickle_machine import Instruction, PickleMachine
 from skyfan.formats.torch.unpickler.values import ClassRef, InertObject, Opaque, as_key
 
 

@@ -4,7 +4,7 @@ import struct
 
 from skyfan.formats.torch.unpickler.errors import Malformed
 from skyfan.formats.torch.unpickler.limits import MAX_INTEGER_BYTES, MAX_PICKLE_BYTES, MAX_TEXT_NUMBER_BYTES
-from skyfan.formats.torch.unpickler.machine import Instruction, PickleMachine
+from skyfan.formats.torch.unpickler.pickle_machine import Instruction, PickleMachine
 
 _HIGHEST_PROTOCOL = 5
 

@@ -1,7 +1,7 @@
 """What `skyfan comm check` measures on one rank: deployment latency, ping-pong and every collective.
 
-`check_rank` is one rank's part, in a process, a container or a function. As a program, `python -m skyfan.comm.check`
-takes its `RankCheck` as JSON on standard input and writes its `RankReport` to standard output. The number of
+`check_rank` is one rank's part, in a process, a container or a function. `python -m skyfan.comm.check_rank` takes its
+`RankCheck` as JSON on standard input and writes its `RankReport` to standard output. The number of
 repetitions follows from the time of the first one, so that a slow channel is measured in bounded time.
 """
 
@@ -16,8 +16,8 @@ import numpy as np
 from skyfan.comm.check_messages import CollectiveTime, PingPong, RankCheck, RankReport
 from skyfan.comm.communicator import Communicator
 from skyfan.comm.connection import connect
+from skyfan.comm.payloads import Array
 from skyfan.comm.rank_group import group_token
-from skyfan.comm.values import Array
 from skyfan.errors import SkyfanError
 from skyfan.plain_text import printable
 

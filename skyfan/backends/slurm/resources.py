@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from skyfan.backends.slurm.options import SlurmOptions
+from skyfan.backends.slurm.slurm_options import SlurmOptions
 from skyfan.engines.threads import available_threads
 from skyfan.job import Job
 from skyfan.planning import Plan

@@ -21,7 +21,7 @@ MODELS_FOLDER = "models"
 _STEM_LENGTH = 40
 
 
-def check_places(job: Job, on: str) -> None:
+def require_s3(job: Job, on: str) -> None:
     """Refuses what functions cannot reach: they see S3, not this machine.
 
     Raises:
@@ -32,11 +32,11 @@ def check_places(job: Job, on: str) -> None:
         raise BadInput(f"--collectives needs all ranks at once, which --compute {job.compute} does not promise.")
     if job.device is not None:
         raise BadInput(f"--device is for process and local; --on {on} chooses by --compute: batch-gpu has GPUs.")
-    for option, place in (("dataset", job.dataset), ("catalog", job.catalog)):
-        if place and not place.startswith("s3://"):
+    for option, uri in (("dataset", job.dataset), ("catalog", job.catalog)):
+        if uri and not uri.startswith("s3://"):
             raise LocationError(
-                f"--{option} {place} is not in S3, where {on} reads: upload it with "
-                f"`skyfan data upload {place} s3://BUCKET/KEY` and name that."
+                f"--{option} {uri} is not in S3, where {on} reads: upload it with "
+                f"`skyfan data upload {uri} s3://BUCKET/KEY` and name that."
             )
     if not job.output.startswith("s3://"):
         raise LocationError(f"--output {job.output} is not in S3, where {on} writes: name s3://BUCKET/FOLDER.")
@@ -46,14 +46,14 @@ def check_places(job: Job, on: str) -> None:
         )
 
 
-def placed_job(job: Job, on: str) -> Job:
+def job_in_s3(job: Job, on: str) -> Job:
     """The job as functions can run it; a model that is a local file is uploaded if it is not there yet."""
-    check_places(job, on)
+    require_s3(job, on)
     # How many tasks of Batch or SageMaker run at once is the deployment's to say.
     lambdas = DEFAULT_CONCURRENCY.get(on, LAMBDA_CONCURRENCY) if job.compute == LAMBDA else None
     workers = job.workers or lambdas
-    placed = job.model_copy(update={"output": job.output.rstrip("/"), "workers": workers})
-    return placed.with_models(_placed_models(job))
+    cleaned = job.model_copy(update={"output": job.output.rstrip("/"), "workers": workers})
+    return cleaned.with_models(_models_in_s3(job))
 
 
 def execution_name(job: Job, now: datetime | None = None) -> str:
@@ -64,18 +64,18 @@ def execution_name(job: Job, now: datetime | None = None) -> str:
     return f"{stem[:_STEM_LENGTH]}-{digest}-{at}-{secrets.token_hex(2)}"
 
 
-def _placed_models(job: Job) -> list[str]:
+def _models_in_s3(job: Job) -> list[str]:
     """The models' URIs in S3; the packaged one is in the executor's image."""
-    placed: list[str] = []
+    uris: list[str] = []
     for given in job.models:
         if given == DEMO_MODEL or given.startswith("s3://"):
-            placed.append(given)
+            uris.append(given)
         else:
-            placed += [_placed_model(uri, job) for uri in model_files(given)]
-    return placed
+            uris += [_uploaded_model(uri, job) for uri in model_files(given)]
+    return uris
 
 
-def _placed_model(model: str, job: Job) -> str:
+def _uploaded_model(model: str, job: Job) -> str:
     path = Path(unquote(urlsplit(model).path)) if model.startswith("file://") else Path(model)
     if not path.is_file():
         raise LocationError(f"--model {model} is not a file; name a checkpoint, a program, or s3://BUCKET/KEY.")

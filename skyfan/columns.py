@@ -46,7 +46,11 @@ def parse_sizes(text: str) -> tuple[int, ...]:
 
 
 def parse_shape(text: str) -> tuple[int, ...]:
-    """As `parse_sizes`, none of them zero."""
+    """As `parse_sizes`, none of them zero.
+
+    Raises:
+        ValueError: a size is no whole number above zero.
+    """
     sizes = parse_sizes(text)
     if not all(sizes):
         raise ValueError("write sizes above zero, such as 5,32,32")
@@ -54,7 +58,11 @@ def parse_shape(text: str) -> tuple[int, ...]:
 
 
 def parse_crop(text: str) -> tuple[int, int]:
-    """`32` or `32,48` as height and width."""
+    """`32` or `32,48` as height and width.
+
+    Raises:
+        ValueError: it is not one or two sizes.
+    """
     sizes = parse_shape(text)
     if len(sizes) > 2:
         raise ValueError("write one size, or height,width")
@@ -62,7 +70,11 @@ def parse_crop(text: str) -> tuple[int, int]:
 
 
 def parse_scale(text: str) -> tuple[float, float]:
-    """`0.0039` or `0.0039,-1` as scale and offset."""
+    """`0.0039` or `0.0039,-1` as scale and offset.
+
+    Raises:
+        ValueError: it is not one or two numbers, or the scale is zero.
+    """
     numbers = [_NUMBER.validate_python(part.strip()) for part in text.split(",")]
     if len(numbers) > 2 or not numbers[0]:
         raise ValueError("write the scale, or scale,offset")
@@ -70,7 +82,11 @@ def parse_scale(text: str) -> tuple[float, float]:
 
 
 def parse_target(text: str) -> str:
-    """The column of known redshifts in `redshift=z_spec` or `z_spec`."""
+    """The column of known redshifts in `redshift=z_spec` or `z_spec`.
+
+    Raises:
+        ValueError: it names another column than the redshift, or none.
+    """
     name, equals, column = (part.strip() for part in text.partition("="))
     if equals and (name != REDSHIFT or not column):
         raise ValueError(f"write a column, or {REDSHIFT}=COLUMN")

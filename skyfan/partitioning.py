@@ -76,6 +76,9 @@ def distribute(partitions: list[Span], world_size: int) -> tuple[tuple[Span, ...
 
     This is the reference system's rule; ranks beyond the partitions get none. Neighbouring partitions of one
     file become one span.
+
+    Raises:
+        BadInput: more ranks than a run holds.
     """
     if world_size > MAX_RANKS:
         raise BadInput(

@@ -13,7 +13,11 @@ _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(I?)(B?)\s*", re.IGNORECASE)
 
 
 def parse_size(text: str, what: str = "size") -> int:
-    """`"25MB"` → 26_214_400. `what` names the option in the error."""
+    """`"25MB"` → 26_214_400. `what` names the option in the error.
+
+    Raises:
+        BadInput: it is no size, or not above zero.
+    """
     match = _SIZE.fullmatch(text)
     if not match:
         raise BadInput(f"{what} {text!r} is not a size; write a number with KB, MB or GB, such as 25MB.")

@@ -39,7 +39,7 @@ def cost_command(
     memory: Annotated[
         int | None,
         typer.Option(
-            help="The executor's memory in MB; by default as recorded, else 10,240.",
+            help=f"The executor's memory in MB; by default as recorded, else {LAMBDA_MAX_MEMORY_MB:,}.",
             min=LAMBDA_MIN_MEMORY_MB,
             max=LAMBDA_MAX_MEMORY_MB,
         ),

@@ -26,7 +26,11 @@ _ALIGNMENT_BYTES = 64
 
 
 def as_array(value: object, what: str) -> Array:
-    """`value` as an array whose elements lie one after another."""
+    """`value` as an array whose elements lie one after another.
+
+    Raises:
+        BadInput: it is no number or array, or holds Python objects.
+    """
     if not isinstance(value, np.ndarray | np.generic | int | float | complex):
         raise BadInput(f"{what} takes numpy arrays and numbers, not {type(value).__name__}.")
     array = np.ascontiguousarray(value) if np.ndim(value) else np.asarray(value)
@@ -52,7 +56,11 @@ def encode(value: object, what: str) -> tuple[bytes, memoryview]:
 
 
 def decode(description: bytes | memoryview, data: memoryview, peer: int) -> Value:
-    """The value that `encode` described; arrays share memory with `data`."""
+    """The value that `encode` described; arrays share memory with `data`.
+
+    Raises:
+        CommError: the description cannot be read.
+    """
     text = bytes(description).rstrip().decode()
     if text == "bytes":
         return bytes(data)

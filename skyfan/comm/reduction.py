@@ -95,7 +95,11 @@ def custom(function: Combine, *, commutative: bool, associative: bool) -> Reduct
 
 
 def as_reduction(op: "str | Reduction") -> Reduction:
-    """A reduction by name ("sum", "prod", "min", "max", "mean") or as it is."""
+    """A reduction by name ("sum", "prod", "min", "max", "mean") or as it is.
+
+    Raises:
+        BadInput: there is none of this name.
+    """
     if isinstance(op, Reduction):
         return op
     found = _NAMED.get(op)

@@ -14,7 +14,11 @@ DEVICES = AUTO, CPU, CUDA = ("auto", "cpu", "cuda")
 
 
 def checked_device(name: str) -> str:
-    """What `--device` is, if it is one of `DEVICES`."""
+    """`name`, checked.
+
+    Raises:
+        BadInput: it is not one of `DEVICES`.
+    """
     if name not in DEVICES:
         raise BadInput(f"--device is {name!r}; choose one of {', '.join(DEVICES)}.")
     return name

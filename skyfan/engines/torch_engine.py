@@ -38,7 +38,11 @@ class TorchEngine(Engine):
         return head_outputs(width) if program is None else program.outputs
 
     def predict(self, inputs: Sequence[NDArray[np.generic]]) -> NDArray[np.float32]:
-        """Outputs [B, width]; a model that returns [B] counts as width 1."""
+        """Outputs [B, width]; a model that returns [B] counts as width 1.
+
+        Raises:
+            ModelError: the model fails on these shapes, or does not give one row a sample.
+        """
         tensors = [
             as_tensor(values, getattr(torch, taken.dtype))
             for values, taken in zip(inputs, self._model.inputs, strict=True)

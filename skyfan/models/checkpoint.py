@@ -69,6 +69,9 @@ def read_safetensors(data: bytes, where: str, *, is_planned: bool = False) -> Ch
     """Weights and metadata of a safetensors file.
 
     `is_planned`: these very bytes were read before, when the run was prepared, and their outputs belong to the weights.
+
+    Raises:
+        ModelError: it is no safetensors file, or its reference outputs are of other weights.
     """
     state, header = read_arrays(data, where)
     metadata = {str(key): str(value) for key, value in (header.get("__metadata__") or {}).items()}
@@ -95,7 +98,11 @@ def read_safetensors(data: bytes, where: str, *, is_planned: bool = False) -> Ch
 
 
 def read_arrays(data: bytes, where: str) -> tuple[StateDict, dict[str, Any]]:
-    """The tensors of a safetensors file and its header."""
+    """The tensors of a safetensors file and its header.
+
+    Raises:
+        ModelError: it is no safetensors file, or a dtype cannot be read.
+    """
     if not data:
         raise ModelError(f"{where} is empty.")
     try:

@@ -53,7 +53,11 @@ class ModelInputs:
         return cls((ModelInput("image", image, "float32"), ModelInput("magnitude", magnitude, "float32")), by_name=True)
 
     def bind(self, tensor_names: Sequence[str]) -> tuple[str, ...]:
-        """The dataset tensors to call the model with: by name where all match, else the first ones in order."""
+        """The dataset tensors to call the model with: by name where all match, else the first ones in order.
+
+        Raises:
+            ModelError: the dataset has no such tensors, or too few.
+        """
         names = tuple(wanted.name for wanted in self.tensors)
         if set(names) <= set(tensor_names):
             return names

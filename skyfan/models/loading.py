@@ -240,6 +240,9 @@ def read_checkpoint(data: bytes, where: str, *, is_planned: bool = False) -> Che
     """Weights from the bytes of any checkpoint format, told by content and not by the file's name.
 
     `is_planned`: of a file that was read when the run was prepared, see `read_safetensors`.
+
+    Raises:
+        ModelError: it is empty, damaged, or no checkpoint.
     """
     if not data:
         raise ModelError(f"{where} is empty.")

@@ -39,7 +39,11 @@ def locate_models(uris: Sequence[str]) -> tuple[NamedModel, ...]:
 
 
 def model_files(uri: str) -> list[str]:
-    """`uri` itself, or the model files in the folder that it is, by name; see `locate_models`."""
+    """`uri` itself, or the model files in the folder that it is, by name; see `locate_models`.
+
+    Raises:
+        ModelError: the folder holds no models.
+    """
     if uri == DEMO_MODEL or uri.endswith(MODEL_SUFFIXES) or (not uri.endswith("/") and store.exists(uri)):
         return [uri]
     found = sorted(entry.uri for entry in store.list(uri) if entry.uri.endswith(MODEL_SUFFIXES))

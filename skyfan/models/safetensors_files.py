@@ -16,6 +16,10 @@ def convert_checkpoint(uri: str, heads: int | None = None) -> bytes:
     """The safetensors bytes of an AstroMAE checkpoint; its metadata names the source's format and SHA-256.
 
     `heads` is the number of attention heads where the file does not tell it.
+
+    Raises:
+        ModelError: it is an exported program, or no AstroMAE checkpoint.
+        LocationError: it cannot be read.
     """
     data = store.read(uri)
     if is_program_file(data, uri):
@@ -34,6 +38,9 @@ def portable_bytes(model: LoadedModel) -> bytes:
     """A loaded AstroMAE as a safetensors file that holds reference outputs, so that it is used without torch.
 
     Its metadata has the SHA-256 of the file that it was loaded from.
+
+    Raises:
+        ModelError: the model is no AstroMAE.
     """
     if not isinstance(model.module, AstroMAE):
         raise ModelError(f"{model.uri} is an exported program, which runs as it is and cannot be converted.")

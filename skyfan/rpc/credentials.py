@@ -23,7 +23,11 @@ class TlsFiles:
 
 
 def tls_from_environment() -> TlsFiles | None:
-    """The TLS files named in the environment; None when none is; an error when only some are."""
+    """The TLS files named in the environment; None when none is.
+
+    Raises:
+        BadInput: only some are named, or one cannot be read.
+    """
     settings = read(CallSettings)
     named = (settings.tls_cert, settings.tls_key, settings.tls_ca)
     if not any(named):
@@ -63,7 +67,11 @@ def open_channel(
 
 
 def bind(server: aio.Server, address: str) -> int:
-    """Makes `server` listen on `host:port` and returns the port (useful when 0 was asked for)."""
+    """Makes `server` listen on `host:port` and returns the port (useful when 0 was asked for).
+
+    Raises:
+        BadInput: the port is taken, or the address is not of this machine.
+    """
     tls = tls_from_environment()
     try:
         if tls is None:

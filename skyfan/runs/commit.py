@@ -120,7 +120,11 @@ class RunLedger(RunFolder):
                 yield int(found[1])
 
     def commit(self, writer: PredictionsWriter, record: RankRecord) -> RankRecord:
-        """Writes the rank's Parquet file once; returns the record that counts, ours or an earlier one's."""
+        """Writes the rank's Parquet file once; returns the record that counts, ours or an earlier one's.
+
+        Raises:
+            Transient: the file was removed again and again; two starts with `--no-resume` may do this.
+        """
         content = memoryview(writer.finished(record))
         uri = self.predictions_uri(record.rank)
         for _ in range(_COMMIT_ATTEMPTS):

@@ -64,6 +64,10 @@ def read_into(
 
     `buffer` is writable, contiguous and exactly as long as the ranges together. With `etag` the read fails
     with `PreconditionFailed` if the object is no longer the one that had it.
+
+    Raises:
+        ValueError: a range is none, or the buffer has another length.
+        LocationError: the object cannot be read.
     """
     view = memoryview(buffer).cast("B")
     total_bytes = 0

@@ -52,7 +52,11 @@ class OnnxModel:
 
 
 def onnx_digest(data: bytes, uri: str) -> str:
-    """SHA-256 over a file and the files that hold its external data: what identifies the model."""
+    """SHA-256 over a file and the files that hold its external data: what identifies the model.
+
+    Raises:
+        ModelError: it is no ONNX file, or its external data cannot be read.
+    """
     own = hashlib.sha256(data)
     try:
         locations = sorted({_location(tensor) for tensor in _tensors(_parse(data).graph) if tensor.data_location})

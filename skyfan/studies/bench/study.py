@@ -29,7 +29,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from skyfan import store
 from skyfan.errors import BadInput
-from skyfan.job import WHOLE_FILES
+from skyfan.job import DEFAULT_PARTITION_BYTES, WHOLE_FILES, RunOptions
 from skyfan.units import parse_size
 from skyfan.validation import Frozen, first_problem
 
@@ -51,9 +51,9 @@ class Setting(Frozen):
     file per partition (`many`). `place` is where the data are read from.
     """
 
-    partition_size: str = "25MB"
+    partition_size: str = f"{DEFAULT_PARTITION_BYTES // 2**20}MB"
     file_limit: int | None = Field(default=None, ge=1)
-    batch_size: int = Field(default=512, ge=1)
+    batch_size: int = Field(default=RunOptions().batch_size, ge=1)
     world_size: int | None = Field(default=None, ge=1)
     workers: int | None = Field(default=2, ge=1)
     repeat: int = Field(default=1, ge=1)

@@ -44,7 +44,7 @@ class BadInput(SkyfanError):
     """The user's input cannot be used; trying again changes nothing."""
 
     exit_code = 2
-    cure = "Change the input as the message tells; nothing was written."
+    cure = "Change the input as the message says; nothing was written."
 
 
 class DatasetError(BadInput):

@@ -167,7 +167,7 @@ class Job(RunOptions):
         "and on a GPU several of these a rank",
     )
     world_size: Count | None = Field(None, description="number of ranks; one a partition by default, fewer on a GPU")
-    file_limit: Count | None = Field(None, description="use at most so many partitions")
+    file_limit: Count | None = Field(None, description="use at most this many partitions")
     workers: Annotated[int, Field(ge=1, le=MAP_CONCURRENCY)] | None = Field(
         None,
         validation_alias=AliasChoices("workers", "max_concurrency"),

@@ -18,7 +18,7 @@ MAX_RESULT_BYTES = 256 * 2**20
 PARTITION_RESULT_BYTES = MAX_RESULT_BYTES // 2
 
 # A rank on a GPU has several partitions. Between ranks a GPU waits: 38 ms a rank on an H100 (benchmarks/NOTES.md), 2%
-# of the time that it takes for so many bytes of images of 20 KB.
+# of the time that it takes for this many bytes of images of 20 KB.
 GPU_RANK_BYTES = 4 * 2**30
 # What an interruption loses at most, and far within the 15 minutes that a rank may take anywhere.
 GPU_RANK_S = 60.0

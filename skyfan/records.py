@@ -16,7 +16,7 @@ RECORD_SCHEMA: Literal["skyfan.rank-record/1"] = "skyfan.rank-record/1"
 SUMMARY_SCHEMA: Literal["skyfan.summary/1"] = "skyfan.summary/1"
 MB = 2**20
 MAX_LISTED_FAILURES = 100
-"""Of failed ranks, so many are listed with their errors."""
+"""Failed ranks that are listed with their errors, at most."""
 
 
 class _Record(BaseModel):

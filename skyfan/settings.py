@@ -69,7 +69,7 @@ class ServerSettings(Settings):
         None, description="HOST:PORT to listen on; unset: the default of the server's option --address"
     )
     observer_port: _Port = Field(
-        50055, description="TCP port on which the rendezvous server tells ranks their address; 0: any free port"
+        50055, description="TCP port on which the rendezvous server sends ranks their public address; 0: any free port"
     )
 
 

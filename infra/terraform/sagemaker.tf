@@ -1,4 +1,4 @@
-# Optional: ranks as one processing job of SageMaker, `skyfan run --compute sagemaker`: so many instances, which share the
+# Optional: ranks as one processing job of SageMaker, `skyfan run --compute sagemaker`: instances, which share the
 # ranks. Nothing is made but a role; instances live as long as a job.
 
 locals {

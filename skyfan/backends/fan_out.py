@@ -1,4 +1,4 @@
-"""Bounded fan-out: so many items at once, retries, a tolerated share of failures."""
+"""Bounded fan-out: a limit of items at once, retries, a tolerated share of failures."""
 
 import asyncio
 import random

@@ -43,7 +43,7 @@ class Placement:
 
 
 def place(machine: Machine, data_bytes: int, *, workers: int | None = None, collectives: bool = False) -> Placement:
-    """Where a job of so many bytes runs; `workers` and `collectives` are the job's own."""
+    """Where a job with this much data runs; `workers` and `collectives` are the job's own."""
     if collectives:
         return Placement("local", workers or COLLECTIVE_WORKERS)
     chosen = workers or executors(machine, data_bytes)

@@ -56,7 +56,7 @@ class Services(ABC):
         """Leaves the model where ranks load it."""
 
     async def warm_up(self, _request: ConvertRequest, _ranks: int) -> None:
-        """Lets the executors that so many ranks will use load the model, so that no rank's time holds it."""
+        """Lets the executors that the ranks will use load the model, so that no rank's time holds it."""
         return
 
     @abstractmethod

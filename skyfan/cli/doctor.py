@@ -22,7 +22,7 @@ def doctor(
         str, typer.Option(help="Where results would go (path or URI): tried, and left as it was.")
     ] = "runs",
     on: options.On = "local",
-    workers: Annotated[int, typer.Option(min=1, help="Ranks at once, on aws: are so many allowed?")] = _WORKERS,
+    workers: Annotated[int, typer.Option(min=1, help="Ranks at once, to compare with the limits on aws.")] = _WORKERS,
     collectives: Annotated[bool, typer.Option("--collectives", help="Ranks have to run at once, on aws.")] = False,
     state_machine: options.StateMachine = DEFAULT_STATE_MACHINE,
     as_json: options.Json = False,

@@ -57,7 +57,7 @@ def train(
     """Train an AstroMAE, a new one or one of yours further; the result takes raw images and magnitudes.
 
     Ctrl-C stops within seconds and keeps a checkpoint in OUT.training/, where the curve (PNG, CSV) is, too; the same
-    command continues from it, and tells if it is done.
+    command continues from it, and reports when it is done.
     """
     from skyfan.training.samples import read_digest
     from skyfan.training.saving import TrainingFiles
@@ -89,7 +89,7 @@ def train(
 
 
 def _device(device: str, threads: int | None) -> str:
-    """The device to train on; the CPU with so many threads."""
+    """The device to train on; the CPU with `threads` threads."""
     import torch
 
     if threads:

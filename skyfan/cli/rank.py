@@ -14,7 +14,7 @@ def rank(
     ] = None,
     start: options.Start = None,
     tasks: Annotated[
-        int | None, typer.Option(help="The array's length, where each task computes every so many-th rank.", min=1)
+        int | None, typer.Option(help="The array's length N, where each task computes every N-th rank.", min=1)
     ] = None,
 ) -> None:
     """Compute one rank of a run that `skyfan plan --write` has planned; safe to run twice, and in any order.

@@ -91,7 +91,7 @@ def redrive_command(run: Name, on: On = AWS, state_machine: options.StateMachine
     arn = execution_arn(machine, run)
     going_on = redrive(access, machine, arn)
     if going_on.arn == arn:
-        say(f"{run} goes on; `skyfan runs show {arn}` tells how far it is.")
+        say(f"{run} goes on; `skyfan runs show {arn}` shows how far it is.")
     else:
         say(f"{run} itself cannot go on: execution {going_on.name} does, with the same input.")
         out.print(going_on.name)

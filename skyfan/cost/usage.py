@@ -124,7 +124,7 @@ def run_usage(
     architecture: Architecture,
     compute: Compute = LAMBDA,
 ) -> Usage:
-    """What a run of so many ranks uses beside its invocations: the one count for runs that were, and forecasts.
+    """What a run of `ranks` ranks uses beside its invocations: the one count for runs that were, and forecasts.
 
     `reads` are the ranks' own requests to S3. Keeping the results is not in it.
     """

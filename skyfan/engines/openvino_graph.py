@@ -163,7 +163,7 @@ class GraphBuilder:
 
 
 def _rows(affine: Affine, parts: int) -> Iterator[Affine]:
-    """A linear layer as so many of as many outputs each."""
+    """A linear layer as `parts` of equal width."""
     return map(Affine, np.split(affine.weight, parts), np.split(affine.bias, parts))
 
 

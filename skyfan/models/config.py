@@ -209,7 +209,7 @@ def _components(width: int) -> int:
 def _typed(unshaped: Mapping[str, float]) -> dict[str, Any]:
     unknown = sorted(set(unshaped) - set(UNSHAPED_FIELDS))
     if unknown:
-        raise ModelError(f"{unknown[0]!r} is told by the weights' shapes and cannot be set.")
+        raise ModelError(f"{unknown[0]!r} follows from the weights' shapes and cannot be set.")
     for name, value in unshaped.items():
         if not 0 < value < 2**31 or (name == "num_heads" and value != int(value)):  # NaN is not between them
             raise ModelError(f"{name} is {value!s:.20}, which no AstroMAE has.")

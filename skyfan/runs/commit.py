@@ -177,7 +177,7 @@ class RunLedger(RunFolder):
         return predictions.open_predictions(self.predictions_uri(rank), run_id)[0]
 
     def read_pieces(self, rank: int, run_id: str, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
-        """The rank's `columns`, at most so many rows at a time.
+        """The rank's `columns`, at most `rows` at a time.
 
         Raises:
             RunConflict: it is damaged, or another run's.

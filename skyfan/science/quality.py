@@ -20,7 +20,7 @@ Values = NDArray[np.float64]
 REPLICATES = 100
 """The error of an error is 1/√(2 · 100) = 7%."""
 MAX_BOOTSTRAP_ROWS, MAX_BIN_ROWS = 20_000, 4_000
-"""More rows are stood for by so many of them, of which the error is scaled; in a bin it is looked at, not quoted."""
+"""Of more rows this many are used, and their error is scaled; in a bin it is looked at, not quoted."""
 PIT_BINS = 20
 FEWEST_IN_BIN = 25
 MOST_BINS = 8

@@ -59,7 +59,7 @@ def start_of(execution: str) -> str:
 
 
 def array_job(job: Job, execution: str, run_id: str, ranks: int, most_tasks: int, plan_s: float) -> ArrayJob:
-    """The array for so many ranks: as many tasks as the job has workers, and no more than there are ranks."""
+    """The array for these ranks: as many tasks as the job has workers, and no more than there are ranks."""
     start = start_of(execution)
     return ArrayJob(
         start=start,

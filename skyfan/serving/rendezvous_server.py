@@ -78,7 +78,7 @@ class RendezvousServer:
 
 
 def max_connections(members: int) -> int:
-    """Connections that a server for so many ranks accepts: one a rank, and some for probes."""
+    """Connections that a server for `members` ranks accepts: one a rank, and some for probes."""
     return members + 256
 
 

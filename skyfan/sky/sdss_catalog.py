@@ -126,5 +126,5 @@ def _problem(name: str, value: float) -> str | None:
 
 
 def training_rows(rows: int, subset: Subset) -> NDArray[np.bool_]:
-    """Which rows of a subset, [n], of a catalogue of so many rows are of its `train` part."""
+    """Which rows of a subset, [n], of a catalogue of `rows` rows are of its `train` part."""
     return np.isin(subset_rows(rows, subset), subset_rows(rows, "train"))

@@ -192,7 +192,7 @@ def _nmad(held: list[NDArray[np.float64]], again: Callable[[], Iterator[NDArray[
 
 
 def _count_ids(folder: RunLedger, plan: Plan) -> IdCounts | None:
-    """How many rows have an ID that an earlier row has, or none: exact, in passes of so many rows as are held."""
+    """How many rows have an ID that an earlier row has, or none: exact, in passes of as many rows as are held."""
     column = plan.id_column
     if column is None:
         return None

@@ -120,7 +120,7 @@ def label_column(options: RunOptions, layout: FileLayout) -> str | None:
 
 
 def _of_width(chosen: Sequence[OutputColumn], width: int | None, option: str) -> OutputColumn:
-    """The only output with so many values a row; None: with more than one."""
+    """The only output with `width` values a row; None: with more than one."""
     fitting = [one for one in chosen if width in (None, one.columns.stop - one.columns.start)]
     if width is None and len(fitting) > 1:
         fitting = [one for one in fitting if one.columns.stop - one.columns.start > 1]

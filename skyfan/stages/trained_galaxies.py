@@ -35,7 +35,7 @@ def trained_rows(plan: Plan, z_spec: NDArray[np.float64], columns: Mapping[str, 
 
 
 def is_noticed(plan: Plan, trained_samples: int) -> bool:
-    """Whether so many of the run's samples are more than chance gives, or are marked."""
+    """Whether `trained_samples` of the run's samples are more than chance gives, or are marked."""
     return trained_samples > 0 and (are_marked(plan.files[0]) or trained_samples > NOTICED_SHARE * plan.samples)
 
 

@@ -23,7 +23,7 @@ from skyfan.stages.verify_rank import CheckedRank, check_rank
 
 DEFAULT_SAMPLES = 32
 MAX_LISTED = 100
-# Of ranks whose digests differ, so many are computed again as a whole, so that the row can be named.
+# Ranks whose digests differ: at most this many are computed again as a whole, so that the row can be named.
 _LOCATED_RANKS = 4
 
 

@@ -64,7 +64,7 @@ def abandon_calls() -> None:
 
 @dataclass
 class Retries:
-    """A limit to trying again: so many pauses, none begun after `budget_s`.
+    """A limit to trying again: a number of pauses, none begun after `budget_s`.
 
     Pauses are random below a bound that doubles ("full jitter": https://aws.amazon.com/builders-library/
     timeouts-retries-and-backoff-with-jitter).

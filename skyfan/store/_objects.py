@@ -38,7 +38,7 @@ class Clients:
 
     `eager` serves until the endpoint has answered once and gives up in seconds, so that a wrong address is told at
     once; `reading` and `writing` then wait out throttling and broken connections. `creating` makes a client for
-    conditional puts of so many bytes, which tries once only: what a lost answer means is decided here.
+    conditional puts of that many bytes, which tries once only: what a lost answer means is decided here.
     """
 
     eager: "Client"

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-# A managed policy may have so many characters, white space aside ("IAM and AWS STS quotas").
+# The most characters of a managed policy, white space aside ("IAM and AWS STS quotas").
 MAX_CHARACTERS = 6144
 
 _TAGS = ("TagResource", "UntagResource", "ListTagsForResource")

@@ -25,7 +25,7 @@ _MEMORY_STEP_BYTES = 256 * MIB
 # Nodes differ from the machine on which the rate was measured, and their file system has other users.
 _TIME_MARGIN = 3.0
 _LEAST_MINUTES = 10
-# Merging reads predictions again: at least so many rows a second, and the report.
+# Merging reads predictions again, at least at this rate, and draws the report.
 _AGGREGATED_ROWS_PER_S = 100_000
 _AGGREGATOR_BYTES = 2048 * MIB
 
@@ -74,7 +74,7 @@ def uses_gpu(job: Job, options: SlurmOptions) -> bool:
 
 
 def forecast_rank_s(plan: Plan, prepared: PreparedModel, cpus: int) -> float:
-    """Seconds of the largest rank on so many processors, at the rate that was measured on this machine's."""
+    """Seconds of the largest rank on `cpus` processors, at the rate that was measured on this machine's."""
     if prepared.samples_per_s is None:
         return RANK_OVERHEAD_S
     rate = prepared.samples_per_s * min(1.0, cpus / available_threads())

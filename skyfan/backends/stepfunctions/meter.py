@@ -18,7 +18,7 @@ class CostMeter:
     _running: int = 0
 
     def cost_usd(self, running: int, ended: int, now_s: float) -> float:
-        """Cost at `now_s` (any steady clock), with so many ranks running and so many ended."""
+        """Cost at `now_s` (any steady clock), with `running` ranks at work and `ended` ones done."""
         if self._looked_at_s is not None:
             self._busy_s += (now_s - self._looked_at_s) * (self._running + running) / 2
         self._looked_at_s, self._running = now_s, running

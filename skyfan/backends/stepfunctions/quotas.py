@@ -16,7 +16,7 @@ from skyfan.errors import LocationError
 MAP_CONCURRENCY_VARIABLE = "SKYFAN_MAP_CONCURRENCY"
 # The quota's code in Service Quotas: "Concurrent executions" of Lambda.
 CONCURRENT_EXECUTIONS_CODE = "L-B99A9384"
-# Lambda keeps so many executions back for functions that reserve none.
+# Executions that Lambda keeps back for functions that reserve none.
 _KEPT_UNRESERVED = 100
 
 
@@ -42,7 +42,7 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a run asks for: so many ranks side by side, `together` if they have to be (--collectives)."""
+    """What a run asks for: ranks side by side, `together` if they have to be (--collectives)."""
 
     max_concurrency: int
     together: bool = False

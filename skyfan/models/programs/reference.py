@@ -19,7 +19,7 @@ from skyfan.models.programs.fields import items, mapping, refuse
 REFERENCE_FILE = "skyfan_reference.json"
 _ENTRY, _KEY = f"extra/{REFERENCE_FILE}", "reference_outputs"
 MAX_COLUMNS = 256
-"""Of wide outputs so many columns are kept: any other weights show in them, too."""
+"""Columns of wide outputs that are kept: any other weights show in them, too."""
 # |exported here − eager there| ≤ this · max(1, |eager there|): other processors and versions of torch may differ by it.
 TOLERANCE = 1e-4
 

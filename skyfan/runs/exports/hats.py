@@ -77,7 +77,7 @@ def _index(table: pa.Table) -> NDArray[np.int64]:
 
 
 def _pixels(counts: NDArray[np.int64], max_rows: int) -> list[Pixel]:
-    """The largest pixels with at most so many rows, those of `COUNTED_ORDER` whatever they have; none is empty."""
+    """The largest pixels with at most `max_rows` rows, those of `COUNTED_ORDER` whatever they have; none is empty."""
     found: list[Pixel] = []
     order, candidates = 0, np.arange(12)
     while len(candidates):

@@ -107,7 +107,7 @@ class Study(Frozen):
         ]
 
     def enlarged(self, times: int) -> Self:
-        """The same study on so many times the data."""
+        """The same study on `times` times the data."""
         if "repeat" in self.grid:
             repeats = tuple(repeat * times for repeat in self.grid["repeat"])
             return self.model_copy(update={"grid": {**self.grid, "repeat": repeats}})

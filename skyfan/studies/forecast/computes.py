@@ -1,6 +1,6 @@
 """What else could run the same plan: Batch on Fargate and on GPUs, SageMaker and Slurm beside Lambda.
 
-Each is the simulation of `map_simulation` with other numbers: so many workers, each of which starts once and then
+Each is the simulation of `map_simulation` with other numbers: a number of workers, each of which starts once and then
 computes rank after rank. Rates of GPUs are of AstroMAE in float32; another model's are scaled by how its calibration
 compares with the packaged one on processors.
 """
@@ -20,7 +20,7 @@ from skyfan.studies.forecast.map_simulation import LAMBDA, Limits, Outcome, Work
 from skyfan.studies.forecast.predict import ComputeForecast, Forecast, interval
 
 STARTING, WORKERS = "machines' start", "workers"
-# Each of these GPUs computes AstroMAE in float32 at so many samples a second. H100: measured with Skyfan, files to
+# Each of these GPUs computes AstroMAE in float32 at this many samples a second. H100: measured with Skyfan, files to
 # committed predictions, 655,360 samples (2026-11-27, benchmarks/results/gpu.md). A100: the reference system's own run,
 # one small set repeated in memory, predictions thrown away. The others: the H100's rate times their memory bandwidth ÷
 # its 3,350 GB/s (NVIDIA's data sheets: A10G 600, L4 300, T4 320 GB/s).

@@ -88,7 +88,7 @@ class Calibration(Frozen):
 
 @dataclass(frozen=True)
 class MeasuredRate:
-    """Samples a second of a model with so many threads."""
+    """Samples a second of a model with `threads` threads."""
 
     model: str
     samples_per_s: float

@@ -86,7 +86,7 @@ class Ledger:
         return int(counter.failed.get() + counter.timed_out.get())
 
     def results_written(self, number: int) -> None:
-        """ResultWriter has written so many results."""
+        """ResultWriter has written this many results."""
         self._count(results_written=number)
 
     def _count(self, **changes: int) -> None:

@@ -2,7 +2,8 @@
 
 It never executes code that came with data or a model. A dataset or a checkpoint is read as a description of tensors; an
 exported program may call operators on Skyfan's list only, with arguments that were checked; and the `skyfan` command
-imports no module and reads no settings from the folder that it runs in. What is not promised: docs/explanation/security.md.
+imports no module and reads no settings from the folder that it runs in. What is not promised: see
+docs/explanation/security.md.
 """
 
 import importlib

@@ -18,8 +18,8 @@ from skyfan.rpc.interceptor import CallInterceptor
 from skyfan.rpc.service_token import TOKEN_VARIABLE, shared_token
 
 DRAIN_S = 20.0
-# A call computes on a thread of `asyncio.to_thread`, of which there is this number: one that was taken begins at once, one
-# more is refused at once, and none waits its deadline out behind others.
+# As many as `asyncio.to_thread` has threads, on which calls compute: one that was taken begins at once, one more is
+# refused at once, and none waits its deadline out behind others.
 MAX_CONCURRENT_CALLS = min(32, (os.cpu_count() or 1) + 4)
 # Python's own 5 ms for each step of the loop, while threads compute, would make 64 refusals take seconds.
 SWITCH_INTERVAL_S = 0.0005

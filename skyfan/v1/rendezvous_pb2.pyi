@@ -417,7 +417,7 @@ class RelayFrame(_message.Message):
     """to the server: destination; from the server: source"""
     data: _builtins.bytes
     credit_bytes: _builtins.int
-    """the sender of this frame has consumed so many of the peer's bytes"""
+    """the sender of this frame has consumed that many of the peer's bytes"""
     end: _builtins.bool
     """nothing more follows from the sender"""
     def __init__(

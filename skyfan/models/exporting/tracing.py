@@ -167,7 +167,7 @@ def _eager(module: NamedModule, rows: Sequence[Tensor]) -> Tensor:
 
 
 def _deviation(module: NamedModule, program: Callable[..., Tensor], rows: Sequence[Tensor], batch: int) -> float:
-    """Largest |exported − eager| / max(1, |eager|) over the first `batch` samples; infinite where only one of them is finite."""
+    """Largest |exported − eager| / max(1, |eager|) over `batch` samples; infinite where only one of them is finite."""
     taken = [values[:batch] for values in rows]
     expected, found = _eager(module, taken), program(*taken).double()
     difference = ((found - expected).abs() / expected.abs().clamp(min=1)).where(found != expected, 0.0)

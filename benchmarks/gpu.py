@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -82,7 +82,22 @@ def utilisation() -> Iterator[list[float]]:
         found += [float(line) for line in process.stdout.read().split() if line.isdigit()]
 
 
-def run_case(case: Case, dataset: str, dataset_bytes: int, model: PreparedModel, folder: Path, device: str) -> Found:
+def run_case(case: Case, data: Path, model: PreparedModel, folder: Path, device: str) -> Found:
+    """The ranks of one case, and beside them the rate of the bare model on the same device."""
+    precision, compiled, _, source = case
+    size_bytes = data.stat().st_size
+    if source == "moto S3":
+        with _moto(data):
+            found = run_ranks(case, f"s3://{BUCKET}/{data.name}", size_bytes, model, folder, device)
+    else:
+        found = run_ranks(case, str(data), size_bytes, model, folder, device)
+    asked = {"model": model.uri, "precision": precision, "compiled": compiled, "device": device}
+    asked["piece"] = found["piece"] if device != "cpu" else 128
+    alone = last_line([sys.executable, "-m", "benchmarks.gpu_worker", "bare", json.dumps(asked)])
+    return {**found, "bare_samples_per_s": alone["samples_per_s"]}
+
+
+def run_ranks(case: Case, dataset: str, dataset_bytes: int, model: PreparedModel, folder: Path, device: str) -> Found:
     """All ranks of one case at once, a process each; the clock runs from the moment when all are ready."""
     precision, compiled, workers, _ = case
     asked = {"dataset": dataset, "model": model.uri, "output": str(folder), "partition_size": "file"}
@@ -180,6 +195,7 @@ def measure(samples: int, device: str, limit_s: float) -> Found:
             run_command(precision, data, prepared, folder / f"command-{number}")
             for number, precision in enumerate(whole * 2)
         ]
+        sources = {"page cache": data, "moto S3": part}
         slowest_s = 0.0
         for number, case in enumerate(cases(device)):
             title = f"{case[0]}{' compiled' if case[1] else ''}, {case[2]} workers, {case[3]}"
@@ -190,15 +206,12 @@ def measure(samples: int, device: str, limit_s: float) -> Found:
             if case[3] == "moto S3" and not (find_spec("moto") and find_spec("boto3")):
                 left_out.append(f"{title}: moto is not installed")
                 continue
-            remote = case[3] == "moto S3"
-            with _moto(part) if remote else nullcontext():
-                dataset = f"s3://{BUCKET}/{part.name}" if remote else str(data)
-                size_bytes = (part if remote else data).stat().st_size
-                found = run_case(case, dataset, size_bytes, prepared, folder / f"run-{number}", device)
-            asked = {"model": str(model), "precision": case[0], "compiled": case[1], "device": device}
-            asked["piece"] = found["piece"] if device != "cpu" else 128
-            alone = last_line([sys.executable, "-m", "benchmarks.gpu_worker", "bare", json.dumps(asked)])
-            results.append({"case": title, **found, "bare_samples_per_s": alone["samples_per_s"]})
+            try:
+                found = run_case(case, sources[case[3]], prepared, folder / f"run-{number}", device)
+            except (SystemExit, subprocess.SubprocessError) as error:  # what the other cases have found stays
+                left_out.append(f"{title}: {error}")
+                continue
+            results.append({"case": title, **found})
             print(f"{title}: {found['samples_per_s']:,.0f} samples/s", flush=True)
             slowest_s = max(slowest_s, time.perf_counter() - began_case)
     took_s = time.perf_counter() - began

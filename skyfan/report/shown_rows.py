@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from skyfan.errors import LocationError
 from skyfan.planning import Plan
 from skyfan.pz_form import PzForm
 from skyfan.runs.commit import RunLedger
@@ -35,19 +34,16 @@ def shown_rows(folder: RunLedger, plan: Plan, indices: Sequence[int], names: Seq
             wanted.setdefault(rank, []).append(index)
     found: dict[int, ShownRow] = {}
     for rank, of_rank in wanted.items():
-        try:
+        with folder.unless_removed(rank):
             file = folder.open_predictions(rank, plan.run_id)
-        except LocationError:
-            continue  # removed since it was read, by a second start with --no-resume
-        schema = file.schema_arrow
-        form, parts = pz_columns(schema)
-        columns = ["sample_index", *(name for name in names if name in schema.names), *parts]
-        for batch in file.iter_batches(columns=list(dict.fromkeys(columns))):
-            rows = pa.Table.from_batches([batch])
-            chosen = rows.filter(pc.is_in(rows["sample_index"], pa.array(of_rank)))
-            for row in chosen.to_pylist():
-                values = {name: row[name] for name in columns[1:] if name in names}
-                found[row["sample_index"]] = ShownRow(values, _curve(form, [row[part] for part in parts]))
+            form, parts = pz_columns(file.schema_arrow)
+            columns = ["sample_index", *(name for name in names if name in file.schema_arrow.names), *parts]
+            for batch in file.iter_batches(columns=list(dict.fromkeys(columns))):
+                rows = pa.Table.from_batches([batch])
+                chosen = rows.filter(pc.is_in(rows["sample_index"], pa.array(of_rank)))
+                for row in chosen.to_pylist():
+                    values = {name: row[name] for name in columns[1:] if name in names}
+                    found[row["sample_index"]] = ShownRow(values, _curve(form, [row[part] for part in parts]))
     return found
 
 

@@ -7,7 +7,7 @@ fails and the first one's record is the answer.
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import pyarrow as pa
@@ -175,6 +175,15 @@ class RunLedger(RunFolder):
             RunConflict: it is damaged, or another run's.
         """
         return predictions.open_predictions(self.predictions_uri(rank), run_id)[0]
+
+    @contextmanager
+    def unless_removed(self, rank: int) -> Iterator[None]:
+        """Leaves a rank out whose file was removed since it was listed, by a second start with --no-resume."""
+        try:
+            yield
+        except LocationError:
+            if store.exists(self.predictions_uri(rank)):
+                raise
 
     def read_pieces(self, rank: int, run_id: str, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
         """The rank's `columns`, at most `rows` at a time.

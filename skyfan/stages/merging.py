@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,8 +9,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from skyfan import store
-from skyfan.errors import LocationError
 from skyfan.planning import Plan
 from skyfan.records import AnomaliesSummary, IdCounts, RankRecord
 from skyfan.report.galaxies import MAX_CUTOUTS, SHOWN_COLUMNS, RedshiftSample, known_galaxies
@@ -115,7 +112,7 @@ def _anomalies(folder: RunLedger, plan: Plan, go_on: Callable[[], None]) -> Anom
     def vectors() -> Iterator[Vectors]:
         for rank in folder.committed_of(plan):
             go_on()
-            with _unless_removed(folder, rank):
+            with folder.unless_removed(rank):
                 # In pieces: as float64, a rank's embeddings have twice the size of its largest file.
                 for piece in folder.read_pieces(rank, plan.run_id, ("sample_index", name), _EMBEDDING_ROWS):
                     rows = piece.filter(piece[name].is_valid())
@@ -145,7 +142,7 @@ def _each_rank(
 
     def read(rank: int) -> tuple[pa.Table, RankRecord] | None:
         found = None
-        with _unless_removed(folder, rank):
+        with folder.unless_removed(rank):
             found = folder.read_predictions(rank, plan.run_id, columns)
         return None if found is None else (found[0], reconciled(found[1]))
 
@@ -153,16 +150,6 @@ def _each_rank(
         ranks = folder.committed_of(plan)
         for start in range(0, len(ranks), READERS):
             yield from filter(None, readers.map(read, ranks[start : start + READERS]))
-
-
-@contextmanager
-def _unless_removed(folder: RunLedger, rank: int) -> Iterator[None]:
-    """Leaves a rank out whose file was removed since it was listed, by a second start with --no-resume."""
-    try:
-        yield
-    except LocationError:
-        if store.exists(folder.predictions_uri(rank)):
-            raise
 
 
 def _redshifts(table: pa.Table) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:

@@ -45,6 +45,15 @@ def test_an_emptied_file_is_no_commit(tmp_path):
         list(folder.committed_ranks())
 
 
+def test_a_rank_is_left_out_if_its_file_was_removed_and_not_if_it_cannot_be_read(tmp_path):
+    folder = RunLedger(str(tmp_path))
+    with folder.unless_removed(0):
+        folder.open_predictions(0, RUN_ID)
+    store.put(folder.predictions_uri(1), b"PAR1")
+    with pytest.raises(LocationError, match="expired"), folder.unless_removed(1):
+        raise LocationError("the credentials have expired")
+
+
 @pytest.mark.slow
 def test_a_store_that_ignores_conditions_is_refused_before_anything_is_written(proxy, planned):
     folder = RunLedger("s3://skyfan-test/run")

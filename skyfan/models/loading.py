@@ -139,13 +139,15 @@ class LoadedModel:
         return out
 
 
-def load_model(uri: str, device: str = "cpu", *, planned_digest: str | None = None) -> LoadedModel:
+def load_model(
+    uri: str, device: str = "cpu", *, random_seed: int | None = None, planned_digest: str | None = None
+) -> LoadedModel:
     """The model at a path or URI, or the packaged one for `"demo"`; nothing in the file is executed.
 
     Formats are told by content: safetensors, `torch.save` of a state dict or of a whole module, `torch.export`
     programs (`.pt2`) and ONNX. Programs and ONNX are checked, and then tried in a confined child process; a file of
     `planned_digest` (SHA-256, hex) was tried when the run was prepared, and any other is refused before it is looked
-    into.
+    into. With `random_seed` a program may draw random numbers, as for MC dropout.
 
     Raises:
         ModelError: the file is anything else, damaged, or not the planned one.
@@ -163,7 +165,7 @@ def load_model(uri: str, device: str = "cpu", *, planned_digest: str | None = No
     if device != CPU:
         _require_device(device)
     if is_program_file(data, where):
-        program, call, shapes = _program(data, where, tried=planned_digest is not None)
+        program, call, shapes = _program(data, where, random_seed, tried=planned_digest is not None)
         return LoadedModel(
             uri, digest, len(data), "program", call, device, program=program.to(device), example_shapes=shapes
         )
@@ -220,18 +222,18 @@ def _onnx(uri: str, data: bytes, digest: str, device: str, *, tried: bool) -> Lo
 
 
 def _program(
-    data: bytes, where: str, *, tried: bool
+    data: bytes, where: str, random_seed: int | None, *, tried: bool
 ) -> "tuple[ProgramModule, ModelInputs, tuple[tuple[int, ...], ...]]":
     from skyfan.models.programs.checked import checked_program
 
-    checked = checked_program(data, where)
+    checked = checked_program(data, where, random=random_seed is not None)
     if not tried:
         from skyfan.models.programs.trial import try_program
 
-        try_program(data, where)
+        try_program(data, where, random_seed=random_seed)
     from skyfan.models.programs.module import ProgramModule
 
-    return ProgramModule(checked), ModelInputs(checked.inputs, by_name=False), checked.example_shapes
+    return ProgramModule(checked, random_seed), ModelInputs(checked.inputs, by_name=False), checked.example_shapes
 
 
 def read_checkpoint(data: bytes, where: str, *, is_planned: bool = False) -> Checkpoint:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from skyfan.models.programs.operators import FAMILIES, allowed_operators
+from skyfan.models.programs.operators import FAMILIES, RANDOM, allowed_operators
 from tests.fuzz.operators import hammer_in_child
 from tests.fuzz.programs import fuzz
 
@@ -21,7 +21,7 @@ def test_mutated_programs_are_refused_in_a_sentence_or_run(tmp_path: Path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.subject)
+@pytest.mark.parametrize("family", [*FAMILIES, RANDOM], ids=lambda family: family.subject)
 def test_no_operator_of_a_family_ends_its_process(family):
     assert family.why
     assert {target: hammer_in_child(target, CALLS, 7) for target in family.targets()} == dict.fromkeys(
@@ -30,5 +30,5 @@ def test_no_operator_of_a_family_ends_its_process(family):
 
 
 def test_every_operator_is_in_one_family():
-    listed = [target for family in FAMILIES for target in family.targets()]
-    assert len(listed) == len(set(listed)) == len(allowed_operators())
+    listed = [target for family in (*FAMILIES, RANDOM) for target in family.targets()]
+    assert len(listed) == len(set(listed)) == len(allowed_operators(random=True))

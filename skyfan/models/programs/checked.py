@@ -42,8 +42,8 @@ class CheckedProgram:
         return next((taken.shape[0] for taken in self.inputs if taken.shape), None)
 
 
-def checked_program(data: bytes, where: str) -> CheckedProgram:
-    """The program in the bytes of the file `where`.
+def checked_program(data: bytes, where: str, *, random: bool = False) -> CheckedProgram:
+    """The program in the bytes of the file `where`; `random` lets it draw random numbers.
 
     Raises `ModelError` with the first thing that is not allowed, by name. torch is asked for the signatures of
     operators on the list, and for nothing else.
@@ -51,7 +51,7 @@ def checked_program(data: bytes, where: str) -> CheckedProgram:
     try:
         archive = ProgramArchive.open(data)
         program = read_program(archive.read(GRAPH))
-        writes_inputs = check_calls(program)
+        writes_inputs = check_calls(program, random=random)
         tensors, contents = read_tensors(program.weights, archive)
         inputs, shapes = _taken(program)
     except Refusal as refusal:

@@ -59,7 +59,8 @@ _RESULTS = {"List[Tensor]": TENSORS, "int": "as_sym_int", "SymInt": "as_sym_int"
 # Operators that give back the tensor they were given, though their signature does not tell.
 _MAY_ALIAS = frozenset({"dropout", "feature_dropout", "alpha_dropout", "lift_fresh_copy", "broadcast_to", "tile"})
 IS_RANDOM = (
-    "draws random numbers ({}), so that the same row gets another prediction each time; call .eval() before exporting"
+    "draws random numbers ({}), so that the same row gets another prediction each time; call .eval() before exporting, "
+    "or ask for randomness"
 )
 TRAINS = (
     "was exported in training mode ({} with {}=True), so that a row's prediction depends on chance or on the rows "
@@ -67,9 +68,9 @@ TRAINS = (
 )
 
 
-def check_calls(program: Program) -> bool:
+def check_calls(program: Program, *, random: bool = False) -> bool:
     """Raises `Refusal` for the first call that is not allowed; True if the program writes into its inputs."""
-    allowed = allowed_operators()
+    allowed = allowed_operators(random=random)
     origins = {weight.value: {weight.value} for weight in program.weights}
     origins |= {value: {value} for value in program.inputs.values()}
     varying = set(program.inputs.values())
@@ -81,14 +82,14 @@ def check_calls(program: Program) -> bool:
             continue
         name = operator_name(node.target)
         if node.target not in allowed:
-            if name in RANDOM_NAMES:
+            if name in RANDOM_NAMES and not random:
                 refuse(IS_RANDOM.format(name))
             refuse(f"calls {shown(node.target)}, which is no tensor operation that is allowed here")
         schema = operator_schema(node.target)
         _check_arguments(node, schema)
         if not varying.isdisjoint(value for given in node.inputs for value in given.argument.names()):
             varying.update(value for output in node.outputs for value in output.names())
-            _check_evaluation(node, name)
+            _check_evaluation(node, name, random=random)
         written |= _follow(node, schema, name, origins)
         bits |= {found: 32 for output in node.outputs if output.tag == "as_sym_int" for found in output.names()}
     if written & {weight.value for weight in program.weights}:
@@ -154,8 +155,8 @@ def _check_integer(value: Any, what: str) -> None:
         refuse(f"gives {what} the value {value}, beyond {MAX_INTEGER:,}")
 
 
-def _check_evaluation(node: Node, name: str) -> None:
-    """Refuses training statistics and dropout that is left on.
+def _check_evaluation(node: Node, name: str, *, random: bool) -> None:
+    """Training statistics never; dropout that is left on only where randomness is asked for.
 
     Of values that depend on the inputs: weights may be normalised by their own statistics.
     """
@@ -163,11 +164,11 @@ def _check_evaluation(node: Node, name: str) -> None:
         refuse(TRAINS.format(name, "training"))
     rates = [_value(node, key) for key in ("p", "dropout", "dropout_p")]
     rate = next((rate for rate in rates if rate), 0)
-    if rate and "dropout" in name and _value(node, "train"):
+    if rate and "dropout" in name and _value(node, "train") and not random:
         refuse(TRAINS.format(name, "train"))
-    if rate and name in ("lstm", "gru", "rnn_tanh", "rnn_relu") and _value(node, "train"):
+    if rate and name in ("lstm", "gru", "rnn_tanh", "rnn_relu") and _value(node, "train") and not random:
         refuse(TRAINS.format(name, "train"))
-    if name == "scaled_dot_product_attention" and rate:
+    if name == "scaled_dot_product_attention" and rate and not random:
         refuse(TRAINS.format(name, f"dropout_p={rate} instead of 0, train"))
 
 

@@ -30,10 +30,12 @@ class ProgramModule(nn.Module):
     """A program as a module of tensors in, one [B, K] tensor out, run on a thread that can write no file.
 
     Several outputs are laid side by side in their order; `outputs` describes those of the last call. A program that was
-    exported for one batch size is given batches of that size, the last one filled up by repeating its last sample.
+    exported for one batch size is given batches of that size, the last one filled up by repeating its last sample. With
+    `random_seed` torch's generator is seeded with it before every call, so that a batch gets the same predictions each
+    time.
     """
 
-    def __init__(self, checked: CheckedProgram) -> None:
+    def __init__(self, checked: CheckedProgram, random_seed: int | None = None) -> None:
         super().__init__()
         self.fixed_batch = checked.fixed_batch
         bases = {
@@ -46,7 +48,7 @@ class ProgramModule(nn.Module):
             else:
                 self.register_buffer(weight.value, values)
         self.outputs: tuple[OutputSpec, ...] = ()
-        self._checked, self._thread = checked, ConfinedThread()
+        self._checked, self._seed, self._thread = checked, random_seed, ConfinedThread()
         self._calls = [(_function(node.target), node) for node in checked.program.graph.nodes]
         self._last_uses = _last_uses(checked)
 
@@ -74,6 +76,8 @@ class ProgramModule(nn.Module):
     def _predict(self, tensors: Sequence[Tensor], threads: int) -> Tensor:
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
+        if self._seed is not None:
+            torch.manual_seed(self._seed)
         with torch.inference_mode():
             if self.fixed_batch is None or tensors[0].shape[0] == self.fixed_batch:
                 return self._columns(tensors)

@@ -146,7 +146,12 @@ FAMILIES = (
     ),
 )
 
-# Names of random operators of any overload, none of which is on the list, for a sentence about them.
+RANDOM = Family(
+    "random",
+    "numbers from torch's generator, which is seeded before every call; only where randomness is asked for",
+    "rand randn rand_like randn_like bernoulli bernoulli.p",
+)
+# Names of random operators of any overload, for a sentence about them.
 _RANDOM_NAMES = """
     rand randn randint randint_like rand_like randn_like randperm bernoulli bernoulli_ normal normal_ uniform uniform_
     multinomial poisson exponential exponential_ cauchy_ geometric_ log_normal_ random_ rrelu rrelu_ rrelu_with_noise
@@ -161,9 +166,10 @@ SIZE_FUNCTIONS = frozenset(f"_operator.{name}" for name in _ON_SIZES.split()) | 
 
 
 @cache
-def allowed_operators() -> frozenset[str]:
-    """Full names of the operators that a program may call."""
-    return frozenset(target for family in FAMILIES for target in family.targets())
+def allowed_operators(*, random: bool = False) -> frozenset[str]:
+    """Full names of the operators that a program may call, with the few random ones or without."""
+    families = (*FAMILIES, RANDOM) if random else FAMILIES
+    return frozenset(target for family in families for target in family.targets())
 
 
 def operator_name(target: str) -> str:

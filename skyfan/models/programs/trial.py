@@ -4,6 +4,7 @@ A row's prediction must be the row's: the same when it is asked for again, and t
 What the graph's check cannot see (means over the batch, weights that change) shows here.
 """
 
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,11 +23,13 @@ ROWS = 7
 # |a − b| ≤ this · max(1, |a|): what rounding may do to a row in another batch is a hundred times less.
 TOLERANCE = 1e-3
 _MEMORY_PER_BYTE = 8
+_SEED = struct.Struct("<q")
 
 
-def try_program(data: bytes, where: str) -> None:
+def try_program(data: bytes, where: str, *, random_seed: int | None = None) -> None:
     """Lets the program of a `.pt2` file predict in a child process; `ModelError` tells how that failed."""
-    try_in_child(f"{__name__}:tried", data, where)
+    seed = _SEED.pack(-1 if random_seed is None else random_seed)
+    try_in_child(f"{__name__}:tried", seed + data, where)
 
 
 def try_in_child(function: str, data: bytes, where: str) -> None:
@@ -42,8 +45,12 @@ def try_in_child(function: str, data: bytes, where: str) -> None:
 
 def tried(data: bytes) -> str | None:
     """In the child: what is wrong with the program, or None."""
+    (seed,) = _SEED.unpack_from(data)
+    random_seed = None if seed < 0 else seed
     try:
-        check_reference(data, _try_rows(checked_program(data, "it")))
+        outputs = _try_rows(checked_program(data[_SEED.size :], "it", random=random_seed is not None), random_seed)
+        if random_seed is None:
+            check_reference(data[_SEED.size :], outputs)
     except ModelError as error:
         return str(error)
     except Refusal as refusal:
@@ -51,32 +58,37 @@ def tried(data: bytes) -> str | None:
     return None
 
 
-def _try_rows(checked: CheckedProgram) -> NDArray[np.float64]:
+def _try_rows(checked: CheckedProgram, random_seed: int | None) -> NDArray[np.float64]:
     """The outputs on `example_rows` [ROWS, columns]."""
     import torch
 
     from skyfan.models.programs.module import ProgramModule
 
     torch.set_num_threads(1)
-    module = ProgramModule(checked)
+    module = ProgramModule(checked, random_seed)
 
     def predicted(rows: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
         outputs: NDArray[np.float64] = module(*(torch.from_numpy(values) for values in rows)).double().numpy()
         return outputs
 
-    return require_own_rows(example_rows(checked), predicted)
+    return require_own_rows(example_rows(checked), predicted, seeded=random_seed is not None)
 
 
 def require_own_rows(
-    rows: Sequence[NDArray[Any]], predicted: Callable[[Sequence[NDArray[Any]]], NDArray[Any]]
+    rows: Sequence[NDArray[Any]], predicted: Callable[[Sequence[NDArray[Any]]], NDArray[Any]], *, seeded: bool = False
 ) -> NDArray[Any]:
-    """The predictions; raises `ModelError` unless a row's is the same the second time and the same alone."""
+    """The predictions; raises `ModelError` unless a row's is the same the second time and the same alone.
+
+    `seeded`: a row's random numbers depend on where in its batch it is.
+    """
     among = predicted(rows)
     if not _same(among, predicted(rows)):
         raise ModelError(
             "the program gives the same rows other predictions the second time, as dropout that is left on or weights "
             "that change do; call .eval() before exporting."
         )
+    if seeded:
+        return among
     alone = np.concatenate([predicted([values[at : at + 1] for values in rows]) for at in range(len(rows[0]))])
     if not _same(among, alone):
         raise ModelError(

@@ -1,5 +1,6 @@
 """Programs in training mode, random ones and those whose rows see each other are refused before they predict."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,16 @@ def test_rows_that_see_each_other_are_found_by_trial(tmp_path: Path):
     (tmp_path / "mean.pt2").write_bytes(export(BatchMean(), (magnitude(),)))
     with pytest.raises(ModelError, match=f"another prediction alone than among others.*{EVAL}"):
         load_model(str(tmp_path / "mean.pt2"))
+
+
+@pytest.mark.slow
+def test_randomness_that_is_asked_for_is_repeatable(tmp_path: Path):
+    data = export(Dropout(), (magnitude(),), train=True)
+    (tmp_path / "drop.pt2").write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    first, second, other = (
+        load_model(str(tmp_path / "drop.pt2"), random_seed=seed, planned_digest=tried).predict(magnitude())
+        for seed, tried in ((1, None), (1, digest), (2, digest))
+    )
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)

@@ -101,6 +101,12 @@ class RunOptions(ColumnOptions):
         False, description="compile the model for the GPU with torch: about 20 s more at the start, faster from then on"
     )
     z_column: int | None = Field(None, ge=0, description="which output column is redshift (not needed for AstroMAE)")
+    random_seed: int | None = Field(
+        None,
+        ge=0,
+        lt=2**63,
+        description="let a program (.pt2) draw random numbers, as for MC dropout; torch is seeded with this number",
+    )
     augment: Literal["none", "symmetries"] = Field(
         "none", description="symmetries: predict each image turned and mirrored, 8 times; mean and standard deviation"
     )

@@ -35,6 +35,8 @@ def verify(
             table.add_row("computed again", f"{counted(found.samples, 'sample')} with {found.engine}")
             table.add_row("  the run's engine", found.run_engine)
             table.add_row("  largest deviation", f"{found.largest_deviation:.1e} (allowed {found.tolerance:.1e})")
+        if found.not_computed:
+            table.add_row("computed again", f"nothing: {found.not_computed}")
         table.add_row("problems", f"{found.problems:,}")
         out.print(table)
     for one in found.findings:

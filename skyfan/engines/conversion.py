@@ -82,7 +82,7 @@ def convert_model(
         versions=_versions("openvino", own),
     )
     own_files = {"onnx": model.onnx.data} if model.onnx else {}
-    why_not = _why_not(options)
+    why_not = _why_not(model, options)
     if why_not is None and options.engine == "auto" and work is not None:
         why_not = why_not_worth_it(model, work, samples, threads=threads)
     if why_not is not None:
@@ -99,9 +99,11 @@ def convert_model(
     return Conversion(EngineChoice.model_validate(whole), files)
 
 
-def _why_not(options: RunOptions) -> str | None:
+def _why_not(model: LoadedModel, options: RunOptions) -> str | None:
     if options.engine in ("torch", "onnxruntime"):
         return "asked for"
+    if options.random_seed is not None and model.program is not None:
+        return "auto: random numbers are torch's"
     if find_spec("openvino") is None:
         return "auto: openvino is not installed"
     return None

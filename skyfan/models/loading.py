@@ -159,7 +159,7 @@ def load_model(
     if planned_digest not in (None, digest):
         raise ModelError(f"{uri} changed since the run was planned; plan again with another --output.")
     if is_choice(data):
-        return _converted(uri, data, digest, device, planned=planned_digest is not None)
+        return _converted(uri, data, digest, device, random_seed, planned=planned_digest is not None)
     if is_onnx(data, where):
         return _onnx(uri, data, digest, device, tried=planned_digest is not None)
     if device != CPU:
@@ -196,14 +196,16 @@ def file_digest(data: bytes, uri: str) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _converted(uri: str, data: bytes, digest: str, device: str, *, planned: bool) -> LoadedModel:
+def _converted(
+    uri: str, data: bytes, digest: str, device: str, random_seed: int | None, *, planned: bool
+) -> LoadedModel:
     """What a run's ranks load; where torch is the run's engine, the model's own file."""
     if not planned:
         raise ModelError(f"{uri} is what a run's ranks load, not a model; name the model's own file.")
     converted = read_converted(uri, data)
     choice = converted.choice
     if choice.engine == "torch":
-        source = load_model(choice.source_uri, device, planned_digest=choice.source_digest)
+        source = load_model(choice.source_uri, device, random_seed=random_seed, planned_digest=choice.source_digest)
         return replace(source, converted=converted)
     call = ModelInputs(choice.inputs, by_name=False)
     return LoadedModel(uri, digest, len(data), "converted", call, device, converted=converted)

@@ -26,6 +26,7 @@ class ModelCache:
     threads: int
     device: str = "cpu"
     _loaded: tuple[str, LoadedModel] | None = None
+    _random_seed: int | None = None
     _etag: str = ""
     _engine: tuple[EngineKey, Engine] | None = None
 
@@ -33,15 +34,18 @@ class ModelCache:
         if self.device == CUDA:
             begin_cuda_start(self.device)
 
-    def model(self, uri: str, digest: str | None = None) -> LoadedModel:
+    def model(self, uri: str, digest: str | None = None, random_seed: int | None = None) -> LoadedModel:
         """The model at `uri`; with `digest`, refused if the file is not the one that was planned with.
 
         Without `digest` it is the current file: a server outlives a file that is replaced under the same name.
+        `random_seed` as for `load_model`.
         """
-        if self._loaded is None or self._loaded[0] != uri or not self._is_current(uri, self._loaded[1], digest):
+        known = self._loaded is not None and (self._loaded[0], self._random_seed) == (uri, random_seed)
+        if self._loaded is None or not known or not self._is_current(uri, self._loaded[1], digest):
             # The ETag comes first: a file replaced in between is then loaded once more, never kept.
             etag = _etag_of(uri)
-            self._loaded = (uri, load_model(uri, device=self.device, planned_digest=digest))
+            model = load_model(uri, device=self.device, random_seed=random_seed, planned_digest=digest)
+            self._loaded, self._random_seed = (uri, model), random_seed
             self._etag = etag
         return self._loaded[1]
 
@@ -72,7 +76,7 @@ class ModelCache:
         return self._engine[1]
 
     def _created(self, uri: str, digest: str, options: RunOptions, file: FileLayout) -> Engine:
-        model = self.model(uri, digest)
+        model = self.model(uri, digest, options.random_seed)
         samples = functools.partial(first_samples, file, model, options)
         engine = create_engine(model, options, threads=self.threads, samples=samples)
         return OverSymmetries(engine, options.z_column) if options.augment == "symmetries" else engine

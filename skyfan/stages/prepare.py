@@ -47,7 +47,8 @@ def prepare(request: PrepareRequest, models: ModelCache, advance: Advance | None
             its redshifts are complex.
     """
     job = request.job
-    model = _joined([_found(one, models) for one in locate_models(job.models)])
+    model = _joined([_found(one, models, job.random_seed) for one in locate_models(job.models)])
+    _check_random(job, model)
     layout = _first_layout(job, advance)
     require_real_redshifts([layout])
     engine = models.engine(model.uri, model.digest, job.options, layout, model.parts)
@@ -69,8 +70,20 @@ def prepare(request: PrepareRequest, models: ModelCache, advance: Advance | None
     )
 
 
-def _found(named: NamedModel, models: ModelCache) -> PreparedModel:
-    model = models.model(named.uri)
+def _check_random(job: Job, model: PreparedModel) -> None:
+    """Raises `ModelError` where nothing would draw the random numbers that the job asks for."""
+    if job.random_seed is None:
+        return
+    if not any(part.format == "program" for part in model.parts or (model,)):
+        raise ModelError(
+            "--random-seed is for exported programs (.pt2); leave it out, as no other model draws numbers."
+        )
+    if job.engine not in ("auto", "torch"):
+        raise ModelError(f"the {job.engine} engine draws no random numbers; leave --engine out with --random-seed.")
+
+
+def _found(named: NamedModel, models: ModelCache, random_seed: int | None) -> PreparedModel:
+    model = models.model(named.uri, random_seed=random_seed)
     return PreparedModel(
         name=named.name,
         uri=model.uri,
@@ -156,7 +169,7 @@ def _with_engine(
     job, folder = request.job, RunFolder(request.job.output)
     uri = folder.engine_uri(source.digest)
     if not store.exists(uri):
-        model = models.model(source.uri, source.digest)
+        model = models.model(source.uri, source.digest, job.random_seed)
         timed = "AWS_LAMBDA_FUNCTION_NAME" not in os.environ
         conversion = convert_model(
             model,

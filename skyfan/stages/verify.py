@@ -40,8 +40,8 @@ class Finding:
 class Verification:
     """What was checked and what was found; `findings` holds the first hundred of `problems`.
 
-    `engine` computed `samples` again, `run_engine` had computed them first; `largest_deviation` and `tolerance` are
-    relative to max(1, |y|).
+    `engine` computed `samples` again, or `not_computed` tells why none; `run_engine` had computed them first.
+    `largest_deviation` and `tolerance` are relative to max(1, |y|).
     """
 
     run_id: str
@@ -53,6 +53,7 @@ class Verification:
     engine: str | None = None
     tolerance: float | None = None
     largest_deviation: float | None = None
+    not_computed: str | None = None
     problems: int = 0
     findings: list[Finding] = field(default_factory=list)
 
@@ -207,6 +208,9 @@ def _compare_samples(
     found: Verification,
 ) -> None:
     if not chosen:
+        return
+    if plan.job.random_seed is not None:
+        found.not_computed = "with --random-seed a row's numbers depend on where in its batch it is"
         return
     held = pa.concat_tables([checked[rank].picked.replace_schema_metadata(None) for rank in chosen])
     places = [(rank, int(row)) for rank, rows in chosen.items() for row in rows]

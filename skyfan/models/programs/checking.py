@@ -60,12 +60,13 @@ _RESULTS = {"List[Tensor]": TENSORS, "int": "as_sym_int", "SymInt": "as_sym_int"
 _MAY_ALIAS = frozenset({"dropout", "feature_dropout", "alpha_dropout", "lift_fresh_copy", "broadcast_to", "tile"})
 IS_RANDOM = (
     "draws random numbers ({}), so that the same row gets another prediction each time; call .eval() before exporting, "
-    "or ask for randomness"
+    "or let it draw them with --random-seed"
 )
 TRAINS = (
     "was exported in training mode ({} with {}=True), so that a row's prediction depends on chance or on the rows "
     "beside it; call .eval() before exporting"
 )
+DROPS = f"{TRAINS}, or let dropout draw with --random-seed"
 
 
 def check_calls(program: Program, *, random: bool = False) -> bool:
@@ -165,11 +166,11 @@ def _check_evaluation(node: Node, name: str, *, random: bool) -> None:
     rates = [_value(node, key) for key in ("p", "dropout", "dropout_p")]
     rate = next((rate for rate in rates if rate), 0)
     if rate and "dropout" in name and _value(node, "train") and not random:
-        refuse(TRAINS.format(name, "train"))
+        refuse(DROPS.format(name, "train"))
     if rate and name in ("lstm", "gru", "rnn_tanh", "rnn_relu") and _value(node, "train") and not random:
-        refuse(TRAINS.format(name, "train"))
+        refuse(DROPS.format(name, "train"))
     if name == "scaled_dot_product_attention" and rate and not random:
-        refuse(TRAINS.format(name, f"dropout_p={rate} instead of 0, train"))
+        refuse(DROPS.format(name, f"dropout_p={rate} instead of 0, train"))
 
 
 def _value(node: Node, name: str) -> Any:

@@ -44,13 +44,7 @@ def tls_from_environment() -> TlsFiles | None:
     return TlsFiles(*contents)
 
 
-def open_channel(
-    address: str,
-    interceptors: list[aio.ClientInterceptor] | None = None,
-    *,
-    server_name: str | None = None,
-    plain: bool = False,
-) -> aio.Channel:
+def open_channel(address: str, *, server_name: str | None = None, plain: bool = False) -> aio.Channel:
     """A client channel to `host:port`, with TLS if the environment names its files and `plain` is not asked for.
 
     The server's certificate has to name the host of `address`, or `server_name` where that is given: replicas
@@ -58,12 +52,12 @@ def open_channel(
     """
     tls = None if plain else tls_from_environment()
     if tls is None:
-        return aio.insecure_channel(address, options=channel_options(), interceptors=interceptors)
+        return aio.insecure_channel(address, options=channel_options())
     credentials = grpc.ssl_channel_credentials(tls.authority, tls.key, tls.certificate)
     options = channel_options()
     if server_name:
         options.append(("grpc.ssl_target_name_override", server_name))
-    return aio.secure_channel(address, credentials, options=options, interceptors=interceptors)
+    return aio.secure_channel(address, credentials, options=options)
 
 
 def bind(server: aio.Server, address: str) -> int:

@@ -9,13 +9,14 @@ from skyfan.serving.rendezvous_server import RendezvousServer
 from skyfan.settings import RendezvousLimits
 
 _START_S = 20.0
+_HOST = "127.0.0.1"
 
 
 class EmbeddedServer:
     """`with EmbeddedServer() as server: ... server.address`; stopped with the block."""
 
-    def __init__(self, host: str = "127.0.0.1", limits: RendezvousLimits | None = None, port: int = 0) -> None:
-        self._host, self._limits, self._port = host, limits, port
+    def __init__(self, limits: RendezvousLimits | None = None, port: int = 0) -> None:
+        self._limits, self._port = limits, port
         self._started = threading.Event()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="rendezvous", daemon=True)
@@ -41,12 +42,12 @@ class EmbeddedServer:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         try:
             self.server = RendezvousServer(self._limits)
-            await self.server.start(self._host, self._port, 0)
+            await self.server.start(_HOST, self._port, 0)
         except (SkyfanError, OSError) as failure:
             self._failure = failure
             return
         finally:
-            self.address = f"{self._host}:{self.server.port}"
+            self.address = f"{_HOST}:{self.server.port}"
             self._started.set()
         await self._stop.wait()
         await self.server.stop(drain_s=0.2)

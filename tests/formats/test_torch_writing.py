@@ -134,10 +134,8 @@ def test_nothing_appears_unless_all_rows_were_written(tmp_path, scheme):
 
 def test_a_file_elsewhere_is_uploaded_whole(tmp_path):
     uri = f"memory://{tmp_path.name}/x.pt"
-    seen = []
-    write_tensorfile(uri, reference(), progress=seen.append)
+    write_tensorfile(uri, reference())
     assert read_rows(open_tensorfile(uri), "redshift", 0, 11).tolist() == reference()[2].tolist()
-    assert seen == [store.head(uri).size_bytes]
 
 
 @pytest.mark.parametrize(

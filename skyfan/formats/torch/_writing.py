@@ -72,7 +72,6 @@ class TensorFileWriter:
         samples: int,
         tensors: Sequence[tuple[str, tuple[int, ...]]],
         *,
-        progress: store.Progress | None = None,
         note: str = "",
         attributes: Sequence[str] = (),
     ) -> None:
@@ -87,7 +86,6 @@ class TensorFileWriter:
         self._samples = samples
         self._tensors = tensors
         self._attributes = attributes
-        self._progress = progress
         self._note = note.encode()
         self._written = 0
         target = store.local_path(uri)
@@ -149,7 +147,7 @@ class TensorFileWriter:
             archive.start_dir, archive.comment = entries[-1].end, self._note
         os.fsync(self._file.fileno())
         if self._target is None:
-            store.copy_in(self._temporary, self._uri, self._progress)
+            store.copy_in(self._temporary, self._uri)
         else:
             self._temporary.replace(self._target)
 
@@ -196,7 +194,6 @@ def write_tensorfile(
     uri: store.StrPath,
     arrays: Sequence[np.ndarray],
     *,
-    progress: store.Progress | None = None,
     note: str = "",
     attributes: Sequence[str] = (),
 ) -> None:
@@ -210,5 +207,5 @@ def write_tensorfile(
         raise DatasetError(f"{where}: a dataset is one or more arrays with the same number of samples.")
     tensors = [(array.dtype.name, array.shape[1:]) for array in arrays]
     native = [array.astype(array.dtype.newbyteorder("="), copy=False) for array in arrays]
-    with TensorFileWriter(uri, len(arrays[0]), tensors, progress=progress, note=note, attributes=attributes) as writer:
+    with TensorFileWriter(uri, len(arrays[0]), tensors, note=note, attributes=attributes) as writer:
         writer.write(*native)

@@ -23,6 +23,7 @@ _NAMES = {
     "Max Memory Used": "maxMemoryUsedMB",
 }
 _FIELD = re.compile(rf"({'|'.join(_NAMES)}):\s*([\d.]+)\s*(?:ms|MB)")
+_DEADLINE_S = 300.0
 _REQUEST = re.compile(r"RequestId:\s*(\S+)")
 
 
@@ -99,20 +100,18 @@ def parse_reports(lines: Iterable[str]) -> list[LambdaReport]:
     return reports
 
 
-def fetch_reports(
-    log_group: str, start: "datetime", end: "datetime", *, client: Any = None, deadline_s: float = 300.0
-) -> list[LambdaReport]:
+def fetch_reports(log_group: str, start: "datetime", end: "datetime", *, client: Any = None) -> list[LambdaReport]:
     """REPORT lines of one log group between two instants, all pages.
 
     Raises:
         BadInput: there is none.
-        DeadlineExceeded: not all pages came within `deadline_s`.
+        DeadlineExceeded: not all pages came within five minutes.
     """
     if client is None:
         import boto3
 
         client = boto3.client("logs")
-    return parse_reports(_messages(client, log_group, start, end, time.monotonic() + deadline_s))
+    return parse_reports(_messages(client, log_group, start, end, time.monotonic() + _DEADLINE_S))
 
 
 def _messages(client: Any, log_group: str, start: "datetime", end: "datetime", deadline: float) -> Iterator[str]:

@@ -38,7 +38,6 @@ def run_process(
     stopped: threading.Event,
     *,
     timeout_s: float | None = None,
-    grace_s: float = STOP_GRACE_S,
     folder: Path | None = None,
 ) -> Exit:
     """Runs the command, in `folder`, to its end, or to `stopped` or the time-out; signals become 128 + their number."""
@@ -49,10 +48,10 @@ def run_process(
         try:
             while (code := process.poll()) is None:
                 if deadline is not None and time.monotonic() > deadline:
-                    _end(process, grace_s)
+                    _end(process)
                     return Exit(_code(process.wait()), "Job attempt duration exceeded timeout")
                 if stopped.wait(_LOOK_EVERY_S):
-                    _end(process, grace_s)
+                    _end(process)
                     return Exit(_code(process.wait()), "Job was terminated")
             return Exit(_code(code), "Essential container in task exited" if code else "")
         finally:
@@ -60,10 +59,10 @@ def run_process(
                 process.kill()
 
 
-def _end(process: subprocess.Popen[bytes], grace_s: float) -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
     process.send_signal(signal.SIGTERM)
     try:
-        process.wait(grace_s)
+        process.wait(STOP_GRACE_S)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
 

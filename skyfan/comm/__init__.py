@@ -51,7 +51,7 @@ __all__ = [
 ]
 
 # Imported when they are first used (PEP 562): most ranks talk to no other.
-_MODULES = ("errors", "model", "reduction", "communicator", "connection")
+_MODULES = ("errors", "channel_choice", "reduction", "communicator", "connection")
 
 
 def __getattr__(name: str) -> Any:

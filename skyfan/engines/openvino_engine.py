@@ -115,8 +115,7 @@ class _Compiler:
         if precision == "int8":
             return self._lanes([self._stage(self._graph(ranges=ranges).whole())])
         graph = self._graph(bf16=True)
-        middle = self._stage(graph.middle(), bf16=True)
-        return self._lanes([self._stage(graph.before()), middle, self._stage(graph.after())])
+        return self._lanes([self._stage(graph.from_image(), bf16=True), self._stage(graph.head())])
 
     def observer(self) -> "RangeObserver":
         """Float32 on one thread, that shows what goes into each matrix product."""
@@ -174,9 +173,9 @@ def _torch_version() -> str | None:
 def _chain(runs: Sequence[Run], values: Sequence[Array]) -> Floats:
     if len(runs) == 1:
         return runs[0](values)[0]  # type: ignore[return-value] # these graphs put out float32
-    before, middle, after = runs
-    tokens, local = before(values)
-    return after([*middle([tokens]), local])[0]  # type: ignore[return-value]
+    from_image, head = runs
+    image, magnitude = values
+    return head([*from_image([image]), magnitude])[0]  # type: ignore[return-value]
 
 
 def _repeated(values: Floats) -> Floats:

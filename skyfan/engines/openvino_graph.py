@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from skyfan.engines.openvino_import import openvino
 from skyfan.engines.openvino_import import opset13 as op
@@ -47,42 +48,39 @@ class GraphBuilder:
 
     def whole(self) -> openvino.Model:
         """(image, magnitude) → redshift [B, 1], or with p(z) [B, 1 + 3·K], and the taps."""
-        image, magnitude = self._inputs()
-        tokens, local = self._before(image, magnitude)
-        redshift = self._after(self._middle(tokens), local)
+        image, magnitude = self._image(), _parameter([self.batch, self.config.magnitudes])
+        redshift = self._head(*self._from_image(image), magnitude)
         return openvino.Model([redshift, *self.taps.values()], [image, magnitude], "astromae")
 
-    def before(self) -> openvino.Model:
-        """(image, magnitude) → tokens [B, 1 + P, D], values of the local branches [B, L]."""
-        image, magnitude = self._inputs()
-        return openvino.Model(list(self._before(image, magnitude)), [image, magnitude], "before")
+    def from_image(self) -> openvino.Model:
+        """All that comes from the image: image → mean over the patches [B, D], values of its local branch [B, L]."""
+        image = self._image()
+        return openvino.Model(list(self._from_image(image)), [image], "from_image")
 
-    def middle(self) -> openvino.Model:
-        """The transformer's blocks: tokens → mean over the patches [B, D]."""
-        tokens = _parameter([self.batch, 1 + self.config.grid_size**2, self.config.embed_dim])
-        return openvino.Model([self._middle(tokens)], [tokens], "middle")
-
-    def after(self) -> openvino.Model:
-        """(mean over the patches, values of the local branches) → as `whole`."""
-        pooled = _parameter([self.batch, self.config.embed_dim])
-        local = _parameter([self.batch, self.config.vis_out + self.config.magnitude_widths[-1]])
-        return openvino.Model([self._after(pooled, local)], [pooled, local], "after")
-
-    def _inputs(self) -> tuple[Node, Node]:
+    def head(self) -> openvino.Model:
+        """(what `from_image` gives, magnitude) → as `whole`."""
         config = self.config
-        image = _parameter([self.batch, config.channels, config.image_size, config.image_size])
-        return image, _parameter([self.batch, config.magnitudes])
+        inputs = [_parameter([self.batch, width]) for width in (config.embed_dim, config.vis_out, config.magnitudes)]
+        return openvino.Model([self._head(*inputs)], inputs, "head")
 
-    def _before(self, image: Node, magnitude: Node) -> tuple[Node, Node]:
+    def _image(self) -> Node:
+        config = self.config
+        return _parameter([self.batch, config.channels, config.image_size, config.image_size])
+
+    def _from_image(self, image: Node) -> tuple[Node, Node]:
+        tokens = self._tokens(image)
+        for number, cell in enumerate(self.form.cells):
+            tokens = self._cell(tokens, cell, f"blocks.{number}")
+        return op.reduce_mean(_patches(tokens), [1]), self._image_branch(image)
+
+    def _tokens(self, image: Node) -> Node:
         config, form = self.config, self.form
         # As a convolution: cutting the image into patches by transposing it takes longer than the products do.
         weight = form.patches.weight.reshape(config.embed_dim, config.channels, config.patch_size, config.patch_size)
         patches = op.convolution(image, _constant(weight), [config.patch_size] * 2, [0, 0], [0, 0], [1, 1])
         patches = op.transpose(_reshape(patches, [self.batch, config.embed_dim, -1]), [0, 2, 1])
         first = np.broadcast_to(form.first_token, (self.batch, 1, config.embed_dim))
-        tokens = op.concat([_constant(first), op.add(patches, _constant(form.patches.bias))], 1)
-        local = [self._image_branch(image), _perceptron(magnitude, form.magnitude)]
-        return tokens, op.concat(local, 1)
+        return op.concat([_constant(first), op.add(patches, _constant(form.patches.bias))], 1)
 
     def _image_branch(self, image: Node) -> Node:
         x = _convolution(_half(image), self.form.stem)
@@ -91,17 +89,11 @@ class GraphBuilder:
             x = _half(x) if number % 2 else x
         return _perceptron(_reshape(x, [self.batch, -1]), self.form.vis)
 
-    def _middle(self, tokens: Node) -> Node:
-        for number, cell in enumerate(self.form.cells):
-            tokens = self._cell(tokens, cell, f"blocks.{number}")
-        return op.reduce_mean(_patches(tokens), [1])
-
     def _cell(self, tokens: Node, cell: CellForm, name: str) -> Node:
         eps = self.config.norm_eps
-        local = self._pcm(_patches(tokens), cell, name)
+        local = self._grid_products(tokens, cell, name) if cell.as_matrices else self._grid_convolutions(tokens, cell)
         attended = self._attention(_norm(tokens, cell.norm1, eps), cell, f"{name}.attn")
-        padded = op.pad(local, [0, 1, 0], [0, 0, 0], "constant", np.float32(0))
-        tokens = op.add(op.add(tokens, attended), padded)
+        tokens = op.add(op.add(tokens, attended), local)
         hidden = self._linear(_norm(tokens, cell.norm2, eps), cell.fc1, f"{name}.mlp.fc1")
         return op.add(tokens, self._linear(op.gelu(hidden, "erf"), cell.fc2, f"{name}.mlp.fc2"))
 
@@ -125,24 +117,34 @@ class GraphBuilder:
         joined = _reshape(op.transpose(attended, [0, 2, 1, 3]), [batch, -1, heads * depth])
         return self._linear(joined, proj, f"{name}.proj")
 
-    def _pcm(self, patches: Node, cell: CellForm, name: str) -> Node:
-        grid, groups, width, batch = self.config.grid_size, self.config.pcm_groups, self.config.embed_dim, self.batch
-        if not cell.as_matrices:
-            x = _reshape(op.transpose(patches, [0, 2, 1]), [batch, width, grid, grid])
-            x = _group_convolution(op.swish(_group_convolution(x, cell.widen, groups)), cell.narrow, groups)
-            return op.transpose(_reshape(x, [batch, width, -1]), [0, 2, 1])
-        grouped = op.transpose(_reshape(patches, [batch, -1, groups, width // groups]), [2, 0, 1, 3])
-        hidden = self._grid(_reshape(grouped, [groups, batch, -1]), cell.widen, f"{name}.PCM.0")
-        out = self._grid(op.swish(hidden), cell.narrow, f"{name}.PCM.3")
-        out = op.transpose(_reshape(out, [groups, batch, -1, width // groups]), [1, 2, 0, 3])
-        return _reshape(out, [batch, -1, width])
+    def _grid_products(self, tokens: Node, cell: CellForm, name: str) -> Node:
+        """PCM of tokens [B, 1 + P, D], as many; zero for the class token."""
+        groups, width, batch = self.config.pcm_groups, self.config.embed_dim, self.batch
+        patches, depth = self.config.grid_size**2, width // groups
+        # Gathering a group's few channels, pixel by pixel, takes half of the time of transposing them.
+        wanted = np.arange(batch * (1 + patches) * groups, dtype=np.int32).reshape(batch, 1 + patches, groups)
+        by_group = _gathered(tokens, wanted[:, 1:].transpose(2, 0, 1), depth)
+        hidden = self._grid(_reshape(by_group, [groups, batch, -1]), cell.widen.weight, f"{name}.PCM.0")
+        hidden = op.swish(op.add(hidden, _constant(cell.widen.bias)))
+        out = self._grid(hidden, cell.narrow.weight, f"{name}.PCM.3")
+        wanted = np.arange(groups * batch * patches, dtype=np.int32).reshape(groups, batch, patches)
+        out = _reshape(_gathered(out, wanted.transpose(1, 2, 0), depth), [batch, -1, width])
+        # A channel's bias is the same for every pixel, and added here together with the tokens.
+        bias = np.zeros((1, 1 + patches, width), np.float32)
+        bias[:, 1:] = cell.narrow.bias.reshape(groups, patches, depth)[:, 0].reshape(-1)
+        return op.add(_below_class_token(out), _constant(bias))
 
-    def _grid(self, x: Node, affine: Affine, name: str) -> Node:
+    def _grid_convolutions(self, tokens: Node, cell: CellForm) -> Node:
+        grid, groups, width, batch = self.config.grid_size, self.config.pcm_groups, self.config.embed_dim, self.batch
+        x = _reshape(op.transpose(_patches(tokens), [0, 2, 1]), [batch, width, grid, grid])
+        x = _group_convolution(op.swish(_group_convolution(x, cell.widen, groups)), cell.narrow, groups)
+        return _below_class_token(op.transpose(_reshape(x, [batch, width, -1]), [0, 2, 1]))
+
+    def _grid(self, x: Node, weight: Array, name: str) -> Node:
         self._tap(x, name)
-        weight = _constant(affine.weight)
-        if self.ranges is not None:
-            x, weight = _quantised(x, self.ranges[name]), _quantised_weight(affine.weight)
-        return op.add(op.matmul(x, weight, transpose_a=False, transpose_b=False), _constant(affine.bias))
+        if self.ranges is None:
+            return op.matmul(x, _constant(weight), transpose_a=False, transpose_b=False)
+        return op.matmul(_quantised(x, self.ranges[name]), _quantised_weight(weight), False, False)
 
     def _linear(self, x: Node, affine: Affine, name: str) -> Node:
         self._tap(x, name)
@@ -155,11 +157,11 @@ class GraphBuilder:
         if self.tap:
             self.taps[name] = x
 
-    def _after(self, pooled: Node, local: Node) -> Node:
+    def _head(self, pooled: Node, local: Node, magnitude: Node) -> Node:
         form = self.form
         pooled = _affine(_norm(pooled, form.fc_norm, self.config.fc_norm_eps), form.vit[0])
-        raw = _perceptron(op.concat([_perceptron(pooled, form.vit[1:]), local], 1), form.joined)
-        return _mixture(raw, self.config.mixture)
+        branches = [_perceptron(pooled, form.vit[1:]), local, _perceptron(magnitude, form.magnitude)]
+        return _mixture(_perceptron(op.concat(branches, 1), form.joined), self.config.mixture)
 
 
 def _rows(affine: Affine, parts: int) -> Iterator[Affine]:
@@ -235,6 +237,16 @@ def _reshape(x: Node, shape: list[int]) -> Node:
 def _patches(tokens: Node) -> Node:
     """All tokens but the first."""
     return op.slice(tokens, [1], [np.iinfo(np.int64).max], [1], [1])
+
+
+def _below_class_token(patches: Node) -> Node:
+    """[B, P, D] → [B, 1 + P, D], zero for the class token."""
+    return op.pad(patches, [0, 1, 0], [0, 0, 0], "constant", np.float32(0))
+
+
+def _gathered(x: Node, wanted: NDArray[np.int32], width: int) -> Node:
+    """Pieces of `width` values, in the order of their numbers in `wanted`."""
+    return op.gather(_reshape(x, [-1, width]), op.constant(wanted.reshape(-1)), np.int32(0))
 
 
 def _half(x: Node) -> Node:

@@ -40,13 +40,13 @@ def test_graph_is_the_module(config: AstroMAEConfig, max_matrix_values: int, *, 
 
 
 def test_the_exponential_is_replaced_by_less_than_bf16_rounds_off() -> None:
-    from skyfan.engines.openvino_graph import _polynomial_silu
+    from skyfan.engines.openvino_graph import polynomial_silu
     from skyfan.engines.openvino_import import openvino
     from skyfan.engines.openvino_import import opset13 as op
 
     x = np.linspace(-40, 40, 80001, dtype=np.float32)
     given = op.parameter([len(x)], np.float32)
-    graph = openvino.Model([_polynomial_silu(given)], [given], "silu")
+    graph = openvino.Model([polynomial_silu(given)], [given], "silu")
     found = openvino.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([x])[0]
     difference = np.abs(found - x.astype(np.float64) / (1 + np.exp(-x.astype(np.float64))))
     assert difference[np.abs(x) <= 8].max() < 2.2e-4

@@ -97,9 +97,9 @@ class OpenVINOEngine(Engine):
 
 @dataclass(frozen=True)
 class _Compiler:
-    """Compiles the graphs of one model. Only the transformer's blocks are ever reduced in precision.
+    """Compiles the graphs of one model. In int8 only the transformer's blocks are reduced, in bf16 the image's branch too.
 
-    Raw magnitudes and pixels, and the last layers that scale the redshift, do not survive rounding to 8 bits.
+    Raw magnitudes, and the last layers that scale the redshift, survive neither; raw pixels do not survive 8 bits.
     """
 
     core: openvino.Core
@@ -111,7 +111,7 @@ class _Compiler:
         return self._lanes([self._stage(self._graph().whole())])
 
     def reduced(self, precision: str, ranges: Ranges) -> Lanes:
-        """The same in int8 between `ranges`, or in bf16, where precision is a setting of a whole graph."""
+        """The same in int8 between `ranges`, or in bf16, which is a setting of a whole graph."""
         if precision == "int8":
             return self._lanes([self._stage(self._graph(ranges=ranges).whole())])
         graph = self._graph(bf16=True)

@@ -97,7 +97,7 @@ class OpenVINOEngine(Engine):
 
 @dataclass(frozen=True)
 class _Compiler:
-    """Compiles the graphs of one model. In int8 only the transformer's blocks are reduced, in bf16 the image's branch too.
+    """Compiles the graphs of one model. In int8 the transformer's blocks are reduced, in bf16 the image's branch too.
 
     Raw magnitudes, and the last layers that scale the redshift, survive neither; raw pixels do not survive 8 bits.
     """

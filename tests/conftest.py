@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from numpy.typing import NDArray
 from xdist.scheduler import LoadScopeScheduling
@@ -67,15 +68,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 # Folders and files whose tests share a cluster, containers or an applied module: one process runs each line.
 SHARED_ROOMS = (
     ("tests/backends/slurm/",),
-    ("tests/containers/test_backends_agree.py", "tests/containers/test_comm.py", "tests/containers/test_faults.py"),
+    ("tests/containers/test_backends_agree.py", "tests/containers/test_comm.py"),
     ("tests/localstack/",),
     ("tests/stepfunctions/",),
     tuple(f"tests/terraform/test_{name}.py" for name in ("apply", "definition", "iam", "images", "strict_s3")),
 )
 # What takes longest begins first, so that no process is left alone with it in the end; then what has the most tests.
-LONGEST: tuple[str, ...] = (
-    "tests/containers/test_backends_agree.py",
+LONGEST = (
     "tests/stepfunctions/",
+    "tests/containers/test_faults.py",
+    "tests/containers/test_backends_agree.py",
     "tests/e2e/test_distribution.py",
 )
 
@@ -90,6 +92,12 @@ class ByFile(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         return scope_of(nodeid)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n logical` is one process more than processors: tests wait for almost half of their time, for processes, for
+    deadlines, for containers."""
+    return psutil.cpu_count() + 1
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:

@@ -6,8 +6,8 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
-# Processes that tests are spread over: one for each processor, at most four; `make test WORKERS=0` uses this one. One
-# that dies ends the run with the name of its test: xdist could wait for it for ever.
+# Processes that tests are spread over: one more than processors (tests/conftest.py), at most four; `make test WORKERS=0`
+# uses this one. One that dies ends the run with the name of its test: xdist could wait for it for ever.
 WORKERS ?= logical
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses=4 --max-worker-restart=0
 

@@ -79,6 +79,18 @@ LONGEST = (
     "tests/containers/test_faults.py",
     "tests/containers/test_backends_agree.py",
     "tests/e2e/test_distribution.py",
+    "tests/docs/test_your_model.py",
+    "tests/e2e/collectives/test_faults.py",
+    "tests/fuzz/test_programs.py",
+    "tests/comm/test_check.py",
+    "tests/engines/test_conversion.py",
+    "tests/docs/test_notebooks.py",
+    "tests/e2e/test_results.py",
+    "tests/e2e/test_redshifts.py",
+    "tests/e2e/test_hostile_folder.py",
+    "tests/faults/test_short.py",
+    "tests/backends/slurm/",
+    "tests/docs/test_tutorial.py",
 )
 
 

@@ -6,10 +6,13 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
-# Processes that tests are spread over: one for each processor, at most four; `make test WORKERS=0` uses this one. One
-# that dies ends the run with the name of its test: xdist could wait for it for ever.
+# Processes that tests are spread over: one more than processors (tests/conftest.py), at most four; `make test WORKERS=0`
+# uses this one. One that dies ends the run with the name of its test: xdist could wait for it for ever.
 WORKERS ?= logical
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses=4 --max-worker-restart=0
+
+# Folders with tests that need a Docker engine (tests/conftest.py keeps them here): reading all tests takes a while.
+DOCKER_ROOMS = $(addprefix tests/,containers localstack stepfunctions terraform)
 
 # PyTorch's public index of CPU builds: the default index has builds with gigabytes of CUDA. It is left out
 # where pip has a folder of wheels of its own (pip config get global.find-links), or when set empty.
@@ -32,14 +35,15 @@ $(VENV)/.installed: requirements/run.txt pyproject.toml
 	@$(PIP) --no-deps --editable .
 	@touch $@
 
+# Most modules of the tools are never imported: Python compiles those that are, when they are.
 $(VENV)/.installed-dev: $(VENV)/.installed requirements/dev.txt
 	@echo "installing the tools for tests into $(VENV)"
-	@$(PIP) -r requirements/dev.txt
+	@$(PIP) --no-compile -r requirements/dev.txt
 	@touch $@
 
 $(VENV)/.installed-docs: $(VENV)/.installed requirements/docs.txt
 	@echo "installing the tools for documentation into $(VENV)"
-	@$(PIP) -r requirements/docs.txt
+	@$(PIP) --no-compile -r requirements/docs.txt
 	@touch $@
 
 install: $(VENV)/.installed ## install Skyfan into .venv
@@ -55,7 +59,7 @@ test-fast: install-dev ## the tests that take seconds
 	$(PYTEST) -m "not docker and not slow" --ignore=tests/terraform $(ARGS)
 
 test-docker: install-dev ## the tests that need a Docker engine
-	$(PYTEST) -m docker $(ARGS)
+	$(PYTEST) -m docker $(DOCKER_ROOMS) $(ARGS)
 
 lint: install-dev ## ruff, and the layers of skyfan
 	$(BIN)/ruff check

@@ -3,11 +3,13 @@
 import os
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from numpy.typing import NDArray
 from xdist.scheduler import LoadScopeScheduling
@@ -45,34 +47,74 @@ def pytest_configure() -> None:
 # Rooms whose tests run whole jobs, start processes, compile models or export programs: a second or more each. They are
 # slow as a whole, so that the fast tests stay below a minute.
 SLOW_ROOMS = ("e2e", "comm", "engines", "models", "fuzz", "sandbox", "training", "faults", "docs", "report", "curation")
+# Where `make test-docker` looks.
+DOCKER_ROOMS = ("containers", "localstack", "stepfunctions", "terraform")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the tests of slow rooms."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Marks the tests of slow rooms; a process of several gets its tests in the order of `ByFile`."""
     for item in items:
-        if item.path.relative_to(Path(__file__).parent).parts[0] in SLOW_ROOMS:
+        room = item.path.relative_to(Path(__file__).parent).parts[0]
+        if room in SLOW_ROOMS:
             item.add_marker(pytest.mark.slow)
+        if item.get_closest_marker("docker") and room not in DOCKER_ROOMS:
+            raise pytest.UsageError(f"{item.nodeid} needs Docker: `make test-docker` would not find it")
+    if hasattr(config, "workerinput"):
+        tests = Counter(scope_of(item.nodeid) for item in items)
+        longest = {scope: number for number, scope in enumerate(LONGEST)}
+        items.sort(key=lambda item: (longest.get(scope := scope_of(item.nodeid), len(LONGEST)), -tests[scope]))
 
 
 # Folders and files whose tests share a cluster, containers or an applied module: one process runs each line.
 SHARED_ROOMS = (
     ("tests/backends/slurm/",),
-    ("tests/containers/test_backends_agree.py", "tests/containers/test_comm.py", "tests/containers/test_faults.py"),
+    ("tests/containers/test_backends_agree.py", "tests/containers/test_comm.py"),
     ("tests/localstack/",),
     ("tests/stepfunctions/",),
     tuple(f"tests/terraform/test_{name}.py" for name in ("apply", "definition", "iam", "images", "strict_s3")),
 )
+# What takes longest begins first, so that no process is left alone with it in the end; then what has the most tests.
+LONGEST = (
+    "tests/stepfunctions/",
+    "tests/containers/test_faults.py",
+    "tests/containers/test_backends_agree.py",
+    "tests/e2e/test_distribution.py",
+    "tests/docs/test_your_model.py",
+    "tests/e2e/collectives/test_faults.py",
+    "tests/fuzz/test_programs.py",
+    "tests/comm/test_check.py",
+    "tests/engines/test_conversion.py",
+    "tests/docs/test_notebooks.py",
+    "tests/e2e/test_results.py",
+    "tests/e2e/test_redshifts.py",
+    "tests/e2e/test_hostile_folder.py",
+    "tests/faults/test_short.py",
+    "tests/backends/slurm/",
+    "tests/docs/test_tutorial.py",
+)
+
+
+def scope_of(nodeid: str) -> str:
+    """What is handed to a process whole: a file, for its fixtures' sake, or a line of SHARED_ROOMS."""
+    return next((room[0] for room in SHARED_ROOMS if nodeid.startswith(room)), nodeid.split("::", 1)[0])
 
 
 class ByFile(LoadScopeScheduling):
-    """With `-n 2`: what is handed to a process whole is a file, for its fixtures' sake, or a line of SHARED_ROOMS."""
+    """With `-n 2`: by `scope_of`, in the order of LONGEST."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return next((room[0] for room in SHARED_ROOMS if nodeid.startswith(room)), nodeid.split("::", 1)[0])
+        return scope_of(nodeid)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n logical` is one process more than processors: tests wait for almost half of their time, for processes, for
+    deadlines, for containers."""
+    return psutil.cpu_count() + 1
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
     """Takes the place of `--dist`."""
+    config.option.loadscopereorder = False  # the order is that of the processes' own collections
     return ByFile(config, log)
 
 

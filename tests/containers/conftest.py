@@ -6,6 +6,7 @@ from pathlib import Path
 import boto3
 import pyarrow as pa
 import pytest
+from filelock import FileLock
 
 import skyfan
 from skyfan import store
@@ -67,35 +68,48 @@ def images() -> None:
 
 @pytest.fixture(scope="session")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
-    """960 random galaxies; the model's size makes a rank take seconds, so that faults hit it while it works."""
+    """960 random galaxies; the model's size makes a rank take seconds, so that faults hit it while it works.
+
+    Made by the first process of pytest that needs them."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "inputs"
+    dataset, model, output = folder / "sky.pt", folder / "model.safetensors", folder / "run"
+    with FileLock(f"{folder}.lock", timeout=BUILD_DEADLINE_S):
+        if not folder.exists():
+            folder.mkdir()
+            make_inputs(dataset, model, output)
+    return Inputs(dataset, model, finished(str(output)).predictions)
+
+
+def make_inputs(dataset: Path, model: Path, output: Path) -> None:
+    """Writes the dataset and the model, and runs them in this process."""
     import torch
 
     from skyfan.models import AstroMAE, AstroMAEConfig
     from skyfan.models.checkpoint import write_safetensors
 
-    folder = tmp_path_factory.mktemp("inputs")
-    dataset = make_sample(folder / "sky.pt", SAMPLES).path
+    make_sample(dataset, SAMPLES)
     torch.manual_seed(11)
-    model = folder / "model.safetensors"
     model.write_bytes(write_safetensors(AstroMAE().state_dict(), AstroMAEConfig(), {}))
     job = Job(
         dataset=str(dataset),
         model=str(model),
-        output=str(folder / "run"),
+        output=str(output),
         batch_size=BATCH_SIZE,
         partition_size=PARTITION_BYTES,
     )
     skyfan.run(job, on="process", progress=False)
-    return Inputs(dataset, model, finished(str(folder / "run")).predictions)
 
 
 @pytest.fixture(scope="package")
 def stack(images: None, inputs: Inputs) -> Iterator[Stack]:
     """The servers with two executors, the dataset and the model in their S3; this process uses the same S3.
 
-    For this folder only: containers that are left idle take turns on the processors that the next folder's need."""
+    Each process of pytest has its own, and for this folder only: containers that are left idle take turns on the
+    processors that the next folder's need."""
     require_docker()
-    environment = compose_environment("skyfan-test", EXECUTORS="2")
+    process = os.environ.get("PYTEST_XDIST_WORKER", "alone")
+    environment = compose_environment(f"skyfan-test-{process}", EXECUTORS="2")
     with servers(environment) as running, pytest.MonkeyPatch.context() as patch:
         for name, value in s3_environment(running.endpoint).items():
             patch.setenv(name, value)

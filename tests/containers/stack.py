@@ -102,15 +102,16 @@ class Stack:
 
     def busy_executor(self, run: "DriverRun") -> Container:
         """An executor that has begun a rank of the run and not ended it, as far as its log says."""
+        started_at = run.started_at  # which asks Docker
         deadline = time.monotonic() + JOB_DEADLINE_S
         while time.monotonic() < deadline:
             assert run.running(), f"the job ended too soon:\n{run.logs()}"
             for container in self.containers("executor"):
-                lines = [line for line in log_lines(container) if line.get("timestamp", "") > run.started_at]
+                lines = [line for line in log_lines(container) if line.get("timestamp", "") > started_at]
                 events = [line["event"] for line in lines if line["event"] in (STARTED, *ENDED)]
                 if events and events[-1] == STARTED:
                     return container
-            time.sleep(0.05)
+            time.sleep(0.2)
         raise AssertionError(f"no executor began a rank:\n{run.logs()}")
 
     def freeze_in_mid_rank(self, run: "DriverRun", output: str) -> tuple[Container, int]:

@@ -46,9 +46,11 @@ def function(service: str, folder: Path, environment: dict[str, str]) -> Iterato
         handler = f"services.{service.removesuffix('-torch')}.lambda_handler.handler"
         # Not even the image's own HOME: code that needs a home directory would fail where the image forgets it.
         command = ["env", "-u", "HOME", "-u", "USER", "python", "-m", "awslambdaric", handler]
+        # The image's own check asks a gRPC server, which a function is not: a Python every second while it starts.
+        options = ["--rm", "--no-healthcheck", "--network=host", f"--name={name}"]
         process = subprocess.Popen(
             [
-                *("docker", "run", "--rm", "--network=host", f"--name={name}", *confined, *variables),
+                *("docker", "run", *options, *confined, *variables),
                 *(f"--entrypoint={command[0]}", f"skyfan-{service}:{TAG}", *command[1:]),
             ],
             stdout=log,

@@ -27,7 +27,7 @@ def installed(tmp_path_factory):
         [sys.executable, "-m", "pip", "config", "get", "global.find-links"], capture_output=True, check=False
     )
     index = [] if wheels.returncode == 0 else ["--extra-index-url", TORCH_INDEX]
-    pip = [programs / "python", "-m", "pip", "install", "--quiet", "--no-deps"]
+    pip = [programs / "python", "-m", "pip", "install", "--quiet", "--no-compile", "--no-deps"]
     # torch asks for a newer setuptools than some Pythons bring, and a lock names none.
     _run(folder, *pip, *index, "setuptools>=77.0.3", "--requirement", str(ROOT / "requirements" / "run.txt"))
     _run(folder, *pip, str(wheel))

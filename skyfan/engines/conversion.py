@@ -102,7 +102,7 @@ def convert_model(
 def _why_not(model: LoadedModel, options: RunOptions) -> str | None:
     if options.engine in ("torch", "onnxruntime"):
         return "asked for"
-    if options.random_seed is not None and model.program is not None:
+    if model.program is not None and model.program.draws:
         return "auto: random numbers are torch's"
     if find_spec("openvino") is None:
         return "auto: openvino is not installed"

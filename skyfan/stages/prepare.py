@@ -47,8 +47,9 @@ def prepare(request: PrepareRequest, models: ModelCache, advance: Advance | None
             its redshifts are complex.
     """
     job = request.job
-    model = _joined([_found(one, models, job.random_seed) for one in locate_models(job.models)])
-    _check_random(job, model)
+    found = [_found(one, models, job.random_seed) for one in locate_models(job.models)]
+    _check_random(job, draws=any(draws for _, draws in found))
+    model = _joined([part for part, _ in found])
     layout = _first_layout(job, advance)
     require_real_redshifts([layout])
     engine = models.engine(model.uri, model.digest, job.options, layout, model.parts)
@@ -70,21 +71,23 @@ def prepare(request: PrepareRequest, models: ModelCache, advance: Advance | None
     )
 
 
-def _check_random(job: Job, model: PreparedModel) -> None:
+def _check_random(job: Job, *, draws: bool) -> None:
     """Raises `ModelError` where nothing would draw the random numbers that the job asks for."""
     if job.random_seed is None:
         return
-    if not any(part.format == "program" for part in model.parts or (model,)):
+    if not draws:
         raise ModelError(
-            "--random-seed is for exported programs (.pt2); leave it out, as no other model draws numbers."
+            "--random-seed is for exported programs (.pt2) that draw random numbers, as dropout that is left on does; "
+            "leave it out, as this model draws none."
         )
     if job.engine not in ("auto", "torch"):
         raise ModelError(f"the {job.engine} engine draws no random numbers; leave --engine out with --random-seed.")
 
 
-def _found(named: NamedModel, models: ModelCache, random_seed: int | None) -> PreparedModel:
+def _found(named: NamedModel, models: ModelCache, random_seed: int | None) -> tuple[PreparedModel, bool]:
+    """The model, and whether it draws random numbers."""
     model = models.model(named.uri, random_seed=random_seed)
-    return PreparedModel(
+    prepared = PreparedModel(
         name=named.name,
         uri=model.uri,
         digest=model.digest,
@@ -93,6 +96,7 @@ def _found(named: NamedModel, models: ModelCache, random_seed: int | None) -> Pr
         needs_conversion=_needs_conversion(model),
         warnings=model.warnings,
     )
+    return prepared, model.program is not None and model.program.draws
 
 
 def _joined(parts: Sequence[PreparedModel]) -> PreparedModel:

@@ -34,9 +34,12 @@ def test_a_seed_gives_the_same_predictions_again_and_another_seed_others(sample,
 
 
 def test_randomness_that_was_not_asked_for_or_that_nothing_draws_is_refused(sample, dropout, small_model, tmp_path):
+    calm = tmp_path / "calm.pt2"
+    calm.write_bytes(export(Dropout(), (magnitude(),)))
     for model, options, sentence in (
         (dropout, {}, "--random-seed"),
-        (small_model, {"random_seed": 1}, "exported programs"),
+        (small_model, {"random_seed": 1}, "this model draws none"),
+        (calm, {"random_seed": 1}, "this model draws none"),
         (dropout, {"random_seed": 1, "engine": "openvino"}, "leave --engine out"),
     ):
         with pytest.raises(ModelError, match=sentence):

@@ -25,7 +25,7 @@ class CheckedProgram:
 
     `tensors` are its weights by their value in the graph, lying over the bytes in `contents`; `example_shapes` the
     shapes that it was exported with, in the order of `inputs`; `output_names` those of its tensors, in order;
-    `writes_inputs` tells whether it writes into the tensors it is given.
+    `writes_inputs` tells whether it writes into the tensors it is given, `draws` whether it draws random numbers.
     """
 
     program: Program
@@ -35,6 +35,7 @@ class CheckedProgram:
     example_shapes: tuple[tuple[int, ...], ...]
     output_names: tuple[str, ...]
     writes_inputs: bool
+    draws: bool
 
     @property
     def fixed_batch(self) -> int | None:
@@ -52,13 +53,23 @@ def checked_program(data: bytes, where: str, *, random: bool = False) -> Checked
         archive = ProgramArchive.open(data)
         program = read_program(archive.read(GRAPH))
         writes_inputs = check_calls(program, random=random)
+        draws = random and _draws(program)
         tensors, contents = read_tensors(program.weights, archive)
         inputs, shapes = _taken(program)
     except Refusal as refusal:
         raise ModelError(f"{where} {refusal}.") from refusal
     named = zip(program.output_names, program.outputs, strict=True)
     names = tuple(name for name, output in named if output.tag == TENSOR)
-    return CheckedProgram(program, tensors, contents, inputs, shapes, names, writes_inputs)
+    return CheckedProgram(program, tensors, contents, inputs, shapes, names, writes_inputs, draws)
+
+
+def _draws(program: Program) -> bool:
+    """Whether it is allowed with random numbers alone."""
+    try:
+        check_calls(program)
+    except Refusal:
+        return True
+    return False
 
 
 def _taken(program: Program) -> tuple[tuple[ModelInput, ...], tuple[tuple[int, ...], ...]]:

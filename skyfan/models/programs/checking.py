@@ -60,13 +60,13 @@ _RESULTS = {"List[Tensor]": TENSORS, "int": "as_sym_int", "SymInt": "as_sym_int"
 _MAY_ALIAS = frozenset({"dropout", "feature_dropout", "alpha_dropout", "lift_fresh_copy", "broadcast_to", "tile"})
 IS_RANDOM = (
     "draws random numbers ({}), so that the same row gets another prediction each time; call .eval() before exporting, "
-    "or let it draw them with --random-seed"
+    "or let it draw them with skyfan run --random-seed 1"
 )
 TRAINS = (
     "was exported in training mode ({} with {}=True), so that a row's prediction depends on chance or on the rows "
     "beside it; call .eval() before exporting"
 )
-DROPS = f"{TRAINS}, or let dropout draw with --random-seed"
+DROPS = f"{TRAINS}, or let dropout draw with skyfan run --random-seed 1"
 
 
 def check_calls(program: Program, *, random: bool = False) -> bool:

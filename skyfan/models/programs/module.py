@@ -5,7 +5,8 @@ Besides safety that saves the seconds that `torch.export.load` takes for symboli
 """
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -30,9 +31,9 @@ class ProgramModule(nn.Module):
     """A program as a module of tensors in, one [B, K] tensor out, run on a thread that can write no file.
 
     Several outputs are laid side by side in their order; `outputs` describes those of the last call. A program that was
-    exported for one batch size is given batches of that size, the last one filled up by repeating its last sample. With
-    `random_seed` torch's generator is seeded with it before every call, so that a batch gets the same predictions each
-    time.
+    exported for one batch size is given batches of that size, the last one filled up by repeating its last sample. One
+    that draws random numbers gets them from torch's generator, which is seeded with `random_seed` for every call, so
+    that a batch gets the same predictions each time; the caller's own random numbers go on as if there had been none.
     """
 
     def __init__(self, checked: CheckedProgram, random_seed: int | None = None) -> None:
@@ -49,6 +50,7 @@ class ProgramModule(nn.Module):
                 self.register_buffer(weight.value, values)
         self.outputs: tuple[OutputSpec, ...] = ()
         self._checked, self._seed, self._thread = checked, random_seed, ConfinedThread()
+        self.draws = checked.draws
         self._calls = [(_function(node.target), node) for node in checked.program.graph.nodes]
         self._last_uses = _last_uses(checked)
 
@@ -76,13 +78,20 @@ class ProgramModule(nn.Module):
     def _predict(self, tensors: Sequence[Tensor], threads: int) -> Tensor:
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
-        if self._seed is not None:
-            torch.manual_seed(self._seed)
-        with torch.inference_mode():
+        with torch.inference_mode(), self._seeded(tensors[0].device):
             if self.fixed_batch is None or tensors[0].shape[0] == self.fixed_batch:
                 return self._columns(tensors)
             pieces = zip(*(torch.split(tensor, self.fixed_batch) for tensor in tensors), strict=True)
             return torch.cat([self._filled(piece, self.fixed_batch) for piece in pieces])
+
+    @contextmanager
+    def _seeded(self, device: torch.device) -> Iterator[None]:
+        if self._seed is None or not self.draws:
+            yield
+            return
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(self._seed)
+            yield
 
     def _filled(self, tensors: tuple[Tensor, ...], batch: int) -> Tensor:
         count = tensors[0].shape[0]

@@ -48,8 +48,9 @@ def tried(data: bytes) -> str | None:
     (seed,) = _SEED.unpack_from(data)
     random_seed = None if seed < 0 else seed
     try:
-        outputs = _try_rows(checked_program(data[_SEED.size :], "it", random=random_seed is not None), random_seed)
-        if random_seed is None:
+        checked = checked_program(data[_SEED.size :], "it", random=random_seed is not None)
+        outputs = _try_rows(checked, random_seed)
+        if not checked.draws:
             check_reference(data[_SEED.size :], outputs)
     except ModelError as error:
         return str(error)
@@ -71,15 +72,15 @@ def _try_rows(checked: CheckedProgram, random_seed: int | None) -> NDArray[np.fl
         outputs: NDArray[np.float64] = module(*(torch.from_numpy(values) for values in rows)).double().numpy()
         return outputs
 
-    return require_own_rows(example_rows(checked), predicted, seeded=random_seed is not None)
+    return require_own_rows(example_rows(checked), predicted, draws=checked.draws)
 
 
 def require_own_rows(
-    rows: Sequence[NDArray[Any]], predicted: Callable[[Sequence[NDArray[Any]]], NDArray[Any]], *, seeded: bool = False
+    rows: Sequence[NDArray[Any]], predicted: Callable[[Sequence[NDArray[Any]]], NDArray[Any]], *, draws: bool = False
 ) -> NDArray[Any]:
     """The predictions; raises `ModelError` unless a row's is the same the second time and the same alone.
 
-    `seeded`: a row's random numbers depend on where in its batch it is.
+    `draws`: its random numbers depend on where in its batch a row is, so that it stays there, among copies of itself.
     """
     among = predicted(rows)
     if not _same(among, predicted(rows)):
@@ -87,9 +88,14 @@ def require_own_rows(
             "the program gives the same rows other predictions the second time, as dropout that is left on or weights "
             "that change do; call .eval() before exporting."
         )
-    if seeded:
-        return among
-    alone = np.concatenate([predicted([values[at : at + 1] for values in rows]) for at in range(len(rows[0]))])
+    copies = len(rows[0]) if draws else 1
+
+    alone = np.stack(
+        [
+            predicted([np.repeat(values[at : at + 1], copies, axis=0) for values in rows])[at % copies]
+            for at in range(len(rows[0]))
+        ]
+    )
     if not _same(among, alone):
         raise ModelError(
             "the program gives a row another prediction alone than among others, as batch norm in training mode or a "

@@ -104,3 +104,23 @@ def test_randomness_that_is_asked_for_is_repeatable(tmp_path: Path):
     )
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
+
+
+@pytest.mark.slow
+def test_the_callers_own_random_numbers_are_not_touched(tmp_path: Path):
+    (tmp_path / "drop.pt2").write_bytes(export(Dropout(), (magnitude(),), train=True))
+    model = load_model(str(tmp_path / "drop.pt2"), random_seed=1)
+    before = torch.get_rng_state()
+    model.predict(magnitude())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "train"), [(BatchMean(), False), (nn.Sequential(nn.Dropout(0.5), BatchMean()), True)]
+)
+def test_a_seed_does_not_let_rows_see_each_other(tmp_path: Path, *, train: bool):
+    model = nn.Sequential(nn.Dropout(0.5), BatchMean())
+    (tmp_path / "mean.pt2").write_bytes(export(model, (magnitude(),), train=train))
+    with pytest.raises(ModelError, match="another prediction alone than among others"):
+        load_model(str(tmp_path / "mean.pt2"), random_seed=1)

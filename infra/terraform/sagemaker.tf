@@ -1,5 +1,5 @@
-# Optional: ranks as one processing job of SageMaker, `skyfan run --compute sagemaker`: instances, which share the
-# ranks. Nothing is made but a role; instances live as long as a job.
+# Optional: ranks as one processing job of SageMaker, `skyfan run --compute sagemaker`: its instances share the ranks.
+# Nothing is made but a role; instances live as long as a job.
 
 locals {
   sagemaker = var.enable_sagemaker ? { this = true } : {}

@@ -11,7 +11,7 @@ POINT = (OutputSpec("z_pred", (1,)),)
 
 
 def head_width(components: int) -> int:
-    """Values a sample of a head with `components`; 0: the redshift alone."""
+    """Values a sample of a head with `components` components; 0: the redshift alone."""
     return 1 + 3 * components
 
 

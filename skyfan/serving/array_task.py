@@ -22,7 +22,7 @@ class ArrayTask:
     tasks: int | None = None
 
     def positions(self, ranks: int) -> range:
-        """The task's positions in a list of `ranks`: every `tasks`-th."""
+        """The task's positions in a list of `ranks` ranks: every `tasks`-th."""
         return range(self.position, ranks, self.tasks) if self.tasks else range(self.position, self.position + 1)
 
 

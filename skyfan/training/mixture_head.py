@@ -14,7 +14,7 @@ _SPREAD, _SIGMA = 0.3, 0.3
 
 
 def with_head(model: AstroMAE, components: int) -> AstroMAE:
-    """The model, which takes standardised inputs, with a head of `components`; its redshift stays as it is.
+    """The model, which takes standardised inputs, with a head of `components` components; its redshift stays as it is.
 
     A head of other components is made anew: its means begin around the redshift, its sigmas and weights alike.
     """

@@ -56,8 +56,15 @@ class ProgramModule(nn.Module):
 
     def forward(self, *tensors: Tensor) -> Tensor:
         """Tensors [B, …] in the order of the program's inputs → [B, K]; raises `ModelError` where it fails."""
-        threads = torch.get_num_threads()  # a setting of the calling thread
-        return self._thread.run(lambda: self._predict(tensors, threads))
+        # Settings of the calling thread, as is autocast.
+        threads, kind = torch.get_num_threads(), tensors[0].device.type
+        half = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+
+        def predicted() -> Tensor:
+            with torch.autocast(kind, dtype=half, enabled=half is not None):
+                return self._predict(tensors, threads)
+
+        return self._thread.run(predicted)
 
     @property
     def targets(self) -> list[str]:

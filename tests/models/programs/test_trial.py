@@ -122,3 +122,12 @@ def test_a_seed_does_not_let_rows_see_each_other(tmp_path: Path, *, train: bool)
     (tmp_path / "mean.pt2").write_bytes(export(model, (magnitude(),), train=train))
     with pytest.raises(ModelError, match="another prediction alone than among others"):
         load_model(str(tmp_path / "mean.pt2"), random_seed=1)
+
+
+@pytest.mark.slow
+def test_a_callers_autocast_holds_for_a_program(tmp_path: Path):
+    (tmp_path / "linear.pt2").write_bytes(export(nn.Linear(5, 4), (magnitude(),)))
+    model = load_model(str(tmp_path / "linear.pt2"))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert model.predict(magnitude()).dtype == torch.bfloat16
+    assert model.predict(magnitude()).dtype == torch.float32

@@ -104,7 +104,7 @@ from skyfan.errors import DeviceLost
 from skyfan.serving import executor
 
 class LostGpu(executor.ModelCache):
-    def model(self, *_):
+    def model(self, *_, **_options):
         raise DeviceLost("cuda failed (CUDA error: unspecified launch failure); try again in a new process.")
 
 executor.ModelCache = LostGpu

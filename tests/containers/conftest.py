@@ -1,4 +1,5 @@
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,9 +76,11 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "inputs"
     dataset, model, output = folder / "sky.pt", folder / "model.safetensors", folder / "run"
     with FileLock(f"{folder}.lock", timeout=BUILD_DEADLINE_S):
-        if not folder.exists():
+        if not (folder / "made").exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a process that failed
             folder.mkdir()
             make_inputs(dataset, model, output)
+            (folder / "made").touch()
     return Inputs(dataset, model, finished(str(output)).predictions)
 
 

@@ -22,6 +22,7 @@ from skyfan.models.programs.reading import DTYPES
 from skyfan.models.programs.tensors import StoredTensor
 from skyfan.plain_text import first_line
 from skyfan.sandbox import ConfinedThread
+from skyfan.units import counted
 
 _FORMATS = {1: torch.contiguous_format, 2: torch.channels_last, 3: torch.channels_last_3d, 4: torch.preserve_format}
 _MAX_SHOWN = 300
@@ -116,7 +117,9 @@ class ProgramModule(nn.Module):
         batch = tensors[0].shape[0]
         if any(output.dim() == 0 or output.shape[0] != batch for output in outputs):
             shapes = ", ".join(str(list(output.shape)) for output in outputs)
-            raise ModelError(f"the program put out shapes {shapes} for {batch} samples; each must be [samples, …].")
+            raise ModelError(
+                f"the program put out shapes {shapes} for {counted(batch, 'sample')}; each must be [samples, …]."
+            )
         named = zip(self._checked.output_names, outputs, strict=True)
         self.outputs = tuple(OutputSpec(name, tuple(output.shape[1:])) for name, output in named)
         columns = [output.reshape(batch, -1) for output in outputs]

@@ -34,7 +34,7 @@ def skyfan(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_page_names_extras_that_there_are() -> None:
-    (line,) = re.findall(r'pip install "skyfan\[([a-z,]+)\]"', PAGE)
+    (line,) = re.findall(r'pip install "\.\[([a-z,]+)\]"', PAGE)
     assert set(line.split(",")) == EXTRAS
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert set(declared) >= EXTRAS

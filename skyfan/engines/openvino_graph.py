@@ -240,7 +240,7 @@ def _attended_bf16(q: Node, k: Node, v: Node) -> Node:
 
 
 def polynomial_silu(x: Node) -> Node:
-    """x/(1 + e⁻ˣ) within 2.1e-4 up to 8, and 3.4e-4 · |x| beyond: less than bf16 rounds off."""
+    """x/(1 + e⁻ˣ) within 2.1e-4 up to 8, and 3.4e-4 · |x| beyond: less than bf16 rounds off of x itself."""
     limited = op.clamp(x, -_SIGMOID_LIMIT, _SIGMOID_LIMIT)
     square = op.multiply(op.multiply(limited, limited), np.float32(2 / _SIGMOID_LIMIT**2))
     square = op.subtract(square, np.float32(1))

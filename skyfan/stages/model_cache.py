@@ -16,6 +16,7 @@ from skyfan.models.loading import LoadedModel
 from skyfan.stages.calibration import first_samples
 from skyfan.stages.messages import ModelPart
 
+ModelKey = tuple[str, int | None]
 EngineKey = tuple[str, RunOptions, str]
 
 
@@ -25,8 +26,7 @@ class ModelCache:
 
     threads: int
     device: str = "cpu"
-    _loaded: tuple[str, LoadedModel] | None = None
-    _random_seed: int | None = None
+    _loaded: tuple[ModelKey, LoadedModel] | None = None
     _etag: str = ""
     _engine: tuple[EngineKey, Engine] | None = None
 
@@ -40,12 +40,12 @@ class ModelCache:
         Without `digest` it is the current file: a server outlives a file that is replaced under the same name.
         `random_seed` as for `load_model`.
         """
-        known = self._loaded is not None and (self._loaded[0], self._random_seed) == (uri, random_seed)
-        if self._loaded is None or not known or not self._is_current(uri, self._loaded[1], digest):
+        key = uri, random_seed
+        if self._loaded is None or self._loaded[0] != key or not self._is_current(uri, self._loaded[1], digest):
             # The ETag comes first: a file replaced in between is then loaded once more, never kept.
             etag = _etag_of(uri)
             model = load_model(uri, device=self.device, random_seed=random_seed, planned_digest=digest)
-            self._loaded, self._random_seed = (uri, model), random_seed
+            self._loaded = (key, model)
             self._etag = etag
         return self._loaded[1]
 

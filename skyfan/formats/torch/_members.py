@@ -12,7 +12,7 @@ _MAX_DEPTH = 32
 _MAX_TENSORS = 10_000
 _MAX_SKIPPED = 1_000
 _MAX_MEMBERS = 4_000_000
-# From this number of images of one shape on each is an object; bands or epochs kept as tensors of their own are fewer.
+# At least this many images of one shape are an object each; bands or epochs kept as tensors of their own are fewer.
 _MAX_ALIKE = 64
 _DATASET_CLASS = "torch.utils.data.dataset.TensorDataset"
 

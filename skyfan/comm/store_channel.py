@@ -28,7 +28,7 @@ from skyfan.comm.frames import HEADER, pack_header, require_fit, require_same_op
 from skyfan.comm.peer_monitor import left_error, lost_error
 from skyfan.comm.store_layout import StoreLayout, delete_folders
 from skyfan.comm.waiting import require_running
-from skyfan.errors import Interrupted, LocationError, Transient
+from skyfan.errors import Interrupted, LocationError, SkyfanError, Transient
 
 _POLL_S, _MAX_POLL_S = 0.002, 0.25
 _BEATS_PER_TIMEOUT = 4
@@ -77,7 +77,7 @@ class StoreChannel(Channel):
         self._sent_numbers: dict[int, int] = {}
         self._inboxes = {peer: _Inbox() for peer in range(world_size) if peer != rank}
         self._sending: dict[int, tuple[Request, Future[Any]]] = {}
-        self._seen: dict[int, tuple[str, float]] = {}
+        self._seen: dict[int, tuple[str, float]] = {}  # rank: its heartbeat's ETag, and since when that has not changed
         self._gone: dict[int, PeerLost | None] = {}
         self._checked_at = time.monotonic()
         self._consumed: deque[tuple[float, str]] = deque()
@@ -89,6 +89,8 @@ class StoreChannel(Channel):
         except BaseException:
             self._pool.shutdown(wait=False)
             raise
+        # A rank may die before its first heartbeat: the time without one begins here.
+        self._seen = dict.fromkeys(self._inboxes, ("", time.monotonic()))
         self._heartbeats.start()
 
     def isend(self, dst: int, tag: Tag, parts: Parts, check: int = 0) -> Request:
@@ -120,14 +122,16 @@ class StoreChannel(Channel):
         pause_s = _POLL_S
         with Poisoning(self):
             while True:
+                self.check()
                 progress = self._poll({each.peer for each in pending if not each.done})
                 pending = [each for each in pending if not each.done]
+                # Also where messages keep coming: a root that sends only waits for nobody.
+                self._raise_if_lost(pending)
                 if not pending:
                     return
                 if progress:
                     pause_s = _POLL_S
                     continue
-                self._raise_if_lost(pending)
                 require_running(self._cancelled, str(pending[0].tag))
                 now = time.monotonic()
                 require_time(pending, now, deadline)
@@ -264,7 +268,8 @@ class StoreChannel(Channel):
         if now - self._checked_at < self._heartbeat_timeout_s / _BEATS_PER_TIMEOUT:
             return
         if now - self._checked_at > self._heartbeat_timeout_s:
-            self._seen.clear()  # nothing was read for a while, so that the times of the last changes are not known
+            # Nothing was read for a while, so that the times of the last changes are not known.
+            self._seen = {rank: (etag, now) for rank, (etag, _) in self._seen.items()}
         self._checked_at = now
         self._read_status()
         for lost in self._gone.values():
@@ -284,7 +289,7 @@ class StoreChannel(Channel):
             if int(rank) == self.rank:
                 continue
             if kind == "alive":
-                if self._seen.get(int(rank), ("", 0.0))[0] != info.etag:
+                if self._seen[int(rank)][0] != info.etag:
                     self._seen[int(rank)] = (info.etag, now)
             elif int(rank) not in self._gone:
                 content = json.loads(store.read(info.uri))
@@ -294,8 +299,12 @@ class StoreChannel(Channel):
         number = 0
         while True:
             number += 1
-            # The other ranks tolerate several missing heartbeats.
-            with contextlib.suppress(Transient):
+            try:
                 store.put(self._keys.status_uri(self.rank, "alive"), str(number).encode())
+            except Transient:
+                pass  # the other ranks tolerate several missing heartbeats
+            except SkyfanError as error:
+                self.failure = self.failure or error
+                return
             if self._stopping.wait(self._heartbeat_timeout_s / _BEATS_PER_TIMEOUT):
                 return

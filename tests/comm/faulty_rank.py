@@ -1,7 +1,8 @@
 """One rank as a process that fails on purpose: `python -m tests.comm.faulty_rank` with JSON on standard input.
 
 It repeats one operation until something goes wrong, and prints what. The victim stops in the middle: `kill`
-ends it without a word, `stop` freezes it, so that its connections stay open but nothing answers any more.
+ends it without a word, `stop` freezes it, so that its connections stay open but nothing answers any more. With
+`kill before heartbeat` it has only joined, through a store.
 """
 
 import json
@@ -12,7 +13,8 @@ import time
 
 import numpy as np
 
-from skyfan import comm
+from skyfan import comm, store
+from skyfan.comm.store_layout import StoreLayout
 from skyfan.errors import SkyfanError
 
 OPERATIONS = {
@@ -33,6 +35,11 @@ OPERATIONS = {
 def main() -> None:
     work = json.loads(sys.stdin.readline())
     say({"event": "started"})
+    if work["rank"] == work["victim"] and work["fault"] == "kill before heartbeat":
+        options = work["options"]
+        layout = StoreLayout(options["store"], options["run"], "main", work["rank"], work["world_size"])
+        store.put_new(layout.member_uri, b"joined")
+        fail("kill")
     try:
         with comm.connect(work["rank"], work["world_size"], **work["options"]) as ranks:
             say({"event": "connected", "paths": sorted(set(ranks.paths.values()))})

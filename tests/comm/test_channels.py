@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from skyfan import comm
+from skyfan.errors import LocationError
 from tests.comm.expected import check_all
 from tests.comm.worlds import TOKEN, run_group, run_threads
 
@@ -149,3 +150,14 @@ def test_an_unreachable_server_is_named():
 def test_a_short_token_is_refused(server):
     with pytest.raises(comm.GroupRefused, match="at least 16 characters"):
         comm.connect(0, 1, run="r", channel="relay", rendezvous=server.address, token="short")
+
+
+def test_a_rank_whose_heartbeats_cannot_be_written_fails_by_that_error(tmp_path):
+    run = uuid.uuid4().hex
+    group = tmp_path / "comm" / run / "main"
+    group.mkdir(parents=True)
+    (group / "status").write_text("a file where heartbeats should go")
+    with pytest.raises(LocationError, match="a part of its path is a file"):
+        run_group(
+            2, lambda ranks: ranks.recv(1 - ranks.rank), run, channel="store", store=str(tmp_path), timeout_s=20.0
+        )

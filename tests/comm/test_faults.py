@@ -98,6 +98,13 @@ def test_a_killed_rank_is_named_in_a_store_and_its_objects_are_deleted(channel_o
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
+@pytest.mark.parametrize("operation", ["barrier", "bcast"])
+@pytest.mark.parametrize("channel_options", ["store"], indirect=True)
+def test_a_rank_killed_before_its_first_heartbeat_is_named_in_a_store(channel_options, operation):
+    with ranks_running(channel_options, operation, fault="kill before heartbeat", elements=100) as ranks:
+        require_all_name_the_victim(ranks)
+
+
 @pytest.mark.parametrize("channel_options", ["direct", "relay", "store"], indirect=True)
 def test_a_frozen_rank_whose_connections_stay_open_is_named(channel_options):
     with ranks_running(channel_options, "allreduce", fault="stop", elements=1000) as ranks:

@@ -12,7 +12,7 @@ WORKERS ?= logical
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses=4 --max-worker-restart=0
 
 # Folders with tests that need a Docker engine (tests/conftest.py keeps them here): reading all tests takes a while.
-DOCKER_ROOMS = $(addprefix tests/,containers localstack stepfunctions terraform)
+DOCKER_ROOMS = $(addprefix tests/,containers localstack backends/stepfunctions terraform)
 
 # PyTorch's public index of CPU builds: the default index has builds with gigabytes of CUDA. It is left out
 # where pip has a folder of wheels of its own (pip config get global.find-links), or when set empty.

@@ -48,16 +48,16 @@ def pytest_configure() -> None:
 # slow as a whole, so that the fast tests stay below a minute.
 SLOW_ROOMS = ("e2e", "comm", "engines", "models", "fuzz", "sandbox", "training", "faults", "docs", "report", "curation")
 # Where `make test-docker` looks.
-DOCKER_ROOMS = ("containers", "localstack", "stepfunctions", "terraform")
+DOCKER_ROOMS = ("containers", "localstack", "backends/stepfunctions", "terraform")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Marks the tests of slow rooms; a process of several gets its tests in the order of `ByFile`."""
     for item in items:
-        room = item.path.relative_to(Path(__file__).parent).parts[0]
-        if room in SLOW_ROOMS:
+        path = item.path.relative_to(Path(__file__).parent)
+        if path.parts[0] in SLOW_ROOMS:
             item.add_marker(pytest.mark.slow)
-        if item.get_closest_marker("docker") and room not in DOCKER_ROOMS:
+        if item.get_closest_marker("docker") and not any(path.is_relative_to(room) for room in DOCKER_ROOMS):
             raise pytest.UsageError(f"{item.nodeid} needs Docker: `make test-docker` would not find it")
     if hasattr(config, "workerinput"):
         tests = Counter(scope_of(item.nodeid) for item in items)
@@ -70,12 +70,12 @@ SHARED_ROOMS = (
     ("tests/backends/slurm/",),
     ("tests/containers/test_backends_agree.py", "tests/containers/test_comm.py"),
     ("tests/localstack/",),
-    ("tests/stepfunctions/",),
+    ("tests/backends/stepfunctions/",),
     tuple(f"tests/terraform/test_{name}.py" for name in ("apply", "definition", "iam", "images", "strict_s3")),
 )
 # What takes longest begins first, so that no process is left alone with it in the end; then what has the most tests.
 LONGEST = (
-    "tests/stepfunctions/",
+    "tests/backends/stepfunctions/",
     "tests/containers/test_faults.py",
     "tests/containers/test_backends_agree.py",
     "tests/e2e/test_distribution.py",

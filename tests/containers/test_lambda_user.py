@@ -21,11 +21,11 @@ import pytest
 from skyfan import store
 from skyfan.runs.commit import RunLedger
 from skyfan.runs.folder import RunFolder
+from tests.backends.stepfunctions.runtime_api import Worker, function_environment, runtime_api
 from tests.conftest import Sample
 from tests.containers.stack import TAG
 from tests.docker_engine import require_docker
 from tests.moto_server import moto_server
-from tests.stepfunctions.runtime_api import Worker, function_environment, runtime_api
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 

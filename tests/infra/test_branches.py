@@ -13,8 +13,8 @@ from skyfan.aws_limits import BATCH_MIN_ARRAY_SIZE
 from skyfan.job import Job
 from skyfan.serving import lambda_events as events
 from skyfan.stages.messages import ModelFile
+from tests.backends.stepfunctions.small_interpreter import holds
 from tests.infra.test_lambda_events import resolve
-from tests.stepfunctions.small_interpreter import holds
 
 VARIABLES = Variables("p", "e", "t", "a")
 BATCH, SAGEMAKER = Batch("queue", "rank", "rank-torch", "queue-gpu", "rank-gpu"), SageMaker("role", "image")

@@ -16,10 +16,10 @@ from skyfan import errors, store  # noqa: F401 - the store derives errors of its
 from skyfan.cost.usage import PIPELINE_STATES
 from skyfan.errors import LocationError, SkyfanError
 from skyfan.rpc.lambda_errors import lambda_error
+from tests.backends.stepfunctions.small_interpreter import holds
 from tests.infra.test_lambda_events import tasks
-from tests.stepfunctions.small_interpreter import holds
 
-VALIDATOR = Path(__file__).parents[1] / "stepfunctions" / "validator"
+VALIDATOR = Path(__file__).parents[1] / "backends" / "stepfunctions" / "validator"
 ARN = "arn:aws:lambda:us-east-1:123456789012:function:skyfan-{}"
 VARIABLES = Variables(*(ARN.format(name) for name in ("partitioner", "executor", "executor-torch", "aggregator")))
 

@@ -1,6 +1,6 @@
 """The pipeline's definition on LocalStack, with functions that answer but do no work.
 
-The real services run through it in tests/stepfunctions.
+The real services run through it in tests/backends/stepfunctions.
 """
 
 import json

@@ -25,7 +25,7 @@ from skyfan.job import Job
 from skyfan.reference_payload import parse_execution_input
 from skyfan.stages.messages import PlanRequest, PreparedModel
 from skyfan.stages.plan import plan
-from tests.stepfunctions.on_moto import BUCKET, SETTINGS, make_function
+from tests.backends.stepfunctions.on_moto import BUCKET, SETTINGS, make_function
 
 pytestmark = pytest.mark.slow
 

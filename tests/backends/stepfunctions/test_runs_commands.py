@@ -13,7 +13,7 @@ from skyfan.backends.stepfunctions.executions import list_runs, redrive
 from skyfan.backends.stepfunctions.run_logs import RunLogs
 from skyfan.backends.stepfunctions.state_machine import Machine, find_machine
 from skyfan.errors import BadInput
-from tests.stepfunctions.on_moto import make_function
+from tests.backends.stepfunctions.on_moto import make_function
 
 pytestmark = pytest.mark.slow
 

@@ -19,7 +19,7 @@ from skyfan.serving.array_jobs import array_job
 from skyfan.stages.messages import ModelFile, PlanRequest, PreparedModel
 from skyfan.stages.plan import plan
 from skyfan.stages.starts import write_start
-from tests.stepfunctions.on_moto import BUCKET, make_function
+from tests.backends.stepfunctions.on_moto import BUCKET, make_function
 
 ROLE = "arn:aws:iam::123456789012:role/x"
 

@@ -10,7 +10,7 @@ from skyfan import store
 from skyfan.errors import LocationError
 from skyfan.records import Summary
 from skyfan.runs.commit import RunLedger
-from tests.stepfunctions.deployment import (
+from tests.backends.stepfunctions.deployment import (
     DATA,
     FAULTY,
     commits,

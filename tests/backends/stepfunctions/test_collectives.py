@@ -16,11 +16,11 @@ from skyfan.comm.rank_group import group_token
 from skyfan.rpc.service_token import TOKEN_VARIABLE
 from skyfan.runs.folder import RunFolder
 from skyfan.serving.embedded_rendezvous import EmbeddedServer
-from tests.stepfunctions.deployment import cut_samples
-from tests.stepfunctions.runtime_api import worker
+from tests.backends.stepfunctions.deployment import cut_samples
+from tests.backends.stepfunctions.runtime_api import worker
 
 # Imported, so that pytest finds these fixtures here, too.
-from tests.stepfunctions.test_handlers import (  # noqa: F401
+from tests.backends.stepfunctions.test_handlers import (  # noqa: F401
     begin,
     converted,
     environment,

@@ -6,17 +6,17 @@ from urllib.request import Request, urlopen
 import boto3
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "localstack"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "localstack"))
 
 from localstack_support import CREDENTIALS, REGION
 
 from skyfan import store
 from skyfan.backends.stepfunctions.access import prepare_environment
+from tests.backends.stepfunctions.deployment import BUILD_DEADLINE_S, DATA, Deployment, deployed
+from tests.backends.stepfunctions.on_moto import BUCKET, SETTINGS
 from tests.conftest import Sample, make_sample
 from tests.docker_engine import require_docker
 from tests.moto_server import moto_server
-from tests.stepfunctions.deployment import BUILD_DEADLINE_S, DATA, Deployment, deployed
-from tests.stepfunctions.on_moto import BUCKET, SETTINGS
 
 SAMPLES = 200
 FILES = 40

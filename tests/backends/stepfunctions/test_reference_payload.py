@@ -7,12 +7,12 @@ import pytest
 
 from skyfan import store
 from skyfan.runs.folder import RunFolder
+from tests.backends.stepfunctions.deployment import PIPELINE, predictions
 from tests.conftest import make_sample
-from tests.stepfunctions.deployment import PIPELINE, predictions
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
-PAYLOAD = json.loads((Path(__file__).parents[1] / "data" / "published" / "aws" / "demo input.json").read_text())
+PAYLOAD = json.loads((Path(__file__).parents[2] / "data" / "published" / "aws" / "demo input.json").read_text())
 FILES, RANKS, SAMPLES_PER_FILE = 22, 10, 3
 
 

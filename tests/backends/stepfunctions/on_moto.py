@@ -10,8 +10,8 @@ import boto3
 import pytest
 
 from skyfan import store
+from tests.backends.stepfunctions.deployment import cut_samples
 from tests.moto_server import moto_server, point_to
-from tests.stepfunctions.deployment import cut_samples
 
 BUCKET = "skyfan"
 SETTINGS = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")

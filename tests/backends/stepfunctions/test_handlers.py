@@ -13,8 +13,8 @@ from skyfan import store
 from skyfan.records import RankRecord
 from skyfan.runs.commit import RunLedger
 from skyfan.serving.lambda_events import STATUS_CHANGE
-from tests.stepfunctions.on_moto import BUCKET, moto_account, run_input
-from tests.stepfunctions.runtime_api import worker
+from tests.backends.stepfunctions.on_moto import BUCKET, moto_account, run_input
+from tests.backends.stepfunctions.runtime_api import worker
 
 pytestmark = pytest.mark.slow
 

@@ -17,8 +17,7 @@ from skyfan.errors import RunConflict
 from skyfan.events import MapProgress, Planned
 from skyfan.runs.folder import RunFolder
 from skyfan.serving.stopped_runs import stop_mark_uri
-from tests.e2e import support
-from tests.stepfunctions.deployment import (
+from tests.backends.stepfunctions.deployment import (
     FAULTY,
     commits,
     cut_samples,
@@ -28,6 +27,7 @@ from tests.stepfunctions.deployment import (
     put_faults,
     wait_for,
 )
+from tests.e2e import support
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 

@@ -20,7 +20,7 @@ from typing import Any
 from skyfan_localstack.runtime_api.dispatch import Function, Invocation, Outcome
 from skyfan_localstack.runtime_api.server import RuntimeApiServer
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 _ARN = "arn:aws:lambda:us-east-1:000000000000:function:skyfan"
 _TRACE = "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Sampled=0"
 

@@ -9,8 +9,8 @@ import pytest
 
 from skyfan import store
 from skyfan.runs.folder import RunFolder
+from tests.backends.stepfunctions.deployment import DATA, cut_samples, make_job
 from tests.conftest import make_sample
-from tests.stepfunctions.deployment import DATA, cut_samples, make_job
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 

@@ -21,9 +21,9 @@ from skyfan_localstack.schedulers.server import serving
 
 from skyfan import store
 from skyfan.records import Summary
-from tests.stepfunctions.on_moto import moto_account, run_input
-from tests.stepfunctions.runtime_api import ROOT, worker
-from tests.stepfunctions.small_interpreter import Execution, TaskFailed, execute
+from tests.backends.stepfunctions.on_moto import moto_account, run_input
+from tests.backends.stepfunctions.runtime_api import ROOT, worker
+from tests.backends.stepfunctions.small_interpreter import Execution, TaskFailed, execute
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from skyfan.engines.base import Engine, EngineInfo
 from skyfan.engines.check import Deviation, reference_outputs, require_equal
-from skyfan.engines.openvino_graph import GraphBuilder, Ranges
+from skyfan.engines.openvino_graph import GraphBuilder, Ranges, largest_product
 from skyfan.engines.openvino_import import openvino
 from skyfan.engines.openvino_lanes import Array, Floats, Lanes, Run, Stage
 from skyfan.errors import ModelError
@@ -31,8 +31,21 @@ RANGE_MARGIN = 1.02
 
 def supported_precisions() -> tuple[str, ...]:
     """What this machine's processor computes faster than float32, fastest first."""
-    offered = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return tuple(name for name in ("int8", "bf16") if name.upper() in offered)
+    core = openvino.Core()
+    offered = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    slow = () if "INT8" in offered and sums_int8_exactly(core) else ("int8",)
+    return tuple(name for name in ("int8", "bf16") if name.upper() in offered and name not in slow)
+
+
+def sums_int8_exactly(core: openvino.Core) -> bool:
+    """Whether products of int8 are summed in 32 bits, as instructions for neural networks (VNNI, AMX, Arm's) do.
+
+    Without them OpenVINO sums pairs in 16 bits, which overflow: the largest product there is gives half of its value or
+    less. Nor are such processors faster in int8 than in float32 (benchmarks/NOTES.md, 13).
+    """
+    stage = Stage(core, largest_product(MICRO_BATCH), threads=1)
+    (product,) = stage.request()([np.ones((MICRO_BATCH, MICRO_BATCH), np.float32)])
+    return bool(product.min() > 0.99 * MICRO_BATCH)
 
 
 class OpenVINOEngine(Engine):

@@ -209,6 +209,13 @@ class GraphBuilder:
         return Affine(np.concatenate(weights, 1), bias)
 
 
+def largest_product(size: int) -> openvino.Model:
+    """Values × ones, both [size, size] and in int8 of 0 or −1 to 1: where the values are ones, the largest sums are."""
+    x = _parameter([size, size])
+    ones = _quantised_weight(np.ones((size, size), np.float32))
+    return openvino.Model([op.matmul(_quantised(x, (0.0, 1.0)), ones, False, True)], [x], "largest_product")
+
+
 def _rows(affine: Affine, parts: int) -> Iterator[Affine]:
     """A linear layer as `parts` of equal width."""
     return map(Affine, np.split(affine.weight, parts), np.split(affine.bias, parts))

@@ -1,5 +1,7 @@
 """Engines give torch's outputs, whatever the batch, and refuse what they cannot do."""
 
+import platform
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,12 @@ def test_sample_has_the_same_answer_in_any_batch(loaded: LoadedModel) -> None:
     values = inputs(130)
     alone = engine.predict([tensor[100:101] for tensor in values])
     np.testing.assert_array_equal(engine.predict(values)[100:101], alone)
+
+
+@pytest.mark.skipif(not (sys.platform == "linux" and platform.machine() == "x86_64"), reason="asks Linux on x86")
+def test_int8_is_offered_where_the_processor_has_instructions_for_it() -> None:
+    (flags,) = {line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")}
+    assert ("int8" in supported_precisions()) == any("vnni" in flag or flag == "amx_int8" for flag in flags.split())
 
 
 @pytest.mark.parametrize("precision", ["bf16", "int8"])

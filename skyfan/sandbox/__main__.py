@@ -21,7 +21,7 @@ def main() -> None:
     entry, folder, memory, file_size, parent = sys.argv[1:]
     if sys.platform.startswith("linux"):  # the child does not outlive who asked
         ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != int(parent):  # who asked has died before: no signal comes any more, and nobody keeps the deadline
+    if os.getppid() != int(parent):  # who asked died before: no signal comes any more, and nobody keeps the deadline
         sys.exit(1)
     for limit, value in (
         (resource.RLIMIT_AS, int(memory)),

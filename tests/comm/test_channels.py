@@ -1,13 +1,15 @@
 """The channels as users get them: through a rendezvous server on loopback, or through a store."""
 
 import threading
+import time
 import uuid
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from skyfan import comm
+from skyfan import comm, store
+from skyfan.comm.store_layout import StoreLayout
 from skyfan.errors import LocationError
 from tests.comm.expected import check_all
 from tests.comm.worlds import TOKEN, run_group, run_threads
@@ -161,3 +163,22 @@ def test_a_rank_whose_heartbeats_cannot_be_written_fails_by_that_error(tmp_path)
         run_group(
             2, lambda ranks: ranks.recv(1 - ranks.rank), run, channel="store", store=str(tmp_path), timeout_s=20.0
         )
+
+
+def test_a_rank_that_sends_only_now_and_then_names_a_dead_one_in_a_store(tmp_path):
+    """Each time nothing was read for longer than the heartbeat's time-out, in which both may have been stopped."""
+    run, sent = uuid.uuid4().hex, []
+    dead = StoreLayout(str(tmp_path), run, "main", 1, 2)
+    store.put_new(dead.member_uri, b"joined")
+    store.put(dead.status_uri(1, "alive"), b"1")
+
+    def work():
+        with comm.connect(0, 2, run=run, channel="store", store=str(tmp_path), heartbeat_timeout_s=0.5) as ranks:
+            for number in range(10):
+                time.sleep(0.75)
+                ranks.send(b"", 1)
+                sent.append(number)
+
+    with pytest.raises(comm.PeerLost, match="rank 1 was lost: no sign of life"):
+        work()
+    assert sent

@@ -271,6 +271,21 @@ def test_the_relay_waits_while_a_rank_or_the_server_is_full():
     assert asyncio.run(scenario()) == 0
 
 
+def test_a_sender_that_goes_while_the_server_is_full_takes_no_room_of_its_peer():
+    async def scenario():
+        server, relay_queue = ByteBudget(100), RelayQueue(100)
+        await server.take(100)
+        sending = asyncio.create_task(relay_queue.put(pb.RelayFrame(data=b"x" * 60), server))
+        await asyncio.sleep(0)
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        server.give(100)
+        await asyncio.wait_for(relay_queue.put(pb.RelayFrame(data=b"y" * 60), server), 20)
+        return (await relay_queue.get()).data
+
+    assert asyncio.run(scenario()) == b"y" * 60
+
+
 def test_frames_for_strangers_are_refused(core):
     members = full_group(core)
     with pytest.raises(comm.GroupRefused, match="not one of its peers"):

@@ -111,7 +111,7 @@ class ExecutorPool:
             await asyncio.sleep(REFRESH_S)
             try:
                 await self._refresh()
-            # One's trouble, whatever it is: the others work on, the next look may succeed, and nobody waits for this task.
+            # One's trouble, whatever it is: the others work on, and the next look may succeed; nobody hears this task.
             except Exception as error:  # noqa: BLE001
                 self._trouble = str(error) or type(error).__name__
                 structlog.get_logger("driver").warning("looking for executors failed", error=str(error))

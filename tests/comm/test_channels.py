@@ -112,21 +112,23 @@ def test_a_rank_that_gives_up_is_named_with_its_reason(server):
 @pytest.mark.parametrize("channel", ["relay", "store"])
 def test_a_group_that_does_not_fill_names_who_is_missing(server, tmp_path, channel):
     options = {"rendezvous": server.address} if channel == "relay" else {"store": str(tmp_path)}
-    run = uuid.uuid4().hex
+    run, together = uuid.uuid4().hex, threading.Barrier(2)
 
     def work(rank):
+        together.wait(60)  # who joins after the other's time is missing, too
         with pytest.raises(comm.GroupIncomplete, match=r"ranks 1, 3 did not join"):
-            comm.connect(2 * rank, 4, run=run, channel=channel, token=TOKEN, join_timeout_s=0.8, **options)
+            comm.connect(2 * rank, 4, run=run, channel=channel, token=TOKEN, join_timeout_s=5.0, **options)
 
     run_threads(2, work)
 
 
 def test_two_processes_with_one_rank_in_a_store_are_refused(tmp_path):
-    run = uuid.uuid4().hex
+    run, together = uuid.uuid4().hex, threading.Barrier(2)
 
     def work(rank):
+        together.wait(60)  # who joins after the other has given up is not refused
         try:
-            comm.connect(0, 2, run=run, channel="store", store=str(tmp_path), join_timeout_s=1.0).close()
+            comm.connect(0, 2, run=run, channel="store", store=str(tmp_path), join_timeout_s=5.0).close()
         except (comm.GroupRefused, comm.GroupIncomplete) as error:
             return type(error)
 
@@ -134,11 +136,12 @@ def test_two_processes_with_one_rank_in_a_store_are_refused(tmp_path):
 
 
 def test_ranks_of_another_world_size_in_a_store_are_refused(tmp_path):
-    run = uuid.uuid4().hex
+    run, together = uuid.uuid4().hex, threading.Barrier(2)
 
     def work(rank):
+        together.wait(60)
         with pytest.raises((comm.GroupRefused, comm.GroupIncomplete)) as caught:
-            comm.connect(rank, 2 + rank, run=run, channel="store", store=str(tmp_path), join_timeout_s=1.0)
+            comm.connect(rank, 2 + rank, run=run, channel="store", store=str(tmp_path), join_timeout_s=5.0)
         return str(caught.value)
 
     assert any("world size" in message for message in run_threads(2, work))

@@ -6,6 +6,7 @@
 
 import logging
 import sys
+from contextlib import suppress
 
 import structlog
 
@@ -43,12 +44,26 @@ def configure(service: str | None = None, level: str | None = None) -> None:
         processors=shared,
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         # Asked for at each line: a stream that was replaced since (a test's, a pager's) is not written to.
-        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
+        logger_factory=lambda *_: _Lines(sys.stderr),
         cache_logger_on_first_use=False,
     )
     structlog.contextvars.clear_contextvars()
     if service:
         structlog.contextvars.bind_contextvars(service=service)
+
+
+class _Lines(structlog.WriteLogger):
+    """A line that cannot be written, on a full disk or to a reader that is gone, is lost, and what it tells of goes on.
+
+    Servers log between losing a rank and telling the others of it.
+    """
+
+    def msg(self, message: str) -> None:
+        """Writes a line."""
+        with suppress(OSError, ValueError):  # ValueError: the stream is closed
+            super().msg(message)
+
+    log = debug = info = warn = warning = fatal = failure = err = error = critical = exception = msg
 
 
 _FIRST = ("timestamp", "level", "service", "run_id", "rank", "event")

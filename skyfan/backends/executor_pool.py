@@ -111,8 +111,9 @@ class ExecutorPool:
             await asyncio.sleep(REFRESH_S)
             try:
                 await self._refresh()
-            except (SkyfanError, OSError) as error:  # one's trouble: the others work on, the next look may succeed
-                self._trouble = str(error)
+            # One's trouble, whatever it is: the others work on, and the next look may succeed; nobody hears this task.
+            except Exception as error:  # noqa: BLE001
+                self._trouble = str(error) or type(error).__name__
                 structlog.get_logger("driver").warning("looking for executors failed", error=str(error))
 
     async def _refresh(self) -> None:

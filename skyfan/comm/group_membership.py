@@ -98,6 +98,10 @@ class GroupMembership:
             PeerLost: a rank died or stopped early.
             Interrupted: the caller stopped this rank.
         """
+        # A loss that came behind an answer was not put behind it, and what is waited for does not come any more.
+        failure = self.monitor.failure(needs_server=False)
+        if failure is not None:
+            raise failure
         answer = self._next_answer(kind, deadline)
         if isinstance(answer, SkyfanError):
             raise answer

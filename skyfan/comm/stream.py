@@ -16,7 +16,8 @@ from skyfan.comm.link import Link
 from skyfan.comm.peer_monitor import PeerMonitor, left_error, lost_error
 from skyfan.comm.waiting import pause_s, require_running
 
-_LOSS_GRACE_S = 1.0  # how long the server may take to name the lost rank before a broken connection counts
+# How long the server may take to tell whether a rank whose connection ended was lost or has left, on a busy machine.
+_LOSS_GRACE_S = 5.0
 _ALWAYS = select.EPOLLRDHUP
 _GONE = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 
@@ -170,5 +171,6 @@ class StreamChannel(Channel):
             if self._monitor.has_left(peer):
                 if peer in waited_for:
                     raise left_error(peer)
-            elif self._monitor.server_is_gone or now - since > _LOSS_GRACE_S:
+            # Without the server nobody tells whether it left in order: that is a loss only for those who wait for it.
+            elif peer in waited_for if self._monitor.server_is_gone else now - since > _LOSS_GRACE_S:
                 raise lost_error(peer, self._links[peer].ended or "its connection ended")

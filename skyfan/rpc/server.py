@@ -58,13 +58,23 @@ async def serve(
     log.info("serving", port=port)
     stop = stop_event(watch_stdin=announce)
     if announce:
-        sys.stdout.write(json.dumps({"service": service, "port": port}) + "\n")
-        sys.stdout.flush()
+        announce_ports(service=service, port=port)
     await stop.wait()
     log.info("draining", at_most_s=DRAIN_S)
     await checks.enter_graceful_shutdown()
     await server.stop(DRAIN_S)
     log.info("stopped")
+
+
+def announce_ports(**ports: str | int) -> None:
+    """Writes one line of JSON to standard output, which is standard error from then on.
+
+    Nobody reads more than that line: a library that says much there (ONEDNN_VERBOSE) would block when the pipe is full,
+    and a process that outlives this one would keep the pipe open, by which the parent sees that this one has ended.
+    """
+    sys.stdout.write(json.dumps(ports) + "\n")
+    sys.stdout.flush()
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
 
 def stop_event(*, watch_stdin: bool) -> asyncio.Event:

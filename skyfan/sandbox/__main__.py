@@ -3,6 +3,7 @@
 import ctypes
 import importlib
 import json
+import os
 import resource
 import signal
 import sys
@@ -16,10 +17,12 @@ _SET_DEATH_SIGNAL = 1
 
 
 def main() -> None:
-    """`python -m skyfan.sandbox module:function FOLDER MEMORY_BYTES FILE_BYTES`; stdin holds the bytes to work on."""
-    entry, folder, memory, file_size = sys.argv[1:]
+    """`python -m skyfan.sandbox module:function FOLDER MEMORY_BYTES FILE_BYTES PARENT`; stdin is what it works on."""
+    entry, folder, memory, file_size, parent = sys.argv[1:]
     if sys.platform.startswith("linux"):  # the child does not outlive who asked
         ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != int(parent):  # who asked died before: no signal comes any more, and nobody keeps the deadline
+        sys.exit(1)
     for limit, value in (
         (resource.RLIMIT_AS, int(memory)),
         (resource.RLIMIT_FSIZE, int(file_size)),

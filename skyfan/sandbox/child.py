@@ -50,8 +50,8 @@ def run_in_child(
     """
     with tempfile.TemporaryDirectory(prefix="skyfan-") if folder is None else nullcontext(str(folder)) as name:
         folder = Path(name)
-        sizes = [str(limits.memory_bytes), str(limits.file_bytes)]
-        command = [sys.executable, "-P", "-m", "skyfan.sandbox", entry, name, *sizes]
+        numbers = [str(limits.memory_bytes), str(limits.file_bytes), str(os.getpid())]
+        command = [sys.executable, "-P", "-m", "skyfan.sandbox", entry, name, *numbers]
         environment = {key: os.environ[key] for key in _ENVIRONMENT if key in os.environ}
         environment |= {"HOME": name, "TMPDIR": name}
         with (folder / ERRORS).open("wb") as errors:

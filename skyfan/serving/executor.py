@@ -4,8 +4,9 @@ import asyncio
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import structlog
 from grpc import aio
@@ -29,6 +30,7 @@ SERVICE = "executor"
 FULL_NAME = "skyfan.v1.Executor"
 _PROGRESS_EVERY_S = 0.2
 
+T = TypeVar("T")
 Context = aio.ServicerContext[Envelope, executor_pb2.InferEvent]
 
 
@@ -45,12 +47,12 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServicer):
     async def Prepare(self, request: Envelope, context: object) -> Envelope:
         """Reads the model and tries it."""
         async with self._free():
-            return pack(await asyncio.to_thread(prepare, unpack(request, PrepareRequest), self._models))
+            return pack(await _on_thread(prepare, unpack(request, PrepareRequest), self._models))
 
     async def Convert(self, request: Envelope, context: object) -> Envelope:
         """Leaves the model where ranks load it."""
         async with self._free():
-            return pack(await asyncio.to_thread(convert, unpack(request, ConvertRequest), self._models))
+            return pack(await _on_thread(convert, unpack(request, ConvertRequest), self._models))
 
     async def Infer(self, request: Envelope, context: Context) -> AsyncIterator[executor_pb2.InferEvent]:
         """Computes one rank on a thread of its own; the loop stays free for health checks."""
@@ -86,10 +88,7 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServicer):
         asked = unpack(request, RankCheck)
         async with self._free():
             cancelled = threading.Event()
-            try:
-                return pack(await asyncio.to_thread(check_rank, asked, cancelled))
-            finally:
-                cancelled.set()  # the thread of a call that was cancelled ends, too
+            return pack(await _on_thread(check_rank, asked, cancelled, stop=cancelled.set))
 
     @asynccontextmanager
     async def _free(self) -> AsyncIterator[None]:
@@ -105,6 +104,19 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServicer):
                 self.device_lost = True
                 signal.raise_signal(signal.SIGTERM)
                 raise
+
+
+async def _on_thread(stage: Callable[..., T], *arguments: object, stop: Callable[[], None] = lambda: None) -> T:
+    """The stage's reply. When the call is cancelled, `stop` is called and the thread waited for.
+
+    Only then is the executor free again: the next call's rank would load models in the same cache at the same time.
+    """
+    work = asyncio.create_task(asyncio.to_thread(stage, *arguments))
+    try:
+        return await asyncio.shield(work)
+    finally:
+        stop()
+        await asyncio.gather(work, return_exceptions=True)
 
 
 def _asked(envelope: Envelope) -> InferRequest:

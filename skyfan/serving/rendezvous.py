@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import json
 import resource
 import sys
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ import structlog
 
 from skyfan.errors import BadInput, SkyfanError
 from skyfan.rpc.main import start
-from skyfan.rpc.server import stop_event
+from skyfan.rpc.server import announce_ports, stop_event
 from skyfan.serving.rendezvous_server import RendezvousServer, max_connections
 from skyfan.settings import RendezvousLimits, read
 
@@ -40,9 +39,7 @@ async def serve(address: str, observer_port: int, *, announce: bool) -> None:
     server = RendezvousServer(limits)
     await server.start(host.strip("[]"), int(port), observer_port)
     if announce:
-        ports = {"service": "rendezvous", "port": server.port, "observer_port": server.observer.port}
-        sys.stdout.write(json.dumps(ports) + "\n")
-        sys.stdout.flush()
+        announce_ports(service="rendezvous", port=server.port, observer_port=server.observer.port)
     await stop.wait()
     await server.stop()
 

@@ -87,19 +87,22 @@ class LocalBackend:
 
     def put_new(self, key: str, data: memoryview) -> ObjectInfo:
         with named_errors(key, "written"), _temporary(key, iter([data])) as temporary:
+            info = _info(key, temporary.stat())
             try:
                 _give_name(temporary, key)
             except FileExistsError as error:
                 raise AlreadyExists(f"{key} exists already; nothing was written.") from error
-        return self.head(key)
+        return info
 
     def require_create_only(self, key: str) -> None:
         """Every local file system keeps this, or `put_new` refuses it."""
 
     def upload(self, key: str, chunks: Iterator[memoryview], size_bytes: int) -> ObjectInfo:  # noqa: ARG002
         with named_errors(key, "written"), _temporary(key, chunks) as temporary:
+            # Before it has its name: by that others may replace or remove it at once.
+            info = _info(key, temporary.stat())
             temporary.replace(key)
-        return self.head(key)
+        return info
 
     def list(self, key: str, not_listed: NotListed | None) -> Iterator[ObjectInfo]:
         with named_errors(key, "listed"):

@@ -50,7 +50,10 @@ def healthy():
     return grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": handler})
 
 
-def test_one_failed_look_does_not_end_the_looking():
+@pytest.mark.parametrize(
+    "error", [SkyfanError("an executor did not start."), OSError(24, "many files"), ValueError("x")]
+)
+def test_one_failed_look_does_not_end_the_looking(error):
     async def go():
         async with server([healthy()]) as address:
             looks = 0
@@ -59,7 +62,7 @@ def test_one_failed_look_does_not_end_the_looking():
                 nonlocal looks
                 looks += 1
                 if looks == 2:
-                    raise SkyfanError("an executor did not start.")
+                    raise error
                 return {address} if looks > 2 else set()
 
             async with started(ExecutorPool(discover)) as pool, asyncio.timeout(20), pool.lease() as executor:

@@ -1,13 +1,15 @@
 """The channels as users get them: through a rendezvous server on loopback, or through a store."""
 
 import threading
+import time
 import uuid
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from skyfan import comm
+from skyfan import comm, store
+from skyfan.comm.store_layout import StoreLayout
 from skyfan.errors import LocationError
 from tests.comm.expected import check_all
 from tests.comm.worlds import TOKEN, run_group, run_threads
@@ -110,21 +112,23 @@ def test_a_rank_that_gives_up_is_named_with_its_reason(server):
 @pytest.mark.parametrize("channel", ["relay", "store"])
 def test_a_group_that_does_not_fill_names_who_is_missing(server, tmp_path, channel):
     options = {"rendezvous": server.address} if channel == "relay" else {"store": str(tmp_path)}
-    run = uuid.uuid4().hex
+    run, together = uuid.uuid4().hex, threading.Barrier(2)
 
     def work(rank):
+        together.wait(60)  # who joins after the other's time is missing, too
         with pytest.raises(comm.GroupIncomplete, match=r"ranks 1, 3 did not join"):
-            comm.connect(2 * rank, 4, run=run, channel=channel, token=TOKEN, join_timeout_s=0.8, **options)
+            comm.connect(2 * rank, 4, run=run, channel=channel, token=TOKEN, join_timeout_s=5.0, **options)
 
     run_threads(2, work)
 
 
 def test_two_processes_with_one_rank_in_a_store_are_refused(tmp_path):
-    run = uuid.uuid4().hex
+    run, together = uuid.uuid4().hex, threading.Barrier(2)
 
     def work(rank):
+        together.wait(60)  # who joins after the other has given up is not refused
         try:
-            comm.connect(0, 2, run=run, channel="store", store=str(tmp_path), join_timeout_s=1.0).close()
+            comm.connect(0, 2, run=run, channel="store", store=str(tmp_path), join_timeout_s=5.0).close()
         except (comm.GroupRefused, comm.GroupIncomplete) as error:
             return type(error)
 
@@ -132,11 +136,12 @@ def test_two_processes_with_one_rank_in_a_store_are_refused(tmp_path):
 
 
 def test_ranks_of_another_world_size_in_a_store_are_refused(tmp_path):
-    run = uuid.uuid4().hex
+    run, together = uuid.uuid4().hex, threading.Barrier(2)
 
     def work(rank):
+        together.wait(60)
         with pytest.raises((comm.GroupRefused, comm.GroupIncomplete)) as caught:
-            comm.connect(rank, 2 + rank, run=run, channel="store", store=str(tmp_path), join_timeout_s=1.0)
+            comm.connect(rank, 2 + rank, run=run, channel="store", store=str(tmp_path), join_timeout_s=5.0)
         return str(caught.value)
 
     assert any("world size" in message for message in run_threads(2, work))
@@ -161,3 +166,22 @@ def test_a_rank_whose_heartbeats_cannot_be_written_fails_by_that_error(tmp_path)
         run_group(
             2, lambda ranks: ranks.recv(1 - ranks.rank), run, channel="store", store=str(tmp_path), timeout_s=20.0
         )
+
+
+def test_a_rank_that_sends_only_now_and_then_names_a_dead_one_in_a_store(tmp_path):
+    """Each time nothing was read for longer than the heartbeat's time-out, in which both may have been stopped."""
+    run, sent = uuid.uuid4().hex, []
+    dead = StoreLayout(str(tmp_path), run, "main", 1, 2)
+    store.put_new(dead.member_uri, b"joined")
+    store.put(dead.status_uri(1, "alive"), b"1")
+
+    def work():
+        with comm.connect(0, 2, run=run, channel="store", store=str(tmp_path), heartbeat_timeout_s=0.5) as ranks:
+            for number in range(10):
+                time.sleep(0.75)
+                ranks.send(b"", 1)
+                sent.append(number)
+
+    with pytest.raises(comm.PeerLost, match="rank 1 was lost: no sign of life"):
+        work()
+    assert sent

@@ -19,7 +19,9 @@ pytestmark = pytest.mark.slow
 
 VICTIM = 2
 WORLD_SIZE = 4
-DEADLINE_S = 25.0
+DEADLINE_S = 60.0
+# A rank is silent for seconds where the machine is busy, and a heartbeat in a store waits for the disk.
+HEARTBEAT_S = 6.0
 
 
 class Rank:
@@ -45,7 +47,7 @@ class Rank:
     def end(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 with contextlib.suppress(BrokenPipeError):
@@ -54,7 +56,8 @@ class Rank:
 
 @contextlib.contextmanager
 def ranks_running(options: dict[str, Any], operation: str, **work: Any) -> Iterator[list[Rank]]:
-    given = {"run": uuid.uuid4().hex, "token": TOKEN, "timeout_s": DEADLINE_S, "heartbeat_timeout_s": 2.0} | options
+    times = {"timeout_s": DEADLINE_S, "heartbeat_timeout_s": HEARTBEAT_S}
+    given = {"run": uuid.uuid4().hex, "token": TOKEN} | times | options
     common = {"victim": VICTIM, "fails_at": 5, "fault": "kill", "repeat": 1_000_000, "elements": 30_000} | work
     ranks: list[Rank] = []
     try:
@@ -83,7 +86,7 @@ def test_a_killed_rank_is_named_by_all_others_in_every_operation(channel_options
         require_all_name_the_victim(ranks)
         for number, rank in enumerate(ranks):
             if number != VICTIM:
-                assert rank.process.wait(10) == 0
+                assert rank.process.wait(60) == 0
     wait_until_empty(server)
 
 
@@ -94,7 +97,7 @@ def test_a_killed_rank_is_named_in_a_store_and_its_objects_are_deleted(channel_o
         require_all_name_the_victim(ranks)
         for number, rank in enumerate(ranks):
             if number != VICTIM:
-                assert rank.process.wait(20) == 0
+                assert rank.process.wait(60) == 0
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
@@ -113,7 +116,8 @@ def test_a_frozen_rank_whose_connections_stay_open_is_named(channel_options):
 
 @pytest.mark.parametrize("channel_options", ["direct", "relay", "store"], indirect=True)
 def test_slow_ranks_are_waited_for(channel_options):
-    with ranks_running(channel_options, "allreduce", repeat=4, pause_s=1.5, victim=-1, elements=1000) as ranks:
+    pause_s = 0.75 * HEARTBEAT_S
+    with ranks_running(channel_options, "allreduce", repeat=3, pause_s=pause_s, victim=-1, elements=1000) as ranks:
         for rank in ranks:
             assert rank.process.wait(60) == 0
 
@@ -152,8 +156,9 @@ def test_a_restarted_server_does_not_know_the_group_and_direct_groups_go_on():
 
 
 def wait_until_empty(server: EmbeddedServer) -> None:
-    deadline = time.monotonic() + 10
-    while server.server.registry.member_count and time.monotonic() < deadline:
+    """The server hears of the end of a rank's relay by itself, after or before that of its membership."""
+    registry, deadline = server.server.registry, time.monotonic() + 60
+    while time.monotonic() < deadline and (registry.member_count or registry.queued.used_bytes):
         time.sleep(0.05)
-    assert server.server.registry.group_count == 0
-    assert server.server.registry.queued.used_bytes == 0
+    assert registry.member_count == registry.group_count == 0
+    assert registry.queued.used_bytes == 0

@@ -37,7 +37,7 @@ def close_all(*punchers: Puncher) -> None:
 
 def test_two_ranks_with_one_token_share_one_connection(ports):
     first, second = Puncher(0, "s", TOKEN, ports[:1]), Puncher(1, "s", TOKEN, ports[1:])
-    asyncio.run(punch(first, second, ports, 5.0))
+    asyncio.run(punch(first, second, ports, 60.0))
     first.links[1].sendall(b"to one")
     assert second.links[0].recv(100) == b"to one"
     assert first.links[1].getsockname() == second.links[0].getpeername()
@@ -60,7 +60,7 @@ def test_strangers_do_not_keep_peers_away(ports):
     loopback = "::1" if ports[0].family == socket.AF_INET6 else "127.0.0.1"
     strangers = [socket.create_connection((loopback, ports[number % 2].port)) for number in range(20)]
     strangers[0].sendall(b"GET / HTTP/1.1\r\nHost: skyfan\r\n\r\n" * 10)
-    asyncio.run(punch(first, second, ports, 5.0))
+    asyncio.run(punch(first, second, ports, 60.0))
     assert set(first.links) == {1}
     assert set(second.links) == {0}
     close_all(first, second)

@@ -259,7 +259,7 @@ def test_the_relay_waits_while_a_rank_or_the_server_is_full():
         await asyncio.sleep(0.01)
         assert not blocked.done()
         relay_queue.sent(await relay_queue.get())
-        await asyncio.wait_for(blocked, 1)
+        await asyncio.wait_for(blocked, 60)
         assert server.used_bytes == 20
         over = asyncio.create_task(RelayQueue(10_000).put(pb.RelayFrame(peer=1, data=b"z" * 990), server))
         await asyncio.sleep(0.01)
@@ -271,6 +271,21 @@ def test_the_relay_waits_while_a_rank_or_the_server_is_full():
     assert asyncio.run(scenario()) == 0
 
 
+def test_a_sender_that_goes_while_the_server_is_full_takes_no_room_of_its_peer():
+    async def scenario():
+        server, relay_queue = ByteBudget(100), RelayQueue(100)
+        await server.take(100)
+        sending = asyncio.create_task(relay_queue.put(pb.RelayFrame(data=b"x" * 60), server))
+        await asyncio.sleep(0)
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        server.give(100)
+        await asyncio.wait_for(relay_queue.put(pb.RelayFrame(data=b"y" * 60), server), 20)
+        return (await relay_queue.get()).data
+
+    assert asyncio.run(scenario()) == b"y" * 60
+
+
 def test_frames_for_strangers_are_refused(core):
     members = full_group(core)
     with pytest.raises(comm.GroupRefused, match="not one of its peers"):
@@ -278,7 +293,7 @@ def test_frames_for_strangers_are_refused(core):
 
 
 def test_the_observer_tells_the_address_and_port_it_sees(server):
-    with socket.create_connection(("127.0.0.1", server.server.observer.port), 5) as sock:
+    with socket.create_connection(("127.0.0.1", server.server.observer.port), 60) as sock:
         own = sock.getsockname()
         assert sock.makefile().readline() == f"SKYFAN1 127.0.0.1 {own[1]}\n"
         assert sock.recv(1) == b""
@@ -287,10 +302,10 @@ def test_the_observer_tells_the_address_and_port_it_sees(server):
 def test_health_and_reflection(server):
     with grpc.insecure_channel(server.address) as channel:
         name = "skyfan.v1.Rendezvous"
-        health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=name), timeout=5)
+        health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=name), timeout=60)
         assert health.status == health_pb2.HealthCheckResponse.SERVING
         asked = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
-        listed = next(reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(asked, timeout=5))
+        listed = next(reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(asked, timeout=60))
         assert name in [each.name for each in listed.list_services_response.service]
 
 
@@ -300,7 +315,7 @@ def test_the_shared_token_is_required_on_every_call(monkeypatch):
         run_group(2, lambda ranks: ranks.barrier(), channel="relay", rendezvous=server.address)
         with grpc.insecure_channel(server.address) as channel:
             requests = iter([pb.MemberRequest(heartbeat=pb.Heartbeat())])
-            joined = pb_grpc.RendezvousStub(channel).JoinGroup(requests, timeout=5)
+            joined = pb_grpc.RendezvousStub(channel).JoinGroup(requests, timeout=60)
             with pytest.raises(grpc.RpcError) as caught:
                 next(joined)
     assert "no valid token" in caught.value.details()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from skyfan import comm
 from skyfan.errors import BadInput
 from skyfan.settings import RendezvousLimits, read
 from tests.comm.worlds import run_group
@@ -41,8 +42,28 @@ def test_the_server_drains_on_sigterm_and_lets_a_group_finish():
         return len(ranks.allgather(b"still here"))
 
     assert run_group(3, work, channel="relay", rendezvous=address) == [3] * 3
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert process.returncode == 0
+
+
+def test_a_server_whose_log_cannot_be_written_tells_of_a_lost_rank():
+    command = [sys.executable, "-m", "services.rendezvous", "--address", "127.0.0.1:0", "--observer-port", "0"]
+    with subprocess.Popen([*command, "--announce"], stdin=-1, stdout=-1, stderr=-1, text=True) as process:
+        try:
+            address = f"127.0.0.1:{json.loads(process.stdout.readline())['port']}"
+            process.stderr.close()  # as where a pager or a log's collector ends; a full disk is the same
+
+            def work(ranks):
+                ranks.barrier()
+                if ranks.rank == 2:
+                    raise ValueError("no more")
+                with pytest.raises(comm.PeerLost, match="rank 2 gave up: no more"):
+                    ranks.barrier()
+
+            with pytest.raises(ValueError, match="no more"):
+                run_group(3, work, channel="relay", rendezvous=address)
+        finally:
+            process.kill()
 
 
 def test_the_service_needs_nothing_but_what_its_image_holds():

@@ -1,7 +1,10 @@
 """What runs in the sandbox cannot write, start programs or connect, and how it ends is told in one sentence."""
 
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from skyfan.sandbox import ChildDied, ConfinedThread, Limits, run_in_child, sandbox_status
@@ -45,6 +48,19 @@ def test_a_child_writes_in_its_own_folder_only(tmp_path: Path, monkeypatch: pyte
 def test_how_a_child_ends_is_told(entry: str, limits: Limits, says: str):
     with pytest.raises(ChildDied, match=says):
         run_in_child(f"{ENTRIES}:{entry}", b"", limits)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a child of its parent's death")
+def test_a_child_whose_asker_died_while_it_started_ends():
+    asking = f"from skyfan.sandbox import *; run_in_child('{ENTRIES}:sleep', b'', Limits())"
+    with subprocess.Popen([sys.executable, "-c", asking]) as asker:
+        while not (children := psutil.Process(asker.pid).children()):
+            assert asker.poll() is None
+        asker.kill()  # milliseconds after the start: the child is an interpreter that has run nothing of ours yet
+    _, alive = psutil.wait_procs(children, timeout=60)
+    for child in alive:
+        child.kill()
+    assert not alive
 
 
 @needs_landlock

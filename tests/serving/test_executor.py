@@ -6,12 +6,13 @@ import json
 import logging
 import subprocess
 import sys
+import threading
 
 import pytest
 from grpc import aio
 
 from skyfan.backends.process import ProcessServices
-from skyfan.errors import DeviceLost, RankTooLarge
+from skyfan.errors import Busy, DeviceLost, ModelError, RankTooLarge
 from skyfan.job import Job
 from skyfan.records import RankRecord
 from skyfan.rpc.envelope import pack, unpack
@@ -44,9 +45,9 @@ def request_(sample, small_model, tmp_path):
 
 
 @contextlib.asynccontextmanager
-async def executor():
+async def executor(models=None):
     server = aio.server(interceptors=[CallInterceptor("executor")])
-    add_ExecutorServicer_to_server(ExecutorServicer(ModelCache(threads=1)), server)
+    add_ExecutorServicer_to_server(ExecutorServicer(models or ModelCache(threads=1)), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -96,6 +97,55 @@ def test_a_cancelled_rank_leaves_no_complaint_behind(request_, caplog):
     with caplog.at_level(logging.ERROR, "asyncio"):
         assert asyncio.run(go())
     assert "never retrieved" not in caplog.text
+
+
+class Held(ModelCache):
+    """Loads no model before it is told to, and counts the threads that ask for one."""
+
+    def __init__(self):
+        super().__init__(threads=1)
+        self.asked, self.go_on, self.at_work, self.most = threading.Event(), threading.Event(), 0, 0
+
+    def model(self, *_, **_options):
+        self.at_work += 1
+        self.most = max(self.most, self.at_work)
+        self.asked.set()
+        try:
+            assert self.go_on.wait(60)
+            raise ModelError("nothing was loaded")
+        finally:
+            self.at_work -= 1
+
+
+def test_an_executor_is_busy_until_the_thread_of_a_cancelled_call_has_ended(sample, small_model, tmp_path):
+    job = Job(dataset=str(sample.path), model=str(small_model), output=str(tmp_path / "run"))
+    asked, models = pack(PrepareRequest(job=job)), Held()
+
+    async def error_of_prepare(stub):
+        with pytest.raises(aio.AioRpcError) as caught:
+            await stub.Prepare(asked, timeout=60)
+        return error_of(caught.value, "executor")
+
+    async def go():
+        async with executor(models) as stub:
+            try:
+                call = stub.Prepare(asked)
+                assert await asyncio.to_thread(models.asked.wait, 60)
+                call.cancel()
+                # The server hears of it a moment later; before that the executor is busy in any case.
+                for _ in range(20):
+                    assert isinstance(await asyncio.wait_for(error_of_prepare(stub), 60), Busy)
+                    await asyncio.sleep(0.02)
+            finally:
+                models.go_on.set()
+            for _ in range(1000):
+                if not isinstance(error := await error_of_prepare(stub), Busy):
+                    break
+                await asyncio.sleep(0.02)
+            return error
+
+    assert isinstance(asyncio.run(go()), ModelError)
+    assert models.most == 1
 
 
 LOST_GPU = """

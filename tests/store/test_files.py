@@ -1,5 +1,6 @@
 """What only local files have: permissions, folders, temporaries."""
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -52,6 +53,26 @@ def test_readers_see_the_old_or_the_new_content_and_never_a_mixture(tmp_path):
         stop.set()
         writer.join()
     assert [info.uri for info in store.list(tmp_path)] == [str(uri)]
+
+
+@pytest.mark.parametrize("put", [store.put, store.put_new])
+def test_what_is_removed_as_soon_as_it_is_there_was_written(tmp_path, put):
+    """As the last rank of a group does with what the others have just left."""
+    uri, stop = str(tmp_path / "x"), threading.Event()
+
+    def remove():
+        while not stop.is_set():
+            store.delete(uri)
+
+    removing = threading.Thread(target=remove)
+    removing.start()
+    try:
+        for _ in range(100):
+            with contextlib.suppress(store.AlreadyExists):
+                assert put(uri, b"1").size_bytes == 1
+    finally:
+        stop.set()
+        removing.join(60)
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path):

@@ -60,7 +60,11 @@ class RelayQueue:
         if self._closed:
             return
         await self._budget.take(size_bytes)
-        await server.take(size_bytes)
+        try:
+            await server.take(size_bytes)
+        except asyncio.CancelledError:  # the sender is gone
+            self._budget.give(size_bytes)
+            raise
         self._server = server
         if self._closed:
             server.give(size_bytes)

@@ -78,7 +78,7 @@ class StoreChannel(Channel):
         self._inboxes = {peer: _Inbox() for peer in range(world_size) if peer != rank}
         self._sending: dict[int, tuple[Request, Future[Any]]] = {}
         self._seen: dict[int, tuple[str, float]] = {}  # rank: its heartbeat's ETag, and since when that has not changed
-        self._pardoned: dict[int, str] = {}  # rank: the ETag whose age was not known once
+        self._restarted: dict[int, str] = {}  # rank: the ETag whose time was begun again
         self._gone: dict[int, PeerLost | None] = {}
         self._checked_at = time.monotonic()
         self._consumed: deque[tuple[float, str]] = deque()
@@ -272,7 +272,7 @@ class StoreChannel(Channel):
         self._checked_at = now
         self._read_status()
         if unwatched:
-            self._pardon(now)
+            self._begin_again(now)
         for lost in self._gone.values():
             if lost is not None:
                 raise lost
@@ -283,14 +283,14 @@ class StoreChannel(Channel):
             if request.peer in self._gone and not self._poll({request.peer}) and not request.done:
                 raise left_error(request.peer)
 
-    def _pardon(self, now: float) -> None:
+    def _begin_again(self, now: float) -> None:
         """Nothing was read for a while before `now`: the others may have been stopped with this rank, as machines are.
 
-        A heartbeat that has not changed is pardoned once: else a root that sends only, now and then, missed no rank.
+        The time of a heartbeat begins again once: else a root that sends only, now and then, would never miss a rank.
         """
         for rank, (etag, since) in self._seen.items():
-            if since <= now and self._pardoned.get(rank) != etag:
-                self._pardoned[rank], self._seen[rank] = etag, (etag, now)
+            if since <= now and self._restarted.get(rank) != etag:
+                self._restarted[rank], self._seen[rank] = etag, (etag, now)
 
     def _read_status(self) -> None:
         now = time.monotonic()

@@ -4,12 +4,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 
-from skyfan import store
+from skyfan import comm, store
 from skyfan.errors import LocationError, Transient
 
 pytestmark = pytest.mark.slow
@@ -192,3 +193,13 @@ def test_calls_of_other_threads_can_be_abandoned(proxy):
     store.abandon_calls()
     thread.join(15)
     assert ended == ["CancelledError"]
+
+
+def test_a_rank_leaves_its_group_in_seconds_where_the_store_hangs(proxy):
+    ranks = comm.connect(0, 1, run="hanging", channel="store", store=ROOT)
+    ranks.barrier()
+    proxy.fault = lambda *_: "hang"
+    began = time.monotonic()
+    with pytest.raises(comm.CommError, match="could not be told"):
+        ranks.close()
+    assert time.monotonic() - began < 30  # it gives up after 5 s, where the store's own time-out is a minute

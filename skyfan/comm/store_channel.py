@@ -316,7 +316,9 @@ class StoreChannel(Channel):
                 store.put(self._keys.status_uri(self.rank, "alive"), str(number).encode())
             except Transient:
                 pass  # the other ranks tolerate several missing heartbeats
-            except SkyfanError as error:
+            except Exception as error:  # noqa: BLE001 (nobody hears this thread, and the others take this rank for lost)
+                if not isinstance(error, SkyfanError):
+                    error = CommError(f"this rank's heartbeats ended: {type(error).__name__} {error}".rstrip() + ".")
                 self.failure = self.failure or error
                 return
             if self._stopping.wait(self._heartbeat_timeout_s / _BEATS_PER_TIMEOUT):

@@ -203,3 +203,22 @@ def test_a_rank_leaves_its_group_in_seconds_where_the_store_hangs(proxy):
     with pytest.raises(comm.CommError, match="could not be told"):
         ranks.close()
     assert time.monotonic() - began < 30  # it gives up after 5 s, where the store's own time-out is a minute
+
+
+def test_a_rank_whose_heartbeat_was_abandoned_does_not_go_on_without(proxy):
+    """Another run of this process was interrupted, and nobody waits for requests any more."""
+    hanging = threading.Event()
+
+    def hang(_method, path, _headers):
+        if not path.endswith("0-alive"):
+            return ""
+        hanging.set()
+        return "hang"
+
+    with comm.connect(0, 1, run="abandoned", channel="store", store=ROOT, heartbeat_timeout_s=2.0) as ranks:
+        proxy.fault = hang
+        assert hanging.wait(60)
+        store.abandon_calls()
+        deadline = time.monotonic() + 60
+        with pytest.raises(comm.CommError, match="heartbeats ended: CancelledError"):
+            all(ranks.barrier() is None for _ in iter(lambda: time.monotonic() < deadline, False))

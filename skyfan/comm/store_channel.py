@@ -9,7 +9,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -34,6 +34,7 @@ _POLL_S, _MAX_POLL_S = 0.002, 0.25
 _BEATS_PER_TIMEOUT = 4
 _THREADS = 8
 _DELETE_AFTER_S = 1.0
+_LEAST_CLOSE_S = 1.0
 
 
 class _Inbox:
@@ -141,18 +142,20 @@ class StoreChannel(Channel):
 
     def close(self, failed: BaseException | None, timeout_s: float) -> None:
         """End this rank's part; see `Channel.close`."""
+        deadline = time.monotonic() + timeout_s
         self._stopping.set()
         self._heartbeats.join(timeout_s)
-        # On a thread of its own: a store that does not answer must not delay this rank's end.
-        closing = threading.Thread(target=self._pool.shutdown, name="skyfan-comm-close", daemon=True)
-        closing.start()
-        closing.join(timeout_s)
+        _ended_by(deadline, self._pool.shutdown)
         culprit, error = self.rank, ""
         if isinstance(failed, PeerLost) and failed.rank is not None:
             culprit, error = failed.rank, str(failed)
         elif failed is not None:
             error = f"rank {self.rank} gave up: {str(failed) or type(failed).__name__}"
-        store.put(self._keys.status_uri(self.rank, "gone"), json.dumps({"error": error, "culprit": culprit}).encode())
+        uri, told = self._keys.status_uri(self.rank, "gone"), json.dumps({"error": error, "culprit": culprit}).encode()
+        if not _ended_by(deadline, lambda: store.put(uri, told)):
+            if failed is None:
+                raise CommError(f"the end of rank {self.rank} could not be told: {self._keys.prefix} does not answer.")
+            return  # the others miss its heartbeat
         # Not finding what was there a moment ago means that another rank was the last and has deleted it.
         with contextlib.suppress(LocationError):
             self._delete_if_last(failed)
@@ -313,8 +316,31 @@ class StoreChannel(Channel):
                 store.put(self._keys.status_uri(self.rank, "alive"), str(number).encode())
             except Transient:
                 pass  # the other ranks tolerate several missing heartbeats
-            except SkyfanError as error:
+            except Exception as error:  # noqa: BLE001 (nobody hears this thread, and the others take this rank for lost)
+                if not isinstance(error, SkyfanError):
+                    error = CommError(f"this rank's heartbeats ended: {type(error).__name__} {error}".rstrip() + ".")
                 self.failure = self.failure or error
                 return
             if self._stopping.wait(self._heartbeat_timeout_s / _BEATS_PER_TIMEOUT):
                 return
+
+
+def _ended_by(deadline: float, work: Callable[[], object]) -> bool:
+    """Whether `work` has ended by then, at least a second from now; raises what it raised.
+
+    On a thread of its own: a store that does not answer must not delay a rank's end.
+    """
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 (raised again below)
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="skyfan-comm-close", daemon=True)
+    thread.start()
+    thread.join(max(_LEAST_CLOSE_S, deadline - time.monotonic()))
+    if errors:
+        raise errors[0]
+    return not thread.is_alive()

@@ -52,8 +52,8 @@ def test_without_a_server_a_rank_that_ends_costs_nobody_who_waits_for_another(wa
 def test_a_rank_that_left_in_order_is_no_loss_where_the_server_tells_it_late(waiting):
     """As on a busy machine: the thread that hears the server runs seconds after the connection has ended."""
     waiting.of_0[1].close()
-    told = threading.Timer(2.0, waiting.monitor.peer_left, (0,))
-    late = threading.Timer(2.5, waiting.rank_2.send, (b"late", 1))
+    told = threading.Timer(1.5, waiting.monitor.peer_left, (0,))
+    late = threading.Timer(1.8, waiting.rank_2.send, (b"late", 1))
     for timer in (told, late):
         timer.start()
     assert waiting.ranks.recv(2) == b"late"

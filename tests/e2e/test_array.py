@@ -15,6 +15,7 @@ from skyfan.serving.rank_job import run_rank_job
 from skyfan.stages.failure_files import RankFailure, read_failures, write_failure
 from skyfan.stages.starts import read_start, write_start
 from tests.command import skyfan
+from tests.conftest import make_sample
 from tests.e2e.support import assert_equal_z, make_job, predictions, run
 
 RANKS = 5
@@ -25,6 +26,15 @@ def planned(sample, small_model, tmp_path):
     """A planned run of five ranks, of which none is computed."""
     output = tmp_path / "run"
     plan(sample, small_model, output)
+    return output
+
+
+@pytest.fixture
+def planned_long(small_model, tmp_path):
+    """A planned run whose first rank is at work for seconds, so that a signal that comes late still finds it there."""
+    output, long = tmp_path / "run", make_sample(tmp_path / "long.pt", samples=800)
+    words = ("--dataset", long.path, "--model", small_model, "--output", output, "--world-size", 1, "--batch-size", 1)
+    skyfan("plan", *words, "--write", "--json")
     return output
 
 
@@ -153,32 +163,32 @@ def test_what_an_array_does_not_promise_is_refused_and_nothing_is_written(sample
 
 
 @pytest.mark.parametrize("entry", [("skyfan", "rank"), ("services.executor.job",)])
-def test_sigterm_ends_a_rank_as_worth_another_try_and_leaves_nothing_partial(planned, entry):
+def test_sigterm_ends_a_rank_as_worth_another_try_and_leaves_nothing_partial(planned_long, entry):
     process = subprocess.Popen(
-        [sys.executable, "-m", *entry, str(planned), "--index", "0"],
+        [sys.executable, "-m", *entry, str(planned_long), "--index", "0"],
         env=os.environ | {"SKYFAN_LOG_FORMAT": "json"},
         stderr=subprocess.PIPE,
         text=True,
     )
     with process:
         first = process.stderr.readline()
-        process.send_signal(signal.SIGTERM)  # while it loads the model
+        process.send_signal(signal.SIGTERM)  # while it loads the model, or computes
         rest = process.stderr.read()
-        code = process.wait(timeout=10)
+        code = process.wait(timeout=60)
     assert "rank started" in first
     assert code == 75, rest
-    assert not (planned / "predictions").exists()
-    assert list(failures(planned)) == [0]
-    assert run_rank_job(str(planned), index=0) == 0
+    assert not (planned_long / "predictions").exists()
+    assert list(failures(planned_long)) == [0]
+    assert run_rank_job(str(planned_long), index=0) == 0
 
 
-def test_sigterm_before_the_rank_begins_is_worth_another_try(planned):
-    process = subprocess.Popen([sys.executable, "-X", "importtime", "-m", "skyfan", "rank", str(planned)], stderr=-1)
-    with process:
+def test_sigterm_before_the_rank_begins_is_worth_another_try(planned_long):
+    command = [sys.executable, "-X", "importtime", "-m", "skyfan", "rank", str(planned_long), "--index", "0"]
+    with subprocess.Popen(command, stderr=-1) as process:
         while b"skyfan.errors" not in process.stderr.readline():
             pass
         while b"typer" not in process.stderr.readline():
             pass
         process.send_signal(signal.SIGTERM)
         process.stderr.read()
-        assert process.wait(timeout=10) == 75
+        assert process.wait(timeout=60) == 75

@@ -4,12 +4,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 
-from skyfan import store
+from skyfan import comm, store
 from skyfan.errors import LocationError, Transient
 
 pytestmark = pytest.mark.slow
@@ -149,17 +150,20 @@ def test_the_region_of_a_bucket_is_found(proxy):
 def test_ctrl_c_ends_a_call_that_hangs(proxy):
     hanging = threading.Event()
 
-    def hang(*_):
+    def hang(method, *_):
+        if method == "HEAD":
+            return ""
         hanging.set()
         return "hang"
 
     proxy.fault = hang
-    program = f"from skyfan import store; store.read('{ROOT}/x')"
+    # A store that has answered once is waited for 20 s, and asked again.
+    program = f"from skyfan import store; store.head('{ROOT}/x'); store.read('{ROOT}/x')"
     child = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
     try:
         assert hanging.wait(60)
         child.send_signal(signal.SIGINT)
-        _, said = child.communicate(timeout=4)  # the read alone would wait longer, and try again
+        _, said = child.communicate(timeout=15)
     finally:
         child.kill()
         child.wait()
@@ -174,6 +178,8 @@ def test_calls_of_other_threads_can_be_abandoned(proxy):
         hanging.set()
         return "hang"
 
+    store.head(f"{ROOT}/x")  # a store that has answered once is waited for 20 s, and asked again
+
     def read():
         try:
             store.read(f"{ROOT}/x")
@@ -185,5 +191,34 @@ def test_calls_of_other_threads_can_be_abandoned(proxy):
     thread.start()
     assert hanging.wait(60)
     store.abandon_calls()
-    thread.join(4)
+    thread.join(15)
     assert ended == ["CancelledError"]
+
+
+def test_a_rank_leaves_its_group_in_seconds_where_the_store_hangs(proxy):
+    ranks = comm.connect(0, 1, run="hanging", channel="store", store=ROOT)
+    ranks.barrier()
+    proxy.fault = lambda *_: "hang"
+    began = time.monotonic()
+    with pytest.raises(comm.CommError, match="could not be told"):
+        ranks.close()
+    assert time.monotonic() - began < 30  # it gives up after 5 s, where the store's own time-out is a minute
+
+
+def test_a_rank_whose_heartbeat_was_abandoned_does_not_go_on_without(proxy):
+    """Another run of this process was interrupted, and nobody waits for requests any more."""
+    hanging = threading.Event()
+
+    def hang(_method, path, _headers):
+        if not path.endswith("0-alive"):
+            return ""
+        hanging.set()
+        return "hang"
+
+    with comm.connect(0, 1, run="abandoned", channel="store", store=ROOT, heartbeat_timeout_s=2.0) as ranks:
+        proxy.fault = hang
+        assert hanging.wait(60)
+        store.abandon_calls()
+        deadline = time.monotonic() + 60
+        with pytest.raises(comm.CommError, match="heartbeats ended: CancelledError"):
+            all(ranks.barrier() is None for _ in iter(lambda: time.monotonic() < deadline, False))

@@ -35,7 +35,8 @@ def test_a_rank_that_died_after_its_commit_counts_and_the_summary_names_it(plann
 def test_a_rank_that_never_comes_costs_the_others_a_deadline_and_nothing_else(
     planned, group, expected_z, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(collective_session, "START_TIMEOUT_S", 1.0)
+    # Within it both come that do come, each from a thread that loads its model first.
+    monkeypatch.setattr(collective_session, "START_TIMEOUT_S", 6.0)
     records = infer(planned[:2], group)
     for record in records:
         assert record.collectives.state == "failed"
@@ -154,12 +155,13 @@ def test_errors_after_a_resume_say_the_group_rank_of_this_rank(planned, group, m
     assert record.collectives.error.endswith("(numbers are group ranks; rank 2 is 0)")
 
 
-def test_no_wait_outlasts_what_the_caller_gives(planned, group):
+def test_no_wait_outlasts_what_the_caller_gives(planned, group, monkeypatch):
+    monkeypatch.setattr(collective_session, "START_SHARE", 0.1)  # the rest is for the rank, on a busy machine
     began = time.monotonic()
-    control = core.Control(remaining_s=lambda: began + 12 - time.monotonic())
+    control = core.Control(remaining_s=lambda: began + 30 - time.monotonic())
     record = infer(planned[:1], group, [control])[0]
     assert record.collectives.state == "failed"
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 30
 
 
 @pytest.mark.slow

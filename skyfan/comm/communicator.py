@@ -141,7 +141,10 @@ class Communicator:
         return reductions.scan(self._operation(Op.SCAN, timeout_s), prepared, reduction)
 
     def close(self, failed: BaseException | None = None) -> None:
-        """Leave the group, within 5 s. `failed` is why this rank stops early: the other ranks then fail naming it."""
+        """Leave the group, within 5 s (15 where a store hangs).
+
+        `failed` is why this rank stops early: the other ranks then fail naming it.
+        """
         if self._closed:
             return
         self._closed = True

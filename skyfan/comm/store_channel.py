@@ -34,7 +34,7 @@ _POLL_S, _MAX_POLL_S = 0.002, 0.25
 _BEATS_PER_TIMEOUT = 4
 _THREADS = 8
 _DELETE_AFTER_S = 1.0
-_LEAST_CLOSE_S = 1.0
+_LEAST_CLOSE_S = 5.0  # disks of busy machines need seconds to sync a file
 
 
 class _Inbox:
@@ -326,7 +326,7 @@ class StoreChannel(Channel):
 
 
 def _ended_by(deadline: float, work: Callable[[], object]) -> bool:
-    """Whether `work` has ended by then, at least a second from now; raises what it raised.
+    """Whether `work` has ended by then, at least `_LEAST_CLOSE_S` from now; raises what it raised.
 
     On a thread of its own: a store that does not answer must not delay a rank's end.
     """

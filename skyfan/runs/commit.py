@@ -5,6 +5,7 @@ fails and the first one's record is the answer.
 """
 
 import re
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from skyfan import store
-from skyfan.errors import LocationError, RunConflict, Transient
+from skyfan.errors import Interrupted, LocationError, RunConflict, Transient
 from skyfan.planning import Plan, has_same_files
 from skyfan.records import RankRecord
 from skyfan.runs import predictions
@@ -35,7 +36,9 @@ _REMOVERS = 16
 class RunLedger(RunFolder):
     """A run's folder with its commit protocol: which run has claimed it, and which ranks are committed."""
 
-    def claim(self, plan: Plan, *, resume: bool, result_row_bytes: int = 0) -> tuple[Plan, list[int]]:
+    def claim(
+        self, plan: Plan, *, resume: bool, result_row_bytes: int = 0, cancelled: threading.Event | None = None
+    ) -> tuple[Plan, list[int]]:
         """Writes plan.json; returns the plan that counts, and the ranks that this very run has committed before.
 
         Another run's folder is refused and left as it is. The same run keeps its plan, and reads its files where
@@ -45,6 +48,7 @@ class RunLedger(RunFolder):
         Raises:
             RunConflict: the folder belongs to another run; the sentence says what differs.
             LocationError: it cannot be written, or its store does not keep writers apart.
+            Interrupted: `cancelled` was set while results were removed.
         """
         store.require_create_only(self.uri)
         ledger = self
@@ -63,7 +67,7 @@ class RunLedger(RunFolder):
             if plan is not earlier:
                 store.put(self.plan_uri, _plan_bytes(plan))
             if not resume:
-                ledger.remove_results(plan)
+                ledger.remove_results(plan, cancelled or threading.Event())
         return plan, ledger.committed_of(plan)
 
     def _extended(self, earlier: Plan, more: Plan, plan: Plan, result_row_bytes: int) -> Plan:
@@ -99,13 +103,23 @@ class RunLedger(RunFolder):
         """Ranks of the plan whose predictions are there, in order."""
         return sorted(set(plan.working_ranks).intersection(self.committed_ranks()))
 
-    def remove_results(self, plan: Plan) -> None:
-        """Removes results of this run's own, by name: whatever else lies in the folder is somebody's."""
+    def remove_results(self, plan: Plan, cancelled: threading.Event) -> None:
+        """Removes results of this run's own, by name: whatever else lies in the folder is somebody's.
+
+        Raises:
+            Interrupted: `cancelled` was set. The rest stays: ranks of the next start may commit by those names.
+        """
+
+        def remove(uri: str) -> None:
+            if cancelled.is_set():
+                raise Interrupted(f"{self.uri}: removing earlier results was stopped; those that are left count.")
+            store.delete(uri)
+
         results = [self.summary_uri, self.combined_uri, self.report_uri]
         for rank in self.committed_of(plan):
             results += [self.predictions_uri(rank), self.record_uri(rank)]
         with ThreadPoolExecutor(_REMOVERS) as removers:
-            list(removers.map(store.delete, results))
+            list(removers.map(remove, results))
 
     def committed_ranks(self) -> Iterator[int]:
         """Ranks whose predictions are there, in no particular order; copies in folders below do not count.

@@ -1,6 +1,7 @@
 """The partitioner over gRPC."""
 
 import asyncio
+import threading
 from collections.abc import Sequence
 
 from skyfan.rpc.envelope import pack, unpack
@@ -18,8 +19,12 @@ class PartitionerServicer(partitioner_pb2_grpc.PartitionerServicer):
     """A thin layer over `skyfan.stages.plan`."""
 
     async def Plan(self, request: Envelope, context: object) -> Envelope:
-        """Plans a run and claims its output."""
-        return pack(await asyncio.to_thread(plan, unpack(request, PlanRequest)))
+        """Plans a run and claims its output; without its caller nothing more of an earlier start is removed."""
+        cancelled = threading.Event()
+        try:
+            return pack(await asyncio.to_thread(plan, unpack(request, PlanRequest), cancelled=cancelled))
+        finally:
+            cancelled.set()
 
 
 def main(argv: Sequence[str] | None = None) -> None:

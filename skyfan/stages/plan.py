@@ -1,5 +1,6 @@
 """Planning: files → layouts → partitions → ranks, from metadata alone."""
 
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -31,12 +32,13 @@ from skyfan.units import format_duration, format_size
 RANK_OVERHEAD_S = 20.0
 
 
-def plan(request: PlanRequest, advance: Advance | None = None) -> PlanReply:
+def plan(request: PlanRequest, advance: Advance | None = None, cancelled: threading.Event | None = None) -> PlanReply:
     """Plans the run, claims its output and writes plan.json and the map's items; `advance` shows how far it is.
 
     Raises:
         RunConflict: the output belongs to another run.
         RankTooLarge: a rank would not end within its time limit.
+        Interrupted: `cancelled` was set while the results of an earlier start were removed.
     """
     catalog = open_catalog(request.job)
     ledger = RunLedger(request.job.output)
@@ -44,7 +46,9 @@ def plan(request: PlanRequest, advance: Advance | None = None) -> PlanReply:
     _check_rank_time(planned, request)
     with joined(planned, catalog, ledger) as (planned, write_catalog):
         row_bytes = request.model.result_row_bytes
-        planned, committed = ledger.claim(planned, resume=request.job.resume, result_row_bytes=row_bytes)
+        planned, committed = ledger.claim(
+            planned, resume=request.job.resume, result_row_bytes=row_bytes, cancelled=cancelled
+        )
         write_catalog()
     write_items(planned, ledger, frozenset(committed))
     structlog.get_logger("partitioner").info(

@@ -78,7 +78,6 @@ class StoreChannel(Channel):
         self._sent_numbers: dict[int, int] = {}
         self._inboxes = {peer: _Inbox() for peer in range(world_size) if peer != rank}
         self._sending: dict[int, tuple[Request, Future[Any]]] = {}
-        self._seen: dict[int, tuple[str, float]] = {}  # rank: its heartbeat's ETag, and since when that has not changed
         self._restarted: dict[int, str] = {}  # rank: the ETag whose time was begun again
         self._gone: dict[int, PeerLost | None] = {}
         self._checked_at = time.monotonic()
@@ -91,7 +90,7 @@ class StoreChannel(Channel):
         except BaseException:
             self._pool.shutdown(wait=False)
             raise
-        # A rank may die before its first heartbeat: the time without one begins here.
+        # Rank: its heartbeat's ETag, and since when that has not changed: from now on, as it may die before its first.
         self._seen = dict.fromkeys(self._inboxes, ("", time.monotonic()))
         self._heartbeats.start()
 

@@ -140,19 +140,18 @@ def _cuda(model: LoadedModel, options: RunOptions, samples: Samples | None) -> E
 def _openvino(model: LoadedModel, options: RunOptions, *, threads: int, samples: Samples | None) -> Engine:
     if find_spec("openvino") is None:
         raise BadInput("the openvino engine is not installed; install skyfan[openvino] or use --engine torch.")
-    from skyfan.engines.openvino_engine import OpenVINOEngine, supported_precisions
+    from skyfan.engines.openvino_engine import OpenVINOEngine, supported_precisions, supports
 
     settings: dict[str, Any] = {"threads": threads}
     reason = "asked for" if options.engine == "openvino" else "auto: the fastest for a model of this size on a CPU"
     if options.precision == "float32":
         return OpenVINOEngine(model, reason=reason, **settings)
     settings["samples"] = samples() if samples is not None else None
-    offered = supported_precisions()
     if options.precision != "auto":
-        if options.precision not in offered:
+        if not supports(options.precision):
             raise BadInput(f"this machine's processor has no {options.precision} arithmetic; use --precision float32.")
         return OpenVINOEngine(model, precision=options.precision, reason=reason, **settings)
-    for precision in offered:
+    for precision in supported_precisions():
         engine = OpenVINOEngine(
             model, precision=precision, reason=f"{reason}; {precision} is accurate enough", **settings
         )

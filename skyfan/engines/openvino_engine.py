@@ -29,12 +29,16 @@ MICRO_BATCH = 64
 RANGE_MARGIN = 1.02
 
 
-def supported_precisions() -> tuple[str, ...]:
-    """What this machine's processor computes faster than float32, fastest first."""
+def supports(precision: str) -> bool:
+    """Whether this machine's processor computes in this reduced precision, and faster than in float32."""
     core = openvino.Core()
-    offered = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    slow = () if "INT8" in offered and sums_int8_exactly(core) else ("int8",)
-    return tuple(name for name in ("int8", "bf16") if name.upper() in offered and name not in slow)
+    offered = precision.upper() in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return offered and (precision != "int8" or sums_int8_exactly(core))
+
+
+def supported_precisions() -> tuple[str, ...]:
+    """Those that it supports, fastest first."""
+    return tuple(filter(supports, ("int8", "bf16")))
 
 
 def sums_int8_exactly(core: openvino.Core) -> bool:

@@ -124,6 +124,14 @@ def stack(images: None, inputs: Inputs) -> Iterator[Stack]:
         yield running
 
 
+@pytest.fixture(autouse=True)
+def jobs_end(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A job ends with its test."""
+    yield
+    if "stack" in request.fixturenames:
+        request.getfixturevalue("stack").end_jobs()
+
+
 def s3_environment(endpoint: str) -> dict[str, str]:
     return {
         "AWS_ENDPOINT_URL": endpoint,

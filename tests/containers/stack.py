@@ -28,6 +28,7 @@ TAG = "compose-test"
 # Of one job, on a machine that does a dozen other things.
 JOB_DEADLINE_S = 240
 START_DEADLINE_S = 120
+PAUSE_DEADLINE_S = 30
 STARTED, ENDED = "rank started", ("rank committed", "call failed", "call ended early")
 
 
@@ -100,6 +101,11 @@ class Stack:
         identity = self.compose(*command).strip().splitlines()[-1]
         return DriverRun(docker.from_env().containers.get(identity))
 
+    def end_jobs(self) -> None:
+        """Ends the jobs that a test that failed has left: their ranks would be taken for those of the next test."""
+        for container in self.containers("driver", all_states=True):
+            container.remove(force=True)
+
     def busy_executor(self, run: "DriverRun") -> Container:
         """An executor that has begun a rank of the run and not ended it, as far as its log says."""
         started_at = run.started_at  # which asks Docker
@@ -118,7 +124,7 @@ class Stack:
         """A paused executor and the rank that it has begun and not committed."""
         while True:
             container = self.busy_executor(run)
-            container.pause()
+            pause(container)
             rank = [line["rank"] for line in log_lines(container) if line["event"] == STARTED][-1]
             if not store.exists(RunFolder(output).predictions_uri(rank)):
                 return container, rank
@@ -150,6 +156,22 @@ class DriverRun:
         assert code == 0, logs
         self.container.remove()
         return logs
+
+
+def pause(container: Container) -> None:
+    """Pauses a container. Where Docker has only the first version of control groups, its runtime gives up after a part
+    of a second when a process is in a call that cannot be frozen ("unable to freeze"), thaws all, and may be asked
+    again."""
+    deadline = time.monotonic() + PAUSE_DEADLINE_S
+    while True:
+        try:
+            container.pause()
+        except docker.errors.APIError as error:
+            if "unable to freeze" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+        else:
+            return
 
 
 def log_lines(container: Container) -> list[dict[str, Any]]:

@@ -148,10 +148,17 @@ class Child:
         return lines[-1] if lines else f"it wrote nothing to {self._log.parent}; is that disk full?"
 
     async def kill(self) -> None:
-        """Ends a process that does not answer, if it is still there."""
+        """Ends a process that does not answer, if it is still there; one that the kernel holds is left to it."""
         if self._process and self._process.returncode is None:
             self._process.kill()
-            await self._process.wait()
+            try:
+                async with asyncio.timeout(END_DEADLINE_S):
+                    await self._process.wait()
+            except TimeoutError:
+                structlog.get_logger("driver").warning(
+                    f"the {self.service} was killed and is still there: a file system may not answer it",
+                    pid=self._process.pid,
+                )
 
     async def stop(self) -> None:
         """Asks the process to end, and makes it when it does not."""

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 
 import structlog
@@ -18,6 +19,8 @@ from skyfan.rpc.interceptor import CallInterceptor
 from skyfan.rpc.service_token import TOKEN_VARIABLE, shared_token
 
 DRAIN_S = 20.0
+# With the time above less than the grace period of compose.yaml.
+LEAVE_S = 3.0
 # As many as `asyncio.to_thread` has threads, on which calls compute: one that was taken begins at once, one more is
 # refused at once, and none waits its deadline out behind others.
 MAX_CONCURRENT_CALLS = min(32, (os.cpu_count() or 1) + 4)
@@ -64,6 +67,17 @@ async def serve(
     await checks.enter_graceful_shutdown()
     await server.stop(DRAIN_S)
     log.info("stopped")
+    _leave_within(LEAVE_S)
+
+
+def _leave_within(limit_s: float) -> None:
+    """Ends this process then, even if a thread is still in a call that nobody waits for any more.
+
+    Python would wait for such a thread, minutes for a conversion. Whatever it writes is atomic or write-once.
+    """
+    leaving = threading.Timer(limit_s, os._exit, (0,))
+    leaving.daemon = True
+    leaving.start()
 
 
 def announce_ports(**ports: str | int) -> None:

@@ -18,7 +18,7 @@ class EmbeddedServer:
     def __init__(self, limits: RendezvousLimits | None = None, port: int = 0) -> None:
         self._limits, self._port = limits, port
         self._started = threading.Event()
-        self._failure: BaseException | None = None
+        self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="rendezvous", daemon=True)
         self.address = ""
         self.server: RendezvousServer
@@ -43,11 +43,11 @@ class EmbeddedServer:
         try:
             self.server = RendezvousServer(self._limits)
             await self.server.start(_HOST, self._port, 0)
-        except (SkyfanError, OSError) as failure:
+        except Exception as failure:  # noqa: BLE001 (raised where it was started)
             self._failure = failure
-            return
-        finally:
-            self.address = f"{_HOST}:{self.server.port}"
             self._started.set()
+            return
+        self.address = f"{_HOST}:{self.server.port}"
+        self._started.set()
         await self._stop.wait()
         await self.server.stop(drain_s=0.2)

@@ -74,7 +74,11 @@ class RendezvousServer:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_S)
-            self.registry.sweep(time.monotonic())
+            try:
+                self.registry.sweep(time.monotonic())
+            # Nobody hears this task: without it, ranks that die are missed by none of the groups that come later.
+            except Exception:  # noqa: BLE001
+                self._log.exception("looking for lost ranks failed")
 
 
 def max_connections(members: int) -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 
 import grpc
 import pytest
@@ -14,6 +15,7 @@ from skyfan.comm.rendezvous.groups import EndEvent, Terms, digest
 from skyfan.comm.rendezvous.limits import ENDED_S
 from skyfan.comm.rendezvous.relay_queue import ByteBudget, RelayQueue
 from skyfan.serving.embedded_rendezvous import EmbeddedServer
+from skyfan.serving.rendezvous_server import RendezvousServer
 from skyfan.settings import RendezvousLimits
 from skyfan.v1 import rendezvous_pb2 as pb
 from skyfan.v1 import rendezvous_pb2_grpc as pb_grpc
@@ -319,3 +321,26 @@ def test_the_shared_token_is_required_on_every_call(monkeypatch):
             with pytest.raises(grpc.RpcError) as caught:
                 next(joined)
     assert "no valid token" in caught.value.details()
+
+
+def test_the_server_looks_for_lost_ranks_after_a_look_that_failed(monkeypatch):
+    looks, again = [], threading.Event()
+
+    def sweep(registry, now):
+        looks.append(now)
+        if len(looks) == 1:
+            raise LookupError("unforeseen")
+        again.set()
+
+    monkeypatch.setattr(GroupRegistry, "sweep", sweep)
+    with EmbeddedServer():
+        assert again.wait(60)
+
+
+def test_an_embedded_server_says_why_it_did_not_start(monkeypatch):
+    async def start(server, host, port, observer_port):
+        raise LookupError("unforeseen")
+
+    monkeypatch.setattr(RendezvousServer, "start", start)
+    with pytest.raises(LookupError, match="unforeseen"), EmbeddedServer():
+        pytest.fail("it did not start")

@@ -6,7 +6,6 @@ The check carries `SKYFAN_TOKEN`, as every call does.
 import asyncio
 import sys
 
-import structlog
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -23,6 +22,8 @@ async def is_serving(channel: aio.Channel) -> bool:
             health_pb2.HealthCheckRequest(), timeout=CHECK_DEADLINE_S, metadata=call_metadata()
         )
     except aio.AioRpcError as error:
+        import structlog  # a quarter of what a probe costs, and each container has one every 15 s
+
         # A server that is killed can answer with nearly any status, and one without health checks is not ours.
         structlog.get_logger().debug("no health", code=error.code().name, details=error.details())
         return False

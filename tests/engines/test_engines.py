@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from skyfan.engines import check, create_engine
-from skyfan.engines.openvino_engine import supported_precisions
+from skyfan.engines.openvino_engine import fastest_first, processor_flags, supported_precisions
 from skyfan.errors import BadInput, ModelError
 from skyfan.formats.torch import open_tensorfile, write_tensorfile
 from skyfan.job import RunOptions
@@ -73,8 +73,15 @@ def test_sample_has_the_same_answer_in_any_batch(loaded: LoadedModel) -> None:
 
 @pytest.mark.skipif(not (sys.platform == "linux" and platform.machine() == "x86_64"), reason="asks Linux on x86")
 def test_int8_is_offered_where_the_processor_has_instructions_for_it() -> None:
-    (flags,) = {line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")}
-    assert ("int8" in supported_precisions()) == any("vnni" in flag or flag == "amx_int8" for flag in flags.split())
+    flags = processor_flags()
+    assert ("int8" in supported_precisions()) == any("vnni" in flag or flag == "amx_int8" for flag in flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "first"), [({"avx512_bf16", "avx512_vnni"}, "int8"), ({"amx_bf16", "amx_int8"}, "bf16"), (set(), "int8")]
+)
+def test_auto_tries_the_precision_first_that_was_measured_to_be_faster(flags: set[str], first: str) -> None:
+    assert fastest_first(flags)[0] == first
 
 
 @pytest.mark.parametrize("precision", ["bf16", "int8"])

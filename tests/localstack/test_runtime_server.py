@@ -76,7 +76,7 @@ def test_killed_process_fails_its_invocation_at_once():
         async with serving() as (probe, port), worker(port) as process:
             await invoke(probe, {})
             call = asyncio.create_task(invoke(probe, {"sleep_s": 50}, timeout_s=50))
-            await asyncio.sleep(0.3)  # the handler is asleep by now
+            await asyncio.sleep(1)  # the handler is asleep by now
             process.send_signal(signal.SIGKILL)
             assert (await call)["errorType"] == "Runtime.ExitError"
 

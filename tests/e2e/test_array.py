@@ -32,7 +32,7 @@ def planned(sample, small_model, tmp_path):
 @pytest.fixture
 def planned_long(small_model, tmp_path):
     """A planned run whose first rank is at work for seconds, so that a signal that comes late still finds it there."""
-    output, long = tmp_path / "run", make_sample(tmp_path / "long.pt", samples=800)
+    output, long = tmp_path / "run", make_sample(tmp_path / "long.pt", samples=300)
     words = ("--dataset", long.path, "--model", small_model, "--output", output, "--world-size", 1, "--batch-size", 1)
     skyfan("plan", *words, "--write", "--json")
     return output

@@ -58,6 +58,52 @@ def test_fits_keeps_types_shapes_and_exact_ids(run, tmp_path):
     assert (tmp_path / "sky.fits").stat().st_size % 2880 == 0
 
 
+ABSENT = np.arange(SAMPLES) % 5 == 0
+EXACT = 2**62 + np.arange(SAMPLES)
+"""Beyond what a float holds exactly."""
+
+
+@pytest.fixture
+def gaps(tmp_path, sample):
+    """A run with kept columns in which every fifth value is missing."""
+    more = {
+        "source": np.ma.masked_array(EXACT, ABSENT),
+        "flags": np.ma.masked_array(np.arange(SAMPLES).astype(np.uint16), ABSENT),
+        "clean": np.ma.masked_array(np.ones(SAMPLES, bool), ABSENT),
+        "full": np.ma.masked_array(np.arange(SAMPLES).astype(np.uint8) + np.uint8(156), ABSENT),
+    }
+
+    def make(*names):
+        return make_run(tmp_path, sample, ResultColumns(COLUMNS.outputs, names, 0), more)
+
+    return make
+
+
+def test_fits_marks_missing_whole_numbers_and_keeps_the_others_exact(gaps, tmp_path):
+    gaps("source", "flags").export(tmp_path / "sky.fits", allow_missing=True)
+    table = Table.read(tmp_path / "sky.fits")
+    np.testing.assert_array_equal(table["source"].mask, ABSENT)
+    np.testing.assert_array_equal(table["source"][~ABSENT], EXACT[~ABSENT])
+    with fits.open(tmp_path / "sky.fits") as file:
+        header, rows = file[1].header, file[1].data
+        marked = {header[f"TTYPE{number}"]: header.get(f"TNULL{number}") for number in range(1, header["TFIELDS"] + 1)}
+        assert (marked["source"], marked["flags"], marked["sample_index"]) == (-(2**63), 2**15 - 1, None)
+        np.testing.assert_array_equal(rows["flags"] - 2**15 == marked["flags"], ABSENT)
+        np.testing.assert_array_equal(rows["flags"][~ABSENT], np.arange(SAMPLES)[~ABSENT])
+
+
+def test_fits_tells_missing_booleans_from_false_ones(gaps, tmp_path):
+    gaps("clean").export(tmp_path / "sky.fits", allow_missing=True)
+    with fits.open(tmp_path / "sky.fits", logical_as_bytes=True) as file:
+        assert file[1].data["clean"].tolist() == [b"" if absent else b"T" for absent in ABSENT]
+
+
+def test_fits_refuses_a_mark_that_the_column_holds(gaps, tmp_path):
+    with pytest.raises(BadInput, match=r"missing in the column full .* export as \.parquet"):
+        gaps("full").export(tmp_path / "sky.fits", allow_missing=True)
+    assert not list(tmp_path.glob("*.fits*"))
+
+
 def test_csv_has_a_column_for_each_value_of_a_vector(run, tmp_path):
     run.export(tmp_path / "sky.csv", allow_missing=True)
     with (tmp_path / "sky.csv").open(encoding="utf-8") as file:

@@ -9,8 +9,12 @@ import pytest
 from astropy.io import fits, votable
 from astropy.table import Table
 
+import skyfan
+from skyfan import store
 from skyfan.errors import BadInput, Incomplete
+from skyfan.runs.commit import RunLedger
 from skyfan.runs.exports import hats
+from skyfan.runs.folder import write_json
 from skyfan.runs.result_rows import ResultColumns
 from tests.runs.known import COLUMNS, DEC, IDS, OUTPUTS, RA, SAMPLES, make_run
 
@@ -148,6 +152,7 @@ def test_hats_has_every_row_once_in_its_pixel(catalogue, run):
     assert found.drop_columns("_healpix_29").equals(run.predictions())
     assert pq.read_metadata(catalogue / "dataset" / "_metadata").num_rows == SAMPLES
     assert not list(catalogue.glob(".skyfan*"))
+    assert "obs_collection=sky\n" in (catalogue / "hats.properties").read_text()
 
 
 @pytest.mark.slow
@@ -181,3 +186,16 @@ def test_what_is_incomplete_exists_or_is_unknown_is_refused(run, tmp_path):
     with pytest.raises(BadInput, match="exists already"):
         run.export(tmp_path / "sky.csv")
     assert (tmp_path / "sky.csv").read_text() == "mine"
+
+
+@pytest.mark.slow
+def test_a_run_whose_files_are_fewer_than_its_summary_has_is_refused(run, tmp_path):
+    run.write_report()
+    ledger = RunLedger(run.uri)
+    summary = ledger.read_summary()
+    whole = summary.completeness.model_copy(update={"samples_missing": 0})
+    write_json(ledger.summary_uri, summary.model_copy(update={"completeness": whole}).to_json_dict())
+    assert run.export(tmp_path / "whole.csv") == SAMPLES
+    store.delete(ledger.predictions_uri(3))
+    with pytest.raises(Incomplete, match=r"is not finished; run the same command again"):
+        skyfan.open_run(run.uri).export(tmp_path / "sky.csv")

@@ -12,7 +12,9 @@ from astropy.table import Table
 import skyfan
 from skyfan import store
 from skyfan.errors import BadInput, Incomplete
+from skyfan.pz_form import parse_pz
 from skyfan.runs.commit import RunLedger
+from skyfan.runs.estimates import PzColumns
 from skyfan.runs.exports import hats
 from skyfan.runs.folder import write_json
 from skyfan.runs.result_rows import ResultColumns
@@ -126,6 +128,18 @@ def test_ecsv_keeps_units_and_missing_values(run, tmp_path):
     assert table["z_pred"].mask.nonzero()[0].tolist() == [7]
     np.testing.assert_array_equal(table["map"], OUTPUTS[:, 4:].reshape(-1, 2, 2))
     assert table["name"][0] == "é0"
+
+
+def test_qp_has_exact_ids_and_refuses_numbers_that_are_missing(tmp_path, sample):
+    qp = pytest.importorskip("qp")
+    columns = ResultColumns((), ("objid",), pz=PzColumns(parse_pz("grid=0:1:4"), (slice(0, 4),), "auto"))
+    (tmp_path / "gaps").mkdir()
+    whole = make_run(tmp_path, sample, columns, {"objid": EXACT})
+    whole.export(tmp_path / "sky.hdf5", allow_missing=True)
+    np.testing.assert_array_equal(qp.read(str(tmp_path / "sky.hdf5")).ancil["id"], np.delete(EXACT, 7))
+    gaps = make_run(tmp_path / "gaps", sample, columns, {"objid": np.ma.masked_array(EXACT, ABSENT)})
+    with pytest.raises(BadInput, match=r"have no objid, .* export as \.parquet"):
+        gaps.export(tmp_path / "gaps.hdf5", allow_missing=True)
 
 
 @pytest.fixture

@@ -88,6 +88,22 @@ def test_it_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
         curation.pack(folder, output)
 
 
+def test_a_catalogue_that_changed_is_not_mixed_with_what_is_packed(tmp_path):
+    folder, output, catalog = str(cutouts(tmp_path / "in")), str(tmp_path / "out"), tmp_path / "c.csv"
+    catalog.write_text("id,name,z_spec\n1005,a,0.1\n1006,b,0.3\n")
+    curation.pack(folder, output, catalog=str(catalog))
+    assert curation.pack(folder, output, catalog=str(catalog)).reused_shards == 1
+    catalog.write_text("id,name,z_spec\n1005,a,0.2\n1006,b,0.3\n")
+    with pytest.raises(RunConflict, match="holds other packed objects"):
+        curation.pack(folder, output, catalog=str(catalog))
+
+
+def test_a_column_of_the_catalogue_is_not_lost_to_an_array_of_its_name(tmp_path):
+    (tmp_path / "c.csv").write_text("id,image\n1005,1005.npy\n")
+    with pytest.raises(DatasetError, match=r"c\.csv has a column image, and so has .*; rename the catalogue's"):
+        curation.pack(str(cutouts(tmp_path / "in")), str(tmp_path / "out"), catalog=str(tmp_path / "c.csv"))
+
+
 def test_an_object_of_another_shape_is_named(tmp_path):
     folder = cutouts(tmp_path / "in")
     np.save(folder / "1007.npy", IMAGES[0][:, :7])

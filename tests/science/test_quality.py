@@ -103,12 +103,12 @@ def test_bins_hold_each_galaxy_once_and_have_its_metrics():
     some = galaxies(400)
     x = some.z_spec.copy()
     x[:7] = np.nan
-    bins = in_bins(some, x, 400)
+    bins = in_bins(some, x)
     assert sum(one.metrics["samples"] for one in bins) == 393
     assert all(one.high <= other.low for one, other in itertools.pairwise(bins))
     inside = (x >= bins[1].low) & (x <= bins[1].high)
     assert bins[1].metrics["sigma68"] == pytest.approx(sigma68(delta_z(some.z_pred, some.z_spec)[inside]))
-    assert in_bins(some.take(slice(0, 40)), x[:40], 40) == []
+    assert in_bins(some.take(slice(0, 40)), x[:40]) == []
 
 
 def test_calibrated_intervals_hold_their_part_of_other_galaxies():

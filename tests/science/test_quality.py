@@ -123,6 +123,11 @@ def test_calibrated_intervals_hold_their_part_of_other_galaxies():
     assert LEVEL - 0.01 < np.mean(held) < LEVEL + 0.02
 
 
+def test_the_half_width_is_the_score_at_the_position_of_the_formula():
+    assert half_width(RNG.permutation(np.arange(1.0, 75.0))) == 51  # of (74 + 1) * 0.68
+    assert half_width(RNG.permutation(np.arange(1.0, 74.0))) == 51  # of (73 + 1) * 0.68 = 50.32
+
+
 def test_unknown_redshifts_calibrate_nothing_and_too_few_are_refused():
     z = np.full(60, 0.1)
     z_spec = np.where(np.arange(60) < 49, 0.11, -99.0)

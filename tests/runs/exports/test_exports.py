@@ -142,6 +142,24 @@ def test_qp_has_exact_ids_and_refuses_numbers_that_are_missing(tmp_path, sample)
         gaps.export(tmp_path / "gaps.hdf5", allow_missing=True)
 
 
+def test_an_astropy_table_has_shapes_units_and_masks_and_can_be_written(run, tmp_path):
+    table = run.to_astropy()
+    np.testing.assert_array_equal(table["map"], OUTPUTS[:, 4:].reshape(-1, 2, 2))
+    assert (table["ra"].unit, table["name"][1], table["objid"].dtype) == ("deg", "galaxy 1", np.uint64)
+    assert table["z_pred"].mask.nonzero()[0].tolist() == [7]
+    table.remove_column("name")  # not ASCII, which astropy cannot write
+    table.write(tmp_path / "mine.fits")
+
+
+def test_missing_values_of_every_type_are_masked_in_tables(gaps, tmp_path):
+    run = gaps("source", "flags", "clean")
+    run.export(tmp_path / "sky.ecsv", allow_missing=True)
+    for table in (run.to_astropy(), Table.read(tmp_path / "sky.ecsv")):
+        for name, values in (("source", EXACT), ("flags", np.arange(SAMPLES)), ("clean", np.ones(SAMPLES, bool))):
+            np.testing.assert_array_equal(table[name].mask, ABSENT)
+            np.testing.assert_array_equal(table[name][~ABSENT], values[~ABSENT])
+
+
 @pytest.fixture
 def catalogue(run, tmp_path, monkeypatch):
     """In pixels of at most 10 rows, sorted on disk."""

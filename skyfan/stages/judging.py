@@ -57,7 +57,7 @@ def _of_unseen(
         return None, {}
     unseen = galaxies.take(~trained_rows(plan, galaxies.z_spec, galaxies.scores))
     metrics = metrics_of(unseen) | {"samples": count}
-    if "pit" in unseen.scores:
+    if "pit" in unseen.scores and len(unseen.index):
         metrics["pit_ks"], metrics["pit_ks_p"] = ks_test(unseen.scores["pit"])
     return _finite(metrics), _finite(errors_of(unseen))
 

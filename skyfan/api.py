@@ -177,8 +177,8 @@ class Run:
         from skyfan.stages.aggregate import aggregate_again, write_report
 
         found = self._ledger.read_summary()
-        if found is None or found.completeness.ranks_present != len(self._ranks):
-            # Never aggregated, or a start that was interrupted since has committed more.
+        if found is None or found.completeness.ranks_present != len(self._ranks) or found.samples != self.plan.samples:
+            # Never aggregated, or a start that was interrupted since has committed or planned more.
             return aggregate_again(self._ledger)
         write_report(self._ledger, self.plan, found)
         return found

@@ -110,7 +110,8 @@ def _objects(folder: str, catalog: str | None, id_column: str) -> _Objects:
     files = sorted((one.uri for one in store.list(folder) if suffix_of(one.uri) in SUFFIXES), key=natural_order)
     by_name: dict[str, str] = {}
     for uri in files:
-        stem = PurePosixPath(uri).stem
+        # fpack makes 1.fits.fz of 1.fits.
+        stem = PurePosixPath(uri.removesuffix(".fz") if uri.endswith((".fits.fz", ".fit.fz")) else uri).stem
         if stem in by_name:
             raise DatasetError(f"{uri} and {by_name[stem]} are both of the object {stem}; leave one of them out.")
         by_name[stem] = uri

@@ -72,6 +72,17 @@ def test_a_catalogue_gives_order_ids_and_columns(tmp_path, form):
     assert store.read(f"{report.output}/missing.txt") == b"999\n"
 
 
+def test_what_fpack_names_has_the_id_before_both_suffixes(tmp_path):
+    folder = cutouts(tmp_path / "in", save_tiles)
+    for path in folder.iterdir():
+        path.rename(folder / f"{path.name}.fz")
+    (tmp_path / "c.csv").write_text("id,z_spec\n1005,0.1\n999,0.2\n")
+    report = curation.pack(str(folder), str(tmp_path / "out"), catalog=str(tmp_path / "c.csv"))
+    assert (report.objects, report.missing) == (1, ["999"])
+    curation.pack(str(folder), str(tmp_path / "all"))
+    assert open_dataset(str(tmp_path / "all")).read(0, 2)["id"].tolist() == [1000, 1001]
+
+
 def test_it_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(curation.packing, "SHARD_BYTES", 10 * IMAGES[0].nbytes)
     folder, output = str(cutouts(tmp_path / "in")), str(tmp_path / "out")

@@ -132,7 +132,7 @@ class Run:
         return self.predictions().to_pandas()
 
     def to_astropy(self) -> "astropy.table.Table":
-        """`predictions()` as an astropy table, missing values masked.
+        """`predictions()` as an astropy table: units, shapes, missing values masked, in vectors NaN.
 
         Raises:
             BadInput: astropy is not installed.
@@ -142,15 +142,12 @@ class Run:
         """
         _require("astropy", "to_astropy")
         import pyarrow as pa
-        from astropy.table import MaskedColumn, Table
 
-        columns = {}
-        table = self.predictions()
-        for name, column in zip(table.column_names, table.columns, strict=True):
-            absent = column.is_null().to_numpy()
-            whole = column.null_count and pa.types.is_integer(column.type)  # which nulls would make floats
-            columns[name] = MaskedColumn((column.fill_null(0) if whole else column).to_numpy(), mask=absent)
-        return Table(columns)
+        from skyfan.runs.exports.results import Results
+        from skyfan.runs.exports.text import as_astropy
+
+        results = Results(self._ledger, self.plan, self.uri)
+        return as_astropy(pa.concat_tables(results.pieces()), results.columns)
 
     def export(self, path: "str | Path", kind: str | None = None, *, allow_missing: bool = False) -> int:
         """Writes all predictions as one table and returns its number of rows; `skyfan export` does the same.
@@ -180,8 +177,8 @@ class Run:
         from skyfan.stages.aggregate import aggregate_again, write_report
 
         found = self._ledger.read_summary()
-        if found is None or found.completeness.ranks_present != len(self._ranks):
-            # Never aggregated, or a start that was interrupted since has committed more.
+        if found is None or found.completeness.ranks_present != len(self._ranks) or found.samples != self.plan.samples:
+            # Never aggregated, or a start that was interrupted since has committed or planned more.
             return aggregate_again(self._ledger)
         write_report(self._ledger, self.plan, found)
         return found

@@ -74,8 +74,12 @@ resource "aws_cloudwatch_metric_alarm" "pipeline" {
 }
 
 locals {
-  # Metric rows in CloudWatch's own notation; "." repeats the field above it.
-  executor_metric = { for name in ["ConcurrentExecutions", "Invocations", "Errors", "Throttles", "Duration"] : name => ["AWS/Lambda", name, "FunctionName", "${local.name}-executor"] }
+  # Metric rows in CloudWatch's own notation: ranks run in either function, by what their model needs.
+  executor_metrics = {
+    for name in ["ConcurrentExecutions", "Invocations", "Errors", "Throttles", "Duration"] : name => [
+      for service in ["executor", "executor-torch"] : ["AWS/Lambda", name, "FunctionName", "${local.name}-${service}"]
+    ]
+  }
   # Names of metrics in expressions hold no hyphen.
   metric_id = { for service in keys(local.functions) : service => replace(service, "-", "_") }
 
@@ -101,17 +105,19 @@ locals {
   cold_start_search = "SEARCH('Namespace=\"${local.metrics_namespace}\" MetricName=\"ColdStart\" service=\"executor\"', 'Sum', 60)"
 
   widgets = [
-    { title = "Ranks running", stat = "Maximum", metrics = [local.executor_metric.ConcurrentExecutions] },
-    { title = "Ranks started, failed and throttled", stat = "Sum", metrics = [local.executor_metric.Invocations, local.executor_metric.Errors, local.executor_metric.Throttles] },
+    { title = "Ranks running", stat = "Maximum", metrics = local.executor_metrics.ConcurrentExecutions },
+    { title = "Ranks started, failed and throttled", stat = "Sum", metrics = concat(local.executor_metrics.Invocations, local.executor_metrics.Errors, local.executor_metrics.Throttles) },
     { title = "Samples per second", stat = "Sum", metrics = [[{ expression = "SUM(${local.samples_search}) / 60", label = "samples/s" }]] },
     { title = "Cold starts", stat = "Sum", metrics = [[{ expression = "SUM(${local.cold_start_search})", label = "cold starts" }]] },
     {
       title = "Time of a rank (ms)"
       stat  = "p50"
-      metrics = [
-        concat(local.executor_metric.Duration, [{ stat = "p50", label = "p50" }]),
-        concat(local.executor_metric.Duration, [{ stat = "p99", label = "p99" }]),
-      ]
+      metrics = concat([
+        for metric in local.executor_metrics.Duration : [
+          concat(metric, [{ stat = "p50", label = "${metric[3]} p50" }]),
+          concat(metric, [{ stat = "p99", label = "${metric[3]} p99" }]),
+        ]
+      ]...)
     },
     {
       title = "Cost of the functions (USD a minute, cold starts' initialisation left out)"

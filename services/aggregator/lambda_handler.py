@@ -62,7 +62,7 @@ def _aggregate(event: AggregateEvent, _context: LambdaContext, _metrics: Metrics
         samples_done=summary.completeness.samples_predicted,
         samples_total=summary.completeness.samples_planned,
         too_many_failed=exceeds_tolerance(
-            len(summary.completeness.missing_ranks), max(1, plan.ranks_to_run), job.tolerated_failure_percentage
+            len(summary.completeness.missing_ranks), len(planned.working_ranks), job.tolerated_failure_percentage
         ),
     )
 

@@ -1,5 +1,6 @@
 """The partitioner on Lambda."""
 
+import math
 from datetime import UTC, datetime
 
 from aws_lambda_powertools import Metrics
@@ -45,7 +46,7 @@ def _plan(event: PlanEvent, _context: LambdaContext, _metrics: Metrics) -> PlanR
         items=S3Object(bucket=bucket, key=folder.map_items_uri.removeprefix(f"s3://{bucket}/")),
         results=S3Prefix(bucket=bucket, prefix=f"{prefix}/map".lstrip("/")),
         max_concurrency=_max_concurrency(job),
-        tolerated_failure_percentage=int(job.tolerated_failure_percentage),
+        tolerated_failure_percentage=_percentage_of_map(job, len(planned.working_ranks), ranks_to_run),
         group=_group(job, ranks_to_run, execution),
         array=array,
     )
@@ -68,6 +69,11 @@ def _max_concurrency(job: Job) -> int:
     """Ranks at once: what the job asks for, but no more than the deployment allows."""
     allowed = read(FunctionSettings).map_concurrency
     return min(job.workers or allowed, allowed)
+
+
+def _percentage_of_map(job: Job, ranks: int, ranks_to_run: int) -> int:
+    """What the job tolerates of all ranks as a share of the map's, rounded up: the aggregator judges exactly."""
+    return min(100, math.ceil(job.tolerated_failure_percentage * ranks / max(1, ranks_to_run)))
 
 
 def _bucket_and_prefix(output: str) -> tuple[str, str]:

@@ -162,7 +162,9 @@ def fetch(
 def upload(
     source: Annotated[Path, typer.Argument(metavar="FILE|FOLDER", help="What to upload.")],
     destination: Annotated[str, typer.Argument(metavar="URI", help="s3://bucket/key, or a prefix ending with /.")],
-    force: Annotated[bool, typer.Option("--force", help="Also upload files that are there already.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also upload files whose size and 16 blocks are there already.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:

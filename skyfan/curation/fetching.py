@@ -157,7 +157,9 @@ def _from_drive(url: str, path: Path, progress: Progress) -> tuple[Path, int]:
         from gdown.exceptions import DownloadError
     except ImportError as error:
         raise LocationError("copying from Google Drive needs gdown: pip install 'skyfan[fetch]'.") from error
-    part = path.with_name(f".{path.name[:200]}.drive.part")
+    # By address: gdown goes on with, or takes for whole, what it finds under the name that it is given.
+    key = hashlib.sha256(url.encode()).hexdigest()[:16]
+    part = path.with_name(f".{path.name[:200]}.{key}.drive.part")
 
     def advance(done: int, total: int | None) -> None:
         progress(done, total or 0)

@@ -66,7 +66,8 @@ def pack(
     is called by its `id_column`; else every file is packed, its name without suffix the ID. `progress` counts objects.
 
     Raises:
-        DatasetError: there are no such files, or one of them differs in shape or type from the first.
+        DatasetError: there are no such files, one of them differs in shape or type from the first, or the catalogue
+            has a column that is called as an array of theirs.
         RunConflict: `output` holds something else.
     """
     target, form = _target(output)
@@ -74,6 +75,9 @@ def pack(
     if not objects.uris:
         raise DatasetError(f"{folder} has a file for none of the objects of {catalog or folder}.")
     first, _ = read_object(objects.uris[0])
+    twice = next((name for name in first if catalog and name in objects.columns), None)
+    if twice is not None:
+        raise DatasetError(f"{catalog} has a column {twice}, and so has {objects.uris[0]}; rename the catalogue's.")
     row_bytes = sum(values.nbytes for values in first.values())
     step = max(1, SHARD_BYTES // max(1, row_bytes))
     _claim(target, objects, form, step)
@@ -106,7 +110,8 @@ def _objects(folder: str, catalog: str | None, id_column: str) -> _Objects:
     files = sorted((one.uri for one in store.list(folder) if suffix_of(one.uri) in SUFFIXES), key=natural_order)
     by_name: dict[str, str] = {}
     for uri in files:
-        stem = PurePosixPath(uri).stem
+        # fpack makes 1.fits.fz of 1.fits.
+        stem = PurePosixPath(uri.removesuffix(".fz") if uri.endswith((".fits.fz", ".fit.fz")) else uri).stem
         if stem in by_name:
             raise DatasetError(f"{uri} and {by_name[stem]} are both of the object {stem}; leave one of them out.")
         by_name[stem] = uri
@@ -131,8 +136,11 @@ def _ids(names: Sequence[str]) -> NDArray[np.generic]:
 
 
 def _claim(target: str, objects: _Objects, form: str, step: int) -> None:
-    names = "\n".join(objects.uris).encode()
-    manifest = {"objects": len(objects.uris), "sha256": hashlib.sha256(names).hexdigest(), "format": form, "step": step}
+    digest = hashlib.sha256("\n".join(objects.uris).encode())
+    for name, values in objects.columns.items():
+        digest.update(f"\n{name} {values.dtype} {values.shape}\n".encode())
+        digest.update(repr(values.tolist()).encode() if values.dtype.hasobject else values.tobytes())
+    manifest = {"objects": len(objects.uris), "sha256": digest.hexdigest(), "format": form, "step": step}
     uri, content = store.join(target, _MANIFEST), json.dumps(manifest, indent=2).encode()
     try:
         store.put_new(uri, content)

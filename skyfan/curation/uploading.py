@@ -8,8 +8,7 @@ from pydantic import BaseModel
 from skyfan import store
 from skyfan.errors import LocationError
 from skyfan.events import Progress, unwatched
-
-_EDGE_BYTES = 64 * 2**10
+from skyfan.formats.identity import sampled_spans
 
 
 class UploadReport(BaseModel):
@@ -71,12 +70,18 @@ def _pairs(source: Path, destination: str) -> Iterator[tuple[Path, str]]:
 
 
 def _same(path: Path, uri: str) -> bool:
-    """Whether size and first and last 64 KiB agree. A `.pt` file ends with a ZIP directory of every entry's CRC-32."""
+    """Whether size and 16 blocks of 64 KiB agree, the first and the last among them; small files are compared whole.
+
+    A `.pt` file ends with a ZIP directory of every entry's CRC-32.
+    """
     if not store.exists(uri):
         return False
     there, size_bytes = store.head(uri), path.stat().st_size
-    if there.size_bytes != size_bytes:
-        return False
-    edge_bytes = min(_EDGE_BYTES, size_bytes)
-    spans = [(start, start + edge_bytes) for start in (0, size_bytes - edge_bytes)]
-    return all(store.read_range(str(path), *span) == store.read_range(uri, *span, etag=there.etag) for span in spans)
+    return there.size_bytes == size_bytes and _sampled(str(path), size_bytes) == _sampled(uri, size_bytes, there.etag)
+
+
+def _sampled(uri: str, size_bytes: int, etag: str | None = None) -> bytearray:
+    spans = sampled_spans(size_bytes)
+    found = bytearray(sum(stop - start for start, stop in spans))
+    store.read_into(uri, spans, memoryview(found), etag=etag)
+    return found

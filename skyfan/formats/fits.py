@@ -22,6 +22,7 @@ _READ_BLOCKS = 6
 _IMAGE_DTYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 _TABLE_DTYPES = {"B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8", "C": ">c8", "M": ">c16"}
 _BYTES = {"L": 1, "A": 1, "P": 8, "Q": 16} | {code: np.dtype(kind).itemsize for code, kind in _TABLE_DTYPES.items()}
+_UNREAD = {"L": "logical", "X": "bits"}
 # Whole numbers that FITS lacks are stored with the sign turned round: table 11 of the standard.
 _TURNED = {("uint8", -128): "int8", **{(f"int{bits}", 2 ** (bits - 1)): f"uint{bits}" for bits in (16, 32, 64)}}
 
@@ -68,6 +69,7 @@ def open_file(uri: store.StrPath) -> FileLayout:
     largest = max(found, key=lambda specs: specs[0].samples * specs[0].distance_bytes, default=[])
     kept = [spec for specs in found for spec in specs if spec.samples == largest[0].samples]
     left_out = [f"{spec.name} ({spec.samples} rows)" for specs in found for spec in specs if spec not in kept]
+    left_out += [name for hdu in hdus for name in _unread(hdu)]
     return layout(info, "fits", kept, repr([hdu.header for hdu in hdus]).encode(), left_out=left_out)
 
 
@@ -136,6 +138,21 @@ def _columns(uri: str, hdu: _Hdu) -> list[TensorSpec]:
     return [_scaled(hdu, spec, "BSCALE", "BZERO", "BLANK")]
 
 
+def _unread(hdu: _Hdu) -> Iterator[str]:
+    """What of a part is no column of numbers or text, whatever its rows."""
+    if hdu.text("XTENSION") == "BINTABLE":
+        for number in range(1, min(hdu.whole("TFIELDS"), 999) + 1):
+            code = hdu.text(f"TFORM{number}").lstrip("0123456789")[:1]
+            if code in _UNREAD:
+                yield f"{_column_name(hdu, number)} ({_UNREAD[code]})"
+    elif hdu.text("XTENSION") not in ("", "IMAGE"):
+        yield f"{hdu.text('EXTNAME') or f'part {hdu.number}'} ({hdu.text('XTENSION')})"
+
+
+def _column_name(hdu: _Hdu, number: int) -> str:
+    return hdu.text(f"TTYPE{number}") or f"column{number}"
+
+
 def _table(uri: str, hdu: _Hdu) -> Iterator[TensorSpec]:
     if hdu.header.get("ZIMAGE") is True:
         raise refusal(
@@ -147,7 +164,7 @@ def _table(uri: str, hdu: _Hdu) -> Iterator[TensorSpec]:
     at = 0
     for number in range(1, min(hdu.whole("TFIELDS"), 999) + 1):
         form = re.match(r"([0-9]{0,9})([A-Z])", hdu.text(f"TFORM{number}"))
-        name = hdu.text(f"TTYPE{number}") or f"column{number}"
+        name = _column_name(hdu, number)
         if form is None or (form[2] not in _BYTES and form[2] != "X"):
             raise refusal(uri, f"is damaged: its column {name!r} has no known form")
         count, code = int(form[1] or 1), form[2]
@@ -158,7 +175,7 @@ def _table(uri: str, hdu: _Hdu) -> Iterator[TensorSpec]:
         length = -(-count // 8) if code == "X" else count * _BYTES[code]
         if at + length > row_bytes:
             raise refusal(uri, f"is damaged: its column {name!r} ends after its row")
-        if count and code not in "LX":
+        if count and code not in _UNREAD:
             dtype = np.dtype(f"S{count}" if code == "A" else _TABLE_DTYPES[code])
             shape = () if code == "A" else _dimensions(hdu.text(f"TDIM{number}"), count)
             spec = column(uri, name, dtype, (rows, *shape), hdu.data_at + at, stride_bytes=row_bytes)
@@ -177,20 +194,21 @@ def _dimensions(text: str, count: int) -> tuple[int, ...]:
 def _scaled(hdu: _Hdu, spec: TensorSpec, scale_key: str, zero_key: str, null_key: str) -> TensorSpec:
     """With what a column's numbers mean: scaled whole numbers are read as floats, and missing ones as NaN.
 
-    A missing number of an unscaled column of 32 or 64 bits stays as it is: such columns are IDs, which floats would
-    not hold.
+    A missing number of an unscaled column of 32 or 64 bits, unsigned ones too, stays as it is: such columns are IDs,
+    which floats would not hold.
     """
     scale, zero = hdu.header.get(scale_key, 1), hdu.header.get(zero_key, 0)
-    null = hdu.header.get(null_key)
+    given = hdu.header.get(null_key)
+    null = given if isinstance(given, int) and not isinstance(given, bool) else None
     if spec.stored or not isinstance(scale, int | float) or not isinstance(zero, int | float):
         return spec
     stored = StoredForm(spec.dtype, spec.row_shape, float(scale), int(zero) if zero == int(zero) else zero)
-    turned = _TURNED.get((spec.dtype, int(zero)))
-    if scale == 1 and turned and zero == int(zero):
+    turned = _TURNED.get((spec.dtype, int(zero))) if scale == 1 and zero == int(zero) else None
+    if turned and (null is None or spec.itemsize >= 4):
         return replace(spec, dtype=turned, stored=stored)
     plain = scale == 1 and zero == 0
     if spec.dtype.startswith(("int", "uint")):
-        if isinstance(null, int) and not isinstance(null, bool) and (not plain or spec.itemsize < 4):
+        if null is not None and (not plain or spec.itemsize < 4):
             return replace(spec, dtype=_float_of(spec), stored=replace(stored, null=null))
         return spec if plain else replace(spec, dtype=_float_of(spec), stored=stored)
     return spec if plain else replace(spec, stored=stored)

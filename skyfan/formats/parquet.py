@@ -215,7 +215,8 @@ def member(table: pa.Table, key: str) -> pa.Array:
     if isinstance(array, pa.ChunkedArray):
         array = array.chunk(0) if array.num_chunks else pa.array([], array.type)
     while members:
-        array = array.field(members.pop(0))
+        # Not `field`, by which a member of a row without a struct may have a value.
+        array = array.flatten()[array.type.get_field_index(members.pop(0))]
     return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
 

@@ -41,5 +41,5 @@ def half_width(scores: Values) -> float:
     """
     if len(scores) < FEWEST_GALAXIES:
         raise ValueError(f"{len(scores)} galaxies have a prediction and a known redshift, {FEWEST_GALAXIES} are needed")
-    position = math.ceil((len(scores) + 1) * LEVEL)
+    position = math.ceil(round((len(scores) + 1) * LEVEL, 9))  # 75 * 0.68 is 51.00000000000001
     return float(f"{np.sort(scores)[position - 1]:.6g}")

@@ -210,10 +210,10 @@ class Bin:
     errors: dict[str, float]
 
 
-def in_bins(galaxies: Labelled, x: Values, total: int) -> list[Bin]:
+def in_bins(galaxies: Labelled, x: Values) -> list[Bin]:
     """Metrics in bins of x [N] with equally many galaxies each; none where there are too few for two bins.
 
-    The galaxies stand for `total`. Rows whose x is not finite are in no bin.
+    Rows whose x is not finite are in no bin.
     """
     known = np.flatnonzero(np.isfinite(x))
     count = min(MOST_BINS, len(known) // FEWEST_IN_BIN)
@@ -222,7 +222,6 @@ def in_bins(galaxies: Labelled, x: Values, total: int) -> list[Bin]:
     found = []
     for part in np.array_split(known[np.argsort(x[known], kind="stable")], count):
         chosen = galaxies.take(np.sort(part))
-        standing_for = round(len(part) * total / len(galaxies.index))
-        errors = errors_of(chosen, standing_for, MAX_BIN_ROWS)
+        errors = errors_of(chosen, most_rows=MAX_BIN_ROWS)
         found.append(Bin(float(x[part[0]]), float(x[part[-1]]), metrics_of(chosen), errors))
     return found

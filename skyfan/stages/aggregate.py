@@ -188,7 +188,7 @@ def _summary(request: AggregateRequest, plan: Plan, merged: Merged, observed: Ob
         samples_replaced=sum(record.samples_replaced for record in merged.records),
         undeclared_sentinels=_total(record.undeclared_sentinels for record in merged.records),
         collectives=_collectives(fresh),
-        attempts=max(request.attempts, sum(record.attempt for record in merged.records)),
+        attempts=_attempts(request, merged.records),
         reused_ranks=len(merged.records) - len(fresh),
         failures=dict(sorted(request.failures.items())[:MAX_LISTED_FAILURES]),
         environment={
@@ -307,6 +307,11 @@ def _collectives(fresh: list[RankRecord]) -> CollectivesSummary | None:
     )
 
 
+def _attempts(request: AggregateRequest, records: tuple[RankRecord, ...]) -> int:
+    """Attempts of all ranks, those of earlier starts by the records of what they committed."""
+    return max(request.attempts, sum(record.attempt for record in records))
+
+
 def count_hosts(records: tuple[RankRecord, ...]) -> int:
     """Machines that computed ranks; on Lambda, where sandboxes share host names, log streams."""
     return len({record.log_stream or record.host for record in records})
@@ -321,7 +326,7 @@ def estimate_cost(records: tuple[RankRecord, ...], request: AggregateRequest, co
     if not records:
         return None
     times = rank_times(record.to_json_dict() for record in records)
-    usage = usage_of_ranks(times, attempts=max(request.attempts, len(records)), compute=compute)
+    usage = usage_of_ranks(times, attempts=_attempts(request, records), compute=compute)
     prices, truth = load_prices(), "AWS's own bill can differ" if request.target == "aws" else "not billed"
     region = priced_region(prices, recorded_region(times) or "us-east-1")
     where = f"AWS Lambda with {usage.memory_mb} MB ({usage.architecture})"

@@ -22,8 +22,9 @@ _G_BAND = R_BAND - 1
 def judge(plan: Plan, merged: Merged, observed: Observed) -> dict[str, Any]:
     """The metrics of all labelled rows, as fields of a summary.
 
-    Errors, σ68 and the KS test are those of the rows that are held (`RedshiftSample`), and so are the metrics of those
-    that the model was not trained on.
+    σ68, the KS test and metrics in bins are those of the rows that are held (`RedshiftSample`), and so are the metrics
+    of galaxies that the model was not trained on. Errors are bootstrapped on these rows, and are those of as many rows
+    as the metric is of.
     """
     galaxies = merged.redshifts.galaxies
     if merged.science is None or galaxies is None:
@@ -33,11 +34,14 @@ def judge(plan: Plan, merged: Merged, observed: Observed) -> dict[str, Any]:
     pit = galaxies.scores.get("pit")
     if pit is not None:
         science["pit_ks"], science["pit_ks_p"] = ks_test(pit)
+    errors = errors_of(galaxies, total)
+    if "sigma68" in errors:
+        errors["sigma68"] *= math.sqrt(total / len(galaxies.index))
     unseen, unseen_errors = _of_unseen(plan, merged, galaxies, total)
     return {
         "science": _finite(science),
-        "science_errors": _finite(errors_of(galaxies, total)),
-        "science_bins": tuple(_bins(galaxies, observed, total)),
+        "science_errors": _finite(errors),
+        "science_bins": tuple(_bins(galaxies, observed)),
         "pit_counts": None if pit is None else tuple(merged.scores.pit_counts.tolist()),
         "science_unseen": unseen,
         "science_unseen_errors": unseen_errors,
@@ -53,9 +57,9 @@ def _of_unseen(
         return None, {}
     unseen = galaxies.take(~trained_rows(plan, galaxies.z_spec, galaxies.scores))
     metrics = metrics_of(unseen) | {"samples": count}
-    if "pit" in unseen.scores:
+    if "pit" in unseen.scores and len(unseen.index):
         metrics["pit_ks"], metrics["pit_ks_p"] = ks_test(unseen.scores["pit"])
-    return _finite(metrics), _finite(errors_of(unseen, count))
+    return _finite(metrics), _finite(errors_of(unseen))
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
@@ -63,14 +67,14 @@ def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
-def _bins(galaxies: Galaxies, observed: Observed, total: int) -> Iterator[ScienceBin]:
+def _bins(galaxies: Galaxies, observed: Observed) -> Iterator[ScienceBin]:
     everywhere: dict[str, NDArray[np.float64]] = {"z_spec": galaxies.z_spec}
     if observed.rows is not None and observed.magnitudes is not None:
         everywhere["r magnitude"] = _spread(observed.magnitudes[:, R_BAND], observed.rows, len(galaxies.index))
         colour = observed.magnitudes[:, _G_BAND] - observed.magnitudes[:, R_BAND]
         everywhere["g - r"] = _spread(colour, observed.rows, len(galaxies.index))
     for by, values in everywhere.items():
-        for one in in_bins(galaxies, values, total):
+        for one in in_bins(galaxies, values):
             yield ScienceBin(
                 by=by, low=one.low, high=one.high, metrics=_finite(one.metrics), errors=_finite(one.errors)
             )

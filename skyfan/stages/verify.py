@@ -95,9 +95,10 @@ def verify_run(ledger: RunLedger, plan: Plan, *, samples: int = DEFAULT_SAMPLES,
         return found
     chosen = _chosen_rows(plan, present, samples, seed)
     checked: dict[int, CheckedRank] = {}
+    there = frozenset(present)
     for rank in plan.working_ranks:
         uri = ledger.predictions_uri(rank)
-        if rank not in present:
+        if rank not in there:
             found.add(uri, f"rank {rank} is missing", missing=True)
             continue
         try:

@@ -37,6 +37,13 @@ class Samples:
         """The given rows, copied."""
         return Samples(self.image[rows], self.magnitude[rows], self.redshift[rows])
 
+    def sha256(self) -> str:
+        """Of all values."""
+        digest = hashlib.sha256()
+        for values in (self.image, self.magnitude, self.redshift):
+            digest.update(np.ascontiguousarray(values).data)
+        return digest.hexdigest()
+
 
 def read_samples(uri: str) -> Samples:
     """All samples of a dataset whose image, magnitudes and redshift are known.

@@ -102,3 +102,22 @@ def test_gdown_is_asked_for_a_whole_file(tmp_path, monkeypatch):
     monkeypatch.setattr(gdown, "download", download)
     report = fetch("https://drive.google.com/file/d/1a/view?usp=sharing", tmp_path / "sky.npy", SHA256)
     assert (report.sha256, (tmp_path / "sky.npy").read_bytes()) == (SHA256, CONTENT)
+
+
+def test_another_file_of_google_drive_is_not_taken_for_one_that_was_stopped(tmp_path, monkeypatch):
+    gdown = pytest.importorskip("gdown")
+    asked = inspect.signature(gdown.download)
+
+    def download(*given, **options):
+        output = Path(asked.bind(*given, **options).arguments["output"])
+        if not output.exists():  # as gdown does: what is there is whole
+            output.write_bytes(given[0].encode())
+        if "/d/1a/" in given[0]:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(gdown, "download", download)
+    one, other = (f"https://drive.google.com/file/d/{name}/view" for name in ("1a", "2b"))
+    with pytest.raises(KeyboardInterrupt):
+        fetch(one, tmp_path / "sky.npy")
+    fetch(other, tmp_path / "sky.npy")
+    assert (tmp_path / "sky.npy").read_bytes() == other.encode()

@@ -72,6 +72,17 @@ def test_a_catalogue_gives_order_ids_and_columns(tmp_path, form):
     assert store.read(f"{report.output}/missing.txt") == b"999\n"
 
 
+def test_what_fpack_names_has_the_id_before_both_suffixes(tmp_path):
+    folder = cutouts(tmp_path / "in", save_tiles)
+    for path in folder.iterdir():
+        path.rename(folder / f"{path.name}.fz")
+    (tmp_path / "c.csv").write_text("id,z_spec\n1005,0.1\n999,0.2\n")
+    report = curation.pack(str(folder), str(tmp_path / "out"), catalog=str(tmp_path / "c.csv"))
+    assert (report.objects, report.missing) == (1, ["999"])
+    curation.pack(str(folder), str(tmp_path / "all"))
+    assert open_dataset(str(tmp_path / "all")).read(0, 2)["id"].tolist() == [1000, 1001]
+
+
 def test_it_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(curation.packing, "SHARD_BYTES", 10 * IMAGES[0].nbytes)
     folder, output = str(cutouts(tmp_path / "in")), str(tmp_path / "out")
@@ -86,6 +97,22 @@ def test_it_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
     (tmp_path / "in" / "1023.npy").unlink()
     with pytest.raises(RunConflict, match="holds other packed objects"):
         curation.pack(folder, output)
+
+
+def test_a_catalogue_that_changed_is_not_mixed_with_what_is_packed(tmp_path):
+    folder, output, catalog = str(cutouts(tmp_path / "in")), str(tmp_path / "out"), tmp_path / "c.csv"
+    catalog.write_text("id,name,z_spec\n1005,a,0.1\n1006,b,0.3\n")
+    curation.pack(folder, output, catalog=str(catalog))
+    assert curation.pack(folder, output, catalog=str(catalog)).reused_shards == 1
+    catalog.write_text("id,name,z_spec\n1005,a,0.2\n1006,b,0.3\n")
+    with pytest.raises(RunConflict, match="holds other packed objects"):
+        curation.pack(folder, output, catalog=str(catalog))
+
+
+def test_a_column_of_the_catalogue_is_not_lost_to_an_array_of_its_name(tmp_path):
+    (tmp_path / "c.csv").write_text("id,image\n1005,1005.npy\n")
+    with pytest.raises(DatasetError, match=r"c\.csv has a column image, and so has .*; rename the catalogue's"):
+        curation.pack(str(cutouts(tmp_path / "in")), str(tmp_path / "out"), catalog=str(tmp_path / "c.csv"))
 
 
 def test_an_object_of_another_shape_is_named(tmp_path):

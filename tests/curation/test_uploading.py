@@ -69,6 +69,25 @@ def test_a_changed_file_of_the_same_size_goes_up_again(tmp_path):
     assert store.read("memory://upload/1.pt") == path.read_bytes()
 
 
+@pytest.mark.parametrize("size_bytes", [2**20, 3 * 2**20])
+def test_a_change_in_the_middle_goes_up_again_without_checksums_too(tmp_path, size_bytes):
+    path = tmp_path / "sky.npy"
+    path.write_bytes(bytes(size_bytes))
+    curation.upload(path, "memory://upload/sky.npy")
+    assert curation.upload(path, "memory://upload/sky.npy").skipped
+    changed = bytearray(size_bytes)
+    changed[size_bytes // 4 : 3 * size_bytes // 4] = b"1" * (size_bytes // 2)
+    path.write_bytes(changed)
+    assert curation.upload(path, "memory://upload/sky.npy").uploaded
+    assert store.read("memory://upload/sky.npy") == changed
+
+
+def test_an_empty_file_goes_up_once(tmp_path):
+    (tmp_path / "empty").touch()
+    assert curation.upload(tmp_path / "empty", "memory://upload/empty").uploaded
+    assert curation.upload(tmp_path / "empty", "memory://upload/empty").skipped
+
+
 def test_force_uploads_what_is_there(folder):
     curation.upload(folder / "README", "memory://upload/README")
     assert curation.upload(folder / "README", "memory://upload/README", force=True).uploaded

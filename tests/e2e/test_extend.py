@@ -7,11 +7,11 @@ import pytest
 
 import skyfan
 from skyfan import store
-from skyfan.errors import RunConflict
+from skyfan.errors import Incomplete, RunConflict
 from skyfan.events import RankCommitted
 from skyfan.runs.folder import RunFolder
 from skyfan.stages.messages import PlanRequest, PreparedModel
-from skyfan.stages.plan import count_ranks_to_run
+from skyfan.stages.plan import count_ranks_to_run, plan
 from tests.e2e.support import make_job, run
 
 NIGHTS = ("n1", "n2", "n0")
@@ -61,8 +61,8 @@ def test_only_the_new_files_are_predicted_and_old_rows_keep_their_numbers(nights
         assert (summary.run_id, summary.samples, summary.reused_ranks) == (run_id, count * EACH, 2 * count - 2)
         assert summary.completeness.complete
         assert_all_there(tmp_path, expected_z, count * EACH)
-    plan = skyfan.open_run(str(tmp_path / "run")).plan
-    assert [(one.files, one.ranks, one.samples) for one in plan.generations] == [(1, 2, EACH)] * 3
+    planned = skyfan.open_run(str(tmp_path / "run")).plan
+    assert [(one.files, one.ranks, one.samples) for one in planned.generations] == [(1, 2, EACH)] * 3
     assert all((tmp_path / "run" / "predictions" / name).read_bytes() == content for name, content in first.items())
     events = []
     assert run(job_of(tmp_path, small_model), events=events) == summary  # nothing is new: no option is needed
@@ -85,6 +85,20 @@ def test_ranks_to_run_are_counted_as_they_are_then_planned(nights, small_model, 
     assert counted() == 0
     (tmp_path / "run" / "predictions" / "rank-0000003.parquet").unlink()
     assert (counted(), counted(batch_size=7)) == (1, 4)
+
+
+def test_a_run_that_was_extended_and_not_computed_yet_is_incomplete(nights, small_model, tmp_path):
+    """The summary that is there is that of the first night alone."""
+    run(job_of(tmp_path, small_model, extend=True))
+    digest = skyfan.open_run(str(tmp_path / "run")).plan.model_digest
+    nights("n2")
+    model = PreparedModel(uri="", digest=digest, format="", parameters=1, needs_conversion=False)
+    plan(PlanRequest(job=job_of(tmp_path, small_model, extend=True), model=model))
+    extended = skyfan.open_run(str(tmp_path / "run"))
+    with pytest.raises(Incomplete, match="is not finished"):
+        extended.export(tmp_path / "all.csv")
+    summary = extended.write_report()
+    assert (summary.state, summary.samples, summary.completeness.samples_missing) == ("incomplete", 2 * EACH, EACH)
 
 
 def test_a_dataset_that_grew_is_told_with_the_option(nights, small_model, tmp_path):

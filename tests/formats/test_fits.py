@@ -44,6 +44,26 @@ def test_scaled_and_missing_numbers(tmp_path):
     assert rows["object"].tolist() == [2**60 + 1, 7, 8]  # an ID: no float would hold it
 
 
+def test_missing_unsigned_numbers_of_16_bits_are_nan(tmp_path):
+    column = fits.Column("flags", "I", bzero=2**15, null=2**15 - 1, array=np.array([0, 7, 2**16 - 1], "u2"))
+    fits.BinTableHDU.from_columns([column]).writeto(tmp_path / "t.fits")
+    rows = open_dataset(str(tmp_path / "t.fits")).read(0, 3)
+    np.testing.assert_array_equal(rows["flags"], np.array([0, 7, np.nan], "f4"))
+
+
+def test_what_is_not_read_is_named(tmp_path):
+    columns = [
+        fits.Column("flux", "E", array=np.arange(3, dtype="f4")),
+        fits.Column("good", "L", array=np.ones(3, bool)),
+        fits.Column("bits", "8X", array=np.ones((3, 8), bool)),
+    ]
+    text = fits.TableHDU.from_columns([fits.Column("x", "F8.3", array=np.arange(3.0))], name="NOTES")
+    parts = [fits.PrimaryHDU(), fits.BinTableHDU.from_columns(columns), text]
+    fits.HDUList(parts).writeto(tmp_path / "t.fits")
+    file = open_file(tmp_path / "t.fits")
+    assert (file.names, file.left_out) == (("flux",), ("good (logical)", "bits (bits)", "NOTES (TABLE)"))
+
+
 def test_an_image_cube_of_scaled_integers(tmp_path):
     cube = np.arange(4 * 3 * 5).reshape(4, 3, 5).astype("i2")
     hdu = fits.PrimaryHDU(cube)

@@ -1,8 +1,12 @@
 """A run whose rows are known, with an ID, text, a position, vectors and one sample without a prediction."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import skyfan
 from skyfan.runs.commit import RunLedger
@@ -28,15 +32,21 @@ MISSING[7] = "NaN in x"
 NAMES = np.array([f"é{number}" if number % 10 == 0 else f"galaxy {number}" for number in range(SAMPLES)], np.object_)
 
 
-def make_run(folder: Path, sample: Sample, columns: ResultColumns = COLUMNS) -> skyfan.Run:
-    """A run of nine ranks in `folder`; nothing is computed, and it is not aggregated."""
+def make_run(
+    folder: Path,
+    sample: Sample,
+    columns: ResultColumns = COLUMNS,
+    more: Mapping[str, NDArray[Any]] = MappingProxyType({}),
+) -> skyfan.Run:
+    """A run of nine ranks in `folder`, with `more` kept columns; nothing is computed, and it is not aggregated."""
     plan = make_plan(sample.path)
     plan = plan.model_copy(update={"job": plan.job.model_copy(update={"id": "objid"})})
     ledger = RunLedger(str(folder / "run"))
     ledger.claim(plan, resume=True)
     for item in plan.items():
         rows = slice(item.spans[0].start, item.spans[-1].stop)
-        kept = {"objid": IDS[rows], "name": NAMES[rows], "ra": RA[rows], "dec": DEC[rows]}
+        kept = {"objid": IDS, "name": NAMES, "ra": RA, "dec": DEC, **more}
+        kept = {name: values[rows] for name, values in kept.items()}
         z_spec = np.full(item.samples, 0.5, np.float32)
         with PredictionsWriter() as writer:
             found = Rows(np.arange(rows.start, rows.stop), OUTPUTS[rows], MISSING[rows], z_spec, kept)

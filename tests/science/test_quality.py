@@ -103,12 +103,12 @@ def test_bins_hold_each_galaxy_once_and_have_its_metrics():
     some = galaxies(400)
     x = some.z_spec.copy()
     x[:7] = np.nan
-    bins = in_bins(some, x, 400)
+    bins = in_bins(some, x)
     assert sum(one.metrics["samples"] for one in bins) == 393
     assert all(one.high <= other.low for one, other in itertools.pairwise(bins))
     inside = (x >= bins[1].low) & (x <= bins[1].high)
     assert bins[1].metrics["sigma68"] == pytest.approx(sigma68(delta_z(some.z_pred, some.z_spec)[inside]))
-    assert in_bins(some.take(slice(0, 40)), x[:40], 40) == []
+    assert in_bins(some.take(slice(0, 40)), x[:40]) == []
 
 
 def test_calibrated_intervals_hold_their_part_of_other_galaxies():
@@ -121,6 +121,11 @@ def test_calibrated_intervals_hold_their_part_of_other_galaxies():
         reach = half_width(scores) * (1 + z_pred[250:])
         held.append((np.abs(error[250:]) <= reach).mean())
     assert LEVEL - 0.01 < np.mean(held) < LEVEL + 0.02
+
+
+def test_the_half_width_is_the_score_at_the_position_of_the_formula():
+    assert half_width(RNG.permutation(np.arange(1.0, 75.0))) == 51  # of (74 + 1) * 0.68
+    assert half_width(RNG.permutation(np.arange(1.0, 74.0))) == 51  # of (73 + 1) * 0.68 = 50.32
 
 
 def test_unknown_redshifts_calibrate_nothing_and_too_few_are_refused():

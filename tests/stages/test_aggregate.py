@@ -30,6 +30,13 @@ def test_the_cost_of_the_summary_is_for_the_recorded_function():
     assert small.items_usd[compute] == pytest.approx(expected)
 
 
+def test_the_cost_of_the_summary_counts_the_attempts_of_ranks_that_are_reused():
+    once, again = (estimate_cost((make_record(0, attempt=attempt),), REQUEST) for attempt in (1, 3))
+    assert once is not None
+    assert again is not None
+    assert again.items_usd["Lambda requests"] == pytest.approx(3 * once.items_usd["Lambda requests"])
+
+
 def test_a_region_without_prices_does_not_fail_the_summary():
     cost = estimate_cost((make_record(0, memory_mb=3008, region="mars-north-1"),), REQUEST)
     assert cost is not None

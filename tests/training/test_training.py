@@ -97,6 +97,9 @@ def test_an_interrupted_training_resumes_to_the_same_model(tmp_path: Path):
     assert all(torch.equal(value, expected[name]) for name, value in resumed.model.state_dict().items())
     with pytest.raises(BadInput, match="other data or settings"):
         train(samples, TINY, replace(SETTINGS, seed=9), state_path=state)
+    rendered_again = replace(samples, image=samples.image + 1)
+    with pytest.raises(BadInput, match="other data or settings"):
+        train(rendered_again, TINY, SETTINGS, state_path=state)
 
 
 def test_renderings_of_one_galaxy_are_never_on_both_sides():

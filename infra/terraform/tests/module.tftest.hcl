@@ -133,6 +133,10 @@ run "state_machine_is_the_repositorys" {
     error_message = "ranks running, failed, samples/s, cold starts, duration, cost, runs"
   }
   assert {
+    condition     = toset(jsondecode(aws_cloudwatch_dashboard.this[0].dashboard_body).widgets[0].properties.metrics[*][3]) == toset(["skyfan-executor", "skyfan-executor-torch"])
+    error_message = "ranks run in either function"
+  }
+  assert {
     condition     = length(aws_cloudwatch_metric_alarm.function) + length(aws_cloudwatch_metric_alarm.pipeline) == 11
     error_message = "alarms on failures and throttles"
   }

@@ -25,14 +25,14 @@ def require_s3(job: Job, on: str) -> None:
     """Refuses what functions cannot reach: they see S3, not this machine.
 
     Raises:
-        LocationError: dataset or output is not in S3.
+        LocationError: dataset, catalogue, calibration dataset or output is not in S3.
         BadInput: the tolerated percentage is not a whole number, or a device is asked for.
     """
     if job.compute != LAMBDA and job.collectives:
         raise BadInput(f"--collectives needs all ranks at once, which --compute {job.compute} does not promise.")
     if job.device is not None:
         raise BadInput(f"--device is for process and local; --on {on} chooses by --compute: batch-gpu has GPUs.")
-    for option, uri in (("dataset", job.dataset), ("catalog", job.catalog)):
+    for option, uri in (("dataset", job.dataset), ("catalog", job.catalog), ("calibrate", job.calibrate)):
         if uri and not uri.startswith("s3://"):
             raise LocationError(
                 f"--{option} {uri} is not in S3, where {on} reads: upload it with "

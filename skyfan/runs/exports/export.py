@@ -45,14 +45,14 @@ def export_run(
     if path.exists():
         raise BadInput(f"{path} exists already; remove it or choose another name.")
     if not allow_missing:
-        _check_complete(folder)
+        _check_complete(folder, plan)
     temporary = store.temporary_beside(path)
     with store.named_errors(str(path), "written"):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             if chosen == "hats":
                 temporary.mkdir()
-            rows = write(Results(folder, plan), temporary)
+            rows = write(Results(folder, plan, path.name), temporary)
             temporary.rename(path)
         except BaseException:
             if temporary.is_dir():
@@ -76,14 +76,16 @@ def _writer(kind: str) -> Writer:
     return found
 
 
-def _check_complete(folder: RunLedger) -> None:
+def _check_complete(folder: RunLedger, plan: Plan) -> None:
     summary = folder.read_summary()
-    if summary is None:
-        raise Incomplete(
-            f"{folder.uri} is not finished; run the same command again, or take what is there with --allow-missing."
-        )
-    if summary.completeness.samples_missing:
+    if summary is not None and summary.completeness.samples_missing:
         raise Incomplete(
             f"{summary.completeness.samples_missing:,} of {summary.samples:,} samples have no prediction; "
             "--allow-missing exports the rows that are there, with the reason in the column missing."
+        )
+    # A summary can be older than the plan, which --extend has made longer, and than the files, if one was removed.
+    whole = summary is not None and summary.samples == plan.samples
+    if not whole or folder.committed_of(plan) != list(plan.working_ranks):
+        raise Incomplete(
+            f"{folder.uri} is not finished; run the same command again, or take what is there with --allow-missing."
         )

@@ -29,7 +29,7 @@ Pixel = tuple[int, int]
 
 
 def write_hats(results: Results, path: Path) -> int:
-    """Writes the catalogue into the folder `path`, named like it, and returns its number of rows.
+    """Writes the catalogue into the folder `path` and returns its number of rows.
 
     Raises:
         BadInput: the results have no columns `ra` and `dec`, or rows without a position.
@@ -55,7 +55,7 @@ def write_hats(results: Results, path: Path) -> int:
         found = [_write_pixel(path, pixel, sorting.rows(pixel)) for pixel in pixels]
     pq.write_metadata(schema, path / "dataset" / "_common_metadata")
     pq.write_metadata(schema, path / "dataset" / "_metadata", metadata_collector=found)
-    _write_description(path, pixels, rows)
+    _write_description(path, results.name, pixels, rows)
     return rows
 
 
@@ -134,17 +134,17 @@ def _write_pixel(path: Path, pixel: Pixel, rows: pa.Table) -> pq.FileMetaData:
     return written[0]
 
 
-def _write_description(path: Path, pixels: list[Pixel], rows: int) -> None:
+def _write_description(path: Path, name: str, pixels: list[Pixel], rows: int) -> None:
     with (path / "partition_info.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("Norder", "Npix"), *pixels])
-    text = "".join(f"{name}={value}\n" for name, value in _properties(path, pixels, rows))
-    for name in ("hats.properties", "properties"):
-        (path / name).write_text(f"#HATS catalog\n{text}", encoding="utf-8")
+    text = "".join(f"{key}={value}\n" for key, value in _properties(name, pixels, rows))
+    for file_name in ("hats.properties", "properties"):
+        (path / file_name).write_text(f"#HATS catalog\n{text}", encoding="utf-8")
 
 
-def _properties(path: Path, pixels: list[Pixel], rows: int) -> Iterator[tuple[str, object]]:
+def _properties(name: str, pixels: list[Pixel], rows: int) -> Iterator[tuple[str, object]]:
     yield from (
-        ("obs_collection", path.name.lstrip(".")),
+        ("obs_collection", name),
         ("dataproduct_type", "object"),
         ("hats_nrows", rows),
         ("hats_col_ra", "ra"),

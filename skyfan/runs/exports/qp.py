@@ -28,7 +28,7 @@ def write_qp(results: Results, path: Path) -> int:
     """Writes the file and returns its number of rows; those without p(z) are left out.
 
     Raises:
-        BadInput: the results hold no p(z).
+        BadInput: the results hold no p(z), or rows without an ID that is a number.
     """
     form, parts = pz_columns(results.schema)
     if form is None:
@@ -52,7 +52,7 @@ def write_qp(results: Results, path: Path) -> int:
             if not rows:
                 for name, values in tables["meta"].items():
                     file.create_dataset(f"meta/{name}", data=values)
-            ancillary = {"id": _ids(table[ids], width)}
+            ancillary = {"id": _ids(table[ids], ids, width)}
             ancillary |= {name: table[column].to_numpy() for name, column in shown.items()}
             for group, found in (("data", tables["data"]), ("ancil", ancillary)):
                 _append(file.require_group(group), found, rows)
@@ -91,8 +91,13 @@ def _append(group: h5py.Group, columns: Mapping[str, NDArray[Any]], rows: int) -
         group[name][rows:] = values
 
 
-def _ids(ids: pa.ChunkedArray, width: int) -> NDArray[Any]:
-    """As HDF5 stores them: text of fixed length."""
+def _ids(ids: pa.ChunkedArray, name: str, width: int) -> NDArray[Any]:
+    """As HDF5 stores them: text of fixed length, empty where there is none; numbers exactly."""
     if width:
         return np.array(ascii_texts(ids), f"S{width}")
+    if ids.null_count:
+        raise BadInput(
+            f"rows have no {name}, and an ensemble has a number for each; export as .parquet, or run again with "
+            "another --id and --output."
+        )
     return np.asarray(ids.to_numpy())

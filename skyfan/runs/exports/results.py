@@ -57,10 +57,11 @@ _KNOWN = {
 
 @dataclass(frozen=True)
 class Results:
-    """The committed rows of a run."""
+    """The committed rows of a run, to be written as the table `name`."""
 
     folder: RunLedger
     plan: Plan
+    name: str
 
     @cached_property
     def schema(self) -> pa.Schema:

@@ -64,7 +64,8 @@ def as_astropy(table: pa.Table, columns: tuple[Column, ...]) -> Table:
             found[column.name] = TableColumn(plain_values(values, column), **about)
             continue
         text = pa.types.is_string(column.kind)
-        plain = values.fill_null("") if text else values.fill_null(0) if values.null_count else values
+        blank = "" if text else False if pa.types.is_boolean(column.kind) else 0
+        plain = values.fill_null(blank) if values.null_count else values
         numbers = np.asarray(plain.to_pylist(), "U") if text else plain.to_numpy(zero_copy_only=False)
         mask = np.asarray(values.is_null())
         found[column.name] = MaskedColumn(numbers, mask=mask, **about) if mask.any() else TableColumn(numbers, **about)

@@ -75,6 +75,7 @@ def test_aws_is_left_to_boto3(bare):
     ("changes", "sentence"),
     [
         ({"dataset": "data/sky.pt"}, "`skyfan data upload data/sky.pt s3://BUCKET/KEY`"),
+        ({"calibrate": "data/known.pt"}, "--calibrate data/known.pt is not in S3"),
         ({"output": "runs/demo"}, "--output runs/demo is not in S3"),
         ({"tolerated_failure_percentage": 2.5}, "--tolerate-failures is 2.5"),
         ({"model": "nowhere.pt"}, "--model nowhere.pt is not a file"),

@@ -164,3 +164,6 @@ def test_a_failed_rank_is_named_and_tolerated_or_not(tasks, given, sample, toler
     assert sorted(found.failures) == [3, 4, 5]
     assert found.attempts == 6
     assert "b.pt" in found.failures[3]
+    # Of the same run's next start, which computes 3 of the 6 ranks, again half of all are missing.
+    store.copy_in(sample.path, f"{folder}/b.pt")
+    assert run(given | job, {**tasks, BATCH: without_b}).error == error

@@ -117,8 +117,9 @@ def test_a_rank_that_was_committed_is_not_computed_again(workers, given):
     again = workers["executor"].invoke(event | {"attempt": 1})
     assert again == {"rank": 0, "status": "already-committed", "samples": 40}
     assert store.head(RunLedger(plan["output"]).predictions_uri(0)).etag == before
-    _, _, replanned = prepare_and_plan(workers, given)
+    _, _, replanned = prepare_and_plan(workers, given | {"tolerated_failure_percentage": 33})
     assert [item["rank"] for item in items_of(replanned)] == [1, 2]
+    assert replanned["tolerated_failure_percentage"] == 50  # 33% of all 3 ranks, of 2
 
 
 def test_the_model_stays_loaded_and_threads_follow_the_memory_size(workers, given):

@@ -239,6 +239,7 @@ def run(
         Interrupted: Ctrl-C; what is committed stays.
         SkyfanError: more ranks failed than the job tolerates; `open_run(job.output)` has what is there.
     """
+    _require_job(job)
     _quiet_logs()
     backend = create_backend(on, _settings(state_machine)) if isinstance(on, str) else on
     if job.compute != LAMBDA and not backend.takes_compute:
@@ -246,6 +247,11 @@ def run(
     with listening(progress) as listener:
         _on_a_thread(backend, job, listener)
     return Run(job.output)
+
+
+def _require_job(job: object) -> None:
+    if not isinstance(job, Job):
+        raise BadInput(f"a job is wanted, not {job!r}; write skyfan.Job(dataset=…, model=…).")
 
 
 def _settings(state_machine: str | None) -> BackendSettings:
@@ -266,6 +272,7 @@ def plan(job: Job, *, progress: bool | Listener = False) -> Plan:
     from skyfan.backends.placement import gpu_executors
     from skyfan.stages.plan import draft
 
+    _require_job(job)
     with listening(progress) as listener:
         listener(PhaseStarted("planning"))
         return draft(job, _NO_MODEL, counting(listener), gpus=gpu_executors(job))

@@ -161,8 +161,10 @@ class TensorSpec:
 
     @property
     def end_bytes(self) -> int:
-        """First byte after the last row."""
-        return self.offset_bytes + max(0, self.samples - 1) * self.distance_bytes + self.row_bytes
+        """First byte after the last row; where there is none, the offset."""
+        if not self.samples:
+            return self.offset_bytes
+        return self.offset_bytes + (self.samples - 1) * self.distance_bytes + self.row_bytes
 
     def byte_range(self, start: int, stop: int) -> tuple[int, int]:
         """The file's bytes that hold rows [start, stop), with all that lies between them.

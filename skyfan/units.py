@@ -32,10 +32,15 @@ def format_size(size_bytes: float) -> str:
     """26_214_400 → `"25 MB"`; three significant digits above bytes."""
     value = float(size_bytes)
     for unit in ("B", "KB", "MB", "GB"):
-        if abs(value) < 1024:
-            return f"{value:.3g} {unit}"
+        if round(abs(value)) < 1024:
+            return f"{_three_digits(value)} {unit}"
         value /= 1024
-    return f"{value:.3g} TB" if value < 1000 else f"{value:.0f} TB"
+    return f"{_three_digits(value)} TB"
+
+
+def _three_digits(value: float) -> str:
+    """Numbers from 1,000, of which a unit has up to 1,023, in whole."""
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"
 
 
 def counted(number: int, thing: str) -> str:

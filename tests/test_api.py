@@ -98,6 +98,12 @@ def test_a_dataset_is_read_across_its_files(sample, tmp_path):
         dataset.read(90, 102)
 
 
+@pytest.mark.parametrize("call", [skyfan.run, skyfan.plan])
+def test_a_file_in_place_of_a_job_is_told_how_to_write_one(call):
+    with pytest.raises(BadInput, match=r"not 'sky\.pt'; write skyfan\.Job\(dataset="):
+        call("sky.pt")
+
+
 def test_a_job_says_what_is_wrong_with_it():
     with pytest.raises(BadInput, match="batch_size is 0; it must be at least 1"):
         skyfan.Job.checked({"dataset": "x.pt", "batch_size": 0})

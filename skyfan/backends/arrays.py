@@ -20,6 +20,7 @@ from skyfan.stages.model_cache import ModelCache
 from skyfan.stages.plan import plan
 from skyfan.stages.prepare import convert, prepare
 from skyfan.stages.starts import Start, ranks_of, read_start, write_start
+from skyfan.units import counted
 
 
 def check_array_job(job: Job) -> None:
@@ -117,8 +118,8 @@ def check_tolerated(summary: Summary, job: Job) -> Summary:
 def _too_many_missing(summary: Summary, missing: int) -> SkyfanError:
     planned, present = summary.completeness.ranks_planned, summary.completeness.ranks_present
     account = (
-        f"{missing} of {planned} ranks are missing; the {present} that are committed are kept, and the same command "
-        "again computes the rest"
+        f"{missing} of {planned} ranks are missing; what is committed, {counted(present, 'rank')}, is kept, and the "
+        "same skyfan run, or skyfan plan --write and skyfan rank, computes the rest"
     )
     if not summary.failures:
         rank = summary.completeness.missing_ranks[0]

@@ -138,7 +138,15 @@ def _fail_usage(error: typer.TyperException) -> NoReturn:
     sentence = error.format_message()
     if not sentence:  # no arguments at all: the help was shown
         sys.exit(BadInput.exit_code)
-    _fail(f"{sentence.rstrip('.')}; see skyfan --help.", BadInput.exit_code)
+    _fail(f"{sentence.rstrip('.')}; see {_command_of(error)} --help.", BadInput.exit_code)
+
+
+def _command_of(error: typer.TyperException) -> str:
+    """The command that was meant, such as `skyfan data clean`, whatever the program's file is called."""
+    context = getattr(error, "ctx", None)
+    if context is None:
+        return "skyfan"
+    return f"skyfan{context.command_path.removeprefix(context.find_root().command_path)}"
 
 
 def _fail(sentence: str, code: int) -> NoReturn:

@@ -25,6 +25,7 @@ from skyfan.progress.warnings import missing_hint, warnings
 from skyfan.records import Summary
 from skyfan.reference_payload import is_reference, parse_execution_input, reference_warnings
 from skyfan.runs.folder import RunFolder
+from skyfan.units import counted
 
 Payload = Annotated[Path | None, typer.Option(help="A reference system's execution payload (JSON) instead.")]
 
@@ -145,7 +146,8 @@ def show(summary: Summary, *, as_json: bool, quiet: bool) -> None:
     missing = summary.completeness.samples_missing
     if missing:
         reasons = "; ".join(f"{count:,} {reason}" for reason, count in summary.completeness.missing_reasons.items())
+        have, them = ("has", "it") if missing == 1 else ("have", "them")
         raise Incomplete(
-            f"{missing:,} samples have no prediction ({reasons}); {folder.summary_uri} lists them."
+            f"{counted(missing, 'sample')} {have} no prediction ({reasons}); {folder.summary_uri} lists {them}."
             f"{missing_hint(summary)}"
         )

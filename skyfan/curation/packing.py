@@ -73,7 +73,13 @@ def pack(
     target, form = _target(output)
     objects = _objects(folder, catalog, id_column)
     if not objects.uris:
-        raise DatasetError(f"{folder} has a file for none of the objects of {catalog or folder}.")
+        kinds = ", ".join(sorted(SUFFIXES))
+        if catalog is None:
+            raise DatasetError(f"{folder} holds no files of one object each ({kinds}); name the folder with them.")
+        raise DatasetError(
+            f"{folder} has a file ({kinds}) for none of the objects of {catalog}; name the column that files are "
+            "called by with --id."
+        )
     first, _ = read_object(objects.uris[0])
     twice = next((name for name in first if catalog and name in objects.columns), None)
     if twice is not None:

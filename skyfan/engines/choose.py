@@ -79,14 +79,16 @@ def _require_engine(model: LoadedModel, options: RunOptions) -> None:
     if model.device == CPU and options.precision not in ("float32", "auto"):
         raise BadInput(f"precision {options.precision!r} is for AstroMAE; an {model.architecture} runs in float32.")
     if options.engine == "openvino" and find_spec("openvino") is None:
-        raise BadInput("the openvino engine is not installed; install skyfan[openvino] or use --engine auto.")
+        raise BadInput("the openvino engine is not installed: pip install 'skyfan[openvino]', or use --engine auto.")
 
 
 def _without_torch(model: LoadedModel, *, threads: int) -> Engine:
     """An ONNX model, or what a run's ranks load of a model, by the engine that was chosen for the run."""
     if model.converted is not None and model.converted.choice.engine == "openvino":
         if find_spec("openvino") is None:
-            raise BadInput("this run's engine is openvino, which is not installed here; install skyfan[openvino].")
+            raise BadInput(
+                "this run's engine is openvino, which is not installed here: pip install 'skyfan[openvino]'."
+            )
         from skyfan.engines.openvino_ir import OpenVINOIREngine
 
         return OpenVINOIREngine(model.converted, model.call, threads=threads)
@@ -139,7 +141,7 @@ def _cuda(model: LoadedModel, options: RunOptions, samples: Samples | None) -> E
 
 def _openvino(model: LoadedModel, options: RunOptions, *, threads: int, samples: Samples | None) -> Engine:
     if find_spec("openvino") is None:
-        raise BadInput("the openvino engine is not installed; install skyfan[openvino] or use --engine torch.")
+        raise BadInput("the openvino engine is not installed: pip install 'skyfan[openvino]', or use --engine torch.")
     from skyfan.engines.openvino_engine import OpenVINOEngine, supported_precisions, supports
 
     settings: dict[str, Any] = {"threads": threads}

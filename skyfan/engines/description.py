@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from skyfan import store
+from skyfan.engines.base import Engine
 from skyfan.engines.choose import create_engine
 from skyfan.engines.conversion import convert_model
 from skyfan.engines.paying import SAVED_SHARE, conversion_takes_s
@@ -22,27 +23,31 @@ _ROWS = 2
 def describe(model: LoadedModel) -> dict[str, Any]:
     """`outputs`, `operators`, `flop_per_sample` and `engine` of a model; programs and ONNX are converted for that."""
     if model.config is not None:
-        info = create_engine(model, RunOptions(), threads=available_threads()).info
+        engine = create_engine(model, RunOptions(), threads=available_threads())
+        info, (redshift, *of_p_z) = engine.info, _outputs(model, engine)
         return {
-            "outputs": {"z_pred": "float32 [any]"},
+            "outputs": {redshift.name: "float32 [any]"} | {spec.name: _shape(spec) for spec in of_p_z},
             "flop_per_sample": _counted(_astromae_flop(model)),
             "engine": {"name": info.name, "reason": info.reason},
         }
     data = store.read(model.uri)
     conversion = convert_model(model, data, RunOptions(), threads=available_threads(), samples=None, timed=True)
-    choice, outputs = conversion.choice, conversion.choice.outputs or _outputs(model)
-    engine: dict[str, Any] = {"name": choice.engine, "reason": choice.reason}
+    choice, outputs = (
+        conversion.choice,
+        conversion.choice.outputs or _outputs(model, create_engine(model, RunOptions(), threads=1)),
+    )
+    told: dict[str, Any] = {"name": choice.engine, "reason": choice.reason}
     if choice.deviation is not None:
-        engine["deviation"] = f"{choice.deviation['relative']:.1e} · max(1, |y|)"
-    engine |= {f"{name}, samples/s": f"{rate:,.0f}" for name, rate in choice.rates.items()}
+        told["deviation"] = f"{choice.deviation['relative']:.1e} · max(1, |y|)"
+    told |= {f"{name}, samples/s": f"{rate:,.0f}" for name, rate in choice.rates.items()}
     if model.program is not None and choice.engine == "openvino" and choice.rates:
         samples = conversion_takes_s(model.program.targets) / SAVED_SHARE * choice.rates["torch"]
-        engine["for runs"] = f"of more than about {samples:,.0f} samples; torch for shorter ones"
+        told["for runs"] = f"of more than about {samples:,.0f} samples; torch for shorter ones"
     return {
         "outputs": {spec.name: _shape(spec) for spec in outputs},
         "operators": dict(sorted(_operators(model).items())),
         "flop_per_sample": _counted(_flop(model)),
-        "engine": engine,
+        "engine": told,
     }
 
 
@@ -58,9 +63,8 @@ def _examples(model: LoadedModel, rows: int) -> list[Any]:
     return check_samples(model.examples, model.inputs[0].shape[0] or rows)
 
 
-def _outputs(model: LoadedModel) -> tuple[OutputSpec, ...]:
-    """By a prediction of the model's own engine."""
-    engine = create_engine(model, RunOptions(), threads=1)
+def _outputs(model: LoadedModel, engine: Engine) -> tuple[OutputSpec, ...]:
+    """By a prediction of this engine."""
     out = engine.predict(_examples(model, _ROWS))
     return engine.outputs(out.shape[1])
 

@@ -120,8 +120,10 @@ def layout(
     Raises:
         DatasetError: it has no columns or rows, columns of several lengths, or columns that end after the file.
     """
-    if not columns or len(columns) > MAX_COLUMNS:
-        raise refusal(info.uri, f"has {len(columns)} columns that can be read; a dataset has 1 to {MAX_COLUMNS}")
+    if not columns:
+        raise refusal(info.uri, "has no column with samples that can be read")
+    if len(columns) > MAX_COLUMNS:
+        raise refusal(info.uri, f"has {len(columns)} columns; at most {MAX_COLUMNS} are read")
     counts = {spec.name: spec.samples for spec in columns}
     if len(counts) < len(columns):
         raise refusal(info.uri, "has two columns of one name")

@@ -106,6 +106,8 @@ def dataset_files(dataset: str, advance: Advance | None = None) -> list[str]:
     found = _of_one_format(dataset, sorted(_data_files(dataset, advance), key=natural_order))
     if not found and store.exists(dataset):
         return [dataset]
+    if not found and (path := store.local_path(dataset)) is not None and not path.exists():
+        raise DatasetError(f"{path} does not exist; check the path.")
     if not found:
         raise DatasetError(
             f"{dataset} is neither a dataset file nor a folder with any in it ({', '.join(FORMATS)}); check --dataset."

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from skyfan.errors import ModelError
+from skyfan.models.exporting.command import EXPORT_COMMAND
 from skyfan.models.mixture import components_of, head_width
 
 Shapes = Mapping[str, Sequence[int]]
@@ -129,8 +130,8 @@ class _ShapeReader:
         shape = self._shapes.get(name)
         if shape is None:
             raise ModelError(
-                f"these are not the weights of an AstroMAE ({name} is missing); "
-                "export a model of another architecture with torch.export.save to a .pt2 file."
+                f"these are not the weights of an AstroMAE ({name} is missing); a model of another architecture is "
+                f"exported once: {EXPORT_COMMAND.format(weights='CKPT')}."
             )
         if len(shape) != dims or 0 in shape:
             raise ModelError(f"the weight {name} has the shape {list(shape)} where {dims} dimensions were expected.")

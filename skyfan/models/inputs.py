@@ -1,5 +1,6 @@
 """What a model takes: the tensors of its call, and whether a dataset's fit."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -63,7 +64,10 @@ class ModelInputs:
             return names
         if self.by_name:
             missing = [name for name in names if name not in tensor_names]
-            raise ModelError(f"the dataset has no tensor {missing[0]!r}, only {', '.join(tensor_names)}.")
+            raise ModelError(
+                f"the dataset has no tensor {missing[0]!r}, only {', '.join(tensor_names)}; if it has another name "
+                f"there, give it with --inputs {missing[0]}=COLUMN."
+            )
         if len(names) > len(tensor_names):
             raise ModelError(f"the model takes {len(names)} tensors, the dataset has {len(tensor_names)}.")
         return tuple(tensor_names[: len(names)])
@@ -75,10 +79,9 @@ class ModelInputs:
         for wanted, tensor in zip(self.tensors, tensors, strict=True):
             sizes = zip(wanted.shape[1:], tensor.shape[1:], strict=False)
             if len(tensor.shape) != len(wanted.shape) or any(w is not None and w != n for w, n in sizes):
-                shape = ", ".join("any" if size is None else str(size) for size in wanted.shape[1:])
                 raise ModelError(
-                    f"the model takes {wanted.name!r} of shape [samples, {shape}], "
-                    f"the dataset's has {list(tensor.shape)}."
+                    f"the model takes {wanted.name!r} of shape {_of_samples(wanted.shape)}, "
+                    f"the dataset's has {_of_samples(tensor.shape)}{_way_on(wanted, tuple(tensor.shape[1:]))}."
                 )
 
     def arrays(self, tensors: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
@@ -92,3 +95,26 @@ class ModelInputs:
             raise ModelError("the model takes real numbers and a tensor of the dataset holds complex ones.")
         pairs = zip(tensors, self.tensors, strict=True)
         return [np.ascontiguousarray(values, dtype=taken.numpy_dtype) for values, taken in pairs]
+
+
+def _of_samples(shape: Sequence[int | None]) -> str:
+    return f"[{', '.join(['samples', *('any' if size is None else str(size) for size in shape[1:])])}]"
+
+
+def _way_on(wanted: ModelInput, stored: tuple[int, ...]) -> str:
+    """The option that makes samples of the shape `stored` what the model takes, where one does."""
+    sizes = tuple(size for size in wanted.shape[1:] if size is not None)
+    if len(sizes) != len(wanted.shape) - 1:
+        return ""
+    name, shape = wanted.name, ",".join(map(str, sizes))
+    if len(stored) == 1 and math.prod(stored) == math.prod(sizes) and len(sizes) > 1:
+        return f"; --shape {name}={shape} reads it so"
+    if len(sizes) != 3 or len(stored) != 3:
+        return ""
+    if (stored[2], *stored[:2]) == sizes:
+        return f"; --axes {name}=NHWC reads it so"
+    if stored[0] == sizes[0] and stored[1] >= sizes[1] and stored[2] >= sizes[2]:
+        return f"; --crop {name}={sizes[1]},{sizes[2]} takes its middle"
+    if stored[0] > sizes[0] and stored[1:] == sizes[1:]:
+        return f"; --bands {name}={','.join(map(str, range(sizes[0])))} takes the first {sizes[0]} bands"
+    return ""

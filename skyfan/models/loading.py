@@ -323,4 +323,6 @@ def _require_device(name: str) -> None:
     try:
         torch.empty(0, device=torch.device(name))
     except (RuntimeError, AssertionError) as error:
-        raise LocationError(f"the device {name!r} cannot be used: {first_line(error)}.") from error
+        raise LocationError(
+            f"the device {name!r} cannot be used: {first_line(error).rstrip('.')}; try --device cpu."
+        ) from error

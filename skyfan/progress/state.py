@@ -72,7 +72,9 @@ class RunState:
     def line(self) -> str:
         """The state as one line."""
         if not self.ranks or self.phase != "inferring":
-            return f"{self.phase_line()}, {format_duration(time.monotonic() - self._phase_began_s)}"
+            # The page is drawn after the summary's times are taken: they must not seem to be these.
+            drawing = " and drawing the report" if self.phase == "aggregating" else ""
+            return f"{self.phase_line()}{drawing}, {format_duration(time.monotonic() - self._phase_began_s)}"
         return f"{self.ranks_line()}, {self.samples_done:,} of {self.samples:,} samples{self.rate_line()}"
 
     def phase_line(self) -> str:

@@ -25,7 +25,7 @@ def summary_rows(summary: Summary) -> list[tuple[str, str]]:
     parts_s = (*known_s, max(0.0, times.wall_s - sum(known_s)))
     rows = [
         ("samples predicted", f"{done.samples_predicted:,} of {done.samples_planned:,}"),
-        ("ranks", f"{done.ranks_present} of {done.ranks_planned}{reused}, {summary.attempts} attempts"),
+        ("ranks", f"{done.ranks_present} of {done.ranks_planned}{reused}, {counted(summary.attempts, 'attempt')}"),
         ("data", format_size(summary.data_bytes)),
         ("wall time", format_duration(times.wall_s)),
         ("  plan · map · aggregate · other", " · ".join(f"{part_s:.2f}" for part_s in parts_s) + " s"),

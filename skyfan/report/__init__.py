@@ -13,7 +13,7 @@ from skyfan.errors import BadInput
 
 for _needed in ("jinja2", "matplotlib"):
     if find_spec(_needed) is None:
-        raise BadInput(f"a run's report needs {_needed}, which is not installed; install skyfan[report].")
+        raise BadInput(f"a run's report needs {_needed}, which is not installed: pip install 'skyfan[report]'.")
 
 
 def import_page() -> None:

@@ -1,6 +1,7 @@
 """The page of one run: one file, no network, readable on a phone, in the dark and without colour vision."""
 
 import heapq
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -93,6 +94,7 @@ def fill_page(summary: Summary, records: Sequence[RankRecord], pictures: Picture
         title=title(summary),
         summary=summary,
         done=summary.completeness,
+        export_command=_export_command(summary),
         failures=list(summary.failures.items())[:_MAX_LISTED_FAILURES],
         science=_metrics(summary),
         trained_note=trained_note(summary) if summary.trained_samples else "",
@@ -109,6 +111,12 @@ def fill_page(summary: Summary, records: Sequence[RankRecord], pictures: Picture
         size=format_size,
         duration=format_duration,
     )
+
+
+def _export_command(summary: Summary) -> str:
+    """For a shell: a run in which samples are missing is exported with that said."""
+    allowed = " --allow-missing" if summary.completeness.samples_missing else ""
+    return f"skyfan export {shlex.quote(summary.output)} sky.parquet{allowed}"
 
 
 def title(summary: Summary) -> str:

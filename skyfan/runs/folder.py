@@ -129,11 +129,12 @@ class RunFolder:
         """The summary of this run; None where none was written."""
         if not store.exists(self.summary_uri):
             return None
-        return parse_document(self.summary_uri, store.read(self.summary_uri), Summary)
+        cure = "the same skyfan run command writes it again"
+        return parse_document(self.summary_uri, store.read(self.summary_uri), Summary, cure)
 
 
-def parse_document(uri: str, content: bytes, kind: type[B]) -> B:
-    """The document of this kind.
+def parse_document(uri: str, content: bytes, kind: type[B], cure: str = "choose another --output") -> B:
+    """The document of this kind; `cure` is what the user can do where it is none.
 
     Raises:
         LocationError: it is damaged or of another version.
@@ -142,7 +143,7 @@ def parse_document(uri: str, content: bytes, kind: type[B]) -> B:
         return kind.model_validate_json(content)
     except ValidationError as error:
         raise LocationError(
-            f"{uri} is damaged or of another version of Skyfan ({first_problem(error)}); choose another --output."
+            f"{uri} is damaged or of another version of Skyfan ({first_problem(error).rstrip('.')}); {cure}."
         ) from error
 
 

@@ -148,7 +148,9 @@ def named_errors(key: str, done: str) -> Iterator[None]:
     except PermissionError as error:
         raise LocationError(f"{key} may not be {done} by this user; check its permissions.") from error
     except OSError as error:
-        raise LocationError(f"{key} cannot be {done}: {error.strerror or error}.") from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        cure = "; free some space there or choose another folder" if full else ""
+        raise LocationError(f"{key} cannot be {done}: {error.strerror or error}{cure}.") from error
 
 
 @contextlib.contextmanager

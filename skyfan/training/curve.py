@@ -56,7 +56,12 @@ def verdict(history: Sequence[EpochResult]) -> str:
         return "the last epoch was the best: more --epochs may give a better model."
     unit = _SURE_CHANGE * max(abs(best.validation_loss), abs(best.training_loss))
     rose, fell = last.validation_loss - best.validation_loss, best.training_loss - last.training_loss
-    if last.epoch - best.epoch >= _SURE_EPOCHS and rose > unit and fell > unit:
+    if rose > unit and fell > unit:
+        if last.epoch - best.epoch < _SURE_EPOCHS:
+            return (
+                f"epoch {best.epoch} was the best, and too few came after it to tell whether the model overfits: its "
+                f"validation loss rose by {rose:.4f}; more --epochs would show it."
+            )
         return (
             f"it overfits after epoch {best.epoch}: until epoch {last.epoch} the training loss fell by {fell:.4f} and "
             f"the validation loss rose by {rose:.4f}; the weights of epoch {best.epoch} are kept."

@@ -27,7 +27,8 @@ def test_inspect_says_what_is_in_a_model_and_where_it_was_read():
     assert facts["architecture"] == "AstroMAE"
     assert facts["inputs"] == {"image": "float32 [any, 5, 32, 32]", "magnitude": "float32 [any, 5]"}
     assert facts["configuration"]["num_heads"] == "4 (from the file's metadata)"
-    assert facts["outputs"] == {"z_pred": "float32 [any]"}
+    mixture = dict.fromkeys(("z_mean", "z_sigma", "z_weight"), "float32 [any, 3]")
+    assert facts["outputs"] == {"z_pred": "float32 [any]", **mixture}
     assert int(facts["flop_per_sample"].replace(",", "")) > 1_000_000
     assert facts["engine"]["name"] == "openvino"
     table = run.invoke(app, ["inspect", str(demo_model_path())], catch_exceptions=False).stdout

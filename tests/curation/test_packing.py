@@ -122,6 +122,21 @@ def test_an_object_of_another_shape_is_named(tmp_path):
         curation.pack(str(folder), str(tmp_path / "out"))
 
 
+def test_a_folder_without_objects_is_told_what_files_are_read(tmp_path):
+    (tmp_path / "in").mkdir()
+    np.savez(tmp_path / "in" / "1000.npz", image=IMAGES[0])
+    with pytest.raises(DatasetError, match=r"holds no files of one object each \(\.fit, \.fits, .*\.pt\)"):
+        curation.pack(str(tmp_path / "in"), str(tmp_path / "out"))
+    (tmp_path / "objects.csv").write_text("number,objid\n1,1000\n")
+    with pytest.raises(DatasetError, match=r"for none of the objects of .*objects\.csv.*--id"):
+        curation.pack(
+            str(cutouts(tmp_path / "objects")),
+            str(tmp_path / "out"),
+            catalog=str(tmp_path / "objects.csv"),
+            id_column="number",
+        )
+
+
 @pytest.mark.parametrize("save", [save_pt, save_npy, save_fits])
 def test_a_folder_of_objects_is_no_dataset(tmp_path, save):
     folder = str(cutouts(tmp_path / "in", save))

@@ -124,7 +124,10 @@ def test_a_dataset_that_changed_is_bad_input_and_the_aggregator_tells(planned, s
     assert run_rank_job(str(planned), index=2) == BadInput.exit_code
     files = sorted(path.name for path in (planned / "failures").rglob("*.json"))
     assert files == ["rank-0000002-1.json", "rank-0000002-2.json"]
-    with pytest.raises(SkyfanError, match=r"rank 2 failed: .*sky\.pt.*\(4 of 5 ranks are missing"):
+    with pytest.raises(
+        SkyfanError,
+        match=r"rank 2 failed: .*sky\.pt.*\(4 of 5 ranks are missing; what is committed, 1 rank, .*skyfan plan --write",
+    ):
         skyfan("aggregate", planned, "-q")
     summary = json.loads((planned / "summary.json").read_text())
     assert summary["completeness"]["missing_ranks"] == [1, 2, 3, 4]

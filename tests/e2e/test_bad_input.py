@@ -97,6 +97,36 @@ def complex_redshifts(folder):
     return path
 
 
+def other_names(folder):
+    path = folder / "bad.npz"
+    np.savez(path, flux=np.zeros((9, 5, 32, 32), np.float32), magnitude=np.zeros((9, 5), np.float32))
+    return path
+
+
+def bands_last(folder):
+    path = folder / "bad.npz"
+    np.savez(path, image=np.zeros((9, 32, 32, 5), np.float32), magnitude=np.zeros((9, 5), np.float32))
+    return path
+
+
+def flat_images(folder):
+    path = folder / "bad.npz"
+    np.savez(path, image=np.zeros((9, 5120), np.float32), magnitude=np.zeros((9, 5), np.float32))
+    return path
+
+
+def large_images(folder):
+    path = folder / "bad.npz"
+    np.savez(path, image=np.zeros((9, 5, 64, 48), np.float32), magnitude=np.zeros((9, 5), np.float32))
+    return path
+
+
+def more_bands(folder):
+    path = folder / "bad.npz"
+    np.savez(path, image=np.zeros((9, 6, 32, 32), np.float32), magnitude=np.zeros((9, 5), np.float32))
+    return path
+
+
 def bare_pickle(folder):
     path = folder / "bad.pt"
     path.write_bytes(pickle.dumps(Exploit()))
@@ -107,6 +137,11 @@ def bare_pickle(folder):
     ("make", "said"),
     [
         (three_bands, "0 float32 [9, 3, 32, 32], 1 float32 [9, 5]"),
+        (other_names, "--inputs image=COLUMN"),
+        (bands_last, "has [samples, 32, 32, 5]; --axes image=NHWC"),
+        (flat_images, "--shape image=5,32,32"),
+        (large_images, "--crop image=32,32"),
+        (more_bands, "--bands image=0,1,2,3,4"),
         (complex_pixels, "real numbers"),
         (complex_redshifts, "whose imaginary part would be dropped"),
         (bare_pickle, "weights_only=True"),
@@ -134,6 +169,9 @@ def test_bad_datasets(skyfan, make, said, small_model, tmp_path):
         (["--dataset", "gopher://x/y.pt"], "gopher"),
         (["--dataset", "s3://no-such-bucket/y.pt"], "s3://no-such-bucket"),
         (["--dataset", "nowhere.pt"], "nowhere.pt"),
+        (["--dataset", "nowhere"], "nowhere does not exist"),
+        (["--dataset", "nowhere.csv"], "nowhere.csv does not exist"),
+        (["--dataste", "sky.pt"], "see skyfan run --help"),
         (["--dataset", "sky.pt", "--batch-size", "0"], "--batch-size"),
         (["--dataset", "sky.pt", "--partition-size", "soon"], "--partition-size"),
         (["--dataset", "sky.pt", "--world-size", "-3"], "--world-size"),

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,20 @@ def test_the_wheel_brings_one_package_and_all_that_it_imports(installed, tmp_pat
     assert {file.partition("/")[0] for file in files if not file.startswith("..")} - {"skyfan"} == {
         next(file for file in files if ".dist-info" in file).partition("/")[0]
     }
+
+
+def test_an_editable_install_is_found_in_the_folder_above_a_clone(tmp_path):
+    build = "import sys, setuptools.build_meta as build; build.build_editable(sys.argv[1])"
+    clone = tmp_path / "skyfan"
+    clone.mkdir()
+    for name in ("skyfan", "pyproject.toml", "README.md", "LICENSE"):
+        (clone / name).symlink_to(ROOT / name)
+    _run(clone, sys.executable, "-c", build, str(tmp_path))
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    imported = f"import site; site.addsitedir({str(tmp_path / 'site')!r}); import skyfan; print(skyfan.run.__name__)"
+    assert _run(tmp_path, sys.executable, "-c", imported).strip() == "run"
 
 
 def _run(folder, *command):

@@ -3,8 +3,9 @@
 import pytest
 
 from skyfan.backends.process import ProcessServices
-from skyfan.errors import RunConflict
+from skyfan.errors import LocationError, RunConflict
 from skyfan.events import Planned
+from skyfan.runs.folder import RunFolder
 from tests.e2e.support import make_job, run
 
 
@@ -44,6 +45,20 @@ def test_it_is_run_where_that_is_asked_for(job, change):
 def test_another_job_in_its_folder_is_refused(job):
     with pytest.raises(RunConflict, match="batch size"):
         run(job.model_copy(update={"batch_size": 4}))
+
+
+def test_a_damaged_summary_is_told_and_written_again_from_what_is_committed(job, tmp_path):
+    summary = tmp_path / "run" / "summary.json"
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "predictions").iterdir()}
+    summary.write_text("{")
+    with pytest.raises(
+        LocationError, match=r"summary\.json is damaged .*; the same skyfan run command writes it again"
+    ):
+        RunFolder(job.output).read_summary()
+    again = run(job)
+    assert (again.state, again.reused_ranks) == ("complete", 2)
+    assert RunFolder(job.output).read_summary() == again
+    assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
 @pytest.mark.parametrize("damage", [b"", None])

@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from astropy.io import fits
+from safetensors.numpy import save_file
 
 from skyfan.errors import DatasetError
 from skyfan.formats import parquet
@@ -99,7 +101,7 @@ def test_encrypted_npz_is_not_called_compressed(tmp_path):
         ({"a": {"dtype": "F32", "shape": [10**400], "data_offsets": [0, 24]}}, "impossible shape or offset"),
         ({"\x1b[2J": {"dtype": "F32", "shape": [6], "data_offsets": [0, 24]}}, "names a column"),
         ({"a": [1]}, "in another way"),
-        ({}, "0 columns"),
+        ({}, "no column with samples"),
     ],
 )  # fmt: skip
 def test_safetensors_headers(tmp_path, header, words):
@@ -200,6 +202,38 @@ def test_no_parquet(tmp_path, content):
 )
 def test_other_files_tell_the_way_on(tmp_path, name, words):
     (tmp_path / name).write_bytes(b"x")
+    assert words in refused(tmp_path / name)
+
+
+def write_npz(path, image, magnitude):
+    np.savez(path, image=image, magnitude=magnitude)
+
+
+def write_safetensors(path, image, magnitude):
+    save_file({"image": image, "magnitude": magnitude}, path)
+
+
+def write_hdf5(path, image, magnitude):
+    with h5py.File(path, "w") as file:
+        file["image"], file["magnitude"] = image, magnitude
+
+
+def write_fits(path, image, magnitude):
+    columns = [fits.Column("image", "4E", array=image), fits.Column("magnitude", "E", array=magnitude)]
+    fits.BinTableHDU.from_columns(columns, nrows=0).writeto(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "words"),
+    [
+        ("x.npz", write_npz, "holds 0 samples"),
+        ("x.safetensors", write_safetensors, "holds 0 samples"),
+        ("x.h5", write_hdf5, "no column with samples"),
+        ("x.fits", write_fits, "no column with samples"),
+    ],
+)
+def test_a_file_without_samples_is_not_called_damaged(tmp_path, name, write, words):
+    write(tmp_path / name, np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
     assert words in refused(tmp_path / name)
 
 

@@ -180,8 +180,8 @@ def test_blocks_that_do_not_fit(tmp_path, blocks, words):
         writer.write(*blocks)
 
 
-@pytest.mark.parametrize("short_bytes", [1, 21])
-def test_a_disk_that_is_full_at_the_last_bytes_leaves_no_file(tmp_path, short_bytes):
+@pytest.mark.parametrize("short_bytes", [1, 21, 700])
+def test_a_disk_that_is_full_is_told_with_the_files_name_and_leaves_no_file(tmp_path, short_bytes):
     arrays = reference(2)
     write_tensorfile(tmp_path / "whole.pt", arrays)
     size_bytes = (tmp_path / "whole.pt").stat().st_size
@@ -189,7 +189,7 @@ def test_a_disk_that_is_full_at_the_last_bytes_leaves_no_file(tmp_path, short_by
     # As on a full disk, the first write beyond the limit writes a part and raises nothing.
     resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes - short_bytes, before[1]))
     try:
-        with pytest.raises(OSError, match="too large"):
+        with pytest.raises(LocationError, match=r"cut\.pt cannot be written: File too large"):
             write_tensorfile(tmp_path / "cut.pt", arrays)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

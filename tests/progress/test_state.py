@@ -47,3 +47,9 @@ def test_a_file_gets_lines_without_control_characters():
     with TerminalProgress(Console(file=io.StringIO()), said.append) as listener:
         listener(FilesRead(1, 2))
     assert "\x1b" not in "".join(said)
+
+
+def test_the_wait_for_the_page_is_told_as_such():
+    state = RunState()
+    state.update(PhaseStarted("aggregating"))
+    assert state.line().startswith("aggregating and drawing the report, ")

@@ -70,6 +70,14 @@ def test_the_same_run_gives_the_same_page(sample: Sample):
     assert page_of(sample) == page_of(sample)
 
 
+def test_the_command_that_exports_can_be_pasted(sample: Sample):
+    records = tuple(make_record(rank, 12) for rank in range(9))
+    summary = make_summary(make_plan(sample.path), records, output="my runs/a")
+    assert "<code>skyfan export &#39;my runs/a&#39; sky.parquet</code>" in render_run(
+        summary, records, RedshiftSample(0)
+    )
+
+
 def test_missing_samples_and_ranks_are_named(sample: Sample):
     plan = make_plan(sample.path)
     nan = {"samples_missing": 3, "missing_reasons": {"NaN or infinite input": 3}}
@@ -80,6 +88,7 @@ def test_missing_samples_and_ranks_are_named(sample: Sample):
     assert "20 of 101 samples have no prediction" in page
     assert re.search(r"NaN or infinite input</td><td>3<", page)
     assert "Missing ranks: 7, 8" in page
+    assert "skyfan export out sky.parquet --allow-missing" in page
     assert "Rank 8: worker lost" in page
 
 

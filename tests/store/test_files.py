@@ -14,6 +14,15 @@ from skyfan.errors import LocationError
 from tests.store.conftest import race_to_put_new
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_told_with_the_way_on(number):
+    with (
+        pytest.raises(LocationError, match=r"x\.pt cannot be written: .*; free some space there or choose"),
+        store.named_errors("x.pt", "written"),
+    ):
+        raise OSError(number, os.strerror(number))
+
+
 def test_a_folder_is_not_an_object(tmp_path):
     assert not store.exists(tmp_path)
     for call in (store.read, store.head):

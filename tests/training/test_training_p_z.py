@@ -96,6 +96,7 @@ def _history(*losses: tuple[float, float]) -> list[EpochResult]:
 
 def test_the_verdict_tells_overfitting_from_noise_and_from_too_few_epochs():
     assert "overfits after epoch 2" in verdict(_history((1, 1), (0.8, 0.9), (0.6, 0.95), (0.5, 1), (0.4, 1.1)))
+    assert "too few came after it" in verdict(_history((1, 1), (0.8, 1.1)))
     assert "no overfitting" in verdict(_history((1, 1), (0.9, 0.9), (0.9, 0.901), (0.9, 0.902), (0.9, 0.9)))
     assert "more --epochs" in verdict(_history((1, 1), (0.9, 0.9)))
 

@@ -12,6 +12,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -103,10 +104,11 @@ class TensorFileWriter:
         """Append the next rows: one array [rows, *row_shape] a tensor, all with the same number of rows."""
         rows = len(blocks[0]) if blocks else 0
         self._check(blocks, rows)
-        for stored, (dtype, row_shape), block in zip(self._storages, self._tensors, blocks, strict=True):
-            row_bytes = math.prod(row_shape) * numpy_dtype(dtype).itemsize
-            at = stored.data_at + self._written * row_bytes
-            _store_rows(self._file, at, stored, block, max(1, _SLICE_BYTES // max(row_bytes, 1)))
+        with self._named_errors():
+            for stored, (dtype, row_shape), block in zip(self._storages, self._tensors, blocks, strict=True):
+                row_bytes = math.prod(row_shape) * numpy_dtype(dtype).itemsize
+                at = stored.data_at + self._written * row_bytes
+                _store_rows(self._file, at, stored, block, max(1, _SLICE_BYTES // max(row_bytes, 1)))
         self._written += rows
 
     def __exit__(
@@ -114,10 +116,15 @@ class TensorFileWriter:
     ) -> None:
         try:
             if kind is None:
-                self._finish()
+                with self._named_errors():
+                    self._finish()
         finally:
             self._file.close()
             self._temporary.unlink(missing_ok=True)
+
+    def _named_errors(self) -> AbstractContextManager[None]:
+        """A full disk is told by the file that the user named, or by the temporary one of a store's object."""
+        return store.named_errors(str(self._target or self._temporary), "written")
 
     def _check(self, blocks: Sequence[np.ndarray], rows: int) -> None:
         where = os.fspath(self._uri)

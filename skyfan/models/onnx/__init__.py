@@ -5,7 +5,7 @@
 it predict first in a confined child. torch is not needed.
 """
 
-NEEDED = "ONNX models need the packages onnx and onnxruntime: install skyfan[onnx]."
+NEEDED = "ONNX models need the packages onnx and onnxruntime: pip install 'skyfan[onnx]'."
 
 
 def is_onnx(data: bytes, uri: str) -> bool:

@@ -72,7 +72,7 @@ def _writer(kind: str) -> Writer:
             importlib.import_module("cdshealpix")
     except ModuleNotFoundError as error:
         extra = _EXTRAS.get(kind, "catalogues")
-        raise BadInput(f"a table in the format {kind} needs {error.name}; install skyfan[{extra}].") from error
+        raise BadInput(f"a table in the format {kind} needs {error.name}: pip install 'skyfan[{extra}]'.") from error
     return found
 
 

@@ -41,7 +41,7 @@ def test_inputs_outputs_operators_and_parameters_are_told():
 def test_without_its_packages_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, package: str):
     data = perceptron().SerializeToString()
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(BadInput, match=r"need the packages onnx and onnxruntime: install skyfan\[onnx\]"):
+    with pytest.raises(BadInput, match=r"need the packages onnx and onnxruntime: pip install 'skyfan\[onnx\]'"):
         read_onnx(data, "m.onnx")
 
 

@@ -1,6 +1,7 @@
 """A finished run as one table, read back by the tools that astronomers use."""
 
 import csv
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -205,6 +206,12 @@ def test_without_positions_there_is_no_hats_and_nothing_is_left(tmp_path, sample
     with pytest.raises(BadInput, match="run again with --keep ra,dec"):
         run.export(tmp_path / "sky", allow_missing=True)
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_package_that_is_not_installed_comes_with_the_command(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cdshealpix", None)
+    with pytest.raises(BadInput, match=r"needs cdshealpix: pip install 'skyfan\[catalogues\]'"):
+        run.export(tmp_path / "sky", allow_missing=True)
 
 
 @pytest.mark.slow

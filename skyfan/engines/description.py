@@ -32,10 +32,8 @@ def describe(model: LoadedModel) -> dict[str, Any]:
         }
     data = store.read(model.uri)
     conversion = convert_model(model, data, RunOptions(), threads=available_threads(), samples=None, timed=True)
-    choice, outputs = (
-        conversion.choice,
-        conversion.choice.outputs or _outputs(model, create_engine(model, RunOptions(), threads=1)),
-    )
+    choice = conversion.choice
+    outputs = choice.outputs or _outputs(model, create_engine(model, RunOptions(), threads=1))
     told: dict[str, Any] = {"name": choice.engine, "reason": choice.reason}
     if choice.deviation is not None:
         told["deviation"] = f"{choice.deviation['relative']:.1e} · max(1, |y|)"

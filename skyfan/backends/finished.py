@@ -1,7 +1,7 @@
 """A run that is finished answers from its folder: no service is started, no model is loaded."""
 
 from skyfan import store
-from skyfan.errors import LocationError, SkyfanError
+from skyfan.errors import SkyfanError
 from skyfan.events import Listener, PhaseStarted, Planned, counting
 from skyfan.job import Job
 from skyfan.models.locating import locate_models, models_digest
@@ -17,10 +17,7 @@ def finished_summary(job: Job, planned: Planned) -> Summary | None:
     ranks = len(planned.plan.working_ranks)
     if len(planned.committed_ranks) < ranks:
         return None
-    try:
-        summary = RunFolder(job.output).read_summary()
-    except LocationError:
-        return None  # damaged: it is written again from what the ranks committed
+    summary = RunFolder(job.output).read_summary()
     if summary is None or summary.run_id != planned.plan.run_id or summary.completeness.ranks_present < ranks:
         return None
     return summary

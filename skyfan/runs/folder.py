@@ -129,7 +129,7 @@ class RunFolder:
         """The summary of this run; None where none was written."""
         if not store.exists(self.summary_uri):
             return None
-        cure = "the same skyfan run command writes it again"
+        cure = "remove it, and the same skyfan run command writes it again"
         return parse_document(self.summary_uri, store.read(self.summary_uri), Summary, cure)
 
 

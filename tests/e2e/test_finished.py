@@ -47,14 +47,15 @@ def test_another_job_in_its_folder_is_refused(job):
         run(job.model_copy(update={"batch_size": 4}))
 
 
-def test_a_damaged_summary_is_told_and_written_again_from_what_is_committed(job, tmp_path):
+def test_a_damaged_summary_is_told_and_once_removed_written_again_from_what_is_committed(job, tmp_path):
     summary = tmp_path / "run" / "summary.json"
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "predictions").iterdir()}
     summary.write_text("{")
     with pytest.raises(
-        LocationError, match=r"summary\.json is damaged .*; the same skyfan run command writes it again"
+        LocationError, match=r"summary\.json is damaged .*; remove it, and the same skyfan run command writes it again"
     ):
-        RunFolder(job.output).read_summary()
+        run(job)
+    summary.unlink()
     again = run(job)
     assert (again.state, again.reused_ranks) == ("complete", 2)
     assert RunFolder(job.output).read_summary() == again

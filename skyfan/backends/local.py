@@ -151,10 +151,7 @@ class Child:
         """Ends a process that does not answer, if it is still there; one that the kernel holds is left to it."""
         if self._process and self._process.returncode is None:
             self._process.kill()
-            try:
-                async with asyncio.timeout(END_DEADLINE_S):
-                    await self._process.wait()
-            except TimeoutError:
+            if await self.end_of() == _NO_ANSWER:
                 structlog.get_logger("driver").warning(
                     f"the {self.service} was killed and is still there: a file system may not answer it",
                     pid=self._process.pid,

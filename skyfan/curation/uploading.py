@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from skyfan import store
 from skyfan.errors import LocationError
 from skyfan.events import Progress, unwatched
-from skyfan.formats.identity import sampled_spans
+from skyfan.formats.identity import sampled_blocks
 
 
 class UploadReport(BaseModel):
@@ -77,11 +77,6 @@ def _same(path: Path, uri: str) -> bool:
     if not store.exists(uri):
         return False
     there, size_bytes = store.head(uri), path.stat().st_size
-    return there.size_bytes == size_bytes and _sampled(str(path), size_bytes) == _sampled(uri, size_bytes, there.etag)
-
-
-def _sampled(uri: str, size_bytes: int, etag: str | None = None) -> bytearray:
-    spans = sampled_spans(size_bytes)
-    found = bytearray(sum(stop - start for start, stop in spans))
-    store.read_into(uri, spans, memoryview(found), etag=etag)
-    return found
+    return there.size_bytes == size_bytes and sampled_blocks(str(path), size_bytes) == sampled_blocks(
+        uri, size_bytes, there.etag
+    )

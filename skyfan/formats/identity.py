@@ -40,12 +40,22 @@ def content_identity(info: store.ObjectInfo, header: bytes = b"") -> str:
     """
     if info.uri.startswith("s3://") and info.etag:
         return f"etag:{info.etag}"
-    spans = sampled_spans(info.size_bytes)
-    blocks = bytearray(sum(stop - start for start, stop in spans))
-    store.read_into(info.uri, spans, memoryview(blocks), etag=info.etag)
     digest = hashlib.sha256(struct.pack("<2Q", info.size_bytes, len(header)) + header)
-    digest.update(blocks)
+    digest.update(sampled_blocks(info.uri, info.size_bytes, info.etag))
     return f"blocks:{digest.hexdigest()}"
+
+
+def sampled_blocks(uri: str, size_bytes: int, etag: str | None = None) -> bytearray:
+    """The bytes of `sampled_spans`, one after the other.
+
+    Raises:
+        LocationError: the file cannot be read.
+        store.PreconditionFailed: an `etag` is given, and the file is no longer of that version.
+    """
+    spans = sampled_spans(size_bytes)
+    blocks = bytearray(sum(stop - start for start, stop in spans))
+    store.read_into(uri, spans, memoryview(blocks), etag=etag)
+    return blocks
 
 
 def sampled_spans(size_bytes: int) -> list[tuple[int, int]]:

@@ -97,34 +97,14 @@ def complex_redshifts(folder):
     return path
 
 
-def other_names(folder):
-    path = folder / "bad.npz"
-    np.savez(path, flux=np.zeros((9, 5, 32, 32), np.float32), magnitude=np.zeros((9, 5), np.float32))
-    return path
+def npz_of(*row_shape, name="image"):
+    def make(folder):
+        path = folder / "bad.npz"
+        images = {name: np.zeros((9, *row_shape), np.float32)}
+        np.savez(path, **images, magnitude=np.zeros((9, 5), np.float32))
+        return path
 
-
-def bands_last(folder):
-    path = folder / "bad.npz"
-    np.savez(path, image=np.zeros((9, 32, 32, 5), np.float32), magnitude=np.zeros((9, 5), np.float32))
-    return path
-
-
-def flat_images(folder):
-    path = folder / "bad.npz"
-    np.savez(path, image=np.zeros((9, 5120), np.float32), magnitude=np.zeros((9, 5), np.float32))
-    return path
-
-
-def large_images(folder):
-    path = folder / "bad.npz"
-    np.savez(path, image=np.zeros((9, 5, 64, 48), np.float32), magnitude=np.zeros((9, 5), np.float32))
-    return path
-
-
-def more_bands(folder):
-    path = folder / "bad.npz"
-    np.savez(path, image=np.zeros((9, 6, 32, 32), np.float32), magnitude=np.zeros((9, 5), np.float32))
-    return path
+    return make
 
 
 def bare_pickle(folder):
@@ -137,11 +117,11 @@ def bare_pickle(folder):
     ("make", "said"),
     [
         (three_bands, "0 float32 [9, 3, 32, 32], 1 float32 [9, 5]"),
-        (other_names, "--inputs image=COLUMN"),
-        (bands_last, "has [samples, 32, 32, 5]; --axes image=NHWC"),
-        (flat_images, "--shape image=5,32,32"),
-        (large_images, "--crop image=32,32"),
-        (more_bands, "--bands image=0,1,2,3,4"),
+        (npz_of(5, 32, 32, name="flux"), "--inputs image=COLUMN"),
+        (npz_of(32, 32, 5), "has [samples, 32, 32, 5]; --axes image=NHWC"),
+        (npz_of(5120), "--shape image=5,32,32"),
+        (npz_of(5, 64, 48), "--crop image=32,32"),
+        (npz_of(6, 32, 32), "--bands image=0,1,2,3,4"),
         (complex_pixels, "real numbers"),
         (complex_redshifts, "whose imaginary part would be dropped"),
         (bare_pickle, "weights_only=True"),
